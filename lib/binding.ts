@@ -1,0 +1,126 @@
+// The native addon's surface, as native/addon implements it. Internal: users see engine.ts.
+
+export type Strategy = "low_confidence_dynamic" | "low_confidence_static" | "sequential" | "entropy_bounded";
+export type WeightFormat = "f32" | "bf16" | "int8" | "int4";
+
+/** What Engine.load hands down; 0 means automatic. */
+export interface NativeLoadOptions {
+  path: string;
+  device: string;
+  weights: WeightFormat;
+  threads: number;
+  isa: string;
+  maxConcurrent: number;
+  kvTokens: number;
+  kvBytes: number;
+  /** "" is automatic: f32 with f32 weights, else bf16 */
+  kvDtype: "" | "f32" | "bf16" | "int8";
+}
+
+export interface NativeModelInfo {
+  modelType: string;
+  device: string;
+  isa: string;
+  threads: number;
+  weights: WeightFormat;
+  parameters: number;
+  weightBytes: number;
+  layers: number;
+  hiddenSize: number;
+  vocabSize: number;
+  contextLength: number;
+  blockLength: number;
+  maskTokenId: number;
+  endTokenIds: number[];
+  kv: { dtype: string; pages: number; tokens: number; bytes: number };
+}
+
+/** All fields are required and already validated by options.ts; the addon still refuses what would be unsafe. */
+export interface NativeRequest {
+  /** chosen by the caller, unique among what runs */
+  id: number;
+  tokens: Int32Array;
+  maxTokens: number;
+  blockLength: number;
+  /** 0 low_confidence_dynamic, 1 low_confidence_static, 2 sequential, 3 entropy_bounded */
+  strategy: number;
+  /** 0 means blockLength */
+  steps: number;
+  threshold: number;
+  entropyBound: number;
+  temperature: number;
+  /** 0 means all */
+  topK: number;
+  topP: number;
+  seed: bigint;
+  /** confidence is the probability after truncation */
+  sampledConfidence: boolean;
+  stop: Uint8Array[];
+  stopTokens: Int32Array;
+  ignoreEos: boolean;
+  minTokens: number;
+  biasIds: Int32Array;
+  biasValues: Float32Array;
+  drafts: boolean;
+}
+
+/**
+ * Events since the last call, oldest first, as one flat array of records [kind, request, length, ...payload]:
+ *  kind 1 tokens:  payload = [releasedBytes, then per token id, position, block, step, confidence, logprob];
+ *                  tokens come in order of position; releasedBytes counts bytes of text from the start of the generation
+ *                  that can no longer become part of a stop string
+ *  kind 2 finished: payload = [reason, textBytes, promptTokens, cachedTokens, completionTokens, forwards];
+ *                  reason 0 end, 1 stop, 2 length, 3 abort; text ends after textBytes bytes
+ *  kind 3 failed:  payload = [index into errors]
+ *  kind 4 draft:   payload = [block, step, first position, then per position of the active block: id or -1 when masked, step or -1]
+ */
+export interface NativeEvents {
+  records: Float64Array;
+  errors: { code: string; message: string }[];
+}
+
+export interface NativeStats {
+  running: number;
+  waiting: number;
+  pages: { total: number; free: number; cached: number; active: number };
+  steps: number;
+  /** rows (positions) and sequences over all steps, and the largest step */
+  rows: number;
+  sequences: number;
+  maxSequences: number;
+  /** denoising forwards, tokens filled, prompt tokens prefilled */
+  forwards: number;
+  filledTokens: number;
+  prefillTokens: number;
+  finished: { end: number; stop: number; length: number; abort: number; error: number };
+  /** seconds of the native thread in steps, and in scheduling around them */
+  stepSeconds: number;
+  schedulerSeconds: number;
+}
+
+export interface NativeEngine {
+  /** Bytes of token i are bytes[offsets[i] .. offsets[i + 1]); special tokens have none. Before the first submit. */
+  setTokenBytes(bytes: Uint8Array, offsets: Uint32Array): void;
+  info(): NativeModelInfo;
+  submit(request: NativeRequest): void;
+  abort(id: number): void;
+  takeEvents(): NativeEvents;
+  stats(): NativeStats;
+  /** Fails what runs with DISPOSED, joins the thread, frees. Idempotent. */
+  close(): Promise<void>;
+}
+
+export interface Binding {
+  /**
+   * Loads off the JavaScript thread. onProgress gets (doneBytes, totalBytes); cancel() on the returned handle makes the
+   * promise reject with ABORTED. onWake is called, coalesced, whenever takeEvents() has something.
+   * Errors carry `code` as native/util/error.h lists them.
+   */
+  load(
+    options: NativeLoadOptions,
+    onProgress: (done: number, total: number) => void,
+    onWake: () => void,
+  ): { promise: Promise<NativeEngine>; cancel: () => void };
+  /** instruction sets this machine runs, best first */
+  instructionSets(): string[];
+}

@@ -1,0 +1,22 @@
+// Entry of the CPU backend.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ops/backend.h"
+
+namespace sdar::cpu {
+
+/// Instruction sets this machine can run, best first, always ending in "portable" (plain loops, the oracle).
+/// Names: avx512amx, avx512bf16, avx512vnni, avx512, avx2vnni, avx2, neoni8mm, neondot, neon, portable.
+std::vector<std::string> instruction_sets();
+
+struct Options {
+  int threads = 0;   ///< 0: the physical cores this process may use (affinity and cgroup quota)
+  std::string isa;   ///< empty: environment SDAR_ISA, else the best one; anything not in instruction_sets() is an Error
+};
+
+std::unique_ptr<Backend> make_backend(const Options& options);
+
+}  // namespace sdar::cpu

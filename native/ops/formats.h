@@ -1,0 +1,25 @@
+// Number formats of stored tensors, packed weights and KV pages.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace sdar {
+
+/// Element type of a tensor in a checkpoint file.
+enum class DType : uint8_t { f32, f16, bf16 };
+
+/// How a packed weight matrix is held.
+enum class WeightFormat : uint8_t { f32, bf16, int8, int4 };
+
+/// How keys and values lie in pages. int8 has one f32 scale per token and head.
+enum class KvFormat : uint8_t { f32, bf16, int8 };
+
+constexpr size_t bytes_of(DType t) { return t == DType::f32 ? 4 : 2; }
+
+constexpr const char* name_of(DType t) { return t == DType::f32 ? "F32" : t == DType::f16 ? "F16" : "BF16"; }
+constexpr const char* name_of(WeightFormat f) {
+  return f == WeightFormat::f32 ? "f32" : f == WeightFormat::bf16 ? "bf16" : f == WeightFormat::int8 ? "int8" : "int4";
+}
+constexpr const char* name_of(KvFormat f) { return f == KvFormat::f32 ? "f32" : f == KvFormat::bf16 ? "bf16" : "int8"; }
+
+}  // namespace sdar
