@@ -1,0 +1,64 @@
+#include "engine/events.h"
+
+#include <iterator>
+
+namespace sdar {
+
+namespace {
+constexpr double kTokens = 1, kFinished = 2, kFailed = 3, kDraft = 4;
+}
+
+void EventBuffer::tokens(uint64_t request, int64_t released_bytes, std::span<const TokenRecord> tokens) {
+  auto& out = pending_.records;
+  out.insert(out.end(), {kTokens, double(request), double(1 + 6 * tokens.size()), double(released_bytes)});
+  for (const TokenRecord& t : tokens)
+    out.insert(out.end(), {double(t.id), double(t.position), double(t.block), double(t.step), double(t.confidence),
+                           double(t.logprob)});
+}
+
+void EventBuffer::finished(uint64_t request, const FinishInfo& info) {
+  pending_.records.insert(pending_.records.end(),
+                          {kFinished, double(request), 6, double(info.reason), double(info.text_bytes),
+                           double(info.prompt_tokens), double(info.cached_tokens), double(info.completion_tokens),
+                           double(info.forwards)});
+}
+
+void EventBuffer::failed(uint64_t request, Failure failure) {
+  pending_.records.insert(pending_.records.end(), {kFailed, double(request), 1, double(pending_.failures.size())});
+  pending_.failures.push_back(std::move(failure));
+}
+
+void EventBuffer::draft(uint64_t request, int32_t block, int32_t step, int32_t position, std::span<const int32_t> ids,
+                        std::span<const int32_t> steps) {
+  auto& out = pending_.records;
+  out.insert(out.end(), {kDraft, double(request), double(3 + 2 * ids.size()), double(block), double(step), double(position)});
+  for (size_t i = 0; i < ids.size(); i++) out.insert(out.end(), {double(ids[i]), double(steps[i])});
+}
+
+void EventBuffer::publish() {
+  if (pending_.records.empty()) return;
+  bool wake = false;
+  {
+    std::lock_guard lock(mutex_);
+    const size_t base = published_.failures.size();
+    if (base > 0) {  // indices of failures continue where the unread ones end
+      for (size_t i = 0; i < pending_.records.size(); i += 3 + size_t(pending_.records[i + 2]))
+        if (pending_.records[i] == kFailed) pending_.records[i + 3] += double(base);
+    }
+    published_.records.insert(published_.records.end(), pending_.records.begin(), pending_.records.end());
+    std::move(pending_.failures.begin(), pending_.failures.end(), std::back_inserter(published_.failures));
+    wake = !wake_pending_;
+    wake_pending_ = true;
+  }
+  pending_.records.clear();
+  pending_.failures.clear();
+  if (wake && wake_) wake_();
+}
+
+EventBatch EventBuffer::take() {
+  std::lock_guard lock(mutex_);
+  wake_pending_ = false;
+  return std::exchange(published_, {});
+}
+
+}  // namespace sdar

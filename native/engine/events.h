@@ -1,0 +1,59 @@
+// What the step loop tells the outside: one coalescing buffer that the reader swaps out, with at most one wake-up pending.
+// Record layout: lib/binding.ts (NativeEvents).
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/request.h"
+
+namespace sdar {
+
+struct Failure {
+  std::string code;
+  std::string message;
+};
+
+struct EventBatch {
+  std::vector<double> records;
+  std::vector<Failure> failures;
+};
+
+struct FinishInfo {
+  FinishReason reason = FinishReason::end;
+  int64_t text_bytes = 0;
+  int32_t prompt_tokens = 0;
+  int32_t cached_tokens = 0;
+  int32_t completion_tokens = 0;
+  int32_t forwards = 0;
+};
+
+class EventBuffer {
+ public:
+  /// `wake` is called, from the step loop's thread and outside any lock, when events wait and no wake-up is pending.
+  explicit EventBuffer(std::function<void()> wake) : wake_(std::move(wake)) {}
+
+  void tokens(uint64_t request, int64_t released_bytes, std::span<const TokenRecord> tokens);
+  void finished(uint64_t request, const FinishInfo& info);
+  void failed(uint64_t request, Failure failure);
+  /// ids and steps are those of the active block, -1 where masked.
+  void draft(uint64_t request, int32_t block, int32_t step, int32_t position, std::span<const int32_t> ids,
+             std::span<const int32_t> steps);
+
+  /// Makes what was recorded visible to take() and wakes the reader. Once per step, for the whole batch.
+  void publish();
+  /// Everything published since the last call, oldest first.
+  EventBatch take();
+
+ private:
+  EventBatch pending_;  // the step loop's own, no lock
+  std::mutex mutex_;
+  EventBatch published_;
+  bool wake_pending_ = false;
+  std::function<void()> wake_;
+};
+
+}  // namespace sdar

@@ -1,0 +1,44 @@
+// A request as it comes from the addon or a native caller, and how it can end.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "denoise/strategy.h"
+#include "ops/head.h"
+
+namespace sdar {
+
+struct Request {
+  uint64_t id = 0;  ///< chosen by the caller, unique among what runs
+  std::vector<int32_t> tokens;
+  int32_t max_tokens = 0;    ///< >= 1
+  int32_t block_length = 0;  ///< 1 … 64; 0: the checkpoint's
+  DenoiseParams denoise;
+  float temperature = 0;  ///< 0: greedy
+  int32_t top_k = 0;      ///< 0: all
+  float top_p = 1;
+  uint64_t seed = 0;
+  Confidence confidence = Confidence::model;
+  std::vector<std::string> stop;  ///< bytes
+  std::vector<int32_t> stop_tokens;
+  bool ignore_eos = false;
+  int32_t min_tokens = 0;
+  std::vector<int32_t> bias_ids;  ///< ascending
+  std::vector<float> bias_values;
+  bool drafts = false;
+};
+
+enum class FinishReason : uint8_t { end, stop, length, abort };
+
+/// A generated token; `position` is absolute, `step` counts within its block.
+struct TokenRecord {
+  int32_t id = 0;
+  int32_t position = 0;
+  int32_t block = 0;
+  int32_t step = 0;
+  float confidence = 0;
+  float logprob = 0;
+};
+
+}  // namespace sdar

@@ -1,0 +1,148 @@
+#include "engine/sequence.h"
+
+#include <algorithm>
+
+namespace sdar {
+
+std::string_view TokenBytes::of(int32_t id) const {
+  if (id < 0 || static_cast<size_t>(id) + 1 >= offsets.size()) return {};
+  return {bytes.data() + offsets[id], offsets[id + 1] - offsets[id]};
+}
+
+namespace {
+int32_t floor_to(int32_t value, int32_t step) { return value / step * step; }
+int32_t ceil_to(int32_t value, int32_t step) { return (value + step - 1) / step * step; }
+bool contains(const std::vector<int32_t>& ids, int32_t id) { return std::find(ids.begin(), ids.end(), id) != ids.end(); }
+}  // namespace
+
+Sequence::Sequence(Request request, const SequenceContext& context)
+    : request_(std::move(request)),
+      context_(context),
+      prompt_(static_cast<int32_t>(request_.tokens.size())),
+      limit_(static_cast<int32_t>(std::min<int64_t>(int64_t(prompt_) + request_.max_tokens,
+                                                    floor_to(context.context, request_.block_length)))),
+      never_{context.mask_id},
+      tokens_(request_.tokens),
+      next_(prompt_),
+      stop_(request_.stop) {
+  never_early_ = never_;
+  never_early_.insert(never_early_.end(), request_.stop_tokens.begin(), request_.stop_tokens.end());
+  if (!request_.ignore_eos) never_early_.insert(never_early_.end(), context.end_ids.begin(), context.end_ids.end());
+  open_block(floor_to(prompt_, request_.block_length));
+}
+
+int32_t Sequence::reserved_tokens() const { return ceil_to(limit_, request_.block_length); }
+
+void Sequence::open_block(int32_t position) {
+  const int32_t block = request_.block_length;
+  active_ = position;
+  step_ = 0;
+  masked_ = 0;
+  for (int32_t i = 0; i < block; i++)
+    if (position + i >= prompt_) masked_ |= uint64_t{1} << i;
+  tokens_.resize(position + block, context_.mask_id);
+  filled_.assign(block, {});
+}
+
+StepSequence Sequence::plan(int32_t max_rows) const {
+  const int32_t block = request_.block_length;
+  const int32_t known = active_ - committed_;
+  StepSequence s;
+  s.denoise = known + block <= max_rows;
+  s.segment = {.row = 0,
+               .rows = s.denoise ? known + block : std::min(known, floor_to(max_rows, block)),
+               .position = committed_,
+               .block_length = block,
+               .pages = pages_.data()};
+  s.ids = tokens_.data() + committed_;
+  s.step = step_;
+  s.masked = masked_;
+  s.request = &request_;
+  s.banned = never_;
+  s.banned_early = never_early_;
+  s.free_from = prompt_ + request_.min_tokens;
+  return s;
+}
+
+std::optional<FinishReason> Sequence::apply(const StepSequence& planned, const StepOutcome& outcome) {
+  if (!planned.denoise) {
+    committed_ += planned.segment.rows;
+    return std::nullopt;
+  }
+  committed_ = active_;
+  forwards_++;
+  for (int32_t i = 0; i < request_.block_length; i++) {
+    if (!(outcome.filled >> i & 1)) continue;
+    const HeadResult& r = outcome.at[i];
+    tokens_[active_ + i] = r.token;
+    filled_[i] = {.id = r.token,
+                  .position = active_ + i,
+                  .block = active_ / request_.block_length,
+                  .step = step_,
+                  .confidence = r.confidence,
+                  .logprob = r.logprob};
+  }
+  masked_ &= ~outcome.filled;
+  step_++;
+  if (const auto reason = release()) return reason;
+  if (masked_ == 0) open_block(active_ + request_.block_length);
+  return std::nullopt;
+}
+
+std::optional<FinishReason> Sequence::release() {
+  const int32_t end = active_ + request_.block_length;
+  for (; next_ < end && !(masked_ >> (next_ - active_) & 1); next_++) {
+    const TokenRecord& token = filled_[next_ - active_];
+    records_.push_back(token);
+    std::optional<FinishReason> reason;
+    const int64_t before = stop_.size();
+    text_end_ = before;
+    if (contains(request_.stop_tokens, token.id)) {
+      reason = FinishReason::stop;
+    } else if (!request_.ignore_eos && contains(context_.end_ids, token.id)) {
+      reason = FinishReason::end;
+    } else {
+      const bool armed = token.position + 1 >= prompt_ + request_.min_tokens;
+      const bool matched = stop_.append(context_.token_bytes.of(token.id), armed);
+      text_end_ = matched ? stop_.matched_at() : stop_.size();
+      if (matched) {
+        reason = FinishReason::stop;
+      } else if (token.position + 1 == limit_) {
+        reason = FinishReason::length;
+      }
+    }
+    if (reason) {
+      finished_ = true;
+      next_++;
+      return reason;
+    }
+  }
+  return std::nullopt;
+}
+
+std::span<const TokenRecord> Sequence::take_released() {
+  const std::span<const TokenRecord> fresh = std::span(records_).subspan(taken_);
+  taken_ = records_.size();
+  return fresh;
+}
+
+void Sequence::finish_early() { finished_ = true; }
+
+Sequence::Draft Sequence::draft(const StepSequence& planned) const {
+  // A block that became full has been left for the next one: show it as it was when it closed.
+  const int32_t block = request_.block_length;
+  const int32_t position = planned.segment.position + planned.segment.rows - block;
+  Draft d{.block = position / block, .step = planned.step, .position = position, .ids = {}, .steps = {}};
+  const bool closed = position != active_;
+  for (int32_t i = 0; i < block; i++) {
+    const bool fixed = position + i < prompt_;
+    const bool masked = !closed && (masked_ >> i & 1);
+    d.ids.push_back(masked ? -1 : tokens_[position + i]);
+    // Steps of a closed block are in its released records.
+    const TokenRecord* record = fixed || masked ? nullptr : closed ? &records_[position + i - prompt_] : &filled_[i];
+    d.steps.push_back(record ? record->step : -1);
+  }
+  return d;
+}
+
+}  // namespace sdar

@@ -1,0 +1,92 @@
+// One request while it runs: which positions are known, what the next step computes, what its fills mean.
+// States of a position (fixed, masked, filled) are explicit, never inferred from the token id.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "engine/request.h"
+#include "engine/step.h"
+#include "engine/stop_matcher.h"
+
+namespace sdar {
+
+/// Bytes of token i are bytes[offsets[i] … offsets[i + 1]); ids beyond the table and special tokens have none.
+struct TokenBytes {
+  std::vector<char> bytes;
+  std::vector<uint32_t> offsets;
+  std::string_view of(int32_t id) const;
+};
+
+/// What a sequence must know of the engine around it; outlives it.
+struct SequenceContext {
+  int32_t context = 0;
+  int32_t mask_id = 0;
+  std::vector<int32_t> end_ids;
+  TokenBytes token_bytes;
+};
+
+class Sequence {
+ public:
+  /// The request is valid (Engine::submit checked it); block_length is set.
+  Sequence(Request request, const SequenceContext& context);
+
+  /// What the next step computes, at most `max_rows` rows (>= one block): known positions that are not in the cache yet
+  /// and, when all of them fit, the active block. Valid until apply().
+  StepSequence plan(int32_t max_rows) const;
+  /// Takes in what a planned step computed. Returns how the request ended, if it did.
+  std::optional<FinishReason> apply(const StepSequence& planned, const StepOutcome& outcome);
+
+  /// Tokens released since the last call: the filled run from the start of the generation, up to where it ended.
+  std::span<const TokenRecord> take_released();
+  int64_t released_bytes() const { return finished_ ? text_end_ : stop_.released(); }
+  /// Filled so far and released, when the request is aborted.
+  void finish_early();
+
+  const Request& request() const { return request_; }
+  std::vector<int32_t>& pages() { return pages_; }
+  /// Positions this sequence may come to need in the cache.
+  int32_t reserved_tokens() const;
+  /// Positions whose keys and values are final.
+  int32_t committed() const { return committed_; }
+  int32_t prompt_tokens() const { return prompt_; }
+  int32_t completion_tokens() const { return static_cast<int32_t>(records_.size()); }
+  int32_t forwards() const { return forwards_; }
+  int64_t text_bytes() const { return text_end_; }
+
+  struct Draft {
+    int32_t block, step, position;
+    std::vector<int32_t> ids, steps;  ///< -1 where masked
+  };
+  /// The active block as the last step left it.
+  Draft draft(const StepSequence& planned) const;
+
+ private:
+  void open_block(int32_t position);
+  std::optional<FinishReason> release();
+
+  Request request_;
+  const SequenceContext& context_;
+  int32_t prompt_;
+  int32_t limit_;  ///< generation ends before this position
+  std::vector<int32_t> never_;        ///< ids never chosen: the mask id
+  std::vector<int32_t> never_early_;  ///< and, before min_tokens, what would end the generation
+  std::vector<int32_t> tokens_;       ///< by position; the mask id where masked
+  std::vector<TokenRecord> filled_;   ///< by position - active_, of the active block
+  std::vector<TokenRecord> records_;  ///< released tokens
+  size_t taken_ = 0;
+  int32_t committed_ = 0;
+  int32_t active_ = 0;  ///< first position of the active block
+  int32_t step_ = 0;
+  uint64_t masked_ = 0;  ///< bit i: position active_ + i is masked
+  int32_t next_;         ///< first position not released
+  int32_t forwards_ = 0;
+  bool finished_ = false;
+  int64_t text_end_ = 0;
+  StopMatcher stop_;
+  std::vector<int32_t> pages_;
+};
+
+}  // namespace sdar
