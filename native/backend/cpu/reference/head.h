@@ -1,0 +1,13 @@
+// From the logits of one row to its token and numbers, over the whole vocabulary.
+#pragma once
+#include <span>
+
+#include "ops/head.h"
+
+namespace sdar::cpu::reference {
+
+/// Adds the request's bias to `logits` [vocabulary], then chooses as ops/head.h says. Probabilities are computed in
+/// double, sums run over ids in ascending order. Also not finite: every id is banned.
+HeadResult choose_token(std::span<float> logits, const HeadRequest& request);
+
+}  // namespace sdar::cpu::reference

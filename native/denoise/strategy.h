@@ -1,0 +1,17 @@
+// How a block is denoised: per request.
+#pragma once
+#include <cstdint>
+
+namespace sdar {
+
+/// Which masked positions a step fills; defined in denoise/choose.h.
+enum class Strategy : uint8_t { low_confidence_dynamic, low_confidence_static, sequential, entropy_bounded };
+
+struct DenoiseParams {
+  Strategy strategy = Strategy::low_confidence_dynamic;
+  int32_t steps = 0;            ///< S; 0: the block length
+  float threshold = 0.9f;       ///< τ of low_confidence_dynamic
+  float entropy_bound = 0.35f;  ///< γ of entropy_bounded, nats
+};
+
+}  // namespace sdar
