@@ -1,0 +1,26 @@
+// A checkpoint's settings, read and validated: config.json, generation_config.json and, for the mask id, the tokenizer's files.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "ops/backend.h"
+
+namespace sdar {
+
+struct ModelConfig {
+  ModelShape shape;         ///< intermediate is 0 when no layer is dense and config.json does not say
+  std::string model_type;   ///< sdar, sdar_moe
+  bool tied = false;        ///< the head is the embedding
+  int32_t block_size = 4;   ///< default block length
+  int32_t mask_token_id = 0;
+  std::vector<int32_t> end_token_ids;  ///< may be empty
+  bool norm_topk_prob = false;
+  std::vector<bool> sparse;  ///< [layers]: the layer's MLP is a mixture of experts
+};
+
+/// `folder` holds a checkpoint in the Hugging Face layout. Throws Error naming file, field, value and what is allowed:
+/// FILE_NOT_FOUND, FILE_UNREADABLE, CONFIG_INVALID, UNSUPPORTED_MODEL.
+ModelConfig read_config(const std::string& folder);
+
+}  // namespace sdar
