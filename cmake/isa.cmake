@@ -1,4 +1,5 @@
 # Compile flags by file name. A file whose set this compiler or target does not know is left out of the build.
+# SDAR_HAS_<isa> is defined where the set's kernel table, native/backend/cpu/kernels_<isa>.cc, is built.
 include(CheckCXXCompilerFlag)
 set(SDAR_AVX2 -mavx2 -mfma -mf16c)
 set(SDAR_AVX512 ${SDAR_AVX2} -mavx512f -mavx512bw -mavx512vl -mavx512dq)
@@ -20,11 +21,13 @@ foreach(isa avx2 avx2vnni avx512 avx512vnni avx512bf16 avx512amx neon neondot ne
     list(JOIN SDAR_ISA_${isa} " " flags)
     check_cxx_compiler_flag("${flags}" SDAR_HAS_${isa})
   endif()
-  if(SDAR_HAS_${isa})
+  if(sources AND SDAR_HAS_${isa})
     foreach(source ${sources})
       set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${SDAR_ISA_${isa}}")
     endforeach()
-    target_compile_definitions(sdar_core PRIVATE SDAR_HAS_${isa})
+    if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/native/backend/cpu/kernels_${isa}.cc)
+      target_compile_definitions(sdar_core PRIVATE SDAR_HAS_${isa})
+    endif()
   elseif(sources)
     get_target_property(all sdar_core SOURCES)
     foreach(source ${sources})

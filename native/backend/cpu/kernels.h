@@ -1,0 +1,110 @@
+// What one instruction set offers to the CPU backend: a table of functions. A file NAME_<isa>.cc is compiled for that
+// set (cmake/isa.cmake) and defines `const Kernels kKernels_<isa>`; kernels_for() hands it out when this machine can
+// run it. Those files instantiate no template of the standard library: the linker may keep their copy for everyone.
+//
+// Packed weights (layout panel32-1, the same for all sets) are panels of 32 output columns, one after the other, each
+// 64-byte aligned. A panel of gate_up holds 16 gate columns, then the same 16 up columns. Columns past the last are
+// zero.
+//   f32   [k][32] f32
+//   bf16  [k/2][32][2] bf16
+//   int8  [k/4][32][4] u8 with zero point 128; then scales [groups of 128][32] f32
+//   int4  [k/8][32][4] u8: low nibbles k…k+3, high nibbles k+4…k+7, zero point 8; then scales [groups of 64][32] f32
+// with k = padded_k(format, cols), columns past the last zero (the zero point); the last int8 group may hold 64.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "ops/formats.h"
+
+namespace sdar::cpu {
+
+constexpr int32_t kPanel = 32;
+/// Rows of activations that a register tile takes at most.
+constexpr int32_t kTileRows = 8;
+
+constexpr bool is_quantised(WeightFormat f) { return f == WeightFormat::int8 || f == WeightFormat::int4; }
+/// Consecutive k that share a scale, of the weights and of the activations.
+constexpr int64_t group_size(WeightFormat f) { return f == WeightFormat::int8 ? 128 : 64; }
+constexpr int64_t padded_k(WeightFormat f, int64_t k) {
+  const int64_t multiple = is_quantised(f) ? 64 : f == WeightFormat::bf16 ? 32 : 1;
+  return (k + multiple - 1) / multiple * multiple;
+}
+/// Groups of a row; 0 for formats without scales.
+constexpr int64_t groups_of(WeightFormat f, int64_t k) {
+  return is_quantised(f) ? (padded_k(f, k) + group_size(f) - 1) / group_size(f) : 0;
+}
+/// Bytes of a panel without its scales, and with them.
+constexpr size_t panel_elements_bytes(WeightFormat f, int64_t k) {
+  const size_t n = static_cast<size_t>(padded_k(f, k)) * kPanel;
+  return f == WeightFormat::f32 ? 4 * n : f == WeightFormat::bf16 ? 2 * n : f == WeightFormat::int8 ? n : n / 2;
+}
+constexpr size_t panel_bytes(WeightFormat f, int64_t k) {
+  return panel_elements_bytes(f, k) + static_cast<size_t>(groups_of(f, k)) * kPanel * sizeof(float);
+}
+
+/// Rows ready to be multiplied with weights of one format. Row i starts at data + i · stride and holds padded_k
+/// elements of Kernels::activation_bytes each (f32; bf16, or f32 that was rounded to bf16; int8, or int16 holding int8,
+/// in the order the set's panel kernel reads them), zero past k.
+struct Activations {
+  std::byte* data = nullptr;
+  size_t stride = 0;           ///< bytes, a multiple of 64
+  float* scales = nullptr;     ///< [rows, groups]; NaN when the group holds a NaN or infinity
+  int32_t* offsets = nullptr;  ///< [rows, groups]: −zero point · Σ of the group
+};
+
+enum class Epilogue : uint8_t {
+  store,     ///< out = y
+  add,       ///< out += y
+  silu_mul,  ///< out = silu(y[0…15]) · y[16…31], 16 columns
+};
+
+/// One panel times m rows. Each y is a sum over k in ascending order, whatever m is.
+struct PanelJob {
+  WeightFormat format = WeightFormat::f32;
+  const std::byte* panel = nullptr;
+  int64_t k = 0;  ///< padded
+  int32_t m = 0;
+  Activations a;
+  Epilogue epilogue = Epilogue::store;
+  float* out = nullptr;    ///< first row, first column of this panel
+  int64_t out_stride = 0;  ///< floats
+  int32_t columns = 0;     ///< outputs of this panel that exist
+};
+
+/// A row's activations from f32: rmsnorm(x)·norm, or x itself when norm is null; rounded for `format`.
+struct PrepareJob {
+  WeightFormat format = WeightFormat::f32;
+  const float* x = nullptr;     ///< [k]
+  const float* norm = nullptr;  ///< [k]
+  float eps = 0;
+  int64_t k = 0;
+  std::byte* data = nullptr;   ///< the row's [padded_k] elements
+  float* scales = nullptr;     ///< the row's [groups]
+  int32_t* offsets = nullptr;  ///< the row's [groups]
+};
+
+/// Reduction of some logits of one row, to be merged in ascending order of ids.
+struct LogitStats {
+  float max = 0;
+  int32_t argmax = 0;  ///< index of the first maximum
+  float sum = 0;       ///< Σ exp((l − max) · scale)
+  float weighted = 0;  ///< Σ exp((l − max) · scale) · (l − max) · scale
+  bool finite = true;
+};
+
+struct Kernels {
+  const char* isa;
+  /// Bytes of an activation element, by WeightFormat.
+  uint8_t activation_bytes[4];
+  void (*prepare)(const PrepareJob& job);
+  void (*panel)(const PanelJob& job);
+  /// n >= 1 logits.
+  LogitStats (*logit_stats)(const float* logits, int64_t n, float scale);
+  /// out[i] = exp((x[i] − max) · scale), relative error about 1e-7; out may be x.
+  void (*exp_shifted)(const float* x, int64_t n, float max, float scale, float* out);
+};
+
+/// The table of an instruction set by name, null when it is not built or this machine cannot run it.
+const Kernels* kernels_for(const char* isa);
+
+}  // namespace sdar::cpu
