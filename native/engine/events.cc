@@ -1,12 +1,9 @@
 #include "engine/events.h"
 
 #include <iterator>
+#include <utility>
 
 namespace sdar {
-
-namespace {
-constexpr double kTokens = 1, kFinished = 2, kFailed = 3, kDraft = 4;
-}
 
 void EventBuffer::tokens(uint64_t request, int64_t released_bytes, std::span<const TokenRecord> tokens) {
   auto& out = pending_.records;
@@ -17,10 +14,10 @@ void EventBuffer::tokens(uint64_t request, int64_t released_bytes, std::span<con
 }
 
 void EventBuffer::finished(uint64_t request, const FinishInfo& info) {
-  pending_.records.insert(pending_.records.end(),
-                          {kFinished, double(request), 6, double(info.reason), double(info.text_bytes),
-                           double(info.prompt_tokens), double(info.cached_tokens), double(info.completion_tokens),
-                           double(info.forwards)});
+  pending_.records.insert(
+      pending_.records.end(),
+      {kFinished, double(request), 6, double(info.reason), double(info.text_bytes), double(info.prompt_tokens),
+       double(info.cached_tokens), double(info.completion_tokens), double(info.forwards)});
 }
 
 void EventBuffer::failed(uint64_t request, Failure failure) {
@@ -31,7 +28,8 @@ void EventBuffer::failed(uint64_t request, Failure failure) {
 void EventBuffer::draft(uint64_t request, int32_t block, int32_t step, int32_t position, std::span<const int32_t> ids,
                         std::span<const int32_t> steps) {
   auto& out = pending_.records;
-  out.insert(out.end(), {kDraft, double(request), double(3 + 2 * ids.size()), double(block), double(step), double(position)});
+  out.insert(out.end(),
+             {kDraft, double(request), double(3 + 2 * ids.size()), double(block), double(step), double(position)});
   for (size_t i = 0; i < ids.size(); i++) out.insert(out.end(), {double(ids[i]), double(steps[i])});
 }
 

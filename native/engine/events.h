@@ -1,5 +1,5 @@
-// What the step loop tells the outside: one coalescing buffer that the reader swaps out, with at most one wake-up pending.
-// Record layout: lib/binding.ts (NativeEvents).
+// What the step loop tells the outside: one coalescing buffer that the reader swaps out, with at most one wake-up
+// pending. Record layout: lib/binding.ts (NativeEvents).
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -33,6 +33,8 @@ struct FinishInfo {
 
 class EventBuffer {
  public:
+  static constexpr double kTokens = 1, kFinished = 2, kFailed = 3, kDraft = 4;
+
   /// `wake` is called, from the step loop's thread and outside any lock, when events wait and no wake-up is pending.
   explicit EventBuffer(std::function<void()> wake) : wake_(std::move(wake)) {}
 

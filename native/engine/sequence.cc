@@ -12,15 +12,17 @@ std::string_view TokenBytes::of(int32_t id) const {
 namespace {
 int32_t floor_to(int32_t value, int32_t step) { return value / step * step; }
 int32_t ceil_to(int32_t value, int32_t step) { return (value + step - 1) / step * step; }
-bool contains(const std::vector<int32_t>& ids, int32_t id) { return std::find(ids.begin(), ids.end(), id) != ids.end(); }
+bool contains(const std::vector<int32_t>& ids, int32_t id) {
+  return std::find(ids.begin(), ids.end(), id) != ids.end();
+}
 }  // namespace
 
 Sequence::Sequence(Request request, const SequenceContext& context)
     : request_(std::move(request)),
       context_(context),
       prompt_(static_cast<int32_t>(request_.tokens.size())),
-      limit_(static_cast<int32_t>(std::min<int64_t>(int64_t(prompt_) + request_.max_tokens,
-                                                    floor_to(context.context, request_.block_length)))),
+      limit_(static_cast<int32_t>(
+          std::min<int64_t>(int64_t(prompt_) + request_.max_tokens, floor_to(context.context, request_.block_length)))),
       never_{context.mask_id},
       tokens_(request_.tokens),
       next_(prompt_),
@@ -126,12 +128,15 @@ std::span<const TokenRecord> Sequence::take_released() {
   return fresh;
 }
 
-void Sequence::finish_early() { finished_ = true; }
+int32_t Sequence::prompt_rows(const StepSequence& planned) const {
+  const int32_t known = planned.segment.rows - (planned.denoise ? request_.block_length : 0);
+  return std::clamp(floor_to(prompt_, request_.block_length) - planned.segment.position, 0, known);
+}
 
 Sequence::Draft Sequence::draft(const StepSequence& planned) const {
   // A block that became full has been left for the next one: show it as it was when it closed.
   const int32_t block = request_.block_length;
-  const int32_t position = planned.segment.position + planned.segment.rows - block;
+  const int32_t position = planned.active_position();
   Draft d{.block = position / block, .step = planned.step, .position = position, .ids = {}, .steps = {}};
   const bool closed = position != active_;
   for (int32_t i = 0; i < block; i++) {

@@ -42,8 +42,13 @@ class Sequence {
   /// Tokens released since the last call: the filled run from the start of the generation, up to where it ended.
   std::span<const TokenRecord> take_released();
   int64_t released_bytes() const { return finished_ ? text_end_ : stop_.released(); }
-  /// Filled so far and released, when the request is aborted.
-  void finish_early();
+  /// Ends with what has been released, when the request is aborted or failed.
+  void finish_early() { finished_ = true; }
+  bool finished() const { return finished_; }
+  /// More than one block of known positions is not in the cache yet.
+  bool prefilling() const { return active_ - committed_ > request_.block_length; }
+  /// Prompt positions that a planned step brings into the cache.
+  int32_t prompt_rows(const StepSequence& planned) const;
 
   const Request& request() const { return request_; }
   std::vector<int32_t>& pages() { return pages_; }
@@ -70,7 +75,7 @@ class Sequence {
   Request request_;
   const SequenceContext& context_;
   int32_t prompt_;
-  int32_t limit_;  ///< generation ends before this position
+  int32_t limit_;                     ///< generation ends before this position
   std::vector<int32_t> never_;        ///< ids never chosen: the mask id
   std::vector<int32_t> never_early_;  ///< and, before min_tokens, what would end the generation
   std::vector<int32_t> tokens_;       ///< by position; the mask id where masked

@@ -16,15 +16,18 @@ constexpr int32_t kMaxBlockLength = 64;
 /// One sequence's part: `segment.rows` consecutive positions. With `denoise` the last block_length rows are the active
 /// block: its masked positions get a token and a confidence, and those the strategy chooses are filled.
 struct StepSequence {
-  Segment segment;                 ///< `row` is set by the runner
-  const int32_t* ids = nullptr;    ///< [rows], the mask id at masked positions
+  Segment segment;               ///< `row` is set by the runner
+  const int32_t* ids = nullptr;  ///< [rows], the mask id at masked positions
   bool denoise = false;
-  int32_t step = 0;                ///< of the active block
-  uint64_t masked = 0;             ///< bit i: offset i of the active block is masked
+  int32_t step = 0;     ///< of the active block
+  uint64_t masked = 0;  ///< bit i: offset i of the active block is masked
   const Request* request = nullptr;
   std::span<const int32_t> banned{};        ///< ids never chosen …
   std::span<const int32_t> banned_early{};  ///< … and at positions before `free_from`
   int32_t free_from = 0;
+
+  /// First position of the active block.
+  int32_t active_position() const { return segment.position + segment.rows - segment.block_length; }
 };
 
 struct StepPlan {

@@ -1,0 +1,199 @@
+#include "addon/convert.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "util/error.h"
+
+namespace sdar::addon {
+
+Napi::Error from_error(Napi::Env env, const std::string& code, const std::string& message) {
+  Napi::Error error = Napi::Error::New(env, message);
+  error.Set("code", Napi::String::New(env, code));
+  return error;
+}
+
+namespace {
+
+[[noreturn]] void refuse(Napi::Env env, const char* name, const char* allowed) {
+  throw from_error(env, code::kInvalidOption,
+                   std::string(name) + " is missing or of the wrong type; allowed: " + allowed);
+}
+
+double number(const Napi::Object& o, const char* name, double low, double high) {
+  const Napi::Value v = o.Get(name);
+  if (!v.IsNumber()) refuse(o.Env(), name, "a number");
+  const double x = v.As<Napi::Number>().DoubleValue();
+  if (!(x >= low && x <= high))
+    throw from_error(o.Env(), code::kInvalidOption,
+                     std::string(name) + " is " + std::to_string(x) + "; allowed: " + std::to_string(low) + " to " +
+                         std::to_string(high));
+  return x;
+}
+
+int32_t integer(const Napi::Object& o, const char* name, double low = 0, double high = INT32_MAX) {
+  return static_cast<int32_t>(number(o, name, low, high));
+}
+
+bool boolean(const Napi::Object& o, const char* name) {
+  const Napi::Value v = o.Get(name);
+  if (!v.IsBoolean()) refuse(o.Env(), name, "true or false");
+  return v.As<Napi::Boolean>().Value();
+}
+
+std::string string(const Napi::Object& o, const char* name) {
+  const Napi::Value v = o.Get(name);
+  if (!v.IsString()) refuse(o.Env(), name, "a string");
+  return v.As<Napi::String>().Utf8Value();
+}
+
+template <class Array, class T>
+std::vector<T> typed_array(const Napi::Object& o, const char* name, napi_typedarray_type type, const char* allowed) {
+  const Napi::Value v = o.Get(name);
+  if (!v.IsTypedArray() || v.As<Napi::TypedArray>().TypedArrayType() != type) refuse(o.Env(), name, allowed);
+  const Array a = v.As<Array>();
+  const T* data = reinterpret_cast<const T*>(a.Data());
+  return std::vector<T>(data, data + a.ElementLength());
+}
+
+std::vector<int32_t> int_array(const Napi::Object& o, const char* name) {
+  return typed_array<Napi::Int32Array, int32_t>(o, name, napi_int32_array, "an Int32Array");
+}
+
+WeightFormat weight_format(const Napi::Object& o, const char* name) {
+  const std::string s = string(o, name);
+  for (WeightFormat f : {WeightFormat::f32, WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4})
+    if (s == name_of(f)) return f;
+  refuse(o.Env(), name, "f32, bf16, int8, int4");
+}
+
+}  // namespace
+
+EngineOptions to_options(const Napi::Object& o) {
+  EngineOptions options;
+  options.path = string(o, "path");
+  options.device = string(o, "device");
+  options.weights = weight_format(o, "weights");
+  options.threads = integer(o, "threads", 0, 1024);
+  options.isa = string(o, "isa");
+  options.max_concurrent = integer(o, "maxConcurrent", 1, 4096);
+  options.kv_tokens = static_cast<int64_t>(number(o, "kvTokens", 0, 1e12));
+  options.kv_bytes = static_cast<int64_t>(number(o, "kvBytes", 0, 1e15));
+  const std::string dtype = string(o, "kvDtype");
+  for (KvFormat f : {KvFormat::f32, KvFormat::bf16, KvFormat::int8})
+    if (dtype == name_of(f)) options.kv_format = f;
+  if (!dtype.empty() && !options.kv_format) refuse(o.Env(), "kvDtype", "\"\" (automatic), f32, bf16, int8");
+  return options;
+}
+
+Request to_request(const Napi::Object& o) {
+  Request r;
+  r.id = static_cast<uint64_t>(number(o, "id", 0, 9007199254740991.0));
+  r.tokens = int_array(o, "tokens");
+  r.max_tokens = integer(o, "maxTokens");
+  r.block_length = integer(o, "blockLength", 1, kMaxBlockLength);
+  r.denoise.strategy = static_cast<Strategy>(integer(o, "strategy", 0, 3));
+  r.denoise.steps = integer(o, "steps");
+  r.denoise.threshold = static_cast<float>(number(o, "threshold", 0, 1));
+  r.denoise.entropy_bound = static_cast<float>(number(o, "entropyBound", 0, 1e9));
+  r.temperature = static_cast<float>(number(o, "temperature", 0, 100));
+  r.top_k = integer(o, "topK");
+  r.top_p = static_cast<float>(number(o, "topP", 0, 1));
+  const Napi::Value seed = o.Get("seed");
+  if (!seed.IsBigInt()) refuse(o.Env(), "seed", "a bigint");
+  bool lossless = false;
+  r.seed = seed.As<Napi::BigInt>().Uint64Value(&lossless);
+  r.confidence = boolean(o, "sampledConfidence") ? Confidence::sampled : Confidence::model;
+  const Napi::Value stop = o.Get("stop");
+  if (!stop.IsArray()) refuse(o.Env(), "stop", "a list of Uint8Array");
+  const auto list = stop.As<Napi::Array>();
+  for (uint32_t i = 0; i < list.Length(); i++) {
+    const Napi::Value v = list.Get(i);
+    if (!v.IsTypedArray() || v.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
+      refuse(o.Env(), "stop", "a list of Uint8Array");
+    const auto bytes = v.As<Napi::Uint8Array>();
+    r.stop.emplace_back(reinterpret_cast<const char*>(bytes.Data()), bytes.ElementLength());
+  }
+  r.stop_tokens = int_array(o, "stopTokens");
+  r.ignore_eos = boolean(o, "ignoreEos");
+  r.min_tokens = integer(o, "minTokens");
+  r.bias_ids = int_array(o, "biasIds");
+  r.bias_values = typed_array<Napi::Float32Array, float>(o, "biasValues", napi_float32_array, "a Float32Array");
+  r.drafts = boolean(o, "drafts");
+  return r;
+}
+
+Napi::Value from_info(Napi::Env env, const Model& model) {
+  const ModelConfig& config = model.config;
+  auto o = Napi::Object::New(env);
+  const auto set = [&](const char* name, auto value) { o.Set(name, value); };
+  set("modelType", config.model_type);
+  set("device", model.backend->device());
+  set("isa", model.backend->isa());
+  set("threads", double(model.backend->threads()));
+  set("weights", name_of(model.format));
+  set("parameters", double(model.weights.parameters));
+  set("weightBytes", double(model.weights.bytes));
+  set("layers", double(config.shape.layers));
+  set("hiddenSize", double(config.shape.hidden));
+  set("vocabSize", double(config.shape.vocabulary));
+  set("contextLength", double(config.shape.context));
+  set("blockLength", double(config.block_size));
+  set("maskTokenId", double(config.mask_token_id));
+  auto ends = Napi::Array::New(env);
+  for (size_t i = 0; i < config.end_token_ids.size(); i++) ends.Set(uint32_t(i), double(config.end_token_ids[i]));
+  set("endTokenIds", ends);
+  auto kv = Napi::Object::New(env);
+  kv.Set("dtype", name_of(model.cache.format));
+  kv.Set("pages", double(model.cache.pages));
+  kv.Set("tokens", double(model.cache.pages * kPageSlots));
+  kv.Set("bytes", double(model.cache.pages) * double(model.page_bytes));
+  set("kv", kv);
+  return o;
+}
+
+Napi::Value from_events(Napi::Env env, EventBatch&& batch) {
+  auto records = Napi::Float64Array::New(env, batch.records.size());
+  if (!batch.records.empty()) std::memcpy(records.Data(), batch.records.data(), batch.records.size() * sizeof(double));
+  auto errors = Napi::Array::New(env, batch.failures.size());
+  for (size_t i = 0; i < batch.failures.size(); i++) {
+    auto e = Napi::Object::New(env);
+    e.Set("code", batch.failures[i].code);
+    e.Set("message", batch.failures[i].message);
+    errors.Set(uint32_t(i), e);
+  }
+  auto o = Napi::Object::New(env);
+  o.Set("records", records);
+  o.Set("errors", errors);
+  return o;
+}
+
+Napi::Value from_stats(Napi::Env env, const EngineStats& s) {
+  auto o = Napi::Object::New(env);
+  const auto set = [&](const char* name, auto value) { o.Set(name, double(value)); };
+  set("running", s.running);
+  set("waiting", s.waiting);
+  auto pages = Napi::Object::New(env);
+  pages.Set("total", double(s.pages_total));
+  pages.Set("free", double(s.pages_free));
+  pages.Set("cached", 0.0);
+  pages.Set("active", double(s.pages_total - s.pages_free));
+  o.Set("pages", pages);
+  set("steps", s.steps);
+  set("rows", s.rows);
+  set("sequences", s.sequences);
+  set("maxSequences", s.max_sequences);
+  set("forwards", s.forwards);
+  set("filledTokens", s.filled_tokens);
+  set("prefillTokens", s.prefill_tokens);
+  auto finished = Napi::Object::New(env);
+  const char* names[] = {"end", "stop", "length", "abort"};
+  for (int i = 0; i < 4; i++) finished.Set(names[i], double(s.finished[i]));
+  finished.Set("error", double(s.failed));
+  o.Set("finished", finished);
+  set("stepSeconds", s.step_seconds);
+  set("schedulerSeconds", s.scheduler_seconds);
+  return o;
+}
+
+}  // namespace sdar::addon

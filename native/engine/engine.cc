@@ -1,0 +1,146 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "util/error.h"
+
+namespace sdar {
+
+Engine::Engine(std::unique_ptr<Model> model, const EngineOptions& options, std::function<void()> wake)
+    : model_(std::move(model)),
+      context_{.context = model_->config.shape.context,
+               .mask_id = model_->config.mask_token_id,
+               .end_ids = model_->config.end_token_ids,
+               .token_bytes = {}},
+      events_(std::move(wake)),
+      pool_(static_cast<int32_t>(model_->cache.pages)),
+      runner_(*model_->forward),
+      scheduler_(runner_, pool_, events_, context_,
+                 {.max_concurrent = options.max_concurrent,
+                  .max_rows = options.max_rows,
+                  .prefill_rows = options.prefill_rows}),
+      stats_(scheduler_.stats()) {
+  thread_ = std::thread([this] { loop(); });
+}
+
+Engine::~Engine() { close(); }
+
+void Engine::submit(Request request) {
+  if (request.block_length == 0) request.block_length = model_->config.block_size;
+  check(request);
+  std::lock_guard lock(mutex_);
+  if (closing_) throw Error(code::kDisposed, "the engine has been disposed");
+  inbox_.emplace_back(std::move(request));
+  changed_.notify_one();
+}
+
+void Engine::abort(uint64_t id) {
+  std::lock_guard lock(mutex_);
+  if (closing_) return;
+  inbox_.emplace_back(Abort{id});
+  changed_.notify_one();
+}
+
+EngineStats Engine::stats() const {
+  std::lock_guard lock(mutex_);
+  EngineStats stats = stats_;
+  for (const Message& m : inbox_) stats.waiting += std::holds_alternative<Request>(m);
+  return stats;
+}
+
+void Engine::close() {
+  std::lock_guard once(close_mutex_);
+  {
+    std::lock_guard lock(mutex_);
+    closing_ = true;
+    changed_.notify_one();
+  }
+  if (thread_.joinable()) thread_.join();
+}
+
+void Engine::loop() {
+  std::vector<Message> messages;
+  for (;;) {
+    bool closing = false;
+    {
+      std::unique_lock lock(mutex_);
+      stats_ = scheduler_.stats();
+      if (scheduler_.idle()) changed_.wait(lock, [this] { return closing_ || !inbox_.empty(); });
+      messages.swap(inbox_);
+      closing = closing_;
+    }
+    for (Message& message : messages) {
+      if (auto* request = std::get_if<Request>(&message)) {
+        scheduler_.add(std::move(*request));
+      } else {
+        scheduler_.abort(std::get<Abort>(message).id);
+      }
+    }
+    messages.clear();
+    if (closing) {
+      scheduler_.fail_all({code::kDisposed, "the engine was disposed while the request was running"});
+      std::lock_guard lock(mutex_);
+      stats_ = scheduler_.stats();
+      return;
+    }
+    if (!scheduler_.idle()) scheduler_.step();
+  }
+}
+
+namespace {
+std::string text(double value) {
+  std::string s = std::to_string(value);
+  return s.substr(0, s.find_last_not_of("0.") + 2);
+}
+
+template <class T>
+void require(bool ok, const char* option, T value, const char* allowed) {
+  if (!ok)
+    throw Error(code::kInvalidOption, std::string(option) + " is " + text(double(value)) + "; allowed: " + allowed);
+}
+
+void require_ids(const std::vector<int32_t>& ids, const char* option, int32_t vocabulary) {
+  for (int32_t id : ids)
+    if (id < 0 || id >= vocabulary)
+      throw Error(code::kTokenOutOfRange, std::string(option) + " holds token id " + std::to_string(id) +
+                                              "; allowed: 0 to " + std::to_string(vocabulary - 1));
+}
+}  // namespace
+
+void Engine::check(const Request& r) const {
+  const ModelShape& shape = model_->config.shape;
+  if (r.tokens.empty()) throw Error(code::kEmptyPrompt, "the prompt has no tokens; at least 1 is needed");
+  require_ids(r.tokens, "tokens", shape.vocabulary);
+  require_ids(r.stop_tokens, "stopTokens", shape.vocabulary);
+  require_ids(r.bias_ids, "logitBias", shape.vocabulary);
+  require(r.block_length >= 1 && r.block_length <= kMaxBlockLength, "blockLength", r.block_length, "1 to 64");
+  require(r.max_tokens >= 1, "maxTokens", r.max_tokens, "1 or more");
+  require(r.min_tokens >= 0, "minTokens", r.min_tokens, "0 or more");
+  require(r.denoise.steps >= 0, "steps", r.denoise.steps, "1 or more, or 0 for blockLength");
+  require(r.denoise.threshold >= 0 && r.denoise.threshold <= 1, "threshold", r.denoise.threshold, "0 to 1");
+  require(r.denoise.entropy_bound >= 0, "entropyBound", r.denoise.entropy_bound, "0 or more");
+  require(r.temperature >= 0 && r.temperature <= 100, "temperature", r.temperature, "0 to 100");
+  require(r.top_k >= 0, "topK", r.top_k, "1 or more, or 0 for all");
+  require(r.top_p > 0 && r.top_p <= 1, "topP", r.top_p, "above 0, at most 1");
+  require(r.bias_ids.size() == r.bias_values.size(), "logitBias", r.bias_values.size(), "one value per token id");
+  require(std::is_sorted(r.bias_ids.begin(), r.bias_ids.end()), "logitBias", 0, "token ids in ascending order");
+  for (float v : r.bias_values) require(std::isfinite(v), "logitBias", v, "finite numbers");
+  for (const std::string& s : r.stop) require(!s.empty(), "stop", 0, "strings that are not empty");
+
+  const int32_t usable = shape.context / r.block_length * r.block_length;
+  const int64_t prompt = static_cast<int64_t>(r.tokens.size());
+  if (prompt >= usable)
+    throw Error(code::kPromptTooLong, "the prompt has " + std::to_string(prompt) + " tokens; the context of " +
+                                          std::to_string(shape.context) + " leaves room for at most " +
+                                          std::to_string(usable - 1) + " and one generated token");
+  const int64_t limit = std::min<int64_t>(prompt + r.max_tokens, usable);
+  const int64_t last = (limit + r.block_length - 1) / r.block_length * r.block_length;
+  if (pages_for(static_cast<int32_t>(last), r.block_length) > pool_.total())
+    throw Error(code::kCacheTooSmall, "the request may need " + std::to_string(last) +
+                                          " tokens of KV cache; kvCache holds " +
+                                          std::to_string(int64_t(pool_.total()) * tokens_per_page(r.block_length)) +
+                                          ": lower maxTokens or raise kvCache");
+}
+
+}  // namespace sdar

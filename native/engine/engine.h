@@ -1,0 +1,96 @@
+// The engine a host embeds: a checkpoint on a device, a native thread that runs the step loop, requests in, events out.
+// Any thread may call; nothing here waits for a step.
+#pragma once
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <variant>
+#include <vector>
+
+#include "engine/scheduler.h"
+#include "model/config.h"
+#include "model/weights.h"
+#include "ops/backend.h"
+
+namespace sdar {
+
+struct EngineOptions {
+  std::string path;             ///< folder of a checkpoint in the Hugging Face layout
+  std::string device = "auto";  ///< auto, cpu
+  WeightFormat weights = WeightFormat::bf16;
+  int threads = 0;  ///< 0: all this process may use
+  std::string isa;  ///< empty: the best this machine has
+  int32_t max_concurrent = 64;
+  int64_t kv_tokens = 0;  ///< capacity of the KV cache; both 0: from the memory available
+  int64_t kv_bytes = 0;
+  std::optional<KvFormat> kv_format;  ///< default: f32 with f32 weights, else bf16
+  int32_t max_rows = 2048;
+  int32_t prefill_rows = 512;
+};
+
+/// A checkpoint on a device, its cache laid out, ready to run steps.
+struct Model {
+  std::unique_ptr<Backend> backend;  // first: all others refer to it
+  ModelConfig config;
+  ModelWeights weights;
+  WeightFormat format = WeightFormat::f32;
+  CacheShape cache;
+  size_t page_bytes = 0;
+  std::unique_ptr<Forward> forward;
+};
+
+/// `hooks.threads` is set here.
+std::unique_ptr<Model> load_model(const EngineOptions& options, WeightHooks hooks);
+
+class Engine {
+ public:
+  /// `wake` is called from the native thread, coalesced, when take_events() has something.
+  Engine(std::unique_ptr<Model> model, const EngineOptions& options, std::function<void()> wake);
+  ~Engine();  ///< close()
+
+  const Model& model() const { return *model_; }
+  /// For stop strings. Before the first submit().
+  void set_token_bytes(TokenBytes bytes) { context_.token_bytes = std::move(bytes); }
+
+  /// Throws Error for what can never run (EMPTY_PROMPT, TOKEN_OUT_OF_RANGE, PROMPT_TOO_LONG, CACHE_TOO_SMALL,
+  /// INVALID_OPTION, DISPOSED); what goes wrong later comes as an event.
+  void submit(Request request);
+  void abort(uint64_t id);
+  EventBatch take_events() { return events_.take(); }
+  EngineStats stats() const;
+
+  /// Fails what runs with DISPOSED and joins the thread. Idempotent.
+  void close();
+
+ private:
+  void check(const Request& request) const;
+  void loop();
+
+  struct Abort {
+    uint64_t id;
+  };
+  using Message = std::variant<Request, Abort>;
+
+  std::unique_ptr<Model> model_;
+  SequenceContext context_;
+  EventBuffer events_;
+  PagePool pool_;
+  Runner runner_;
+  Scheduler scheduler_;
+
+  mutable std::mutex mutex_;  // guards what follows
+  std::condition_variable changed_;
+  std::vector<Message> inbox_;
+  bool closing_ = false;
+  EngineStats stats_;
+
+  std::mutex close_mutex_;
+  std::thread thread_;
+};
+
+}  // namespace sdar
