@@ -1,0 +1,27 @@
+// The native tests for 64-bit Arm, cross-compiled and run under emulation.
+// Debian, Ubuntu: apt-get install g++-aarch64-linux-gnu qemu-user
+import { has, isMain } from "./cmake.mjs";
+import { nativeTests, report } from "./native-tests.mjs";
+
+const compiler = "aarch64-linux-gnu-g++";
+export const canCross = () => has(compiler) && has("qemu-aarch64");
+
+export const crossTests = () =>
+  nativeTests({
+    folder: "build/arm64",
+    options: {
+      CMAKE_BUILD_TYPE: "Release",
+      CMAKE_SYSTEM_NAME: "Linux",
+      CMAKE_SYSTEM_PROCESSOR: "aarch64",
+      CMAKE_CXX_COMPILER: compiler,
+      SDAR_ADDON: "OFF",
+      SDAR_TESTS: "ON",
+    },
+    label: "native tests for arm64",
+    wrapper: ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"],
+  });
+
+if (isMain(import.meta.url)) {
+  if (canCross()) await report(crossTests());
+  else console.log(`skipped: it needs ${compiler} and qemu-aarch64`);
+}

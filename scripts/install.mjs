@@ -1,0 +1,38 @@
+// npm's install step: takes a prebuilt addon that fits this machine, else builds one from source.
+// SDAR_SKIP_BUILD=1 does neither; npm_config_build_from_source=true (npm install --build-from-source) ignores prebuilt ones.
+import { createRequire } from "node:module";
+import { buildAddon } from "./build.mjs";
+import { orExit, root } from "./cmake.mjs";
+
+const supported = { linux: ["x64", "arm64"], darwin: ["x64", "arm64"] };
+
+function isMusl() {
+  if (process.platform !== "linux") return false;
+  process.report.excludeNetwork = true;
+  return process.report.getReport().header.glibcVersionRuntime === undefined;
+}
+
+/** The prebuilt addon's path if there is one and it loads here. */
+function prebuilt() {
+  process.env.PREBUILDS_ONLY = "1";
+  const require = createRequire(import.meta.url);
+  try {
+    const path = require("node-gyp-build").resolve(root);
+    require(path);
+    return path;
+  } catch {
+    return undefined;
+  }
+}
+
+if (process.env.SDAR_SKIP_BUILD) {
+  console.log("sdar-engine: SDAR_SKIP_BUILD is set; the native addon is not built");
+} else if (!supported[process.platform]?.includes(process.arch) || isMusl()) {
+  const libc = isMusl() ? " with musl" : "";
+  console.error(
+    `sdar-engine: ${process.platform}-${process.arch}${libc} is not supported yet. Supported are Linux with glibc and macOS, on x64 and arm64.`,
+  );
+  process.exit(1);
+} else if (process.env.npm_config_build_from_source || !prebuilt()) {
+  await orExit(buildAddon());
+}

@@ -1,0 +1,24 @@
+// The native tests under sanitizers: node scripts/sanitize.mjs address,undefined | thread
+import { spawnSync } from "node:child_process";
+import { isMain } from "./cmake.mjs";
+import { nativeTests, report } from "./native-tests.mjs";
+
+export function sanitizedTests(sanitizers) {
+  // Address-space randomisation that is too wide for the thread sanitizer's shadow memory is turned off where that is allowed.
+  const still = ["setarch", process.arch === "arm64" ? "aarch64" : "x86_64", "-R"];
+  const canHoldStill = sanitizers === "thread" && spawnSync(still[0], [...still.slice(1), "true"]).status === 0;
+  return nativeTests({
+    folder: `build/sanitize-${sanitizers.replace(",", "-")}`,
+    options: {
+      CMAKE_BUILD_TYPE: "RelWithDebInfo",
+      CMAKE_CXX_FLAGS_RELWITHDEBINFO: "-O1 -g",
+      SDAR_ADDON: "OFF",
+      SDAR_TESTS: "ON",
+      SDAR_SANITIZE: sanitizers,
+    },
+    label: `native tests with -fsanitize=${sanitizers}`,
+    wrapper: canHoldStill ? still : [],
+  });
+}
+
+if (isMain(import.meta.url)) await report(sanitizedTests(process.argv[2] ?? "address,undefined"));

@@ -1,0 +1,70 @@
+// npm test: everything from a fresh clone after npm ci. With CI set, also sanitizers and 64-bit Arm under emulation; with --full,
+// the long variants too (tests read SDAR_TEST_FULL). The last line counts cases; a check without cases counts as one.
+import { spawnSync } from "node:child_process";
+import { mkdirSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { buildAddon } from "./build.mjs";
+import { BuildError, root } from "./cmake.mjs";
+import { canCross, crossTests } from "./cross-arm64.mjs";
+import { plainTests } from "./native-tests.mjs";
+import { sanitizedTests } from "./sanitize.mjs";
+
+const full = process.argv.includes("--full");
+const thorough = full || Boolean(process.env.CI);
+if (full) process.env.SDAR_TEST_FULL = "1";
+const total = { passed: 0, failed: 0 };
+const broken = [];
+
+async function step(name, work) {
+  const start = Date.now();
+  console.log(`\n== ${name}`);
+  let counts;
+  try {
+    counts = await work();
+  } catch (error) {
+    console.log(error instanceof BuildError ? error.message : error);
+    counts = { passed: 0, failed: 1 };
+  }
+  total.passed += counts.passed;
+  total.failed += counts.failed;
+  if (counts.failed > 0) broken.push(name);
+  console.log(`== ${name}: ${counts.failed > 0 ? "FAILED" : "ok"} (${((Date.now() - start) / 1000).toFixed(1)} s)`);
+}
+
+const node = (script, ...args) =>
+  spawnSync(process.execPath, [script, ...args], { cwd: root, stdio: "inherit" }).status;
+const tool = (path) => join(root, "node_modules", path);
+const one = (status) => (status === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 });
+
+/** tap reports to people here, and to us in a file that ends with the counts of assertions. */
+function typescriptTests() {
+  const file = join(root, "build", "tap.txt");
+  mkdirSync(join(root, "build"), { recursive: true });
+  rmSync(file, { force: true });
+  const status = node(tool("tap/dist/esm/run.mjs"), "--reporter=terse", `--output-file=${file}`);
+  const counts = /^# \{ total: (\d+), pass: (\d+)(?:, fail: (\d+))?/m.exec(readFileSync(file, "utf8"));
+  const passed = Number(counts?.[2] ?? 0);
+  const failed = Number(counts?.[3] ?? 0);
+  return { passed, failed: status !== 0 && failed === 0 ? 1 : failed };
+}
+
+await step("native addon", async () => one((await buildAddon()) ? 0 : 1));
+await step("TypeScript build", () => one(node(tool("typescript/bin/tsc"), "-p", "tsconfig.build.json")));
+await step("types of tests and benchmarks", () => one(node(tool("typescript/bin/tsc"), "--noEmit")));
+await step("layout and lint (biome)", () => one(node(tool("@biomejs/biome/bin/biome"), "check")));
+await step("layout of native sources", () => one(node("scripts/clang-format.mjs")));
+await step("direction of includes", () => one(node("scripts/check-includes.mjs")));
+await step("native tests", plainTests);
+await step("TypeScript tests", typescriptTests);
+if (thorough) {
+  await step("native tests, address and undefined behaviour", () => sanitizedTests("address,undefined"));
+  await step("native tests, threads", () => sanitizedTests("thread"));
+  if (canCross()) await step("native tests on 64-bit Arm", crossTests);
+  await step("the package (knip, publint, attw)", () =>
+    one(spawnSync("npm", ["run", "check"], { cwd: root, stdio: "inherit" }).status),
+  );
+}
+
+if (broken.length > 0) console.log(`\nFailed: ${broken.join("; ")}`);
+console.log(`${total.passed} passed, ${total.failed} failed`);
+process.exitCode = total.failed > 0 ? 1 : 0;
