@@ -77,7 +77,7 @@ float quantise(const float* x, int64_t n, int limit, int8_t* q) {
   }
   const float scale = largest / static_cast<float>(limit);
   if (!finite || scale == 0) {
-    std::fill(q, q + n, int8_t{0});
+    for (int64_t i = 0; i < n; i++) q[i] = 0;
     return finite ? 0.0f : std::numeric_limits<float>::quiet_NaN();
   }
   for (int64_t i = 0; i < n; i++) {
