@@ -1,4 +1,5 @@
-// A checkpoint's settings, read and validated: config.json, generation_config.json and, for the mask id, the tokenizer's files.
+// A checkpoint's settings, read and validated: config.json, generation_config.json and, for the mask id, the
+// tokenizer's files.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -9,10 +10,10 @@
 namespace sdar {
 
 struct ModelConfig {
-  ModelShape shape;         ///< intermediate is 0 when no layer is dense and config.json does not say
-  std::string model_type;   ///< sdar, sdar_moe
-  bool tied = false;        ///< the head is the embedding
-  int32_t block_size = 4;   ///< default block length
+  ModelShape shape;        ///< intermediate is 0 when no layer is dense and config.json does not say
+  std::string model_type;  ///< sdar, sdar_moe
+  bool tied = false;       ///< the head is the embedding
+  int32_t block_size = 4;  ///< default block length
   int32_t mask_token_id = 0;
   std::vector<int32_t> end_token_ids;  ///< may be empty
   bool norm_topk_prob = false;

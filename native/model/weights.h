@@ -19,9 +19,9 @@ struct LayerWeights {
   std::unique_ptr<Weight> k_norm;
   std::unique_ptr<Weight> o;  ///< linear [hidden, heads·head_dim]
   std::unique_ptr<Weight> post_norm;
-  std::unique_ptr<Weight> gate_up;  ///< gate_up [2·intermediate, hidden]
-  std::unique_ptr<Weight> down;     ///< linear [hidden, intermediate]
-  std::unique_ptr<Weight> router;   ///< linear [experts, hidden], f32
+  std::unique_ptr<Weight> gate_up;                      ///< gate_up [2·intermediate, hidden]
+  std::unique_ptr<Weight> down;                         ///< linear [hidden, intermediate]
+  std::unique_ptr<Weight> router;                       ///< linear [experts, hidden], f32
   std::vector<std::unique_ptr<Weight>> expert_gate_up;  ///< each gate_up [2·moe_intermediate, hidden]
   std::vector<std::unique_ptr<Weight>> expert_down;     ///< each linear [hidden, moe_intermediate]
   std::vector<const Weight*> expert_gate_up_views;      ///< the same, as MoeArgs takes them
@@ -44,16 +44,16 @@ struct WeightHooks {
   int threads = 0;                                            ///< 0: as many as the backend has
 };
 
-/// Reads model.safetensors, or the shards of model.safetensors.index.json, and packs all weights. Peak memory is the packed
-/// size and little more: file pages are given back as they have been packed. Everything is checked before packing starts.
-/// Embedding and head are int8 when `format` is int4; norms and routers are always f32.
-/// Throws Error naming file and tensor: FILE_NOT_FOUND, FILE_UNREADABLE, CHECKPOINT_INVALID, CHECKPOINT_TRUNCATED (also
-/// when a file shrinks meanwhile), OUT_OF_MEMORY, ABORTED.
+/// Reads model.safetensors, or the shards of model.safetensors.index.json, and packs all weights. Peak memory is the
+/// packed size and little more: file pages are given back as they have been packed. Everything is checked before
+/// packing starts. Embedding and head are int8 when `format` is int4; norms and routers are always f32. Throws Error
+/// naming file and tensor: FILE_NOT_FOUND, FILE_UNREADABLE, CHECKPOINT_INVALID, CHECKPOINT_TRUNCATED (also when a file
+/// shrinks meanwhile), OUT_OF_MEMORY, ABORTED.
 ModelWeights load_weights(Backend& backend, const std::string& folder, const ModelConfig& config, WeightFormat format,
                           const WeightHooks& hooks = {});
 
-/// Random weights, for benchmarks: matrices normal with sd 0.02, norms 1 ± 0.02; the same for the same seed. On top of the
-/// packed size, memory for the largest weight in bf16.
+/// Random weights, for benchmarks: matrices normal with sd 0.02, norms 1 ± 0.02; the same for the same seed. On top of
+/// the packed size, memory for the largest weight in bf16.
 ModelWeights random_weights(Backend& backend, const ModelConfig& config, WeightFormat format, uint64_t seed,
                             const WeightHooks& hooks = {});
 

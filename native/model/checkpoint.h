@@ -1,0 +1,81 @@
+// Which weights a model has, from which tensors they are made, and where those come from: a checkpoint or a generator.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model/config.h"
+#include "model/safetensors.h"
+#include "model/weights.h"
+#include "ops/backend.h"
+#include "util/mapped_file.h"
+
+namespace sdar {
+
+/// A tensor by its name in the checkpoint: a matrix [rows, cols] or, with rows == 1 and `vector`, of shape [cols].
+struct TensorSpec {
+  std::string name;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  bool vector = false;
+
+  int64_t elements() const { return rows * cols; }
+};
+
+/// One packed weight: what it is, its parts in order, and the handle in ModelWeights that it becomes.
+struct PlannedWeight {
+  WeightSpec spec;
+  std::vector<TensorSpec> parts;
+  std::unique_ptr<Weight>* handle = nullptr;
+};
+
+/// All weights of the model, in the order in which they lie in memory. Sizes the layers of `weights`; the handles point
+/// into it. A pure function of its arguments.
+std::vector<PlannedWeight> plan_weights(const ModelConfig& config, WeightFormat format, ModelWeights& weights);
+
+/// Hands out tensors one group of weights after the other. release() may be called from any thread, the rest from one.
+class TensorSource {
+ public:
+  virtual ~TensorSource() = default;
+  virtual int64_t bytes(const TensorSpec& tensor) const = 0;
+  /// Valid until close().
+  virtual SourceTensor open(const TensorSpec& tensor) = 0;
+  /// A hint: these rows have been read.
+  virtual void release(const TensorSpec&, int64_t /*row_begin*/, int64_t /*row_end*/) const {}
+  virtual void close(const TensorSpec& tensor) = 0;
+  /// Throws when what was read may have been wrong.
+  virtual void check() const {}
+};
+
+/// The safetensors files of a folder, which hold exactly the planned tensors in the planned shapes (or the constructor
+/// throws); lm_head.weight of a tied model and rotary_emb.inv_freq are passed over.
+class CheckpointSource final : public TensorSource {
+ public:
+  CheckpointSource(const std::string& folder, const ModelConfig& config, const std::vector<PlannedWeight>& plan);
+  int64_t bytes(const TensorSpec& tensor) const override;
+  SourceTensor open(const TensorSpec& tensor) override;
+  void release(const TensorSpec& tensor, int64_t row_begin, int64_t row_end) const override;
+  void close(const TensorSpec& tensor) override;
+  void check() const override { files_.check_whole(); }
+
+ private:
+  Safetensors files_;
+};
+
+/// Random tensors in bf16, each a function of seed and name.
+class RandomSource final : public TensorSource {
+ public:
+  RandomSource(uint64_t seed, int threads) : seed_(seed), threads_(threads) {}
+  int64_t bytes(const TensorSpec& tensor) const override { return 2 * tensor.elements(); }
+  SourceTensor open(const TensorSpec& tensor) override;
+  void close(const TensorSpec& tensor) override { open_.erase(tensor.name); }
+
+ private:
+  uint64_t seed_;
+  int threads_;
+  std::map<std::string, std::shared_ptr<std::byte>> open_;
+};
+
+}  // namespace sdar

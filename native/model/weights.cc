@@ -1,0 +1,185 @@
+#include "model/weights.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <span>
+
+#include "model/checkpoint.h"
+#include "util/error.h"
+#include "util/mapped_file.h"
+#include "util/parallel.h"
+
+namespace sdar {
+namespace {
+
+constexpr size_t kAlignment = 64;          // what Backend::adopt asks for
+constexpr int64_t kGroupBytes = 32 << 20;  // source bytes opened at once
+constexpr int64_t kJobBytes = 2 << 20;     // source bytes between two looks at `cancelled`
+
+/// Where each planned weight lies: a function of plan and Backend::layout_id() alone, so that the same bytes could be
+/// mapped from a file.
+struct Layout {
+  std::vector<size_t> offsets;
+  size_t bytes = 0;
+};
+
+Layout lay_out(const Backend& backend, const std::vector<PlannedWeight>& plan) {
+  Layout layout;
+  for (const PlannedWeight& weight : plan) {
+    layout.offsets.push_back(layout.bytes);
+    layout.bytes += (backend.packed_bytes(weight.spec) + kAlignment - 1) / kAlignment * kAlignment;
+  }
+  return layout;
+}
+
+std::shared_ptr<std::byte> allocate(size_t bytes, WeightFormat format) {
+  const auto physical = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  if (bytes > physical)
+    throw Error(code::kOutOfMemory, "the weights take " + std::to_string(bytes >> 20) + " MiB as " + name_of(format) +
+                                        ", this machine has " + std::to_string(physical >> 20) + " MiB");
+  return map_memory(bytes);
+}
+
+/// Units [begin, end) of a weight.
+struct Job {
+  const PlannedWeight* weight;
+  const std::vector<SourceTensor>* tensors;
+  std::byte* packed;
+  int64_t begin, end, units;
+  int64_t bytes;  // of the source
+};
+
+/// Gives back the rows that the job's units have read. Units are panels of rows in order, so shares are near enough.
+void release(const TensorSource& source, const Job& job) {
+  const bool side_by_side = job.weight->spec.kind == WeightKind::gate_up;
+  const int64_t rows = side_by_side ? job.weight->parts[0].rows : job.weight->spec.rows;
+  const int64_t begin = rows * job.begin / job.units, end = rows * job.end / job.units;
+  int64_t first = 0;
+  for (const TensorSpec& part : job.weight->parts) {
+    const int64_t from = std::max<int64_t>(begin - first, 0), to = std::min(end - first, part.rows);
+    if (from < to) source.release(part, from, to);
+    if (!side_by_side) first += part.rows;
+  }
+}
+
+class Packer {
+ public:
+  Packer(const Backend& backend, TensorSource& source, const WeightHooks& hooks, int64_t total)
+      : backend_(backend),
+        source_(source),
+        hooks_(hooks),
+        threads_(hooks.threads > 0 ? hooks.threads : backend.threads()),
+        total_(total) {}
+
+  /// A few weights, a group small enough to be resident.
+  void pack(std::span<const PlannedWeight> group, std::span<const size_t> offsets, std::byte* memory) {
+    std::vector<std::vector<SourceTensor>> tensors(group.size());
+    std::vector<Job> jobs;
+    for (size_t i = 0; i < group.size(); i++) {
+      look_up();
+      int64_t bytes = 0;
+      for (const TensorSpec& part : group[i].parts) {
+        tensors[i].push_back(source_.open(part));
+        bytes += source_.bytes(part);
+      }
+      const int64_t units = backend_.pack_units(group[i].spec);
+      const int64_t count = std::clamp<int64_t>(bytes / kJobBytes, 1, std::max<int64_t>(units, 1));
+      for (int64_t j = 0; j < count; j++)
+        jobs.push_back({&group[i], &tensors[i], memory + offsets[i], share(units, j, count), share(units, j + 1, count),
+                        std::max<int64_t>(units, 1), share(bytes, j + 1, count) - share(bytes, j, count)});
+    }
+    parallel_for(
+        threads_, static_cast<int64_t>(jobs.size()),
+        [&](int64_t i) {
+          const Job& job = jobs[i];
+          backend_.pack(job.weight->spec, *job.tensors, job.begin, job.end, job.packed);
+          release(source_, job);
+          done_ += job.bytes;
+        },
+        [&] { look_up(); });
+    for (const PlannedWeight& weight : group)
+      for (const TensorSpec& part : weight.parts) source_.close(part);
+  }
+
+  /// Reports, and stops when asked to.
+  void look_up() {
+    if (hooks_.cancelled && hooks_.cancelled()) throw Error(code::kAborted, "loading was cancelled");
+    const int64_t done = done_;
+    if (hooks_.progress && done > reported_) hooks_.progress(reported_ = done, total_);
+  }
+
+ private:
+  static int64_t share(int64_t whole, int64_t part, int64_t parts) {
+    return whole / parts * part + whole % parts * part / parts;
+  }
+
+  const Backend& backend_;
+  TensorSource& source_;
+  const WeightHooks& hooks_;
+  int threads_;
+  int64_t total_;
+  std::atomic<int64_t> done_{0};
+  int64_t reported_ = -1;
+};
+
+void adopt(Backend& backend, const std::vector<PlannedWeight>& plan, const Layout& layout, const std::byte* packed,
+           ModelWeights& weights) {
+  for (size_t i = 0; i < plan.size(); i++) *plan[i].handle = backend.adopt(plan[i].spec, packed + layout.offsets[i]);
+  for (LayerWeights& layer : weights.layers) {
+    for (const auto& expert : layer.expert_gate_up) layer.expert_gate_up_views.push_back(expert.get());
+    for (const auto& expert : layer.expert_down) layer.expert_down_views.push_back(expert.get());
+  }
+}
+
+/// Packs everything the plan names and fills in `weights`, which the plan's handles point into.
+void build(Backend& backend, const std::vector<PlannedWeight>& plan, TensorSource& source, WeightFormat format,
+           const WeightHooks& hooks, ModelWeights& weights) {
+  const Layout layout = lay_out(backend, plan);
+  const std::shared_ptr<std::byte> memory = allocate(layout.bytes, format);
+  const auto source_bytes = [&](const PlannedWeight& weight) {
+    int64_t bytes = 0;
+    for (const TensorSpec& part : weight.parts) bytes += source.bytes(part);
+    return bytes;
+  };
+  int64_t total = 0;
+  for (const PlannedWeight& weight : plan) {
+    total += source_bytes(weight);
+    for (const TensorSpec& part : weight.parts) weights.parameters += part.elements();
+  }
+  Packer packer(backend, source, hooks, total);
+  for (size_t begin = 0, end; begin < plan.size(); begin = end) {
+    int64_t bytes = 0;
+    for (end = begin; end < plan.size() && (end == begin || bytes + source_bytes(plan[end]) <= kGroupBytes); end++)
+      bytes += source_bytes(plan[end]);
+    packer.pack(std::span(plan).subspan(begin, end - begin), std::span(layout.offsets).subspan(begin), memory.get());
+  }
+  source.check();
+  packer.look_up();
+  adopt(backend, plan, layout, memory.get(), weights);
+  weights.memory = memory;
+  weights.bytes = layout.bytes;
+}
+
+}  // namespace
+
+ModelWeights load_weights(Backend& backend, const std::string& folder, const ModelConfig& config, WeightFormat format,
+                          const WeightHooks& hooks) {
+  ModelWeights weights;
+  const std::vector<PlannedWeight> plan = plan_weights(config, format, weights);
+  CheckpointSource source(folder, config, plan);
+  build(backend, plan, source, format, hooks, weights);
+  return weights;
+}
+
+ModelWeights random_weights(Backend& backend, const ModelConfig& config, WeightFormat format, uint64_t seed,
+                            const WeightHooks& hooks) {
+  ModelWeights weights;
+  const std::vector<PlannedWeight> plan = plan_weights(config, format, weights);
+  RandomSource source(seed, hooks.threads > 0 ? hooks.threads : backend.threads());
+  build(backend, plan, source, format, hooks, weights);
+  return weights;
+}
+
+}  // namespace sdar
