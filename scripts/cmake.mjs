@@ -87,9 +87,10 @@ export async function cmake(folder, options, { label, targets = [] }) {
     const text = readFileSync(log, "utf8");
     rmSync(cache, { force: true });
     const missing = /No CMAKE_CXX_COMPILER could be found|CMAKE_MAKE_PROGRAM is not set|dialect|or higher is required/i;
-    throw new BuildError(
-      `${label}: CMake could not configure the build.\n${missing.test(text) ? advice : errorTail(log)}\nThe full log is ${log}`,
-    );
+    const reason = missing.test(text)
+      ? `CMake is too old, or found no C++20 compiler, or neither make nor ninja.\n${advice}`
+      : `CMake could not configure the build.\n${errorTail(log)}`;
+    throw new BuildError(`${label}: ${reason}\nThe full log is ${log}`);
   }
   const start = Date.now();
   let shown = 0;

@@ -1,5 +1,5 @@
 // npm's install step: takes a prebuilt addon that fits this machine, else builds one from source.
-// SDAR_SKIP_BUILD=1 does neither; npm_config_build_from_source=true (npm install --build-from-source) ignores prebuilt ones.
+// SDAR_SKIP_BUILD=1 does neither; npm_config_build_from_source=true ignores prebuilt ones.
 import { createRequire } from "node:module";
 import { buildAddon } from "./build.mjs";
 import { orExit, root } from "./cmake.mjs";
