@@ -423,6 +423,7 @@ TEST("head: sampling by hand") {
   CHECK(at(0).token == 0 && at(0.399).token == 0 && at(0.401).token == 1 && at(0.499).token == 1);
   CHECK(at(0.501).token == 2 && at(0.699).token == 2 && at(0.701).token == 3 && at(1 - 0x1p-53).token == 3);
   CHECK_NEAR(at(0.45).confidence, 0.1, 1e-6);
+  CHECK(head_of({1, 1}, {.temperature = 1, .uniform = 0.5}).token == 1);  // on the boundary: the next one
   // top-k 2 leaves 0 and 3: 4/7, 3/7
   CHECK(at(0.57, {.top_k = 2}).token == 0 && at(0.572, {.top_k = 2}).token == 3);
   CHECK_NEAR(at(0.6, {.top_k = 2}).confidence, 0.3, 1e-6);
