@@ -1,0 +1,315 @@
+#include "backend/cpu/attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "util/error.h"
+#include "util/half.h"
+
+namespace sdar::cpu {
+namespace {
+
+constexpr int32_t kChunkPages = 8;
+/// Rows of a unit at most (more only when one query's heads are more).
+constexpr int32_t kUnitRows = 64;
+/// A unit is split into chunks when one of its heads is more than 1 / (this · threads) of all work.
+constexpr int32_t kTasksPerThread = 4;
+/// A pass over fewer rows than this costs as much: it reads the page all the same.
+constexpr int32_t kLeastCost = 8;
+
+template <class T>
+constexpr T round_up(T n, T multiple) {
+  return (n + multiple - 1) / multiple * multiple;
+}
+constexpr int32_t chunks_of(int32_t pages) { return (pages + kChunkPages - 1) / kChunkPages; }
+/// End of the keys that the query at `position` sees.
+constexpr int32_t visible_end(int32_t position, int32_t block) { return (position / block + 1) * block; }
+
+}  // namespace
+
+size_t Attention::state_floats(int32_t rows) const {
+  const size_t padded = round_up(rows, 16);
+  return padded * (1 + 16 + static_cast<size_t>(pages_.dim()));
+}
+
+Attention::State Attention::state_at(float* memory, int32_t rows) const {
+  const size_t padded = round_up(rows, 16);
+  return {memory, memory + padded, memory + padded * 17};
+}
+
+Attention::State Attention::chunk_state(const Unit& unit, int32_t kv_head, int32_t chunk) const {
+  const size_t index = static_cast<size_t>(kv_head) * chunks_of(unit.pages) + chunk;
+  return state_at(states_ + unit.state + index * state_floats(rows_of(unit)), rows_of(unit));
+}
+
+void Attention::configure(const ModelShape& shape, const CacheShape& cache, int32_t max_rows) {
+  pages_.configure(shape, cache);
+  shape_ = shape;
+  kernel_ = kernels_.formats[static_cast<int>(cache.format)];
+  max_rows_ = max_rows;
+  group_ = shape.heads / shape.kv_heads;
+  unit_queries_ = std::max(1, kUnitRows / group_);
+
+  // As Hugging Face computes it: everything in f32.
+  inverse_frequency_.resize(shape.head_dim / 2);
+  for (size_t i = 0; i < inverse_frequency_.size(); i++) {
+    const float exponent = static_cast<float>(2 * i) / static_cast<float>(shape.head_dim);
+    inverse_frequency_[i] = 1.0f / std::pow(shape.rope_theta, exponent);
+  }
+
+  // At most this many units have heads above the share that makes them split; a chunk spans at least 33 · 8 positions
+  // (block length 33 leaves the most slots of a page empty).
+  const int32_t threads = pool_.threads(), unit_rows = unit_queries_ * group_;
+  const int64_t positions = std::min<int64_t>(shape.context, cache.pages * kPageSlots);
+  const int64_t chunks = positions / (33 * kChunkPages) + 1;
+  split_capacity_ = threads > 1 ? kTasksPerThread * threads / shape.kv_heads + 1 : 0;
+  state_capacity_ = split_capacity_ * shape.kv_heads * chunks * static_cast<int64_t>(state_floats(unit_rows));
+
+  const size_t dim = pages_.dim(), padded_rows = round_up(unit_rows, 16);
+  const size_t table = round_up<size_t>(max_rows * inverse_frequency_.size(), 16);
+  const size_t queries = static_cast<size_t>(max_rows) * shape.heads * dim;
+  const size_t scores = padded_rows * kPageSlots;
+  const size_t worker = 2 * state_floats(unit_rows) + scores + padded_rows + scores / 2 + dim;
+  if (!scratch_.reserve((2 * table + queries + threads * worker + state_capacity_) * sizeof(float))) {
+    throw Error(code::kOutOfMemory, "no memory for the workspaces of attention");
+  }
+  float* at = reinterpret_cast<float*>(scratch_.data());
+  const auto take = [&](size_t floats) { return std::exchange(at, at + floats); };
+  cos_ = take(table);
+  sin_ = take(table);
+  queries_ = reinterpret_cast<std::byte*>(take(queries));
+  workers_.clear();
+  for (int32_t i = 0; i < threads; i++) {
+    const State whole = state_at(take(state_floats(unit_rows)), unit_rows);
+    const State chunk = state_at(take(state_floats(unit_rows)), unit_rows);
+    workers_.push_back({whole, chunk, take(scores), take(padded_rows), take(scores / 2), take(dim)});
+  }
+  states_ = take(state_capacity_);
+  finished_.reset(new std::atomic<int32_t>[static_cast<size_t>(split_capacity_) * shape.kv_heads]());
+
+  segments_.reserve(max_rows);
+  rows_.reserve(max_rows);
+  units_.reserve(max_rows);
+  tasks_.reserve(max_rows + split_capacity_ * chunks);
+}
+
+void Attention::begin_step(std::span<const Segment> segments, int32_t rows) {
+  segments_.assign(segments.begin(), segments.end());
+  if (rows > max_rows_) throw Error(code::kInternal, "a step of more rows than attention was configured for");
+  place_rows();
+  plan(pool_.threads());
+  const size_t half = inverse_frequency_.size();
+  pool_.for_each(static_cast<int64_t>(rows_.size()), [&](int64_t i, int) {
+    const Row& row = rows_[i];
+    for (size_t j = 0; j < half; j++) {
+      const float angle = static_cast<float>(row.position) * inverse_frequency_[j];
+      cos_[row.row * half + j] = std::cos(angle);
+      sin_[row.row * half + j] = std::sin(angle);
+    }
+  });
+}
+
+void Attention::place_rows() {
+  rows_.clear();
+  for (const Segment& s : segments_) {
+    const int32_t per_page = tokens_per_page(s.block_length);
+    for (int32_t r = 0; r < s.rows; r++) {
+      const int32_t position = s.position + r;
+      rows_.push_back({s.row + r, position, s.pages[position / per_page], position % per_page});
+    }
+  }
+}
+
+/// The list of tasks, the longest first.
+void Attention::plan(int32_t threads) {
+  units_.clear();
+  tasks_.clear();
+  int64_t total = 0;
+  for (size_t i = 0; i < segments_.size(); i++) {
+    const Segment& s = segments_[i];
+    for (int32_t begin = 0; begin < s.rows; begin += unit_queries_) {
+      const int32_t end = std::min(begin + unit_queries_, s.rows);
+      const int32_t keys = visible_end(s.position + end - 1, s.block_length);
+      const int32_t pages = (keys - 1) / tokens_per_page(s.block_length) + 1;
+      units_.push_back({static_cast<int32_t>(i), begin, end, pages});
+      total += static_cast<int64_t>(std::max(rows_of(units_.back()), kLeastCost)) * pages;
+    }
+  }
+  int32_t splits = 0;
+  int64_t states = 0;
+  for (size_t i = 0; i < units_.size(); i++) {
+    Unit& unit = units_[i];
+    const int32_t index = static_cast<int32_t>(i), chunks = chunks_of(unit.pages);
+    const int64_t page_cost = std::max(rows_of(unit), kLeastCost), cost = page_cost * unit.pages;
+    const int64_t need = shape_.kv_heads * chunks * static_cast<int64_t>(state_floats(rows_of(unit)));
+    if (chunks == 1 || cost * kTasksPerThread * threads <= total * shape_.kv_heads || splits == split_capacity_ ||
+        states + need > state_capacity_) {
+      tasks_.push_back({index, -1, cost});
+      continue;
+    }
+    unit.split = splits++ * shape_.kv_heads;
+    unit.state = states;
+    states += need;
+    for (int32_t c = 0; c < chunks; c++) {
+      tasks_.push_back({index, c, page_cost * std::min(kChunkPages, unit.pages - c * kChunkPages)});
+    }
+  }
+  std::sort(tasks_.begin(), tasks_.end(), [](const Task& a, const Task& b) {
+    return a.cost != b.cost ? a.cost > b.cost : a.unit != b.unit ? a.unit < b.unit : a.chunk < b.chunk;
+  });
+}
+
+void Attention::run(const AttentionArgs& args, const float* q_norm, const float* k_norm) {
+  const int64_t rows = static_cast<int64_t>(rows_.size());
+  pool_.for_each(rows * shape_.kv_heads, [&](int64_t i, int worker) {
+    prepare(args, q_norm, k_norm, static_cast<int32_t>(i / rows), rows_[i % rows], workers_[worker]);
+  });
+  next_.store(0, std::memory_order_relaxed);
+  const int64_t count = static_cast<int64_t>(tasks_.size()) * shape_.kv_heads;
+  pool_.run([&](int worker) {
+    for (int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count;) {
+      attend(args, tasks_[i / shape_.kv_heads], static_cast<int32_t>(i % shape_.kv_heads), workers_[worker]);
+    }
+  });
+}
+
+/// out = rope(rmsnorm(x) · norm) · scale.
+void Attention::norm_and_rotate(const float* x, const float* norm, int32_t row, float scale, float* out) const {
+  const int32_t n = shape_.head_dim;
+  float squares[16] = {};
+  int32_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    for (int32_t j = 0; j < 16; j++) squares[j] += x[i + j] * x[i + j];
+  }
+  for (int32_t j = 0; i + j < n; j++) squares[j] += x[i + j] * x[i + j];
+  float sum = 0;
+  for (float s : squares) sum += s;
+  const float factor = 1 / std::sqrt(sum / static_cast<float>(n) + shape_.rms_eps);
+  const size_t half = inverse_frequency_.size();
+  const float *cos = cos_ + row * half, *sin = sin_ + row * half;
+  for (size_t j = 0; j < half; j++) {
+    const float a = x[j] * factor * norm[j], b = x[j + half] * factor * norm[j + half];
+    out[j] = (a * cos[j] - b * sin[j]) * scale;
+    out[j + half] = (b * cos[j] + a * sin[j]) * scale;
+  }
+}
+
+void Attention::store_query(int32_t kv_head, int32_t row, int32_t head_in_group, const float* x) {
+  const int32_t dim = pages_.dim(), n = shape_.head_dim;
+  const size_t at = ((static_cast<size_t>(kv_head) * max_rows_ + row) * group_ + head_in_group) * dim;
+  if (kernel_.bf16_operands) {
+    uint16_t* to = reinterpret_cast<uint16_t*>(queries_) + at;
+    for (int32_t i = 0; i < n; i++) to[i] = f32_to_bf16(x[i]);
+  } else {
+    std::memcpy(reinterpret_cast<float*>(queries_) + at, x, n * sizeof(float));
+  }  // what is beyond head_dim stays zero
+}
+
+/// One row of one KV group: its queries to queries_, its key and value to the page.
+void Attention::prepare(const AttentionArgs& args, const float* q_norm, const float* k_norm, int32_t kv_head,
+                        const Row& row, Worker& worker) {
+  const int32_t dim = shape_.head_dim;
+  const float* qkv = args.qkv + static_cast<size_t>(row.row) * (shape_.heads + 2 * shape_.kv_heads) * dim;
+  // The softmax is computed in powers of two.
+  const float scale = static_cast<float>(1.4426950408889634 / std::sqrt(static_cast<double>(dim)));
+  for (int32_t g = 0; g < group_; g++) {
+    norm_and_rotate(qkv + (kv_head * group_ + g) * dim, q_norm, row.row, scale, worker.head);
+    store_query(kv_head, row.row, g, worker.head);
+  }
+  std::byte* slab = pages_.slab(row.page, args.layer, kv_head);
+  norm_and_rotate(qkv + (shape_.heads + kv_head) * dim, k_norm, row.row, 1.0f, worker.head);
+  pages_.write_key(slab, row.slot, worker.head);
+  pages_.write_value(slab, row.slot, qkv + (shape_.heads + shape_.kv_heads + kv_head) * dim);
+}
+
+void Attention::attend(const AttentionArgs& args, const Task& task, int32_t kv_head, Worker& worker) {
+  const Unit& unit = units_[task.unit];
+  const int32_t chunks = chunks_of(unit.pages);
+  if (task.chunk < 0) {
+    run_chunk(unit, args.layer, kv_head, 0, worker.whole, worker);
+    for (int32_t c = 1; c < chunks; c++) {
+      run_chunk(unit, args.layer, kv_head, c, worker.chunk, worker);
+      merge(unit, c, worker.whole, worker.chunk);
+    }
+    return finish(unit, kv_head, worker.whole, args.out);
+  }
+  run_chunk(unit, args.layer, kv_head, task.chunk, chunk_state(unit, kv_head, task.chunk), worker);
+  std::atomic<int32_t>& finished = finished_[unit.split + kv_head];
+  if (finished.fetch_add(1, std::memory_order_acq_rel) + 1 < chunks) return;
+  finished.store(0, std::memory_order_relaxed);  // who comes last merges all
+  const State whole = chunk_state(unit, kv_head, 0);
+  for (int32_t c = 1; c < chunks; c++) merge(unit, c, whole, chunk_state(unit, kv_head, c));
+  finish(unit, kv_head, whole, args.out);
+}
+
+void Attention::run_chunk(const Unit& unit, int32_t layer, int32_t kv_head, int32_t chunk, const State& state,
+                          Worker& worker) {
+  const Segment& s = segments_[unit.segment];
+  const int32_t per_page = tokens_per_page(s.block_length), dim = pages_.dim();
+  const int32_t first_page = chunk * kChunkPages, last_page = std::min(first_page + kChunkPages, unit.pages) - 1;
+  const std::byte* queries =
+      queries_ + (static_cast<size_t>(kv_head) * max_rows_ + s.row) * group_ * dim * (kernel_.bf16_operands ? 2 : 4);
+  const size_t query_bytes = static_cast<size_t>(group_) * dim * (kernel_.bf16_operands ? 2 : 4);
+  PagePass pass;
+  pass.dim = dim;
+  pass.scores = worker.scores;
+  pass.correction = worker.correction;
+  pass.weights = worker.weights;
+  for (int32_t page = first_page; page <= last_page; page++) {
+    pass.first = page == first_page;
+    pass.slab = pages_.slab(s.pages[page], layer, kv_head);
+    pass.next = page < last_page ? pages_.slab(s.pages[page + 1], layer, kv_head) : nullptr;
+    // All queries that see the whole page go together, the others block by block: no key is masked within a pass.
+    for (int32_t q = unit.begin; q < unit.end;) {
+      const int32_t visible = visible_end(s.position + q, s.block_length);
+      const int32_t keys = std::min(visible - page * per_page, per_page);
+      const int32_t end = keys == per_page ? unit.end : std::min(unit.end, visible - s.position);
+      if (keys > 0) {
+        const size_t row = static_cast<size_t>(q - unit.begin) * group_;
+        pass.rows = (end - q) * group_;
+        pass.keys = keys;
+        pass.q = queries + q * query_bytes;
+        pass.max = state.max + row;
+        pass.sum = state.sum + row * 16;
+        pass.acc = state.acc + row * dim;
+        kernel_.pass(pass);
+        pass.next = nullptr;
+      }
+      q = end;
+    }
+  }
+}
+
+/// Adds a later chunk's state, for the rows that see any of it.
+void Attention::merge(const Unit& unit, int32_t chunk, const State& into, const State& from) const {
+  const Segment& s = segments_[unit.segment];
+  const int32_t start = chunk * kChunkPages * tokens_per_page(s.block_length), dim = pages_.dim();
+  const int32_t first = std::max(unit.begin, start - s.position);
+  for (size_t r = static_cast<size_t>(first - unit.begin) * group_; r < static_cast<size_t>(rows_of(unit)); r++) {
+    const float max = std::max(into.max[r], from.max[r]);
+    const float a = std::exp2(into.max[r] - max), b = std::exp2(from.max[r] - max);
+    into.max[r] = max;
+    for (int32_t i = 0; i < 16; i++) into.sum[r * 16 + i] = into.sum[r * 16 + i] * a + from.sum[r * 16 + i] * b;
+    float* acc = into.acc + r * dim;
+    const float* other = from.acc + r * dim;
+    for (int32_t i = 0; i < dim; i++) acc[i] = acc[i] * a + other[i] * b;
+  }
+}
+
+void Attention::finish(const Unit& unit, int32_t kv_head, const State& state, float* out) const {
+  const Segment& s = segments_[unit.segment];
+  const int32_t dim = shape_.head_dim;
+  for (int32_t r = 0; r < rows_of(unit); r++) {
+    float sum = 0;
+    for (int32_t i = 0; i < 16; i++) sum += state.sum[r * 16 + i];
+    const float factor = 1 / sum;
+    const size_t row = static_cast<size_t>(s.row) + unit.begin + r / group_;
+    float* to = out + (row * shape_.heads + kv_head * group_ + r % group_) * dim;
+    const float* acc = state.acc + static_cast<size_t>(r) * pages_.dim();
+    for (int32_t i = 0; i < dim; i++) to[i] = acc[i] * factor;
+  }
+}
+
+}  // namespace sdar::cpu

@@ -1,0 +1,12 @@
+// Page kernels for AVX-512: f32 operands whatever the format of the pages.
+#include "backend/cpu/attention_avx512_ops.h"
+
+namespace sdar::cpu {
+
+const AttentionKernels kAttentionAvx512 = {{
+    {page_pass<FloatOperands<Avx512>, KvFormat::f32>, false},
+    {page_pass<FloatOperands<Avx512>, KvFormat::bf16>, false},
+    {page_pass<FloatOperands<Avx512>, KvFormat::int8>, false},
+}};
+
+}  // namespace sdar::cpu

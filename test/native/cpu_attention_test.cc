@@ -1,0 +1,422 @@
+// Block attention of the CPU backend against plain double loops, and bit for bit against itself.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <fstream>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "backend/cpu/attention.h"
+#include "backend/cpu/cpu.h"
+#include "check.h"
+#include "util/half.h"
+
+using namespace sdar;
+using cpu::attention_kernels;
+
+namespace {
+
+constexpr KvFormat kFormats[] = {KvFormat::f32, KvFormat::bf16, KvFormat::int8};
+constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+
+ModelShape shape_of(int32_t kv_heads, int32_t group, int32_t head_dim) {
+  ModelShape s;
+  s.layers = 2;
+  s.heads = kv_heads * group;
+  s.kv_heads = kv_heads;
+  s.head_dim = head_dim;
+  s.context = 4096;
+  s.rope_theta = 10000.0f;
+  return s;
+}
+
+/// A sequence with its random projections.
+struct Sequence {
+  ModelShape shape;
+  int32_t block = 1, length = 0;
+  std::vector<float> qkv;  ///< [length, (heads + 2 kv_heads) · head_dim]
+  std::vector<int32_t> pages;
+  int32_t cols() const { return (shape.heads + 2 * shape.kv_heads) * shape.head_dim; }
+  int32_t out_cols() const { return shape.heads * shape.head_dim; }
+};
+
+Sequence sequence(const ModelShape& shape, int32_t block, int32_t blocks, uint32_t seed) {
+  Sequence s{shape, block, block * blocks, {}, {}};
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  s.qkv.resize(static_cast<size_t>(s.length) * s.cols());
+  for (float& x : s.qkv) x = normal(random);
+  return s;
+}
+
+std::vector<float> norm_weights(int32_t head_dim, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::uniform_real_distribution<float> uniform(0.5f, 2.0f);
+  std::vector<float> w(head_dim);
+  for (float& x : w) x = uniform(random);
+  return w;
+}
+
+/// Attention over poisoned pages; sequences get page ids in an order that is not theirs.
+struct Device {
+  ModelShape shape;
+  cpu::Pool pool;
+  cpu::Attention attention;
+  std::vector<float> q_norm, k_norm;
+  std::vector<int32_t> free;
+
+  Device(const ModelShape& s, KvFormat format, const std::string& isa, int threads, int32_t pages = 64)
+      : shape(s),
+        pool(threads),
+        attention(pool, attention_kernels(isa)),
+        q_norm(norm_weights(s.head_dim, 1)),
+        k_norm(norm_weights(s.head_dim, 2)) {
+    attention.configure(s, {pages, format}, 1024);
+    const auto memory = attention.pages().memory();
+    std::fill(memory.begin(), memory.end(), std::byte{0xff});  // NaN in f32 and bf16, NaN scales in int8
+    for (int32_t p = 0; p < pages; p++) free.push_back(p * 5 % pages);
+  }
+
+  struct Part {
+    Sequence* sequence;
+    int32_t begin, end;       ///< positions
+    std::vector<float>* out;  ///< [length, out_cols], rows [begin, end) are set
+  };
+
+  /// One step in both layers; the last layer's result counts. Layer 0 gets other inputs, to see that layers keep apart.
+  void step(const std::vector<Part>& parts) {
+    std::vector<Segment> segments;
+    int32_t rows = 0;
+    for (const Part& p : parts) {
+      Sequence& s = *p.sequence;
+      while (static_cast<int32_t>(s.pages.size()) * tokens_per_page(s.block) < p.end) {
+        s.pages.push_back(free.back());
+        free.pop_back();
+      }
+      segments.push_back({rows, p.end - p.begin, p.begin, s.block, s.pages.data()});
+      rows += p.end - p.begin;
+    }
+    const int32_t cols = parts[0].sequence->cols(), out_cols = parts[0].sequence->out_cols();
+    std::vector<float> out(static_cast<size_t>(rows) * out_cols, kNaN), qkv(static_cast<size_t>(rows) * cols);
+    attention.begin_step(segments, rows);
+    for (int32_t layer = 0; layer < 2; layer++) {
+      for (size_t i = 0; i < parts.size(); i++) {
+        const float* from = &parts[i].sequence->qkv[static_cast<size_t>(parts[i].begin) * cols];
+        const size_t n = static_cast<size_t>(segments[i].rows) * cols;
+        for (size_t j = 0; j < n; j++) {
+          qkv[static_cast<size_t>(segments[i].row) * cols + j] = layer == 0 ? 0.5f - from[n - 1 - j] : from[j];
+        }
+      }
+      attention.run({layer, qkv.data(), out.data(), nullptr, nullptr}, q_norm.data(), k_norm.data());
+    }
+    for (size_t i = 0; i < parts.size(); i++) {
+      const Part& p = parts[i];
+      p.out->resize(static_cast<size_t>(p.sequence->length) * out_cols, kNaN);
+      std::copy_n(&out[static_cast<size_t>(segments[i].row) * out_cols],
+                  static_cast<size_t>(segments[i].rows) * out_cols,
+                  p.out->begin() + static_cast<size_t>(p.begin) * out_cols);
+    }
+  }
+
+  /// The whole sequence alone, in steps of `step_rows` rows (a multiple of the block).
+  std::vector<float> all(Sequence& s, int32_t step_rows) {
+    std::vector<float> out;
+    for (int32_t p = 0; p < s.length; p += step_rows) step({{&s, p, std::min(p + step_rows, s.length), &out}});
+    free.insert(free.end(), s.pages.begin(), s.pages.end());
+    s.pages.clear();
+    return out;
+  }
+};
+
+std::vector<double> rotated(const float* x, const std::vector<float>& norm, const ModelShape& s, int32_t position) {
+  const int32_t n = s.head_dim;
+  double squares = 0;
+  for (int32_t i = 0; i < n; i++) squares += static_cast<double>(x[i]) * x[i];
+  std::vector<double> y(n), z(n);
+  for (int32_t i = 0; i < n; i++) y[i] = x[i] / std::sqrt(squares / n + s.rms_eps) * norm[i];
+  for (int32_t i = 0; i < n / 2; i++) {
+    const float frequency = 1.0f / std::pow(s.rope_theta, static_cast<float>(2 * i) / n);
+    const double angle = static_cast<float>(position) * frequency;
+    z[i] = y[i] * std::cos(angle) - y[i + n / 2] * std::sin(angle);
+    z[i + n / 2] = y[i + n / 2] * std::cos(angle) + y[i] * std::sin(angle);
+  }
+  return z;
+}
+
+void round_to(KvFormat format, std::vector<double>& x) {
+  if (format == KvFormat::int8) {
+    float top = 0;
+    for (double v : x) top = std::max(top, static_cast<float>(std::abs(v)));
+    const float scale = top / 127;
+    for (double& v : x) v = scale > 0 ? scale * std::nearbyint(static_cast<float>(v) / scale) : 0;
+  } else {
+    for (double& v : x) v = format == KvFormat::bf16 ? round_to_bf16(static_cast<float>(v)) : static_cast<float>(v);
+  }
+}
+
+/// Rows [begin, end) of the sequence by the definition, in double.
+std::vector<double> oracle(const Sequence& s, KvFormat format, int32_t begin, int32_t end, const Device& d) {
+  const ModelShape& m = s.shape;
+  const int32_t n = m.head_dim, group = m.heads / m.kv_heads;
+  std::vector<double> out(static_cast<size_t>(end - begin) * s.out_cols());
+  for (int32_t kv = 0; kv < m.kv_heads; kv++) {
+    std::vector<std::vector<double>> keys, values;
+    for (int32_t p = 0; p < end; p++) {
+      const float* row = &s.qkv[static_cast<size_t>(p) * s.cols()];
+      keys.push_back(rotated(row + (m.heads + kv) * n, d.k_norm, m, p));
+      const float* v = row + (m.heads + m.kv_heads + kv) * n;
+      values.emplace_back(v, v + n);
+      round_to(format, keys.back());
+      round_to(format, values.back());
+    }
+    for (int32_t p = begin; p < end; p++) {
+      for (int32_t h = kv * group; h < (kv + 1) * group; h++) {
+        const std::vector<double> q = rotated(&s.qkv[static_cast<size_t>(p) * s.cols() + h * n], d.q_norm, m, p);
+        std::vector<double> weights;
+        double max = -1e300, sum = 0;
+        for (int32_t k = 0; k / s.block <= p / s.block; k++) {
+          double score = 0;
+          for (int32_t i = 0; i < n; i++) score += q[i] * keys[k][i];
+          weights.push_back(score / std::sqrt(static_cast<double>(n)));
+          max = std::max(max, weights.back());
+        }
+        for (double& w : weights) sum += w = std::exp(w - max);
+        double* to = &out[static_cast<size_t>(p - begin) * s.out_cols() + h * n];
+        for (size_t k = 0; k < weights.size(); k++) {
+          for (int32_t i = 0; i < n; i++) to[i] += weights[k] / sum * values[k][i];
+        }
+      }
+    }
+  }
+  return out;
+}
+
+/// Largest error allowed, values being about 1: a key or value may round the other way; some kernels round q and
+/// weights.
+double tolerance(KvFormat format, const std::string& isa) {
+  if (format == KvFormat::f32) return 1e-5;
+  if (attention_kernels(isa).formats[static_cast<int>(format)].bf16_operands) return 0.03;
+  return format == KvFormat::bf16 ? 4e-3 : 8e-3;
+}
+
+void check_rows(const Sequence& s, const std::vector<float>& got, const std::vector<double>& expected, int32_t begin,
+                double allowed, const std::string& what) {
+  double worst = 0, squares = 0;
+  for (size_t i = 0; i < expected.size(); i++) {
+    const double error = std::abs(got[static_cast<size_t>(begin) * s.out_cols() + i] - expected[i]);
+    worst = error <= worst ? worst : error;  // a NaN stays
+    squares += error * error;
+  }
+  const double rms = std::sqrt(squares / static_cast<double>(expected.size()));
+  if (!(worst <= allowed) || !(rms <= allowed / 8)) {
+    check::fail(__FILE__, __LINE__,
+                what + ": largest error " + std::to_string(worst) + ", rms " + std::to_string(rms) + ", allowed " +
+                    std::to_string(allowed));
+  }
+}
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+std::string describe(const Sequence& s, KvFormat format, const std::string& isa) {
+  const ModelShape& m = s.shape;
+  return isa + " " + name_of(format) + " kv_heads " + std::to_string(m.kv_heads) + " group " +
+         std::to_string(m.heads / m.kv_heads) + " head_dim " + std::to_string(m.head_dim) + " block " +
+         std::to_string(s.block) + " length " + std::to_string(s.length);
+}
+
+}  // namespace
+
+TEST("attention agrees with plain loops on odd shapes, several sequences per step") {
+  const int32_t dims[] = {16, 20, 24, 32, 64, 128}, groups[] = {1, 2, 4, 7}, blocks[] = {1, 2, 3, 4, 8, 16, 33, 64};
+  std::mt19937 random(7);
+  const auto pick = [&](const auto& from) { return from[random() % std::size(from)]; };
+  for (const std::string& isa : cpu::instruction_sets()) {
+    std::printf("# %s\n", isa.c_str());
+    for (int i = 0; i < 24; i++) {
+      const KvFormat format = kFormats[i % 3];
+      const ModelShape shape = shape_of(1 + static_cast<int32_t>(random() % 2), pick(groups), dims[i / 3 % 6]);
+      Device device(shape, format, isa, 1 + i % 2);
+      std::vector<Sequence> sequences;
+      std::vector<std::vector<float>> outs(3);
+      std::vector<int32_t> done(3, 0);
+      for (uint32_t j = 0; j < 3; j++) {
+        const int32_t block = pick(blocks);
+        sequences.push_back(sequence(shape, block, 1 + static_cast<int32_t>(random() % (200 / block)), 100 * i + j));
+      }
+      for (bool left = true; left;) {
+        left = false;
+        std::vector<Device::Part> parts;
+        for (int j = 0; j < 3; j++) {
+          Sequence& s = sequences[j];
+          const int32_t rows = s.block * (1 + static_cast<int32_t>(random() % (1 + 60 / s.block)));
+          const int32_t end = std::min(done[j] + rows, s.length);
+          if (end > done[j]) parts.push_back({&s, done[j], end, &outs[j]});
+          done[j] = end;
+          left |= end < s.length;
+        }
+        if (!parts.empty()) device.step(parts);
+      }
+      for (int j = 0; j < 3; j++) {
+        const Sequence& s = sequences[j];
+        check_rows(s, outs[j], oracle(s, format, 0, s.length, device), 0, tolerance(format, isa),
+                   describe(s, format, isa));
+      }
+    }
+  }
+}
+
+TEST("attention deep in the cache, over several chunks") {
+  for (const std::string& isa : cpu::instruction_sets()) {
+    for (const KvFormat format : kFormats) {
+      for (const int32_t block : {4, 3, 64}) {
+        const ModelShape shape = shape_of(1, 2, 32);
+        Device device(shape, format, isa, 3);
+        Sequence s = sequence(shape, block, 1600 / block, 9);
+        const std::vector<float> out = device.all(s, 640 / block * block);
+        for (const int32_t begin : {s.length - block, s.length / 2 / block * block}) {
+          const std::vector<double> expected = oracle(s, format, begin, begin + block, device);
+          check_rows(s, out, expected, begin, tolerance(format, isa), describe(s, format, isa));
+        }
+      }
+    }
+  }
+}
+
+TEST("a row is the same bits alone, in one prefill, in chunks, among others, with 1, 2 and 3 threads") {
+  for (const std::string& isa : cpu::instruction_sets()) {
+    for (const KvFormat format : kFormats) {
+      for (const int32_t group : {1, 2, 7}) {
+        const ModelShape shape = shape_of(group == 2 ? 2 : 1, group, 24);
+        std::vector<Sequence> sequences;
+        const int32_t blocks[] = {1, 4, 8, 20};
+        for (uint32_t i = 0; i < 4; i++) {
+          sequences.push_back(sequence(shape, blocks[i], (i == 1 ? 760 : 90) / blocks[i], 50 + i));
+        }
+        std::vector<std::vector<float>> expected;
+        for (Sequence& s : sequences) expected.push_back(Device(shape, format, isa, 1).all(s, 1000));
+        for (int threads = 1; threads <= 3; threads++) {
+          for (size_t i = 0; i < sequences.size(); i++) {
+            Sequence& s = sequences[i];
+            for (const int32_t rows : {s.block, 3 * s.block, 40 / s.block * s.block}) {
+              if (s.length / rows > 100) continue;
+              const bool same = same_bits(Device(shape, format, isa, threads).all(s, rows), expected[i]);
+              if (!same)
+                check::fail(__FILE__, __LINE__, describe(s, format, isa) + " in steps of " + std::to_string(rows));
+            }
+          }
+          // All of them in the same steps.
+          Device device(shape, format, isa, threads);
+          std::vector<std::vector<float>> outs(sequences.size());
+          for (int32_t round = 0; round < 4; round++) {
+            std::vector<Device::Part> parts;
+            for (size_t i = sequences.size(); i-- > 0;) {
+              Sequence& s = sequences[i];
+              const auto at = [&](int32_t r) { return s.length * r / 4 / s.block * s.block; };
+              parts.push_back({&s, at(round), round == 3 ? s.length : at(round + 1), &outs[i]});
+            }
+            device.step(parts);
+          }
+          for (size_t i = 0; i < sequences.size(); i++) {
+            CHECK(same_bits(outs[i], expected[i]));
+            sequences[i].pages.clear();
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST("a block computed again, after other tokens, leaves no trace") {
+  for (const std::string& isa : cpu::instruction_sets()) {
+    const ModelShape shape = shape_of(2, 2, 64);
+    Sequence s = sequence(shape, 8, 12, 3), noise = sequence(shape, 8, 12, 4);
+    const std::vector<float> expected = Device(shape, KvFormat::bf16, isa, 2).all(s, 8);
+    Device device(shape, KvFormat::bf16, isa, 2);
+    std::vector<float> out, ignored;
+    for (int32_t p = 0; p < s.length; p += 8) {
+      device.step({{&noise, p, p + 8, &ignored}});
+      s.pages = noise.pages;  // the same slots
+      device.step({{&s, p, p + 8, &out}});
+    }
+    CHECK(same_bits(out, expected));
+  }
+}
+
+TEST("a NaN or infinity reaches the rows that see it, and no other") {
+  for (const std::string& isa : cpu::instruction_sets()) {
+    for (const KvFormat format : kFormats) {
+      for (const float bad : {kNaN, std::numeric_limits<float>::infinity()}) {
+        for (const bool key : {true, false}) {
+          const ModelShape shape = shape_of(1, 2, 32);
+          Sequence s = sequence(shape, 4, 30, 5);
+          const std::vector<float> clean = Device(shape, format, isa, 2).all(s, 120);
+          const int32_t at = 71;
+          s.qkv[static_cast<size_t>(at) * s.cols() + (2 + !key) * 32 + 7] = bad;
+          const std::vector<float> out = Device(shape, format, isa, 2).all(s, 120);
+          const size_t before = static_cast<size_t>(at / 4 * 4) * s.out_cols();
+          CHECK(std::memcmp(out.data(), clean.data(), before * sizeof(float)) == 0);
+          for (int32_t p = at / 4 * 4; p < s.length; p++) {
+            const float* row = &out[static_cast<size_t>(p) * s.out_cols()];
+            CHECK(std::any_of(row, row + s.out_cols(), [](float x) { return !std::isfinite(x); }));
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST("2^x of the kernels: relative error 1.5e-7, nothing below 2^-126") {
+  for (const std::string& isa : cpu::instruction_sets()) {
+    // Two keys with scores 0 and x, values 0 and 1: the row's accumulator is 2^x.
+    alignas(64) float q[16] = {1}, slab[2 * 64 * 16] = {}, max[16], sum[256], acc[256], scores[64], correction[16];
+    cpu::PagePass pass;
+    pass.rows = 1, pass.dim = 16, pass.keys = 2, pass.first = true;
+    pass.q = q, pass.slab = reinterpret_cast<const std::byte*>(slab);
+    pass.max = max, pass.sum = sum, pass.acc = acc, pass.scores = scores, pass.correction = correction;
+    slab[64 * 16 + 16] = 1.0f;
+    const auto exp2 = [&](float x) {
+      slab[1] = x;
+      attention_kernels(isa).formats[0].pass(pass);
+      return acc[0];
+    };
+    double worst = 0;
+    for (float x = -125.9f; x <= 0; x += 0.00731f) {
+      const double exact = std::exp2(static_cast<double>(x));
+      worst = std::max(worst, std::abs(exp2(x) - exact) / exact);
+    }
+    CHECK_NEAR(worst, 0, 1.5e-7);
+    CHECK(exp2(0) == 1.0f);
+    CHECK(exp2(-126) == 0x1p-126f);
+    CHECK(exp2(-130) == 0.0f);
+    CHECK(exp2(-1e30f) == 0.0f);
+    CHECK(exp2(-std::numeric_limits<float>::infinity()) == 0.0f);
+    CHECK(std::isnan(exp2(kNaN)));
+  }
+}
+
+TEST("pages take memory when they are written, and too many are an error") {
+  const auto resident = [] {
+    int64_t total = 0, pages = 0;
+    std::ifstream("/proc/self/statm") >> total >> pages;
+    return pages * 4096;
+  };
+  ModelShape shape = shape_of(8, 2, 128);
+  shape.layers = 28;
+  CHECK(cpu::Attention::page_bytes(shape, KvFormat::f32) == size_t{28} * 2 * 8 * 64 * 128 * 4);
+  CHECK(cpu::Attention::page_bytes(shape, KvFormat::bf16) == size_t{28} * 2 * 8 * 64 * 128 * 2);
+  CHECK(cpu::Attention::page_bytes(shape, KvFormat::int8) == size_t{28} * 2 * 8 * 64 * (128 + 4));
+  cpu::Pool pool(1);
+  cpu::Attention attention(pool, attention_kernels("portable"));
+  const int64_t before = resident();
+  attention.configure(shape, {256, KvFormat::bf16}, 64);  // 1.9 GB
+  CHECK(resident() - before < 50'000'000);
+  cpu::Attention huge(pool, attention_kernels("portable"));
+  CHECK_THROWS("OUT_OF_MEMORY", "KV pages", huge.configure(shape, {int64_t{1} << 24, KvFormat::f32}, 64));
+  CHECK_THROWS("OUT_OF_MEMORY", "KV pages", huge.configure(shape, {int64_t{1} << 60, KvFormat::f32}, 64));
+}
+
+int main(int argc, char** argv) { return check::run(argc, argv); }
