@@ -1,4 +1,7 @@
-// The native addon's surface, as native/addon implements it. Internal: users see engine.ts.
+// The native addon's surface, as native/addon implements it, and how the addon is found. Internal: users see engine.ts.
+import { createRequire } from "node:module";
+import { packageRoot } from "./checkpoint.js";
+import { SdarError } from "./errors.js";
 
 export type Strategy = "low_confidence_dynamic" | "low_confidence_static" | "sequential" | "entropy_bounded";
 export type WeightFormat = "f32" | "bf16" | "int8" | "int4";
@@ -123,4 +126,44 @@ export interface Binding {
   ): { promise: Promise<NativeEngine>; cancel: () => void };
   /** instruction sets this machine runs, best first */
   instructionSets(): string[];
+}
+
+/** A record of NativeEvents, taken apart; `values` is the payload. */
+export interface NativeEvent {
+  kind: number;
+  request: number;
+  values: Float64Array;
+}
+
+/** Kinds of records in NativeEvents. */
+export const eventKind = { tokens: 1, finished: 2, failed: 3, draft: 4 } as const;
+
+export function* readEvents(records: Float64Array): Generator<NativeEvent> {
+  for (let at = 0; at < records.length; ) {
+    const [kind, request, length] = records.subarray(at, at + 3) as unknown as [number, number, number];
+    yield { kind, request, values: records.subarray(at + 3, at + 3 + length) };
+    at += 3 + length;
+  }
+}
+
+/**
+ * Loads the addon: the one built from source under build/Release, else a prebuilt one that fits this machine.
+ * Throws NATIVE_MISSING when there is none or it does not load, with what to do about it.
+ */
+export function loadBinding(root = packageRoot): Binding & { file: string } {
+  const require = createRequire(import.meta.url);
+  const finder = require("node-gyp-build") as { resolve(root: string): string };
+  let file = "";
+  try {
+    file = finder.resolve(root);
+    return { ...(require(file) as Binding), file };
+  } catch (cause) {
+    const target = `${process.platform}-${process.arch}`;
+    const reason = file ? `${file} does not load: ${(cause as Error).message}` : `none found for ${target} in ${root}`;
+    throw new SdarError(
+      "NATIVE_MISSING",
+      `the native addon is missing (${reason}); build it with "npm run build:native" in ${root}: that needs CMake >= 3.20 and a C++20 compiler`,
+      { cause },
+    );
+  }
 }

@@ -1,0 +1,95 @@
+// Where a checkpoint lies, and its small JSON files. Never downloads anything.
+import { readdirSync, readFileSync, statSync } from "node:fs";
+import { homedir } from "node:os";
+import { join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { type ErrorCode, SdarError } from "./errors.js";
+
+/** Root of this package, from lib/ and from dist/ alike. */
+export const packageRoot = fileURLToPath(new URL("..", import.meta.url));
+
+/** Name of the model that ships with this package. */
+export const shippedModel = "sdar-nano";
+
+/** Folder of the shipped model. */
+export const shippedModelPath = (): string => join(packageRoot, "models", shippedModel);
+
+/**
+ * The folder that `pathOrId` means: the shipped model's name, a folder, or `org/name` in the local Hugging Face cache.
+ * Throws MODEL_NOT_FOUND, which says where it looked and how to get the model.
+ */
+export function findCheckpoint(pathOrId: string): string {
+  if (pathOrId === shippedModel) return shippedModelPath();
+  const folder = resolve(pathOrId);
+  const kind = statSync(folder, { throwIfNoEntry: false });
+  if (kind?.isDirectory()) return folder;
+  if (kind) {
+    throw new SdarError("MODEL_NOT_FOUND", `${folder} is a file; give the folder that holds config.json`);
+  }
+  if (!/^[\w.-]+\/[\w.-]+$/.test(pathOrId) || pathOrId.startsWith(".")) {
+    throw new SdarError(
+      "MODEL_NOT_FOUND",
+      `no folder ${folder}; give a checkpoint's folder, "${shippedModel}" or a hub id`,
+    );
+  }
+  const cache = join(hubCache(), `models--${pathOrId.replace("/", "--")}`);
+  const snapshot = findSnapshot(cache);
+  if (snapshot) return snapshot;
+  throw new SdarError(
+    "MODEL_NOT_FOUND",
+    `no model ${pathOrId}: there is no folder ${folder} and no snapshot under ${cache}; ` +
+      `nothing is downloaded for you: get it with "hf download ${pathOrId}"`,
+  );
+}
+
+function hubCache(): string {
+  const { HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME } = process.env;
+  if (HF_HUB_CACHE) return HF_HUB_CACHE;
+  return join(HF_HOME || join(XDG_CACHE_HOME || join(homedir(), ".cache"), "huggingface"), "hub");
+}
+
+/** The snapshot that refs/main names, else the newest one; undefined when none holds a config.json. */
+function findSnapshot(cache: string): string | undefined {
+  const snapshots = join(cache, "snapshots");
+  const main = readOptional(join(cache, "refs", "main"))?.trim();
+  const names = main ? [main] : listFolder(snapshots);
+  return names
+    .map((name) => join(snapshots, name))
+    .filter((folder) => statSync(join(folder, "config.json"), { throwIfNoEntry: false }))
+    .sort((a, b) => statSync(b).mtimeMs - statSync(a).mtimeMs)[0];
+}
+
+function listFolder(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return [];
+  }
+}
+
+/** A text file, undefined when there is none; FILE_UNREADABLE when it is there and cannot be read. */
+export function readOptional(file: string): string | undefined {
+  try {
+    return readFileSync(file, "utf8");
+  } catch (cause) {
+    const code = (cause as NodeJS.ErrnoException).code;
+    if (code === "ENOENT" || code === "ENOTDIR") return undefined;
+    throw new SdarError("FILE_UNREADABLE", `cannot read ${file}: ${(cause as Error).message}`, { cause });
+  }
+}
+
+/** A JSON object from a file, undefined when there is no such file; `invalid` is the code of an error that names the file. */
+export function readJson(file: string, invalid: ErrorCode): Record<string, unknown> | undefined {
+  const text = readOptional(file);
+  if (text === undefined) return undefined;
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new SdarError(invalid, `${file} is not valid JSON: ${(cause as Error).message}`, { cause });
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new SdarError(invalid, `${file} must hold a JSON object`);
+  }
+  return value as Record<string, unknown>;
+}

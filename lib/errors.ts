@@ -1,0 +1,91 @@
+/**
+ * Every code an {@link SdarError} can carry.
+ *
+ * - Options and prompts: `INVALID_OPTION`, `EMPTY_PROMPT`, `TOKEN_OUT_OF_RANGE`, `PROMPT_TOO_LONG`, `CACHE_TOO_SMALL`
+ * - Finding and reading a checkpoint: `MODEL_NOT_FOUND`, `FILE_NOT_FOUND`, `FILE_UNREADABLE`, `CHECKPOINT_INVALID`,
+ *   `CHECKPOINT_TRUNCATED`, `CONFIG_INVALID`, `UNSUPPORTED_MODEL`
+ * - Text: `TOKENIZER_MISSING`, `TOKENIZER_INVALID`, `UNSUPPORTED_TOKENIZER`, `TEMPLATE_MISSING`, `TEMPLATE_FAILED`
+ * - The machine: `NATIVE_MISSING`, `UNSUPPORTED_DEVICE`, `OUT_OF_MEMORY`
+ * - While running: `NUMERIC_ERROR`, `ABORTED`, `DISPOSED`, `ITERATOR_USED`, `INTERNAL`
+ */
+export const errorCodes = [
+  "INVALID_OPTION",
+  "EMPTY_PROMPT",
+  "TOKEN_OUT_OF_RANGE",
+  "PROMPT_TOO_LONG",
+  "CACHE_TOO_SMALL",
+  "MODEL_NOT_FOUND",
+  "FILE_NOT_FOUND",
+  "FILE_UNREADABLE",
+  "CHECKPOINT_INVALID",
+  "CHECKPOINT_TRUNCATED",
+  "CONFIG_INVALID",
+  "UNSUPPORTED_MODEL",
+  "TOKENIZER_MISSING",
+  "TOKENIZER_INVALID",
+  "UNSUPPORTED_TOKENIZER",
+  "TEMPLATE_MISSING",
+  "TEMPLATE_FAILED",
+  "NATIVE_MISSING",
+  "UNSUPPORTED_DEVICE",
+  "OUT_OF_MEMORY",
+  "NUMERIC_ERROR",
+  "ABORTED",
+  "DISPOSED",
+  "ITERATOR_USED",
+  "INTERNAL",
+] as const;
+
+export type ErrorCode = (typeof errorCodes)[number];
+
+/** What an error says beyond its message. */
+export interface ErrorDetails {
+  /** name of the option that was refused, as a path: `"denoise.threshold"` */
+  option?: string;
+  /** the value that was refused */
+  value?: unknown;
+  /** what would have been accepted, in words */
+  allowed?: string;
+  cause?: unknown;
+}
+
+/** The one class of errors this package throws or rejects with; `code` is stable. */
+export class SdarError extends Error {
+  override readonly name = "SdarError";
+  readonly code: ErrorCode;
+  declare readonly option?: string;
+  declare readonly value?: unknown;
+  declare readonly allowed?: string;
+
+  constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
+    const { cause, ...rest } = details;
+    super(message, cause === undefined ? undefined : { cause });
+    this.code = code;
+    Object.assign(this, rest);
+  }
+}
+
+/** Anything thrown, as an SdarError: native errors keep the code they carry, the rest is INTERNAL. */
+export function wrapError(error: unknown): SdarError {
+  if (error instanceof SdarError) return error;
+  const { code, message } = error instanceof Error ? (error as Error & { code?: unknown }) : { message: String(error) };
+  const known = errorCodes.find((c) => c === code);
+  return new SdarError(known ?? "INTERNAL", message, { cause: error });
+}
+
+/** An INVALID_OPTION error with a message made from its parts. */
+export function invalidOption(option: string, value: unknown, allowed: string): SdarError {
+  return new SdarError("INVALID_OPTION", `${option}: ${show(value)} is not allowed; give ${allowed}`, {
+    option,
+    value,
+    allowed,
+  });
+}
+
+function show(value: unknown): string {
+  if (typeof value === "string") return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);
+  if (typeof value === "bigint") return `${value}n`;
+  if (typeof value === "function") return "a function";
+  if (typeof value !== "object" || value === null) return String(value);
+  return Array.isArray(value) ? "this list" : "this object";
+}

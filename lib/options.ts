@@ -1,0 +1,221 @@
+// The one place where what callers pass is judged: Engine.load's options and generate's request.
+import { randomInt } from "node:crypto";
+import { z } from "zod";
+import type { NativeLoadOptions, NativeModelInfo, NativeRequest, Strategy, WeightFormat } from "./binding.js";
+import { invalidOption, SdarError } from "./errors.js";
+import { boolean, callback, check, int32Max, integer, number, oneOf, signal, strictObject } from "./schema.js";
+import type { DenoiseOptions, GenerateRequest, LoadOptions, Message } from "./types.js";
+
+const strategies: Strategy[] = ["low_confidence_dynamic", "low_confidence_static", "sequential", "entropy_bounded"];
+
+const kvCacheSchema = strictObject({
+  dtype: oneOf("auto", "f32", "bf16").optional(),
+  bytes: integer(1, Number.MAX_SAFE_INTEGER).optional(),
+  tokens: integer(1).optional(),
+} satisfies Record<keyof NonNullable<LoadOptions["kvCache"]>, z.ZodType>);
+
+const loadSchema = strictObject({
+  device: z.custom<string>((v) => typeof v === "string" && /^(auto|cpu|cuda(:\d+)?)$/.test(v), {
+    error: "one of auto, cpu, cuda, cuda:N",
+  }),
+  weights: oneOf("auto", "f32", "bf16"),
+  kvCache: kvCacheSchema,
+  threads: integer(1, 1024),
+  maxConcurrent: integer(1, 4096),
+  isa: z.string({ error: "the name of an instruction set" }).min(1, { error: "the name of an instruction set" }),
+  onProgress: callback<NonNullable<LoadOptions["onProgress"]>>(),
+  signal,
+  log: callback<NonNullable<LoadOptions["log"]>>(),
+} satisfies Record<keyof LoadOptions, z.ZodType>).partial();
+
+const messageSchema = strictObject({
+  role: z.string({ error: "a string" }).min(1, { error: "a role such as user" }),
+  content: z.string({ error: "a string" }),
+} satisfies Record<keyof Message, z.ZodType>);
+
+const denoiseSchema = strictObject({
+  strategy: oneOf(...strategies),
+  steps: integer(1, 64),
+  threshold: number("a number from 0 to 1", (v) => v >= 0 && v <= 1),
+  entropyBound: number("a number >= 0", (v) => v >= 0),
+  confidence: oneOf("model", "sampled"),
+} satisfies Record<keyof DenoiseOptions, z.ZodType>).partial();
+
+const stopText = z.string({ error: "a string, or a list of strings" }).min(1, { error: "text that is not empty" });
+const tokenList = z.custom<ArrayLike<number>>(
+  (v) => Array.isArray(v) || v instanceof Int32Array || v instanceof Uint32Array || v instanceof Uint16Array,
+  { error: "a list of token ids" },
+);
+
+const requestSchema = strictObject({
+  prompt: z.string({ error: "a string" }),
+  messages: z.array(messageSchema, { error: "a list of messages" }).min(1, { error: "at least one message" }),
+  tokens: tokenList,
+  maxTokens: integer(1),
+  blockLength: integer(1, 64),
+  denoise: denoiseSchema,
+  temperature: number("0 or a number from 1e-6 to 1e6", (v) => v === 0 || (v >= 1e-6 && v <= 1e6)),
+  topK: integer(0),
+  topP: number("a number above 0, up to 1", (v) => v > 0 && v <= 1),
+  seed: z.custom<number | bigint>(
+    (v) => (typeof v === "bigint" ? v >= 0n && v < 1n << 64n : Number.isSafeInteger(v) && (v as number) >= 0),
+    { error: "an integer from 0 to 2^53 - 1, or a bigint from 0n to 2n**64n - 1n" },
+  ),
+  stop: z.preprocess(
+    (v) => (typeof v === "string" ? [v] : v),
+    z.array(stopText, { error: "a string or a list of strings" }),
+  ),
+  stopTokens: tokenList,
+  ignoreEos: boolean,
+  minTokens: integer(0),
+  logitBias: z.custom<NonNullable<GenerateRequest["logitBias"]>>(
+    (v) => typeof v === "object" && v !== null && !Array.isArray(v),
+    { error: "an object or a Map from token ids to numbers from -100 to 100" },
+  ),
+  drafts: boolean,
+  signal,
+} satisfies Record<keyof GenerateRequest, z.ZodType>).partial();
+
+/** Load options in the addon's terms, without the path; `weights` is "auto" until the checkpoint is known. */
+export interface ParsedLoadOptions {
+  native: Omit<NativeLoadOptions, "path" | "weights">;
+  weights: WeightFormat | "auto";
+  onProgress?: LoadOptions["onProgress"];
+  signal?: AbortSignal | undefined;
+  log: NonNullable<LoadOptions["log"]>;
+}
+
+/** Throws INVALID_OPTION, or UNSUPPORTED_DEVICE for what this build cannot run on. */
+export function parseLoadOptions(input: LoadOptions = {}): ParsedLoadOptions {
+  const later = [
+    { option: "weights", value: input?.weights as unknown, allowed: "auto, f32 or bf16" },
+    { option: "kvCache.dtype", value: input?.kvCache?.dtype as unknown, allowed: "auto, f32 or bf16" },
+  ].find(({ value }) => value === "int8" || value === "int4");
+  if (later) {
+    const { option, value, allowed } = later;
+    throw new SdarError("INVALID_OPTION", `${option}: "${value}" is not supported yet; give ${allowed}`, later);
+  }
+  const options = check(loadSchema, input, "options");
+  const { device = "auto", kvCache = {}, isa = "", threads = 0, maxConcurrent = 0 } = options;
+  if (device.startsWith("cuda")) {
+    const allowed = "auto or cpu";
+    const message = `device: "${device}" is not supported by this build; give ${allowed}`;
+    throw new SdarError("UNSUPPORTED_DEVICE", message, { option: "device", value: device, allowed });
+  }
+  if (kvCache.bytes !== undefined && kvCache.tokens !== undefined) {
+    throw invalidOption("kvCache", kvCache, "either bytes or tokens, not both");
+  }
+  const dtype = kvCache.dtype ?? "auto";
+  return {
+    native: {
+      device,
+      threads,
+      isa,
+      maxConcurrent,
+      kvTokens: kvCache.tokens ?? 0,
+      kvBytes: kvCache.bytes ?? 0,
+      kvDtype: dtype === "auto" ? "" : dtype,
+    },
+    weights: options.weights ?? "auto",
+    onProgress: options.onProgress,
+    signal: options.signal,
+    log: options.log ?? (() => {}),
+  };
+}
+
+/** A request in the addon's terms, but for the prompt, which may still be text. */
+export interface ParsedRequest {
+  prompt: string | Message[] | Int32Array;
+  native: Omit<NativeRequest, "id" | "tokens">;
+  stop: string[];
+  seed: number | bigint;
+  signal?: AbortSignal | undefined;
+}
+
+/** Throws INVALID_OPTION, TOKEN_OUT_OF_RANGE or EMPTY_PROMPT. */
+export function parseRequest(input: GenerateRequest, model: NativeModelInfo): ParsedRequest {
+  const r = check(requestSchema, input, "request");
+  const given = [r.prompt, r.messages, r.tokens].filter((v) => v !== undefined);
+  if (given.length !== 1) {
+    const allowed = "exactly one of prompt, messages, tokens";
+    const message = `${given.length === 0 ? "no prompt" : "more than one prompt"}; give ${allowed}`;
+    throw new SdarError("INVALID_OPTION", message, { option: "prompt", allowed });
+  }
+  const blockLength = r.blockLength ?? model.blockLength;
+  // Anything above the context means the rest of it.
+  const maxTokens = Math.min(r.maxTokens ?? int32Max, model.contextLength);
+  const minTokens = r.minTokens ?? 0;
+  if (minTokens > (r.maxTokens ?? int32Max)) throw invalidOption("minTokens", minTokens, "at most maxTokens");
+  const seed = r.seed ?? randomInt(2 ** 48 - 1);
+  const bias = parseBias(r.logitBias ?? {}, model.vocabSize);
+  const {
+    strategy = "low_confidence_dynamic",
+    steps = 0,
+    threshold = 0.9,
+    entropyBound = 0.35,
+    confidence,
+  } = r.denoise ?? {};
+  const encoder = new TextEncoder();
+  const stop = r.stop ?? [];
+  return {
+    prompt: r.tokens ? tokenIds(r.tokens, "tokens", model.vocabSize) : (r.messages ?? (r.prompt as string)),
+    native: {
+      maxTokens,
+      blockLength,
+      strategy: strategies.indexOf(strategy),
+      steps,
+      threshold,
+      entropyBound,
+      temperature: r.temperature ?? 0,
+      topK: r.topK ?? 0,
+      topP: r.topP ?? 1,
+      seed: BigInt(seed),
+      sampledConfidence: confidence === "sampled",
+      stop: stop.map((text) => encoder.encode(text)),
+      stopTokens: tokenIds(r.stopTokens ?? [], "stopTokens", model.vocabSize),
+      ignoreEos: r.ignoreEos ?? false,
+      minTokens: Math.min(minTokens, model.contextLength),
+      biasIds: Int32Array.from(bias, ([id]) => id),
+      biasValues: Float32Array.from(bias, ([, value]) => value),
+      drafts: r.drafts ?? false,
+    },
+    stop,
+    seed,
+    signal: r.signal,
+  };
+}
+
+/** Refuses a prompt that leaves no room for one token of `model`'s context. */
+export function checkPromptLength(tokens: number, blockLength: number, model: NativeModelInfo): void {
+  if (tokens === 0) throw new SdarError("EMPTY_PROMPT", "the prompt is empty; give at least one token");
+  const context = Math.floor(model.contextLength / blockLength) * blockLength;
+  if (tokens < context) return;
+  throw new SdarError(
+    "PROMPT_TOO_LONG",
+    `the prompt has ${tokens} tokens; the context of ${model.contextLength} in blocks of ${blockLength} takes at most ${context - 1}`,
+  );
+}
+
+function tokenIds(ids: ArrayLike<number>, option: string, vocabSize: number): Int32Array {
+  const allowed = `an integer from 0 to ${vocabSize - 1}`;
+  for (let i = 0; i < ids.length; i++) {
+    const id = ids[i] as number;
+    if (!Number.isSafeInteger(id)) throw invalidOption(`${option}[${i}]`, id, allowed);
+    if (id >= 0 && id < vocabSize) continue;
+    const message = `${option}[${i}]: ${id} is not a token of this model; give ${allowed}`;
+    throw new SdarError("TOKEN_OUT_OF_RANGE", message, { option: `${option}[${i}]`, value: id, allowed });
+  }
+  return Int32Array.from(ids);
+}
+
+/** Pairs of id and value, ids ascending. */
+function parseBias(bias: NonNullable<GenerateRequest["logitBias"]>, vocabSize: number): [number, number][] {
+  const entries: [unknown, unknown][] = bias instanceof Map ? [...bias] : Object.entries(bias);
+  const pairs = entries.map(([key, value]): [number, number] => {
+    const id = typeof key === "string" && /^\d+$/.test(key) ? Number(key) : (key as number);
+    tokenIds([id], "logitBias", vocabSize);
+    if (typeof value === "number" && value >= -100 && value <= 100) return [id, value];
+    throw invalidOption(`logitBias[${id}]`, value, "a number from -100 to 100");
+  });
+  return pairs.sort(([a], [b]) => a - b);
+}

@@ -1,0 +1,185 @@
+// The types of the public API.
+import type { NativeModelInfo, NativeStats, Strategy } from "./binding.js";
+
+export type { Strategy };
+
+/** Options of `Engine.load`. All are optional; an unknown one is refused. */
+export interface LoadOptions {
+  /** Where the model runs: `"auto"` (default) or `"cpu"`. `"cuda"` and `"cuda:N"` are refused as UNSUPPORTED_DEVICE. */
+  device?: "auto" | "cpu" | "cuda" | `cuda:${number}`;
+  /** How weights are held. `"auto"` (default) is f32 for checkpoints stored as f32, bf16 for all others. */
+  weights?: "auto" | "f32" | "bf16";
+  /** The key/value cache. `bytes` and `tokens` exclude each other; the default is chosen from the memory there is. */
+  kvCache?: {
+    /** Default: f32 with f32 weights, else bf16. */
+    dtype?: "auto" | "f32" | "bf16";
+    /** size in bytes */
+    bytes?: number;
+    /** size in positions, shared by everything that runs */
+    tokens?: number;
+  };
+  /** Threads that compute, 1 to 1024. Default: the physical cores this process may use. */
+  threads?: number;
+  /** Most requests in one forward, 1 to 4096; more wait. Default 64. */
+  maxConcurrent?: number;
+  /** Forces an instruction set, for measurements. Default: the environment's SDAR_ISA, else the best this machine has. */
+  isa?: string;
+  /** Called while weights are read, with bytes. */
+  onProgress?: (progress: { done: number; total: number }) => void;
+  /** Gives up loading: `Engine.load` rejects with ABORTED. */
+  signal?: AbortSignal;
+  /** Gets what there is to say about loading and running; nothing is printed otherwise. */
+  log?: (level: "info" | "warn", message: string) => void;
+}
+
+/** One message of a conversation, for the checkpoint's chat template. */
+export interface Message {
+  /** `"system"`, `"user"`, `"assistant"`, or another role that the template knows */
+  role: string;
+  content: string;
+}
+
+/** How positions of a block are chosen for filling. */
+export interface DenoiseOptions {
+  /**
+   * Default `"low_confidence_dynamic"`: every position whose confidence is above `threshold`, at least as many as
+   * `low_confidence_static` would fill; that one fills the most confident, `sequential` the leftmost, both in equal
+   * shares per step; `entropy_bounded` those of least entropy while its sum stays below `entropyBound`.
+   */
+  strategy?: Strategy;
+  /** Most steps for a block, 1 to 64. Default: the block length, one position a step. */
+  steps?: number;
+  /** For `low_confidence_dynamic`, a probability from 0 to 1. Default 0.9. */
+  threshold?: number;
+  /** For `entropy_bounded`, in nats, >= 0. Default 0.35. */
+  entropyBound?: number;
+  /** The token's probability before (`"model"`, default) or after top-k and top-p (`"sampled"`). */
+  confidence?: "model" | "sampled";
+}
+
+/** What `engine.generate` takes: exactly one of `prompt`, `messages` and `tokens`. An unknown option is refused. */
+export interface GenerateRequest {
+  /** text as it is, without chat template; names of special tokens in it are read as those tokens */
+  prompt?: string;
+  /** a conversation, turned into text by the checkpoint's chat template */
+  messages?: readonly Message[];
+  /** token ids as they are */
+  tokens?: readonly number[] | Int32Array | Uint32Array | Uint16Array;
+  /** Most tokens to generate, >= 1, the end token included. Default, and at most: what is left of the context. */
+  maxTokens?: number;
+  /** Positions denoised together, 1 to 64. Default: the checkpoint's. */
+  blockLength?: number;
+  denoise?: DenoiseOptions;
+  /** 0 (default) takes the most probable token; else 1e-6 to 1e6. */
+  temperature?: number;
+  /** Samples among the k most probable tokens; 0 (default) among all. */
+  topK?: number;
+  /** Samples among the fewest tokens whose probability reaches this, above 0 to 1. Default 1. */
+  topP?: number;
+  /** Seed of sampling, 0 to 2^64 - 1; the same seed gives the same tokens. Default: random, see `result.seed`. */
+  seed?: number | bigint;
+  /** Text that ends the generation and is not part of the result's text: one string or several, none empty. */
+  stop?: string | readonly string[];
+  /** Token ids that end the generation, besides the checkpoint's own. */
+  stopTokens?: readonly number[];
+  /** Goes on past the checkpoint's end tokens. Default false. */
+  ignoreEos?: boolean;
+  /** No end token, stop token or stop string ends the generation before so many tokens. Default 0. */
+  minTokens?: number;
+  /** Added to the logits of token ids, -100 to 100. */
+  logitBias?: Readonly<Record<number, number>> | ReadonlyMap<number, number>;
+  /** Also gives the active block after every step, as chunks with `draft`. Default false. */
+  drafts?: boolean;
+  /** Ends the generation like `run.abort()`. */
+  signal?: AbortSignal;
+}
+
+/** A generated token. */
+export interface Token {
+  id: number;
+  /** counted from the start of the prompt */
+  position: number;
+  /** index of its block, counted from the start of the prompt */
+  block: number;
+  /** denoising step of its block that filled it, from 0 */
+  step: number;
+  /** see `DenoiseOptions.confidence` */
+  confidence: number;
+  /** natural logarithm of its probability, untempered and untruncated */
+  logprob: number;
+}
+
+/** The active block as a denoising step left it, for display. */
+export interface Draft {
+  block: number;
+  step: number;
+  /** of its first token */
+  position: number;
+  /** by position: null where still masked; `step` is null for tokens of the prompt; `text` is empty for special tokens */
+  tokens: ({ id: number; step: number | null; text: string } | null)[];
+}
+
+/** What a run gives as it goes. Texts and tokens of all chunks, one after the other, are those of the result. */
+export interface Chunk {
+  /** Whole characters; may be empty while a character or a possible stop string is incomplete. */
+  text: string;
+  /** tokens that became final, in order of position */
+  tokens: Token[];
+  /** only with `drafts: true`, in chunks of their own */
+  draft?: Draft;
+}
+
+export interface Usage {
+  promptTokens: number;
+  /** tokens of the prompt that were not computed again */
+  cachedTokens: number;
+  completionTokens: number;
+  /** denoising steps; the prompt's are not counted */
+  forwards: number;
+  /** completionTokens / forwards */
+  tokensPerForward: number;
+}
+
+/**
+ * Why a generation ended: `"end"` at an end token of the checkpoint, `"stop"` at a stop string or stop token, `"length"` at
+ * `maxTokens` or the end of the context, `"abort"` because it was aborted.
+ */
+export type FinishReason = "end" | "stop" | "length" | "abort";
+
+/** What a run comes to. */
+export interface GenerateResult {
+  text: string;
+  /** all generated tokens, the one that ended the generation included */
+  tokens: Token[];
+  usage: Usage;
+  finishReason: FinishReason;
+  /** with `"stop"`: the stop string or the id of the stop token */
+  stopMatched?: string | number;
+  /** as given, or the one that was drawn */
+  seed: number | bigint;
+}
+
+/**
+ * A generation that has begun. Its chunks can be iterated once, from the first one on whenever that starts; leaving the
+ * loop early aborts the generation. `result()` works with or without iterating. Errors, bad options among them, come
+ * from the iterator and from `result()`; one that nobody asks for is never an unhandled rejection.
+ */
+export interface Run extends AsyncIterable<Chunk> {
+  /** Resolves when the generation has ended, also by abort; rejects with an SdarError when it failed. */
+  result(): Promise<GenerateResult>;
+  /** Ends the generation with what it has: `result()` resolves with `finishReason` `"abort"`. */
+  abort(): void;
+}
+
+/** What is loaded. Sizes are in bytes, tokens or parameters as named. */
+export interface ModelInfo extends Readonly<NativeModelInfo> {
+  /** folder of the checkpoint */
+  readonly path: string;
+  /** whether `prompt` can be used */
+  readonly hasTokenizer: boolean;
+  /** whether `messages` can be used */
+  readonly hasChatTemplate: boolean;
+}
+
+/** Counters since the engine was loaded. */
+export type EngineStats = NativeStats;
