@@ -39,9 +39,10 @@ struct ModelWeights {
 };
 
 struct WeightHooks {
-  std::function<void(int64_t done, int64_t total)> progress;  ///< source bytes; on the calling thread, never falling
-  std::function<bool()> cancelled;                            ///< asked on the calling thread, every few milliseconds
-  int threads = 0;                                            ///< 0: as many as the backend has
+  std::function<void(int64_t done, int64_t total)> progress =
+      {};                                ///< source bytes; on the calling thread, never falling
+  std::function<bool()> cancelled = {};  ///< asked on the calling thread, every few milliseconds
+  int threads = 0;                       ///< 0: as many as the backend has
 };
 
 /// Reads model.safetensors, or the shards of model.safetensors.index.json, and packs all weights. Peak memory is the
