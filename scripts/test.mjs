@@ -51,7 +51,9 @@ function typescriptTests() {
 await step("native addon", async () => one((await buildAddon()) ? 0 : 1));
 await step("TypeScript build", () => one(node(tool("typescript/bin/tsc"), "-p", "tsconfig.build.json")));
 await step("types of tests and benchmarks", () => one(node(tool("typescript/bin/tsc"), "--noEmit")));
-await step("layout and lint (biome)", () => one(node(tool("@biomejs/biome/bin/biome"), "check")));
+await step("layout and lint (biome)", () =>
+  one(node(tool("@biomejs/biome/bin/biome"), "check", "--error-on-warnings")),
+);
 await step("layout of native sources", () => one(node("scripts/clang-format.mjs")));
 await step("direction of includes", () => one(node("scripts/check-includes.mjs")));
 await step("native tests", plainTests);
