@@ -3,6 +3,9 @@
 include(CheckCXXCompilerFlag)
 set(SDAR_AVX2 -mavx2 -mfma -mf16c)
 set(SDAR_AVX512 ${SDAR_AVX2} -mavx512f -mavx512bw -mavx512vl -mavx512dq)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  list(APPEND SDAR_AVX512 -Wno-maybe-uninitialized)  # gcc 12 warns about its own avx512fintrin.h
+endif()
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set(SDAR_ISA_avx2 ${SDAR_AVX2})
   set(SDAR_ISA_avx2vnni ${SDAR_AVX2} -mavxvnni)

@@ -22,25 +22,30 @@ constexpr int32_t kPanel = 32;
 /// Rows of activations that a register tile takes at most.
 constexpr int32_t kTileRows = 8;
 
-constexpr bool is_quantised(WeightFormat f) { return f == WeightFormat::int8 || f == WeightFormat::int4; }
+/// Always inlined, or a copy compiled for a better instruction set may be the one the linker keeps.
+#define SDAR_LAYOUT [[gnu::always_inline]] constexpr
+
+SDAR_LAYOUT bool is_quantised(WeightFormat f) { return f == WeightFormat::int8 || f == WeightFormat::int4; }
 /// Consecutive k that share a scale, of the weights and of the activations.
-constexpr int64_t group_size(WeightFormat f) { return f == WeightFormat::int8 ? 128 : 64; }
-constexpr int64_t padded_k(WeightFormat f, int64_t k) {
+SDAR_LAYOUT int64_t group_size(WeightFormat f) { return f == WeightFormat::int8 ? 128 : 64; }
+SDAR_LAYOUT int64_t padded_k(WeightFormat f, int64_t k) {
   const int64_t multiple = is_quantised(f) ? 64 : f == WeightFormat::bf16 ? 32 : 1;
   return (k + multiple - 1) / multiple * multiple;
 }
 /// Groups of a row; 0 for formats without scales.
-constexpr int64_t groups_of(WeightFormat f, int64_t k) {
+SDAR_LAYOUT int64_t groups_of(WeightFormat f, int64_t k) {
   return is_quantised(f) ? (padded_k(f, k) + group_size(f) - 1) / group_size(f) : 0;
 }
 /// Bytes of a panel without its scales, and with them.
-constexpr size_t panel_elements_bytes(WeightFormat f, int64_t k) {
+SDAR_LAYOUT size_t panel_elements_bytes(WeightFormat f, int64_t k) {
   const size_t n = static_cast<size_t>(padded_k(f, k)) * kPanel;
   return f == WeightFormat::f32 ? 4 * n : f == WeightFormat::bf16 ? 2 * n : f == WeightFormat::int8 ? n : n / 2;
 }
-constexpr size_t panel_bytes(WeightFormat f, int64_t k) {
+SDAR_LAYOUT size_t panel_bytes(WeightFormat f, int64_t k) {
   return panel_elements_bytes(f, k) + static_cast<size_t>(groups_of(f, k)) * kPanel * sizeof(float);
 }
+
+#undef SDAR_LAYOUT
 
 /// Rows ready to be multiplied with weights of one format. Row i starts at data + i · stride and holds padded_k
 /// elements of Kernels::activation_bytes each (f32; bf16, or f32 that was rounded to bf16; int8, or int16 holding int8,

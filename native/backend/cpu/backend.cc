@@ -1,0 +1,108 @@
+// The fast CPU backend: ops over packed panels with the kernels of one instruction set.
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backend/cpu/attention.h"
+#include "backend/cpu/buffer.h"
+#include "backend/cpu/cpu.h"
+#include "backend/cpu/head.h"
+#include "backend/cpu/isa.h"
+#include "backend/cpu/linear.h"
+#include "backend/cpu/moe.h"
+#include "backend/cpu/packing.h"
+#include "backend/cpu/reference/reference.h"
+#include "util/error.h"
+
+namespace sdar::cpu {
+namespace {
+
+class CpuBackend final : public Backend {
+ public:
+  CpuBackend(const Kernels& kernels, int threads)
+      : kernels_(kernels),
+        pool_(threads),
+        linear_(kernels, pool_),
+        moe_(linear_),
+        head_(linear_),
+        attention_(pool_, attention_kernels(kernels.isa)) {}
+
+  std::string device() const override { return "cpu"; }
+  std::string isa() const override { return kernels_.isa; }
+  int threads() const override { return pool_.threads(); }
+  std::string layout_id() const override { return "panel32-1"; }
+
+  size_t packed_bytes(const WeightSpec& spec) const override { return cpu::packed_bytes(spec); }
+  int64_t pack_units(const WeightSpec& spec) const override { return cpu::pack_units(spec); }
+  void pack(const WeightSpec& spec, std::span<const SourceTensor> parts, int64_t unit_begin, int64_t unit_end,
+            std::byte* packed) const override {
+    pack_panels(spec, parts, unit_begin, unit_end, packed);
+  }
+  std::unique_ptr<Weight> adopt(const WeightSpec& spec, const std::byte* packed) override {
+    return std::make_unique<PackedWeight>(describe(spec, packed));
+  }
+
+  size_t page_bytes(const ModelShape& shape, KvFormat format) const override {
+    return Attention::page_bytes(shape, format);
+  }
+  void configure(const ModelShape& shape, const CacheShape& cache, int32_t max_rows) override {
+    eps_ = shape.rms_eps;
+    attention_.configure(shape, cache, max_rows);
+  }
+  float* allocate(size_t floats) override {
+    float* memory = allocations_.emplace_back().reserve(floats);
+    std::fill_n(memory, floats, 0.0f);
+    return memory;
+  }
+
+  void begin_step(std::span<const Segment> segments, int32_t rows) override { attention_.begin_step(segments, rows); }
+
+  void embed(const Weight& table, std::span<const int32_t> ids, float* x) override {
+    const int64_t rows = static_cast<int64_t>(ids.size()), cols = table.spec.cols;
+    linear_.share(rows, rows * cols * 16, [&](int64_t i, int) { look_up(packed(table), ids[i], x + i * cols); });
+  }
+
+  void norm_linear(const NormLinearArgs& args) override {
+    const PackedWeight& weight = packed(*args.weight);
+    const RowSource source{args.x, weight.spec.cols, packed(*args.norm).vector(), eps_};
+    const Activations a = linear_.prepare(source, weight.format, args.m, activations_);
+    const bool gate_up = weight.spec.kind == WeightKind::gate_up;
+    linear_.multiply(weight, a, args.m, gate_up ? Epilogue::silu_mul : Epilogue::store, args.out, weight.outputs());
+  }
+
+  void linear_add(const LinearAddArgs& args) override {
+    const PackedWeight& weight = packed(*args.weight);
+    const Activations a = linear_.prepare({args.in, weight.spec.cols}, weight.format, args.m, activations_);
+    linear_.multiply(weight, a, args.m, Epilogue::add, args.x, weight.outputs());
+  }
+
+  void attention(const AttentionArgs& args) override {
+    attention_.run(args, packed(*args.q_norm).vector(), packed(*args.k_norm).vector());
+  }
+  void moe(const MoeArgs& args) override { moe_.run(args, eps_); }
+  void head(const HeadArgs& args) override { head_.run(args, eps_); }
+  void finish_step() override {}
+
+ private:
+  const Kernels& kernels_;
+  Pool pool_;
+  Linear linear_;
+  Moe moe_;
+  Head head_;
+  Attention attention_;
+  ActivationRows activations_;
+  std::vector<Buffer<float>> allocations_;
+  float eps_ = 1e-6f;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_backend(const Options& options) {
+  const std::string isa = choose_isa(options.isa);
+  const int threads = options.threads > 0 ? options.threads : usable_cores();
+  if (isa == "portable") return make_reference_backend(threads);
+  return std::make_unique<CpuBackend>(*kernels_for(isa.c_str()), threads);
+}
+
+}  // namespace sdar::cpu

@@ -1,0 +1,142 @@
+#include "backend/cpu/head.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace sdar::cpu {
+namespace {
+
+constexpr int64_t kTile = 256;       // columns that are reduced at once; a multiple of the panel
+constexpr int64_t kChunkRows = 128;  // rows that pass over the weights together
+
+bool contains(std::span<const int32_t> ids, int64_t id) {
+  return std::find(ids.begin(), ids.end(), static_cast<int32_t>(id)) != ids.end();
+}
+
+}  // namespace
+
+void Head::run(const HeadArgs& args, float eps) {
+  const size_t count = args.requests.size();
+  for (size_t begin = 0; begin < count; begin += kChunkRows) {
+    chunk(args, eps, begin, static_cast<int64_t>(std::min<size_t>(count - begin, kChunkRows)));
+  }
+}
+
+void Head::chunk(const HeadArgs& args, float eps, size_t begin, int64_t m) {
+  const PackedWeight& weight = packed(*args.weight);
+  const int64_t vocabulary = weight.spec.rows, tiles = (vocabulary + kTile - 1) / kTile;
+  const auto requests = args.requests.subspan(begin, static_cast<size_t>(m));
+  int64_t sampled = 0;
+  row_of_.resize(m), logits_of_.assign(m, nullptr);
+  for (int64_t i = 0; i < m; i++) {
+    row_of_[i] = requests[i].row;
+    sampled += requests[i].temperature > 0;
+  }
+  float* next = args.logits || !sampled ? nullptr : sampled_.reserve(static_cast<size_t>(sampled * vocabulary));
+  for (int64_t i = 0; i < m; i++) {
+    if (args.logits) {
+      logits_of_[i] = args.logits + (static_cast<int64_t>(begin) + i) * vocabulary;
+    } else if (requests[i].temperature > 0) {
+      logits_of_[i] = next, next += vocabulary;
+    }
+  }
+  tile_logits_.resize(static_cast<size_t>(linear_.pool().threads()));
+  for (auto& buffer : tile_logits_) buffer.reserve(static_cast<size_t>(m * kTile));
+  Partial* partials = partials_.reserve(static_cast<size_t>(m * tiles));
+
+  const RowSource source{args.x, weight.spec.cols, packed(*args.norm).vector(), eps, row_of_.data()};
+  const Activations rows = linear_.prepare(source, weight.format, m, rows_);
+  linear_.share(tiles, m * vocabulary * weight.spec.cols, [&](int64_t tile, int worker) {
+    float* logits = tile_logits_[worker].data();
+    const int64_t first = tile * kTile, n = std::min(kTile, vocabulary - first);
+    for (int64_t c = 0; c < n; c += kPanel) {
+      linear_.multiply_panel(weight, (first + c) / kPanel, rows, m, Epilogue::store, logits + c, kTile);
+    }
+    for (int64_t i = 0; i < m; i++) {
+      partials[i * tiles + tile] = reduce(requests[i], logits + i * kTile, first, n);
+      if (logits_of_[i]) std::copy_n(logits + i * kTile, n, logits_of_[i] + first);
+    }
+  });
+  linear_.share(m, sampled * vocabulary * 16, [&](int64_t i, int worker) {
+    const std::span<const float> logits(logits_of_[i], logits_of_[i] ? static_cast<size_t>(vocabulary) : 0);
+    args.results[begin + i] = merge(requests[i], partials + i * tiles, logits, tiles, worker);
+  });
+}
+
+Head::Partial Head::reduce(const HeadRequest& request, float* logits, int64_t first, int64_t n) const {
+  const auto low = std::lower_bound(request.bias_ids.begin(), request.bias_ids.end(), static_cast<int32_t>(first));
+  for (auto id = low; id != request.bias_ids.end() && *id < first + n; ++id) {
+    logits[*id - first] += request.bias_values[id - request.bias_ids.begin()];
+  }
+  Partial partial;
+  partial.stats = linear_.kernels().logit_stats(logits, n, 1.0f);
+  partial.best = partial.stats.max;
+  partial.best_id = static_cast<int32_t>(first) + partial.stats.argmax;
+  bool banned = false;
+  for (int32_t id : request.banned) banned |= id >= first && id < first + n;
+  if (!banned) return partial;
+  partial.best_id = -1;
+  for (int64_t i = 0; i < n; i++) {
+    if (contains(request.banned, first + i) || (partial.best_id >= 0 && !(logits[i] > partial.best))) continue;
+    partial.best = logits[i];
+    partial.best_id = static_cast<int32_t>(first + i);
+  }
+  return partial;
+}
+
+Head::Softmax Head::merge_softmax(const Partial* row, int64_t tiles, float scale) {
+  Softmax all;
+  all.max = row[0].stats.max;
+  for (int64_t t = 1; t < tiles; t++) all.max = std::max(all.max, row[t].stats.max);
+  double weighted = 0;
+  for (int64_t t = 0; t < tiles; t++) {
+    const LogitStats& stats = row[t].stats;
+    const double shift = (static_cast<double>(stats.max) - all.max) * scale, factor = std::exp(shift);
+    all.sum += factor * stats.sum;
+    weighted += factor * (stats.weighted + stats.sum * shift);
+  }
+  all.entropy = std::max(std::log(all.sum) - weighted / all.sum, 0.0);
+  return all;
+}
+
+HeadResult Head::merge(const HeadRequest& request, Partial* row, std::span<const float> logits, int64_t tiles,
+                       int worker) {
+  HeadResult result;
+  float chosen = 0;
+  int32_t best_id = -1;
+  for (int64_t t = 0; t < tiles; t++) {
+    result.finite = result.finite && row[t].stats.finite;
+    if (row[t].best_id >= 0 && (best_id < 0 || row[t].best > chosen)) chosen = row[t].best, best_id = row[t].best_id;
+  }
+  result.finite = result.finite && best_id >= 0;
+  if (!result.finite) return result;
+
+  const Softmax plain = merge_softmax(row, tiles, 1.0f);
+  Softmax used = plain;
+  result.token = best_id;
+  double scale = 1;
+  Choice choice;
+  if (request.temperature > 0) {
+    scale = 1.0 / request.temperature;
+    choice = samplers_[worker].sample(linear_.kernels(), logits, chosen, request);
+    result.token = choice.token;
+    chosen = logits[choice.token];
+    for (int64_t t = 0; t < tiles; t++) {
+      const auto tile = logits.subspan(t * kTile, std::min<size_t>(kTile, logits.size() - t * kTile));
+      row[t].stats =
+          linear_.kernels().logit_stats(tile.data(), static_cast<int64_t>(tile.size()), static_cast<float>(scale));
+    }
+    used = merge_softmax(row, tiles, static_cast<float>(scale));
+  }
+  const double shifted = static_cast<double>(chosen) - plain.max;
+  result.confidence = static_cast<float>(request.temperature > 0 && request.confidence == Confidence::sampled
+                                             ? choice.probability
+                                             : std::exp(shifted * scale) / used.sum);
+  result.logprob = static_cast<float>(shifted - std::log(plain.sum));
+  result.entropy = static_cast<float>(used.entropy);
+  result.max = plain.max;
+  result.logsumexp = static_cast<float>(plain.max + std::log(plain.sum));
+  return result;
+}
+
+}  // namespace sdar::cpu

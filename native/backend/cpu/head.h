@@ -1,0 +1,47 @@
+// Final norm, lm_head and the reduction of its logits, tile of the vocabulary by tile. Contract: ops/head.h.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "backend/cpu/linear.h"
+#include "backend/cpu/sampling.h"
+#include "ops/head.h"
+
+namespace sdar::cpu {
+
+class Head {
+ public:
+  explicit Head(Linear& linear) : linear_(linear), samplers_(static_cast<size_t>(linear.pool().threads())) {}
+  void run(const HeadArgs& args, float eps);
+
+ private:
+  /// What a tile says about a row; the best id that is not banned apart.
+  struct Partial {
+    LogitStats stats;
+    float best = 0;
+    int32_t best_id = -1;
+  };
+  /// All of a row: softmax at one scale (1 / T).
+  struct Softmax {
+    float max = 0;
+    double sum = 0, entropy = 0;
+  };
+
+  void chunk(const HeadArgs& args, float eps, size_t begin, int64_t m);
+  Partial reduce(const HeadRequest& request, float* logits, int64_t first, int64_t n) const;
+  /// `logits` [vocabulary] when the row is sampled; overwrites the partials then.
+  HeadResult merge(const HeadRequest& request, Partial* row, std::span<const float> logits, int64_t tiles, int worker);
+  /// Tiles are added in ascending order; their sums were made with `scale`.
+  static Softmax merge_softmax(const Partial* row, int64_t tiles, float scale);
+
+  Linear& linear_;
+  ActivationRows rows_;
+  std::vector<Sampler> samplers_;           ///< per thread
+  std::vector<Buffer<float>> tile_logits_;  ///< per thread [m, tile]
+  Buffer<float> sampled_;                   ///< logits of the rows that are sampled
+  Buffer<Partial> partials_;                ///< [m, tiles]
+  std::vector<int32_t> row_of_;             ///< row of x behind each request of the chunk
+  std::vector<float*> logits_of_;           ///< where its logits are kept, or null
+};
+
+}  // namespace sdar::cpu

@@ -1,0 +1,65 @@
+#include "backend/cpu/linear.h"
+
+namespace sdar::cpu {
+
+Activations ActivationRows::reserve(const Kernels& kernels, WeightFormat format, int64_t k, int64_t rows) {
+  const size_t element = kernels.activation_bytes[static_cast<int>(format)];
+  const size_t bytes = static_cast<size_t>(padded_k(format, k)) * element;
+  const size_t scales = static_cast<size_t>(groups_of(format, k) * rows);
+  Activations a;
+  a.stride = (bytes + 63) / 64 * 64 + 64;  // the extra line: rows a power of two apart share few cache sets
+  a.data = data_.reserve(a.stride * static_cast<size_t>(rows));
+  a.scales = scales_.reserve(scales);
+  a.offsets = offsets_.reserve(scales);
+  return a;
+}
+
+Activations Linear::rows_from(Activations a, WeightFormat format, int64_t k, int64_t row) {
+  a.data += static_cast<size_t>(row) * a.stride;
+  a.scales += row * groups_of(format, k);
+  a.offsets += row * groups_of(format, k);
+  return a;
+}
+
+Activations Linear::prepare(const RowSource& source, WeightFormat format, int64_t m, ActivationRows& rows) {
+  const Activations a = rows.reserve(kernels_, format, source.cols, m);
+  share(m, m * source.cols * 4, [&](int64_t i, int) {
+    const Activations to = rows_from(a, format, source.cols, i);
+    PrepareJob job;
+    job.format = format;
+    job.x = source.x + (source.rows ? source.rows[i] : i) * source.cols;
+    job.norm = source.norm;
+    job.eps = source.eps;
+    job.k = source.cols;
+    job.data = to.data;
+    job.scales = to.scales;
+    job.offsets = to.offsets;
+    kernels_.prepare(job);
+  });
+  return a;
+}
+
+void Linear::multiply_panel(const PackedWeight& weight, int64_t panel, const Activations& a, int64_t m,
+                            Epilogue epilogue, float* out, int64_t out_stride) const {
+  const int64_t width = weight.panel_columns(), left = weight.outputs() - panel * width;
+  PanelJob job;
+  job.format = weight.format;
+  job.panel = weight.panel(panel);
+  job.k = padded_k(weight.format, weight.spec.cols);
+  job.m = static_cast<int32_t>(m);
+  job.a = a;
+  job.epilogue = epilogue;
+  job.out = out;
+  job.out_stride = out_stride;
+  job.columns = static_cast<int32_t>(left < width ? left : width);
+  kernels_.panel(job);
+}
+
+void Linear::multiply(const PackedWeight& weight, const Activations& a, int64_t m, Epilogue epilogue, float* out,
+                      int64_t out_stride) {
+  share(weight.panels(), m * weight.spec.rows * weight.spec.cols, [&](int64_t panel, int) {
+    multiply_panel(weight, panel, a, m, epilogue, out + panel * weight.panel_columns(), out_stride);
+  });
+}
+
+}  // namespace sdar::cpu

@@ -1,0 +1,67 @@
+// Matrix products over packed panels, split over the threads of a pool: first the rows are made ready (normalised,
+// rounded), then every panel passes over all of them. Contract: ops/linear.h.
+#pragma once
+#include <cstdint>
+
+#include "backend/cpu/buffer.h"
+#include "backend/cpu/kernels.h"
+#include "backend/cpu/packing.h"
+#include "backend/cpu/pool.h"
+
+namespace sdar::cpu {
+
+/// Memory of the activations of one product.
+class ActivationRows {
+ public:
+  Activations reserve(const Kernels& kernels, WeightFormat format, int64_t k, int64_t rows);
+
+ private:
+  Buffer<std::byte> data_;
+  Buffer<float> scales_;
+  Buffer<int32_t> offsets_;
+};
+
+/// Rows of a matrix [·, cols], through RMSNorm when `norm` is set.
+struct RowSource {
+  const float* x = nullptr;
+  int64_t cols = 0;
+  const float* norm = nullptr;
+  float eps = 0;
+  const int32_t* rows = nullptr;  ///< row of x behind each row; null: the same
+};
+
+class Linear {
+ public:
+  Linear(const Kernels& kernels, Pool& pool) : kernels_(kernels), pool_(pool) {}
+
+  const Kernels& kernels() const { return kernels_; }
+  Pool& pool() { return pool_; }
+
+  /// The m rows of `source` in memory of `rows`, for weights of `format`.
+  Activations prepare(const RowSource& source, WeightFormat format, int64_t m, ActivationRows& rows);
+
+  /// out (a row every out_stride floats) = epilogue(a·Wᵀ) for m rows.
+  void multiply(const PackedWeight& weight, const Activations& a, int64_t m, Epilogue epilogue, float* out,
+                int64_t out_stride);
+  /// One panel of that.
+  void multiply_panel(const PackedWeight& weight, int64_t panel, const Activations& a, int64_t m, Epilogue epilogue,
+                      float* out, int64_t out_stride) const;
+
+  /// The activations from row `row` on.
+  static Activations rows_from(Activations a, WeightFormat format, int64_t k, int64_t row);
+
+  /// Pool::for_each, or a plain loop when `work` (about so many multiply-adds) is too small to be worth waking threads.
+  template <class Body>
+  void share(int64_t count, int64_t work, Body&& body) {
+    if (work >= kSerialWork) return pool_.for_each(count, body);
+    for (int64_t i = 0; i < count; i++) body(i, 0);
+  }
+
+ private:
+  static constexpr int64_t kSerialWork = 1 << 16;
+
+  const Kernels& kernels_;
+  Pool& pool_;
+};
+
+}  // namespace sdar::cpu

@@ -1,0 +1,49 @@
+// Packed weights of the fast CPU backend: sizes, packing, and looking rows up. The layout is in kernels.h.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "backend/cpu/kernels.h"
+#include "ops/weights.h"
+
+namespace sdar::cpu {
+
+/// Vectors are held as f32, tables asked for as int4 as int8: embedding and head stay at 8 bits. (An untied head is
+/// also best packed as a table.)
+constexpr WeightFormat held_format(const WeightSpec& spec) {
+  if (spec.kind == WeightKind::vector) return WeightFormat::f32;
+  if (spec.kind == WeightKind::table && spec.format == WeightFormat::int4) return WeightFormat::int8;
+  return spec.format;
+}
+
+struct PackedWeight final : Weight {
+  const std::byte* data = nullptr;
+  WeightFormat format = WeightFormat::f32;  ///< as held
+
+  const float* vector() const { return reinterpret_cast<const float*>(data); }
+  const std::byte* panel(int64_t index) const { return data + static_cast<size_t>(index) * bytes_per_panel; }
+  /// Output columns of a panel (16 for gate_up), and how many of panel `index` exist.
+  int32_t panel_columns() const { return spec.kind == WeightKind::gate_up ? kPanel / 2 : kPanel; }
+  int64_t outputs() const { return spec.kind == WeightKind::gate_up ? spec.rows / 2 : spec.rows; }
+  int64_t panels() const { return (outputs() + panel_columns() - 1) / panel_columns(); }
+
+  size_t bytes_per_panel = 0;
+};
+
+inline const PackedWeight& packed(const Weight& weight) { return static_cast<const PackedWeight&>(weight); }
+
+/// A handle on packed bytes.
+PackedWeight describe(const WeightSpec& spec, const std::byte* data);
+
+size_t packed_bytes(const WeightSpec& spec);
+/// Panels; a vector is one unit.
+int64_t pack_units(const WeightSpec& spec);
+/// Throws Error(INTERNAL) if parts and spec disagree. A NaN or infinity in a quantised group makes its scale NaN.
+void pack_panels(const WeightSpec& spec, std::span<const SourceTensor> parts, int64_t begin, int64_t end,
+                 std::byte* packed);
+
+/// values[cols] = row `row` of a table.
+void look_up(const PackedWeight& table, int64_t row, float* values);
+
+}  // namespace sdar::cpu

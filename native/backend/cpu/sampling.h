@@ -1,0 +1,39 @@
+// Choice of a token from the logits of one row at temperature > 0, without a full sort.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "backend/cpu/kernels.h"
+#include "ops/head.h"
+
+namespace sdar::cpu {
+
+struct Choice {
+  int32_t token = 0;
+  double probability = 0;  ///< after truncation and renormalisation
+};
+
+/// Samples as ops/head.h says; one per thread, for its scratch memory.
+class Sampler {
+ public:
+  /// `best` is the largest logit that is not banned. Every logit is finite.
+  Choice sample(const Kernels& kernels, std::span<const float> logits, float best, const HeadRequest& request);
+
+ private:
+  /// The last id kept, in order of falling logit, then rising id.
+  struct Cut {
+    float logit;
+    int32_t id;
+    bool keeps(float other, int32_t other_id) const { return other > logit || (other == logit && other_id <= id); }
+  };
+  Cut cut_by_count(std::span<const float> logits, float best, float scale, int64_t count);
+  Cut cut_by_mass(std::span<const float> logits, float best, float scale, float top_p, const Cut& within);
+  /// The ids of a bucket that `within` keeps.
+  void collect(std::span<const float> logits, float best, float scale, int bucket, const Cut& within);
+
+  std::vector<float> weights_;  ///< exp((logit − best) / T); −1 when banned
+  std::vector<int32_t> ids_;
+};
+
+}  // namespace sdar::cpu
