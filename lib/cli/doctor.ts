@@ -1,0 +1,50 @@
+// sdar doctor: what this machine has and whether the engine can run on it.
+import { existsSync } from "node:fs";
+import { availableParallelism, cpus, totalmem } from "node:os";
+import { join } from "node:path";
+import { Command } from "commander";
+import { loadBinding } from "../binding.js";
+import { shippedModel, shippedModelPath } from "../checkpoint.js";
+import { wrapError } from "../errors.js";
+
+export function doctorCommand(): Command {
+  return new Command("doctor")
+    .description("Tells what this machine has and whether the engine can run on it; fails when it cannot")
+    .option("--json", "print one JSON object")
+    .action(({ json }: { json?: boolean }) => {
+      const found = examine();
+      const width = Math.max(...Object.keys(found).map((name) => name.length)) + 2;
+      const lines = Object.entries(found).map(
+        ([name, value]) => `${name.padEnd(width)}${[value].flat().join(", ") || "none"}`,
+      );
+      process.stdout.write(json ? `${JSON.stringify(found, null, 2)}\n` : `${lines.join("\n")}\n`);
+      if (found.problems.length > 0) process.exitCode = 1;
+    });
+}
+
+function examine() {
+  const problems: string[] = [];
+  let addon = "none";
+  let instructionSets: string[] = [];
+  try {
+    const binding = loadBinding();
+    addon = binding.file;
+    instructionSets = binding.instructionSets();
+  } catch (error) {
+    problems.push(wrapError(error).message);
+  }
+  const model = shippedModelPath();
+  const present = existsSync(join(model, "config.json"));
+  if (!present) problems.push(`the shipped model ${shippedModel} is missing: there is no ${model}`);
+  return {
+    node: `${process.version}, N-API ${process.versions.napi}`,
+    platform: `${process.platform}-${process.arch}`,
+    processor: cpus()[0]?.model.trim() || "unknown",
+    threads: availableParallelism(),
+    memory: `${(totalmem() / 2 ** 30).toFixed(1)} GiB`,
+    instructionSets,
+    addon,
+    model: present ? model : "none",
+    problems,
+  };
+}

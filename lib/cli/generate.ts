@@ -1,0 +1,152 @@
+// sdar generate: one prompt, printed as it is denoised.
+import { setTimeout as sleep } from "node:timers/promises";
+import { Command, InvalidArgumentError } from "commander";
+import { shippedModel } from "../checkpoint.js";
+import { Engine } from "../engine.js";
+import { SdarError } from "../errors.js";
+import type { GenerateRequest, GenerateResult, LoadOptions, Strategy } from "../types.js";
+import { isTerminal, printable } from "./terminal.js";
+import { WatchView } from "./watch.js";
+
+interface Flags {
+  model: string;
+  raw?: boolean;
+  system?: string;
+  strategy?: Strategy;
+  steps?: number;
+  threshold?: number;
+  entropyBound?: number;
+  blockLength?: number;
+  maxTokens?: number;
+  temperature?: number;
+  topK?: number;
+  topP?: number;
+  seed?: number | bigint;
+  stop?: string[];
+  weights?: LoadOptions["weights"];
+  threads?: number;
+  watch?: boolean;
+  frame: number;
+  json?: boolean;
+}
+
+const shortNames: Record<string, Strategy> = {
+  dynamic: "low_confidence_dynamic",
+  static: "low_confidence_static",
+  entropy: "entropy_bounded",
+};
+
+export function generateCommand(): Command {
+  return new Command("generate")
+    .description("Answers a prompt and prints the answer as it is denoised")
+    .argument("[prompt]", "the prompt; - or none reads it from standard input")
+    .option("-m, --model <model>", "checkpoint folder, hub id in the local cache, or the shipped model", shippedModel)
+    .option("-w, --watch", "show the block being denoised: masked positions, then tokens coloured by step")
+    .option("--frame <ms>", "with --watch, the least time a step is shown", numeric, 80)
+    .option("--json", "print one JSON object with text, tokens, usage and timings")
+    .option("--raw", "take the prompt as it is, without the chat template")
+    .option("--system <text>", "a system message before the prompt")
+    .option("--strategy <name>", "dynamic, static, sequential or entropy (default: dynamic)", strategy)
+    .option("--threshold <p>", "confidence above which dynamic fills (default: 0.9)", numeric)
+    .option("--entropy-bound <nats>", "sum of entropies up to which entropy fills (default: 0.35)", numeric)
+    .option("--steps <n>", "most steps for a block (default: its length)", numeric)
+    .option("--block-length <n>", "positions denoised together, 1 to 64 (default: the checkpoint's)", numeric)
+    .option("-n, --max-tokens <n>", "most tokens to generate (default: the rest of the context)", numeric)
+    .option("--temperature <t>", "0 takes the most probable token (default: 0)", numeric)
+    .option("--top-k <k>", "sample among the k most probable tokens", numeric)
+    .option("--top-p <p>", "sample among the fewest tokens of this probability", numeric)
+    .option("--seed <n>", "seed of sampling (default: random)", integer)
+    .option("--stop <text>", "text that ends the answer; may be repeated", (text, all: string[] = []) => [...all, text])
+    .option("--weights <format>", "auto, f32 or bf16 (default: auto)")
+    .option("--threads <n>", "threads that compute (default: this machine's cores)", numeric)
+    .action(generate);
+}
+
+async function generate(given: string | undefined, flags: Flags, command: Command): Promise<void> {
+  const prompt = await readPrompt(given, command);
+  const interrupt = new AbortController();
+  // A second Ctrl-C ends the process as usual.
+  process.once("SIGINT", () => interrupt.abort());
+  const { signal } = interrupt;
+  try {
+    const loading = performance.now();
+    await using engine = await Engine.load(flags.model, { weights: flags.weights, threads: flags.threads, signal });
+    const loadMs = performance.now() - loading;
+    if (!flags.raw && !engine.model.hasChatTemplate && engine.model.hasTokenizer) {
+      throw new SdarError("TEMPLATE_MISSING", `${engine.model.path} has no chat template; use --raw`);
+    }
+    const watch = flags.watch && !flags.json && isTerminal(process.stdout);
+    const began = performance.now();
+    const run = engine.generate({ ...request(prompt, flags), drafts: watch === true, signal });
+    // What is shown may lag behind what is timed.
+    const timed = run.result().then((result) => ({ result, totalMs: performance.now() - began }));
+    timed.catch(() => {});
+    const view = watch ? new WatchView(process.stdout, engine.model.endTokenIds) : undefined;
+    let firstTextMs: number | undefined;
+    for await (const chunk of run) {
+      if (chunk.text !== "") firstTextMs ??= performance.now() - began;
+      if (flags.json) continue;
+      if (!view) process.stdout.write(isTerminal(process.stdout) ? printable(chunk.text) : chunk.text);
+      else if (view.show(chunk)) await sleep(flags.frame, undefined, { signal }).catch(() => {});
+    }
+    const { result, totalMs } = await timed;
+    const tokensPerSecond = (1000 * result.usage.completionTokens) / totalMs;
+    if (flags.json) {
+      const timings = { loadMs, firstTextMs, totalMs, tokensPerSecond };
+      printJson({ model: engine.model.path, ...result, timings });
+    } else {
+      view?.end(result.text);
+      process.stdout.write("\n");
+      process.stderr.write(`${summary(result, tokensPerSecond)}\n`);
+    }
+  } catch (error) {
+    if (!(error instanceof SdarError && error.code === "ABORTED")) throw error;
+  }
+  if (signal.aborted) process.exitCode = 130;
+}
+
+function request(prompt: string, flags: Flags): GenerateRequest {
+  const { strategy, steps, threshold, entropyBound, system } = flags;
+  const { blockLength, maxTokens, temperature, topK, topP, seed, stop } = flags;
+  const messages = [{ role: "user", content: prompt }];
+  if (system !== undefined) messages.unshift({ role: "system", content: system });
+  return {
+    ...(flags.raw ? { prompt } : { messages }),
+    denoise: { strategy, steps, threshold, entropyBound },
+    ...{ blockLength, maxTokens, temperature, topK, topP, seed, stop },
+  };
+}
+
+async function readPrompt(given: string | undefined, command: Command): Promise<string> {
+  if (given !== undefined && given !== "-") return given;
+  if (given === undefined && process.stdin.isTTY) command.error("error: no prompt; give one, or - for standard input");
+  let text = "";
+  for await (const part of process.stdin.setEncoding("utf8")) text += part;
+  return text.replace(/\r?\n$/, "");
+}
+
+function summary({ usage, finishReason }: GenerateResult, tokensPerSecond: number): string {
+  const perForward = usage.tokensPerForward.toFixed(2);
+  const why = finishReason === "length" ? "; cut at the length limit" : finishReason === "abort" ? "; interrupted" : "";
+  return `${usage.completionTokens} tokens, ${tokensPerSecond.toFixed(1)} tokens/s, ${perForward} tokens per forward${why}`;
+}
+
+function printJson(value: object): void {
+  const text = JSON.stringify(value, (_key, v) => (typeof v === "bigint" ? String(v) : v), 2);
+  process.stdout.write(`${text}\n`);
+}
+
+/** Options are judged by options.ts; here they only become numbers. */
+function numeric(text: string): number {
+  if (text.trim() === "" || Number.isNaN(Number(text))) throw new InvalidArgumentError("It is not a number.");
+  return Number(text);
+}
+
+function integer(text: string): number | bigint {
+  if (!/^-?\d+$/.test(text)) throw new InvalidArgumentError("It is not an integer.");
+  return Number.isSafeInteger(Number(text)) ? Number(text) : BigInt(text);
+}
+
+function strategy(name: string): Strategy {
+  return shortNames[name] ?? (name as Strategy);
+}

@@ -1,0 +1,38 @@
+#!/usr/bin/env node
+// The command `sdar`. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+import { join } from "node:path";
+import { Command, CommanderError } from "commander";
+import { packageRoot, readJson } from "../checkpoint.js";
+import { SdarError } from "../errors.js";
+import { doctorCommand } from "./doctor.js";
+import { generateCommand } from "./generate.js";
+
+const commands = [generateCommand, doctorCommand];
+
+// Whoever reads our output may stop reading: that is no error.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code === "EPIPE") process.exit();
+    throw error;
+  });
+}
+
+const program = new Command("sdar")
+  .description("Runs SDAR block-diffusion language models on this machine")
+  .version(String(readJson(join(packageRoot, "package.json"), "FILE_UNREADABLE")?.version))
+  .showHelpAfterError("(sdar --help tells more)")
+  .exitOverride();
+for (const make of commands) program.addCommand(make().copyInheritedSettings(program));
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  process.exitCode = report(error);
+}
+
+/** Prints one line, unless commander did, and returns the exit code. */
+function report(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+  process.stderr.write(`sdar: ${error instanceof Error ? error.message : error}\n`);
+  return error instanceof SdarError && error.code === "INVALID_OPTION" ? 2 : 1;
+}

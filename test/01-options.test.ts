@@ -1,0 +1,208 @@
+import t, { type Test } from "tap";
+import { SdarError } from "../lib/index.js";
+import { checkPromptLength, parseLoadOptions, parseRequest } from "../lib/options.js";
+import type { GenerateRequest, LoadOptions } from "../lib/types.js";
+import { fakeInfo } from "./fake-binding.js";
+
+const request = (options: object) => parseRequest({ tokens: [1], ...options } as GenerateRequest, fakeInfo);
+const load = (options: object) => parseLoadOptions(options as LoadOptions);
+
+/** What each of these options refuses; every refusal names the option, the value and what is allowed. */
+function refuses(t: Test, parse: (options: object) => unknown, options: Record<string, unknown[]>) {
+  for (const [option, values] of Object.entries(options)) {
+    const path = option.split(".");
+    for (const value of values) {
+      const bad = path.reduceRight<unknown>((inner, key) => ({ [key]: inner }), value) as object;
+      try {
+        parse(bad);
+        t.fail(`${option} took ${String(value)}`);
+      } catch (error) {
+        if (!(error instanceof SdarError)) throw error;
+        t.equal(error.code, "INVALID_OPTION", `${option}: ${String(value)}`);
+        t.ok(error.option?.startsWith(option), `names ${option}, says ${error.option}`);
+        t.ok(error.message.includes(option) && error.allowed && error.message.includes(error.allowed), error.message);
+      }
+    }
+  }
+}
+
+const noIntegers = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 1.5, "3", null, 3n, 2 ** 53, {}];
+const noNumbers = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, "0.5", null, [], 1n];
+const noBooleans = [0, 1, "true", null, {}];
+
+t.test("requests refuse every option out of range", async (t) => {
+  refuses(t, request, {
+    prompt: [3, null, ["a"]],
+    messages: [
+      [],
+      "hi",
+      null,
+      [{ role: "user" }],
+      [{ content: "x" }],
+      [{ role: "", content: "x" }],
+      [{ role: "user", content: 3 }],
+    ],
+    tokens: ["1", null, {}, [1.5], [Number.NaN], ["1"], [null], new Float32Array(1)],
+    maxTokens: [0, -1, ...noIntegers],
+    blockLength: [0, -1, 65, ...noIntegers],
+    denoise: ["fast", null, 3, []],
+    "denoise.strategy": ["fastest", 1, null],
+    "denoise.steps": [0, -1, 65, ...noIntegers],
+    "denoise.threshold": [-0.1, 1.1, ...noNumbers],
+    "denoise.entropyBound": [-0.1, ...noNumbers],
+    "denoise.confidence": ["sure", true, null],
+    temperature: [-1, 1e-9, 1e9, ...noNumbers],
+    topK: [-1, ...noIntegers],
+    topP: [0, -0.5, 1.01, ...noNumbers],
+    seed: [-1, -1n, 1n << 64n, 0.5, 2 ** 53, "1", null, Number.NaN],
+    stop: ["", [""], ["a", ""], 3, [3], null],
+    stopTokens: [3, "3", [1.5], [Number.NaN], null],
+    ignoreEos: noBooleans,
+    minTokens: [-1, ...noIntegers],
+    logitBias: [
+      3,
+      "1",
+      null,
+      [1],
+      { 1: 101 },
+      { 1: -101 },
+      { 1: Number.NaN },
+      { 1: "2" },
+      { x: 1 },
+      new Map([[1.5, 1]]),
+    ],
+    drafts: noBooleans,
+    signal: [true, {}, null, "abort"],
+  });
+  for (const [options, option] of [
+    [{ stopTokens: [560] }, "stopTokens[0]"],
+    [{ tokens: [3, -1] }, "tokens[1]"],
+    [{ logitBias: { 560: 1 } }, "logitBias[0]"],
+  ] as const) {
+    t.throws(() => request(options), { code: "TOKEN_OUT_OF_RANGE", option });
+  }
+  t.throws(() => request({ maxTokens: 3, minTokens: 4 }), { code: "INVALID_OPTION", option: "minTokens" });
+});
+
+t.test("load options out of range", async (t) => {
+  refuses(t, load, {
+    device: ["gpu", "cuda:x", "", 0, null],
+    weights: ["f16", "", 16, null, "int8", "int4"],
+    kvCache: [3, null, "big", { bytes: 1000, tokens: 10 }],
+    "kvCache.dtype": ["f16", null, 3, "int8"],
+    "kvCache.bytes": [0, -1, Number.NaN, 1.5, "1G", null],
+    "kvCache.tokens": [0, -1, ...noIntegers],
+    threads: [0, -1, 1025, ...noIntegers],
+    maxConcurrent: [0, -1, 4097, ...noIntegers],
+    isa: ["", 3, null],
+    onProgress: [3, "f", null, {}],
+    signal: [true, {}, null],
+    log: ["stderr", null, true],
+  });
+  for (const device of ["cuda", "cuda:1"])
+    t.throws(() => load({ device }), { code: "UNSUPPORTED_DEVICE", value: device });
+});
+
+t.test("an unknown option is refused by name, with the one that was probably meant", async (t) => {
+  const unknown = (parse: () => unknown, option: string, hint: string) =>
+    t.throws(parse, { code: "INVALID_OPTION", option, message: `unknown option "${option}"; ${hint}` });
+  unknown(() => request({ temprature: 1 }), "temprature", 'did you mean "temperature"?');
+  unknown(() => request({ max_tokens: 1 }), "max_tokens", 'did you mean "maxTokens"?');
+  unknown(() => request({ maxTokens: -1, topk: 1 }), "topk", 'did you mean "topK"?');
+  unknown(
+    () => request({ denoise: { tau: 1 } }),
+    "denoise.tau",
+    "known are strategy, steps, threshold, entropyBound, confidence",
+  );
+  unknown(() => load({ kvCache: { byte: 1 } }), "kvCache.byte", 'did you mean "bytes"?');
+  unknown(() => load({ thread: 1 }), "thread", 'did you mean "threads"?');
+  unknown(
+    () => request({ tokens: undefined, messages: [{ role: "user", contents: "x" }] }),
+    "messages[0].contents",
+    'did you mean "content"?',
+  );
+  for (const bad of [null, 3, "text", []]) {
+    t.throws(() => load(bad as object), { code: "INVALID_OPTION", option: "options" });
+    t.throws(() => parseRequest(bad as GenerateRequest, fakeInfo), { code: "INVALID_OPTION", option: "request" });
+  }
+});
+
+t.test("exactly one prompt", async (t) => {
+  const parse = (r: GenerateRequest) => parseRequest(r, fakeInfo);
+  t.throws(() => parse({}), { code: "INVALID_OPTION", message: /no prompt; give exactly one of/ });
+  t.throws(() => parse({ prompt: "a", tokens: [1] }), { code: "INVALID_OPTION", message: /more than one prompt/ });
+  t.same(parse({ prompt: "a", tokens: undefined }).prompt, "a");
+  t.same(parse({ tokens: Uint32Array.of(1, 2) }).prompt, Int32Array.of(1, 2));
+});
+
+t.test("a prompt needs a token, and room for one more in whole blocks", async (t) => {
+  t.throws(() => checkPromptLength(0, 8, fakeInfo), { code: "EMPTY_PROMPT" });
+  checkPromptLength(63, 8, fakeInfo);
+  t.throws(() => checkPromptLength(64, 8, fakeInfo), { code: "PROMPT_TOO_LONG", message: /at most 63/ });
+  checkPromptLength(59, 10, fakeInfo);
+  t.throws(() => checkPromptLength(60, 10, fakeInfo), { code: "PROMPT_TOO_LONG", message: /at most 59/ });
+});
+
+t.test("defaults", async (t) => {
+  const { native, seed } = request({});
+  t.match(native, { maxTokens: 64, blockLength: 8, strategy: 0, steps: 0, threshold: 0.9, entropyBound: 0.35 });
+  t.match(native, {
+    temperature: 0,
+    topK: 0,
+    topP: 1,
+    sampledConfidence: false,
+    ignoreEos: false,
+    minTokens: 0,
+    drafts: false,
+  });
+  t.ok(Number.isSafeInteger(seed), "a seed is drawn");
+  t.equal(native.seed, BigInt(seed));
+  t.not(request({}).seed, seed, "and another one the next time");
+  t.same(load({}).native, {
+    device: "auto",
+    threads: 0,
+    isa: "",
+    maxConcurrent: 0,
+    kvTokens: 0,
+    kvBytes: 0,
+    kvDtype: "",
+  });
+});
+
+t.test("what is given arrives", async (t) => {
+  const { native, seed, stop } = request({
+    maxTokens: 1000,
+    blockLength: 64,
+    denoise: { strategy: "entropy_bounded", steps: 64, threshold: 0, entropyBound: 0, confidence: "sampled" },
+    temperature: 0.5,
+    topK: 3,
+    topP: 1e-3,
+    seed: (1n << 64n) - 1n,
+    stop: ["é", "b"],
+    stopTokens: [5],
+    ignoreEos: true,
+    minTokens: 2,
+    logitBias: new Map([
+      [7, -100],
+      [2, 1.5],
+    ]),
+    drafts: true,
+  });
+  t.match(native, { maxTokens: 64, blockLength: 64, strategy: 3, steps: 64, threshold: 0, entropyBound: 0 });
+  t.match(native, { sampledConfidence: true, temperature: 0.5, topK: 3, topP: 1e-3, seed: 0xffffffffffffffffn });
+  t.same(native.stop, [Uint8Array.of(0xc3, 0xa9), Uint8Array.of(98)]);
+  t.same(
+    [native.stopTokens, native.biasIds, native.biasValues],
+    [Int32Array.of(5), Int32Array.of(2, 7), Float32Array.of(1.5, -100)],
+  );
+  t.same([stop, seed], [["é", "b"], 0xffffffffffffffffn]);
+  t.same(request({ logitBias: { 3: 1 }, stop: "x" }).native.biasIds, Int32Array.of(3));
+  const { native: down } = load({
+    device: "cpu",
+    threads: 2,
+    maxConcurrent: 3,
+    isa: "avx2",
+    kvCache: { dtype: "f32", tokens: 9 },
+  });
+  t.same(down, { device: "cpu", threads: 2, maxConcurrent: 3, isa: "avx2", kvTokens: 9, kvBytes: 0, kvDtype: "f32" });
+});

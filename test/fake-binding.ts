@@ -1,0 +1,116 @@
+// A stand-in for the addon, driven by the test: it computes nothing and says what the test makes it say.
+import type { Binding, NativeEngine, NativeLoadOptions, NativeModelInfo, NativeRequest } from "../lib/binding.js";
+import { shippedModelPath } from "../lib/checkpoint.js";
+import { Engine } from "../lib/engine.js";
+import type { LoadOptions } from "../lib/types.js";
+
+export const fakeInfo: NativeModelInfo = {
+  modelType: "sdar",
+  device: "cpu",
+  isa: "fake",
+  threads: 1,
+  weights: "bf16",
+  parameters: 1000,
+  weightBytes: 2000,
+  layers: 1,
+  hiddenSize: 8,
+  vocabSize: 560,
+  contextLength: 64,
+  blockLength: 8,
+  maskTokenId: 559,
+  endTokenIds: [558, 556],
+  kv: { dtype: "bf16", pages: 4, tokens: 256, bytes: 4096 },
+};
+
+const reasons = ["end", "stop", "length", "abort"];
+
+export class FakeNative implements NativeEngine {
+  readonly requests: NativeRequest[] = [];
+  readonly aborted: number[] = [];
+  closed = 0;
+  table: { bytes: Uint8Array; offsets: Uint32Array } | undefined;
+  /** what submit throws */
+  refusal: Error | undefined;
+  /** whether abort() ends the request at once */
+  endsOnAbort = true;
+  #records: number[] = [];
+  #errors: { code: string; message: string }[] = [];
+  #released = new Map<number, number>();
+
+  constructor(
+    readonly onWake: () => void,
+    readonly model: NativeModelInfo,
+  ) {}
+
+  setTokenBytes(bytes: Uint8Array, offsets: Uint32Array) {
+    this.table = { bytes, offsets };
+  }
+  info = () => this.model;
+  submit(request: NativeRequest) {
+    if (this.refusal) throw this.refusal;
+    this.requests.push(request);
+  }
+  abort(id: number) {
+    this.aborted.push(id);
+    if (!this.endsOnAbort) return;
+    this.finish(id, "abort");
+    this.wake();
+  }
+  takeEvents() {
+    const events = { records: Float64Array.from(this.#records), errors: this.#errors };
+    this.#records = [];
+    this.#errors = [];
+    return events;
+  }
+  stats(): never {
+    throw new Error("not faked");
+  }
+  async close() {
+    this.closed++;
+  }
+
+  /** Tokens of consecutive positions; `released` defaults to all bytes so far. */
+  tokens(id: number, ids: number[], released?: number, step = 0) {
+    const bytes = ids.reduce((n, t) => n + (this.table ? this.#offset(t + 1) - this.#offset(t) : 0), 0);
+    const total = (this.#released.get(id) ?? 0) + bytes;
+    this.#released.set(id, total);
+    const payload = ids.flatMap((token, i) => [token, 16 + i, 2, step, 0.5, -0.25]);
+    this.#records.push(1, id, 1 + payload.length, released ?? total, ...payload);
+  }
+  finish(id: number, reason: string, textBytes = this.#released.get(id) ?? 0) {
+    this.#records.push(2, id, 6, reasons.indexOf(reason), textBytes, 5, 0, 4, 2);
+  }
+  fail(id: number, code: string, message: string) {
+    this.#records.push(3, id, 1, this.#errors.length);
+    this.#errors.push({ code, message });
+  }
+  draft(id: number, block: number, step: number, position: number, slots: [id: number, step: number][]) {
+    this.#records.push(4, id, 3 + 2 * slots.length, block, step, position, ...slots.flat());
+  }
+  wake() {
+    this.onWake();
+  }
+
+  #offset = (id: number) => this.table?.offsets[id] ?? 0;
+}
+
+export interface FakeSetup {
+  options?: LoadOptions;
+  path?: string;
+  info?: Partial<NativeModelInfo>;
+}
+
+/** An engine on a fake addon, by default with the tokenizer of the shipped model. */
+export async function fakeEngine({ options, path = shippedModelPath(), info }: FakeSetup = {}) {
+  const holder: { native?: FakeNative; settings?: NativeLoadOptions } = {};
+  const binding: Binding = {
+    load(settings, _onProgress, onWake) {
+      holder.settings = settings;
+      holder.native = new FakeNative(onWake, { ...fakeInfo, ...info });
+      return { promise: Promise.resolve(holder.native), cancel() {} };
+    },
+    instructionSets: () => ["fake"],
+  };
+  const engine = await Engine.loadWith(() => binding, path, options);
+  return { engine, native: holder.native as FakeNative, settings: holder.settings as NativeLoadOptions };
+}
