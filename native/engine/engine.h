@@ -23,12 +23,12 @@ struct EngineOptions {
   std::string path;             ///< folder of a checkpoint in the Hugging Face layout
   std::string device = "auto";  ///< auto, cpu
   WeightFormat weights = WeightFormat::bf16;
-  int threads = 0;  ///< 0: all this process may use
-  std::string isa;  ///< empty: the best this machine has
+  int threads = 0;       ///< 0: all this process may use
+  std::string isa = {};  ///< empty: the best this machine has
   int32_t max_concurrent = 64;
   int64_t kv_tokens = 0;  ///< capacity of the KV cache; both 0: from the memory available
   int64_t kv_bytes = 0;
-  std::optional<KvFormat> kv_format;  ///< default: f32 with f32 weights, else bf16
+  std::optional<KvFormat> kv_format = std::nullopt;  ///< default: f32 with f32 weights, else bf16
   int32_t max_rows = 2048;
   int32_t prefill_rows = 512;
 };
@@ -46,6 +46,9 @@ struct Model {
 
 /// `hooks.threads` is set here.
 std::unique_ptr<Model> load_model(const EngineOptions& options, WeightHooks hooks);
+/// The same of `config` with random_weights; options.path is not looked at.
+std::unique_ptr<Model> random_model(const ModelConfig& config, const EngineOptions& options, uint64_t seed,
+                                    WeightHooks hooks);
 
 class Engine {
  public:

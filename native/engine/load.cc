@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "backend/cpu/cpu.h"
+#include "engine/bench.h"
 #include "engine/engine.h"
 #include "util/error.h"
 #include "util/memory.h"
@@ -37,15 +38,16 @@ int64_t cache_pages(const EngineOptions& options, int32_t context, size_t page_b
   return std::min<int64_t>(count, INT32_MAX);
 }
 
-}  // namespace
-
-std::unique_ptr<Model> load_model(const EngineOptions& options, WeightHooks hooks) {
+/// A model of `config`; `make(backend, hooks)` gives its weights.
+template <class MakeWeights>
+std::unique_ptr<Model> assemble(ModelConfig config, const EngineOptions& options, WeightHooks hooks,
+                                const MakeWeights& make) {
   auto model = std::make_unique<Model>();
-  model->config = read_config(options.path);
+  model->config = std::move(config);
   model->backend = make_backend(options);
   model->format = options.weights;
   hooks.threads = model->backend->threads();
-  model->weights = load_weights(*model->backend, options.path, model->config, options.weights, hooks);
+  model->weights = make(*model->backend, model->config, hooks);
   const ModelShape& shape = model->config.shape;
   const KvFormat format =
       options.kv_format.value_or(options.weights == WeightFormat::f32 ? KvFormat::f32 : KvFormat::bf16);
@@ -54,6 +56,27 @@ std::unique_ptr<Model> load_model(const EngineOptions& options, WeightHooks hook
   model->backend->configure(shape, model->cache, options.max_rows);
   model->forward = std::make_unique<Forward>(*model->backend, model->config, model->weights, options.max_rows);
   return model;
+}
+
+}  // namespace
+
+std::unique_ptr<Model> load_model(const EngineOptions& options, WeightHooks hooks) {
+  return assemble(read_config(options.path), options, std::move(hooks),
+                  [&](Backend& backend, const ModelConfig& config, const WeightHooks& more) {
+                    return load_weights(backend, options.path, config, options.weights, more);
+                  });
+}
+
+std::unique_ptr<Model> random_model(const ModelConfig& config, const EngineOptions& options, uint64_t seed,
+                                    WeightHooks hooks) {
+  return assemble(config, options, std::move(hooks),
+                  [&](Backend& backend, const ModelConfig& kept, const WeightHooks& more) {
+                    return random_weights(backend, kept, options.weights, seed, more);
+                  });
+}
+
+std::unique_ptr<LimitProbe> make_limit_probe(const Backend& backend) {
+  return cpu::make_limit_probe(backend.threads(), backend.isa());
 }
 
 }  // namespace sdar

@@ -18,6 +18,7 @@ class Error : public std::runtime_error {
 namespace code {
 inline constexpr char kFileNotFound[] = "FILE_NOT_FOUND";
 inline constexpr char kFileUnreadable[] = "FILE_UNREADABLE";
+inline constexpr char kFileUnwritable[] = "FILE_UNWRITABLE";
 inline constexpr char kCheckpointInvalid[] = "CHECKPOINT_INVALID";      // a file says something impossible
 inline constexpr char kCheckpointTruncated[] = "CHECKPOINT_TRUNCATED";  // a file ends too soon, also while in use
 inline constexpr char kConfigInvalid[] = "CONFIG_INVALID";
