@@ -37,7 +37,7 @@ const denoiseSchema = strictObject({
   strategy: oneOf(...strategies),
   steps: integer(1, 64),
   threshold: number("a number from 0 to 1", (v) => v >= 0 && v <= 1),
-  entropyBound: number("a number >= 0", (v) => v >= 0),
+  entropyBound: number("a number from 0 to 1e9", (v) => v >= 0 && v <= 1e9),
   confidence: oneOf("model", "sampled"),
 } satisfies Record<keyof DenoiseOptions, z.ZodType>).partial();
 
@@ -54,7 +54,7 @@ const requestSchema = strictObject({
   maxTokens: integer(1),
   blockLength: integer(1, 64),
   denoise: denoiseSchema,
-  temperature: number("0 or a number from 1e-6 to 1e6", (v) => v === 0 || (v >= 1e-6 && v <= 1e6)),
+  temperature: number("0 or a number from 1e-6 to 100", (v) => v === 0 || (v >= 1e-6 && v <= 100)),
   topK: integer(0),
   topP: number("a number above 0, up to 1", (v) => v > 0 && v <= 1),
   seed: z.custom<number | bigint>(
@@ -96,7 +96,7 @@ export function parseLoadOptions(input: LoadOptions = {}): ParsedLoadOptions {
     throw new SdarError("INVALID_OPTION", `${option}: "${value}" is not supported yet; give ${allowed}`, later);
   }
   const options = check(loadSchema, input, "options");
-  const { device = "auto", kvCache = {}, isa = "", threads = 0, maxConcurrent = 0 } = options;
+  const { device = "auto", kvCache = {}, isa = "", threads = 0, maxConcurrent = 64 } = options;
   if (device.startsWith("cuda")) {
     const allowed = "auto or cpu";
     const message = `device: "${device}" is not supported by this build; give ${allowed}`;

@@ -51,7 +51,7 @@ export interface DenoiseOptions {
   steps?: number;
   /** For `low_confidence_dynamic`, a probability from 0 to 1. Default 0.9. */
   threshold?: number;
-  /** For `entropy_bounded`, in nats, >= 0. Default 0.35. */
+  /** For `entropy_bounded`, in nats, 0 to 1e9. Default 0.35. */
   entropyBound?: number;
   /** The token's probability before (`"model"`, default) or after top-k and top-p (`"sampled"`). */
   confidence?: "model" | "sampled";
@@ -70,7 +70,7 @@ export interface GenerateRequest {
   /** Positions denoised together, 1 to 64. Default: the checkpoint's. */
   blockLength?: number;
   denoise?: DenoiseOptions;
-  /** 0 (default) takes the most probable token; else 1e-6 to 1e6. */
+  /** 0 (default) takes the most probable token; else 1e-6 to 100. */
   temperature?: number;
   /** Samples among the k most probable tokens; 0 (default) among all. */
   topK?: number;
