@@ -5,6 +5,7 @@
 #include <atomic>
 #include <memory>
 
+#include "addon/bench.h"
 #include "addon/convert.h"
 #include "backend/cpu/cpu.h"
 #include "engine/engine.h"
@@ -251,6 +252,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Napi::FunctionReference(Napi::Persistent(NativeEngine::define(env))));
   exports.Set("load", Napi::Function::New<load>(env));
   exports.Set("instructionSets", Napi::Function::New<instruction_sets>(env));
+  define_bench(env, exports);
   return exports;
 }
 

@@ -20,6 +20,8 @@ namespace {
                    std::string(name) + " is missing or of the wrong type; allowed: " + allowed);
 }
 
+}  // namespace
+
 double number(const Napi::Object& o, const char* name, double low, double high) {
   const Napi::Value v = o.Get(name);
   if (!v.IsNumber()) refuse(o.Env(), name, "a number");
@@ -31,7 +33,7 @@ double number(const Napi::Object& o, const char* name, double low, double high) 
   return x;
 }
 
-int32_t integer(const Napi::Object& o, const char* name, double low = 0, double high = INT32_MAX) {
+int32_t integer(const Napi::Object& o, const char* name, double low, double high) {
   return static_cast<int32_t>(number(o, name, low, high));
 }
 
@@ -47,6 +49,8 @@ std::string string(const Napi::Object& o, const char* name) {
   return v.As<Napi::String>().Utf8Value();
 }
 
+namespace {
+
 template <class Array, class T>
 std::vector<T> typed_array(const Napi::Object& o, const char* name, napi_typedarray_type type, const char* allowed) {
   const Napi::Value v = o.Get(name);
@@ -56,9 +60,13 @@ std::vector<T> typed_array(const Napi::Object& o, const char* name, napi_typedar
   return std::vector<T>(data, data + a.ElementLength());
 }
 
+}  // namespace
+
 std::vector<int32_t> int_array(const Napi::Object& o, const char* name) {
   return typed_array<Napi::Int32Array, int32_t>(o, name, napi_int32_array, "an Int32Array");
 }
+
+namespace {
 
 WeightFormat weight_format(const Napi::Object& o, const char* name) {
   const std::string s = string(o, name);

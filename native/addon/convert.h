@@ -14,6 +14,13 @@ Napi::Value from_info(Napi::Env env, const Model& model);
 Napi::Value from_events(Napi::Env env, EventBatch&& batch);
 Napi::Value from_stats(Napi::Env env, const EngineStats& stats);
 
+/// Members of an object; JavaScript errors name the member and what is allowed.
+double number(const Napi::Object& object, const char* name, double low, double high);
+int32_t integer(const Napi::Object& object, const char* name, double low = 0, double high = INT32_MAX);
+bool boolean(const Napi::Object& object, const char* name);
+std::string string(const Napi::Object& object, const char* name);
+std::vector<int32_t> int_array(const Napi::Object& object, const char* name);
+
 /// An Error object with the stable `code`.
 Napi::Error from_error(Napi::Env env, const std::string& code, const std::string& message);
 
