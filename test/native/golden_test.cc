@@ -1,0 +1,108 @@
+// Reference outputs of a float32 PyTorch model: the same tokens, every token's step, and its confidence to 1e-4, in
+// every instruction set this machine has, all cases of a model running at once.
+#include <cstdio>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "backend/cpu/cpu.h"
+#include "check.h"
+#include "harness.h"
+
+using nlohmann::json;
+
+namespace {
+
+sdar::Strategy strategy(const std::string& name) {
+  const char* names[] = {"low_confidence_dynamic", "low_confidence_static", "sequential", "entropy_bounded"};
+  for (int i = 0; i < 4; i++)
+    if (name == names[i]) return static_cast<sdar::Strategy>(i);
+  throw sdar::Error("TEST", "unknown strategy " + name);
+}
+
+sdar::Request request_of(const json& c) {
+  sdar::Request r;
+  r.tokens = c["tokens"].get<std::vector<int32_t>>();
+  r.max_tokens = c["max_tokens"];
+  r.block_length = c["B"];
+  r.denoise.strategy = strategy(c["strategy"]);
+  if (c.contains("steps") && !c["steps"].is_null()) r.denoise.steps = c["steps"];
+  r.denoise.threshold = c.value("tau", 0.9f);
+  r.denoise.entropy_bound = c.value("gamma", 0.35f);
+  return r;
+}
+
+void compare(const json& c, const harness::Result& result, const std::string& where) {
+  const auto output = c["output"].get<std::vector<int32_t>>();
+  std::vector<int32_t> ids;
+  for (const auto& t : result.tokens) ids.push_back(t.id);
+  if (ids != output) check::fail(__FILE__, __LINE__, where + ": other tokens");
+  const int wanted = c["finish"] == "end" ? 0 : 2;
+  if (result.reason != wanted) check::fail(__FILE__, __LINE__, where + ": finish " + result.message);
+  const int block = c["B"], first = int(c["tokens"].size()) / block;
+  for (const auto& t : result.tokens) {
+    const json& expected = c["trace"].at(t.position / block - first).at(t.position % block);
+    if (t.step != expected.at(0).get<int>()) check::fail(__FILE__, __LINE__, where + ": other step");
+    CHECK_NEAR(t.confidence, expected.at(1).get<double>(), 1e-4);
+  }
+}
+
+void golden(const std::string& name, const std::string& model) {
+  std::ifstream file("test/golden/" + name + ".golden.json");
+  const json cases = json::parse(file)["cases"];
+  for (const std::string& isa : sdar::cpu::instruction_sets()) {
+    harness::Runner runner({.path = model, .weights = sdar::WeightFormat::f32, .threads = 2, .isa = isa});
+    std::vector<sdar::Request> requests;
+    for (const json& c : cases) requests.push_back(request_of(c));
+    const auto results = runner.run(requests);
+    for (size_t i = 0; i < results.size(); i++)
+      compare(cases[i], results[i], name + " case " + std::to_string(i) + " " + isa);
+    std::printf("# %s: %zu cases in %s\n", name.c_str(), results.size(), isa.c_str());
+  }
+}
+
+}  // namespace
+
+TEST("golden tiny-dense") { golden("tiny-dense", "test/golden/tiny-dense"); }
+TEST("golden tiny-f16-sharded") { golden("tiny-f16-sharded", "test/golden/tiny-f16-sharded"); }
+TEST("golden tiny-tied") { golden("tiny-tied", "test/golden/tiny-tied"); }
+TEST("golden tiny-moe") { golden("tiny-moe", "test/golden/tiny-moe"); }
+TEST("golden sdar-nano") { golden("sdar-nano", "models/sdar-nano"); }
+
+TEST("golden first logits of the tiny models") {
+  for (const char* name : {"tiny-dense", "tiny-f16-sharded", "tiny-tied", "tiny-moe"}) {
+    std::ifstream file(std::string("test/golden/") + name + ".golden.json");
+    const json cases = json::parse(file)["cases"];
+    for (const std::string& isa : sdar::cpu::instruction_sets()) {
+      auto model = sdar::load_model(
+          {.path = std::string("test/golden/") + name, .weights = sdar::WeightFormat::f32, .isa = isa}, {});
+      std::vector<int32_t> pages(64);
+      for (int i = 0; i < 64; i++) pages[i] = 63 - i;
+      for (const json& c : cases) {
+        const int block = c["B"];
+        std::vector<int32_t> ids = c["tokens"];
+        const int prompt = static_cast<int>(ids.size());
+        ids.resize((prompt / block + 1) * block, model->config.mask_token_id);
+        const sdar::Segment segment{
+            .row = 0, .rows = int(ids.size()), .position = 0, .block_length = block, .pages = pages.data()};
+        const auto positions = c["first_logits"]["positions"].get<std::vector<int>>();
+        std::vector<sdar::HeadRequest> wanted;
+        for (int p : positions) wanted.push_back({.row = p});
+        std::vector<sdar::HeadResult> results(wanted.size());
+        const int vocabulary = model->config.shape.vocabulary;
+        float* logits = model->backend->allocate(wanted.size() * vocabulary);
+        model->forward->run({&segment, 1}, ids, wanted, results, logits);
+        for (size_t i = 0; i < positions.size(); i++) {
+          const json& f = c["first_logits"];
+          CHECK(results[i].token == f["argmax"][i].get<int>());
+          const double scale = std::max(1.0, std::abs(f["max"][i].get<double>()));
+          CHECK_NEAR(results[i].max, f["max"][i].get<double>(), 1e-4 * scale);
+          CHECK_NEAR(results[i].logsumexp, f["logsumexp"][i].get<double>(), 1e-4 * scale);
+          for (int v = 0; v < 16; v++)
+            CHECK_NEAR(logits[i * vocabulary + v], f["head"][i][v].get<double>(), 1e-4 * scale);
+        }
+      }
+    }
+  }
+}
+
+int main(int argc, char** argv) { return check::run(argc, argv); }

@@ -1,0 +1,120 @@
+// Runs requests on a real engine and collects how each ended.
+#pragma once
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "engine/engine.h"
+
+namespace harness {
+
+struct Result {
+  std::vector<sdar::TokenRecord> tokens;
+  int ends = 0;     ///< how often it ended: 1
+  int reason = -1;  ///< FinishReason, -1 when failed
+  std::string error;
+  std::string message;
+  int64_t text_bytes = 0;
+  int64_t released_bytes = 0;
+  int32_t forwards = 0;
+  int32_t prompt_tokens = 0;
+  int drafts = 0;
+  bool same(const Result& other) const {
+    if (reason != other.reason || forwards != other.forwards || tokens.size() != other.tokens.size()) return false;
+    for (size_t i = 0; i < tokens.size(); i++) {
+      const auto &a = tokens[i], &b = other.tokens[i];
+      if (a.id != b.id || a.position != b.position || a.step != b.step || a.confidence != b.confidence ||
+          a.logprob != b.logprob)
+        return false;
+    }
+    return true;
+  }
+};
+
+class Runner {
+ public:
+  explicit Runner(const sdar::EngineOptions& options)
+      : engine_(sdar::load_model(options, {}), options, [this] {
+          std::lock_guard lock(mutex_);
+          woken_ = true;
+          changed_.notify_one();
+        }) {}
+
+  sdar::Engine& engine() { return engine_; }
+
+  /// Submits; ids are given in order of submission, from 0.
+  uint64_t submit(sdar::Request request) {
+    request.id = next_id_++;
+    const uint64_t id = request.id;
+    engine_.submit(std::move(request));
+    live_++;
+    return id;
+  }
+
+  /// Waits for events once and takes them in. False when nothing runs.
+  bool pump() {
+    if (live_ == 0) return false;
+    {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [this] { return woken_; });
+      woken_ = false;
+    }
+    take();
+    return true;
+  }
+
+  /// Takes in what has been published so far.
+  void take() {
+    const sdar::EventBatch batch = engine_.take_events();
+    const auto& r = batch.records;
+    for (size_t i = 0; i < r.size(); i += 3 + size_t(r[i + 2])) {
+      Result& result = results_[uint64_t(r[i + 1])];
+      const double* payload = &r[i + 3];
+      if (r[i] == sdar::EventBuffer::kTokens) {
+        result.released_bytes = int64_t(payload[0]);
+        for (size_t k = 1; k < size_t(r[i + 2]); k += 6)
+          result.tokens.push_back({int32_t(payload[k]), int32_t(payload[k + 1]), int32_t(payload[k + 2]),
+                                   int32_t(payload[k + 3]), float(payload[k + 4]), float(payload[k + 5])});
+      } else if (r[i] == sdar::EventBuffer::kFinished) {
+        result.ends++;
+        result.reason = int(payload[0]);
+        result.text_bytes = int64_t(payload[1]);
+        result.prompt_tokens = int32_t(payload[2]);
+        result.forwards = int32_t(payload[5]);
+        live_--;
+      } else if (r[i] == sdar::EventBuffer::kFailed) {
+        result.ends++;
+        result.error = batch.failures[size_t(payload[0])].code;
+        result.message = batch.failures[size_t(payload[0])].message;
+        live_--;
+      } else {
+        result.drafts++;
+      }
+    }
+  }
+
+  std::vector<Result> run(const std::vector<sdar::Request>& requests) {
+    std::vector<uint64_t> ids;
+    for (const auto& request : requests) ids.push_back(submit(request));
+    while (pump()) {
+    }
+    std::vector<Result> out;
+    for (uint64_t id : ids) out.push_back(results_[id]);
+    return out;
+  }
+
+  Result& result(uint64_t id) { return results_[id]; }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool woken_ = false;
+  std::map<uint64_t, Result> results_;
+  uint64_t next_id_ = 0;
+  int live_ = 0;
+  sdar::Engine engine_;
+};
+
+}  // namespace harness
