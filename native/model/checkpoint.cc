@@ -178,6 +178,10 @@ void CheckpointSource::release(const TensorSpec& tensor, int64_t row_begin, int6
 
 void CheckpointSource::close(const TensorSpec& tensor) { release(tensor, 0, tensor.rows); }
 
+RandomSource::RandomSource(uint64_t seed, int threads) : seed_(seed), threads_(threads), samples_(1 << 16) {
+  for (size_t i = 0; i < samples_.size(); i++) samples_[i] = f32_to_bf16(0.02f * normal(static_cast<uint32_t>(mix(i))));
+}
+
 SourceTensor RandomSource::open(const TensorSpec& tensor) {
   constexpr int64_t kBlock = 1 << 16;
   const int64_t elements = tensor.elements();
@@ -185,15 +189,15 @@ SourceTensor RandomSource::open(const TensorSpec& tensor) {
   uint64_t stream = mix(seed_);
   for (const char c : tensor.name) stream = mix(stream ^ static_cast<unsigned char>(c));
   auto* out = reinterpret_cast<uint16_t*>(memory.get());
-  const float mean = tensor.vector ? 1.0f : 0.0f;
   parallel_for(threads_, (elements + kBlock - 1) / kBlock, [&](int64_t block) {
     const int64_t end = std::min(elements, (block + 1) * kBlock);
-    for (int64_t i = block * kBlock; i < end; i += 2) {
-      const uint64_t bits = mix(stream + static_cast<uint64_t>(i));
-      out[i] = f32_to_bf16(mean + 0.02f * normal(static_cast<uint32_t>(bits)));
-      if (i + 1 < end) out[i + 1] = f32_to_bf16(mean + 0.02f * normal(static_cast<uint32_t>(bits >> 32)));
+    for (int64_t i = block * kBlock; i < end; i += 4) {
+      uint64_t bits = mix(stream + static_cast<uint64_t>(i));
+      for (int64_t j = i; j < std::min(i + 4, end); j++, bits >>= 16) out[j] = samples_[bits & 0xffff];
     }
   });
+  if (tensor.vector)
+    for (int64_t i = 0; i < elements; i++) out[i] = f32_to_bf16(1 + bf16_to_f32(out[i]));
   open_[tensor.name] = memory;
   return {.data = memory.get(), .dtype = DType::bf16, .rows = tensor.rows, .cols = tensor.cols};
 }

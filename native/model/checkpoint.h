@@ -67,7 +67,7 @@ class CheckpointSource final : public TensorSource {
 /// Random tensors in bf16, each a function of seed and name.
 class RandomSource final : public TensorSource {
  public:
-  RandomSource(uint64_t seed, int threads) : seed_(seed), threads_(threads) {}
+  RandomSource(uint64_t seed, int threads);
   int64_t bytes(const TensorSpec& tensor) const override { return 2 * tensor.elements(); }
   SourceTensor open(const TensorSpec& tensor) override;
   void close(const TensorSpec& tensor) override { open_.erase(tensor.name); }
@@ -75,6 +75,7 @@ class RandomSource final : public TensorSource {
  private:
   uint64_t seed_;
   int threads_;
+  std::vector<uint16_t> samples_;  ///< normal, sd 0.02, in bf16; tensors draw from them
   std::map<std::string, std::shared_ptr<std::byte>> open_;
 };
 
