@@ -27,6 +27,30 @@ constexpr int32_t chunks_of(int32_t pages) { return (pages + kChunkPages - 1) / 
 /// End of the keys that the query at `position` sees.
 constexpr int32_t visible_end(int32_t position, int32_t block) { return (position / block + 1) * block; }
 
+/// 1 / sqrt(mean(x²) + eps).
+float rms_factor(const float* x, int32_t n, float eps) {
+  float squares[16] = {};
+  int32_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    for (int32_t j = 0; j < 16; j++) squares[j] += x[i + j] * x[i + j];
+  }
+  for (int32_t j = 0; i + j < n; j++) squares[j] += x[i + j] * x[i + j];
+  float sum = 0;
+  for (float s : squares) sum += s;
+  return 1 / std::sqrt(sum / static_cast<float>(n) + eps);
+}
+
+/// out = rotated(x · factor · norm) · scale, element i with element i + half. Nothing overlaps.
+void rotate(const float* __restrict x, const float* __restrict norm, const float* __restrict cos,
+            const float* __restrict sin, size_t half, float factor, float scale, float* __restrict low,
+            float* __restrict high) {
+  for (size_t i = 0; i < half; i++) {
+    const float a = x[i] * factor * norm[i], b = x[i + half] * factor * norm[i + half];
+    low[i] = (a * cos[i] - b * sin[i]) * scale;
+    high[i] = (b * cos[i] + a * sin[i]) * scale;
+  }
+}
+
 }  // namespace
 
 size_t Attention::state_floats(int32_t rows) const {
@@ -177,23 +201,9 @@ void Attention::run(const AttentionArgs& args, const float* q_norm, const float*
 
 /// out = rope(rmsnorm(x) · norm) · scale.
 void Attention::norm_and_rotate(const float* x, const float* norm, int32_t row, float scale, float* out) const {
-  const int32_t n = shape_.head_dim;
-  float squares[16] = {};
-  int32_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    for (int32_t j = 0; j < 16; j++) squares[j] += x[i + j] * x[i + j];
-  }
-  for (int32_t j = 0; i + j < n; j++) squares[j] += x[i + j] * x[i + j];
-  float sum = 0;
-  for (float s : squares) sum += s;
-  const float factor = 1 / std::sqrt(sum / static_cast<float>(n) + shape_.rms_eps);
   const size_t half = inverse_frequency_.size();
-  const float *cos = cos_ + row * half, *sin = sin_ + row * half;
-  for (size_t j = 0; j < half; j++) {
-    const float a = x[j] * factor * norm[j], b = x[j + half] * factor * norm[j + half];
-    out[j] = (a * cos[j] - b * sin[j]) * scale;
-    out[j + half] = (b * cos[j] + a * sin[j]) * scale;
-  }
+  rotate(x, norm, cos_ + row * half, sin_ + row * half, half, rms_factor(x, shape_.head_dim, shape_.rms_eps), scale, out,
+         out + half);
 }
 
 void Attention::store_query(int32_t kv_head, int32_t row, int32_t head_in_group, const float* x) {

@@ -18,9 +18,10 @@ struct Bf16Operands : Avx512 {
     if constexpr (F == KvFormat::bf16) {
       pairs = _mm512_loadu_si512(p);
     } else {
-      Vec even, odd;
-      load_pair<F>(p, even, odd);
-      pairs = _mm512_or_si512(_mm512_castps_si512(odd), _mm512_srli_epi32(_mm512_castps_si512(even), 16));
+      const __m128i* q = reinterpret_cast<const __m128i*>(p);
+      const Vec low = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(q)));
+      const Vec high = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(q + 1)));
+      pairs = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
     }
     // the other element of an unpaired one was never written
     if constexpr (!Both) pairs = _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff));

@@ -64,44 +64,86 @@ void KvPages::configure(const ModelShape& shape, const CacheShape& cache) {
   }
 }
 
-/// Element 16 a + 2 b + c of x goes to part[first + a · steps[0] + b · steps[1] + c · steps[2]], counted in elements.
-void KvPages::write(std::byte* part, std::byte* scale, size_t first, const size_t (&steps)[3], const float* x) const {
-  const auto each = [&](auto* to, auto&& element) {
-    for (int32_t a = 0; a < dim_ / 16; a++) {
-      for (int32_t b = 0; b < 8; b++) {
-        for (int32_t c = 0; c < 2; c++) {
-          const int32_t i = 16 * a + 2 * b + c;
-          to[first + a * steps[0] + b * steps[1] + c * steps[2]] = element(i < head_dim_ ? x[i] : 0.0f);
-        }
+namespace {
+
+/// Where elements 16 i … 16 i + 15 of the vector in `slot` go: every second one `pair` elements on, the one after it
+/// `next`. i counts `step`.
+struct KeyPlace {
+  template <class T>
+  static T* at(T* keys, int32_t slot, int32_t i, int32_t dim) {
+    const size_t panel = static_cast<size_t>(slot / 16) * dim * 16, lane = slot % 16;
+    return keys + panel + static_cast<size_t>(i) * 256 + lane * (sizeof(T) == 4 ? 1 : 2);
+  }
+  template <class T>
+  static constexpr size_t kPair = 32;
+  template <class T>
+  static constexpr size_t kNext = sizeof(T) == 4 ? 16 : 1;
+};
+struct ValuePlace {
+  template <class T>
+  static T* at(T* values, int32_t slot, int32_t i, int32_t) {
+    const size_t row = sizeof(T) == 4 ? slot * 16 : slot / 2 * 32 + slot % 2;
+    return values + static_cast<size_t>(i) * 16 * kPageSlots + row;
+  }
+  template <class T>
+  static constexpr size_t kPair = sizeof(T) == 4 ? 2 : 4;
+  template <class T>
+  static constexpr size_t kNext = sizeof(T) == 4 ? 1 : 2;
+};
+
+template <class Place, class T, class Round>
+void write_vector(T* part, int32_t slot, const float* x, int32_t head_dim, int32_t dim, Round round) {
+  constexpr int32_t kPiece = 128;
+  T rounded[kPiece];
+  for (int32_t first = 0; first < dim; first += kPiece) {
+    const int32_t count = std::min(kPiece, head_dim - first), padded_count = std::min(kPiece, dim - first);
+    for (int32_t j = 0; j < count; j++) rounded[j] = round(x[first + j]);
+    for (int32_t j = count; j < padded_count; j++) rounded[j] = 0;
+    for (int32_t i = 0; i < padded_count; i += 16) {
+      T* to = Place::at(part, slot, (first + i) / 16, dim);
+      for (int32_t j = 0; j < 16; j += 2) {
+        to[j / 2 * Place::template kPair<T>] = rounded[i + j];
+        to[j / 2 * Place::template kPair<T> + Place::template kNext<T>] = rounded[i + j + 1];
       }
     }
-  };
-  if (format_ == KvFormat::f32) return each(reinterpret_cast<float*>(part), [](float v) { return v; });
-  if (format_ == KvFormat::bf16) return each(reinterpret_cast<uint16_t*>(part), f32_to_bf16);
-  float top = 0, poison = 0;
-  for (int32_t i = 0; i < head_dim_; i++) {
-    top = std::max(top, std::abs(x[i]));
-    poison += x[i] * 0.0f;  // NaN once x holds a NaN or infinity
   }
-  const float step = top / 127 + poison;
-  std::memcpy(scale, &step, sizeof step);
-  const bool rounds = step > 0;  // neither 0 nor NaN
-  each(reinterpret_cast<int8_t*>(part), [&](float v) {
-    return rounds ? static_cast<int8_t>(std::clamp(std::nearbyint(v / step), -127.0f, 127.0f)) : int8_t{0};
-  });
+}
+
+/// max|x| / 127; NaN when x holds a NaN or infinity.
+float int8_scale(const float* x, int32_t n) {
+  float top = 0, poison = 0;
+  for (int32_t i = 0; i < n; i++) {
+    top = std::max(top, std::abs(x[i]));
+    poison += x[i] * 0.0f;
+  }
+  return top / 127 + poison;
+}
+
+}  // namespace
+
+template <class Place>
+void KvPages::write(std::byte* part, float* scale, int32_t slot, const float* x) const {
+  if (format_ == KvFormat::f32) {
+    write_vector<Place>(reinterpret_cast<float*>(part), slot, x, head_dim_, dim_, [](float v) { return v; });
+  } else if (format_ == KvFormat::bf16) {
+    write_vector<Place>(reinterpret_cast<uint16_t*>(part), slot, x, head_dim_, dim_, f32_to_bf16);
+  } else {
+    const float step = int8_scale(x, head_dim_);
+    *scale = step;
+    const bool rounds = step > 0;  // neither 0 nor NaN
+    write_vector<Place>(reinterpret_cast<int8_t*>(part), slot, x, head_dim_, dim_, [=](float v) {
+      // Adding 1.5 · 2^23 rounds to the nearest integer, even on a tie.
+      return rounds ? static_cast<int8_t>((v / step + 12582912.0f) - 12582912.0f) : int8_t{0};
+    });
+  }
 }
 
 void KvPages::write_key(std::byte* slab, int32_t slot, const float* x) const {
-  const bool pairs = format_ != KvFormat::f32;
-  const size_t panel = slot / 16, lane = slot % 16;
-  write(slab, slab + 2 * part_bytes_ + slot * sizeof(float), panel * dim_ * 16 + lane * (pairs ? 2 : 1),
-        {256, 32, pairs ? 1u : 16u}, x);
+  write<KeyPlace>(slab, scales(slab) + slot, slot, x);
 }
 
 void KvPages::write_value(std::byte* slab, int32_t slot, const float* x) const {
-  const bool pairs = format_ != KvFormat::f32;
-  write(slab + part_bytes_, slab + 2 * part_bytes_ + (kPageSlots + slot) * sizeof(float),
-        pairs ? slot / 2 * 32 + slot % 2 : slot * 16, {16 * kPageSlots, pairs ? 4u : 2u, pairs ? 2u : 1u}, x);
+  write<ValuePlace>(slab + part_bytes_, scales(slab) + kPageSlots + slot, slot, x);
 }
 
 }  // namespace sdar::cpu

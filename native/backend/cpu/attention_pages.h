@@ -49,7 +49,10 @@ class KvPages {
   std::span<std::byte> memory() const { return {memory_.data(), memory_.size()}; }
 
  private:
-  void write(std::byte* part, std::byte* scale, size_t first, const size_t (&steps)[3], const float* x) const;
+  /// Of an int8 slab: those of its 64 keys, then of its 64 values.
+  float* scales(std::byte* slab) const { return reinterpret_cast<float*>(slab + 2 * part_bytes_); }
+  template <class Place>
+  void write(std::byte* part, float* scale, int32_t slot, const float* x) const;
 
   LazyMemory memory_;
   KvFormat format_ = KvFormat::f32;

@@ -114,6 +114,9 @@ void page_pass(const PagePass& p) {
   const std::byte *keys = p.slab, *values = keys + part;
   const float *key_scales = reinterpret_cast<const float*>(values + part), *value_scales = key_scales + kPageSlots;
   const ptrdiff_t ahead = p.next ? p.next - p.slab : 0;
+  if constexpr (F == KvFormat::int8) {
+    for (int line = 0; line < 2 * kPageSlots; line += 16) __builtin_prefetch(key_scales + ahead / 4 + line, 0, 2);
+  }
   const int panels = (p.keys + 15) / 16;
   const int tail = p.keys - 16 * (panels - 1);  // lanes of the last panel that count
 
