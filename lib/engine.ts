@@ -179,7 +179,8 @@ export class Engine {
   dispose(): Promise<void> {
     if (this.#disposal) return this.#disposal;
     for (const run of [...this.#runs.values()]) run.fail(disposed());
-    this.#disposal = this.#native.close();
+    // What the addon still has to say is taken, or it would keep the process for it.
+    this.#disposal = this.#native.close().then(() => this.#drain());
     return this.#disposal;
   }
 
@@ -192,7 +193,6 @@ export class Engine {
   }
 
   #drain(): void {
-    if (this.#disposal) return;
     const { records, errors } = this.#native.takeEvents();
     for (const { kind, request, values } of readEvents(records)) {
       const run = this.#runs.get(request);

@@ -1,0 +1,91 @@
+import t from "tap";
+import { loadBinding } from "../lib/binding.js";
+import { Engine, type GenerateRequest, type GenerateResult, type LoadOptions, type Strategy } from "../lib/index.js";
+import { goldenModel } from "./golden.js";
+
+const strategies: Strategy[] = ["low_confidence_dynamic", "low_confidence_static", "sequential", "entropy_bounded"];
+
+/** 33 requests that differ in everything that may differ inside a batch. */
+function mixed(vocabSize: number): GenerateRequest[] {
+  let state = 12345;
+  const random = (n: number) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return Math.floor((state / 2 ** 32) * n);
+  };
+  return Array.from({ length: 33 }, (_, i) => ({
+    tokens: Array.from({ length: 1 + random(70) }, () => random(vocabSize)),
+    maxTokens: 24 + random(24),
+    blockLength: [4, 8, 3, 16, 1, 7, 32][i % 7],
+    denoise: {
+      strategy: strategies[i % 4],
+      steps: 1 + random(4),
+      threshold: 0.5,
+      confidence: i % 3 ? "model" : "sampled",
+    },
+    temperature: i % 3 === 0 ? 0 : 0.3 + i / 20,
+    topK: i % 5 === 0 ? 20 : 0,
+    topP: i % 4 === 0 ? 0.9 : 1,
+    seed: i,
+    ignoreEos: true,
+    ...(i % 6 === 0 ? { logitBias: { [i]: 2, 5: -3 } } : {}),
+  }));
+}
+
+const outcome = ({ tokens, finishReason, text }: GenerateResult) => JSON.stringify({ tokens, finishReason, text });
+
+async function withEngine<T>(name: string, options: LoadOptions, use: (engine: Engine) => Promise<T>): Promise<T> {
+  const engine = await Engine.load(goldenModel(name), options);
+  try {
+    return await use(engine);
+  } finally {
+    await engine.dispose();
+  }
+}
+
+const sets = loadBinding().instructionSets();
+const subjects = [
+  ...sets.map((isa) => ({ name: "tiny-dense", isa, weights: "f32" as const })),
+  ...sets.map((isa) => ({ name: "sdar-nano", isa, weights: "bf16" as const })),
+  { name: "tiny-moe", isa: sets[0] as string, weights: "f32" as const },
+];
+
+for (const { name, isa, weights } of subjects) {
+  t.test(`alone or among 32 others: ${name}, ${weights}, ${isa}`, async (t) => {
+    const options = { isa, weights };
+    const alone = await withEngine(name, { ...options, threads: 1 }, async (engine) => {
+      const results: string[] = [];
+      for (const request of mixed(engine.model.vocabSize))
+        results.push(outcome(await engine.generate(request).result()));
+      t.equal(engine.stats().maxSequences, 1, "one sequence a step");
+      return results;
+    });
+    for (const threads of [1, 2, 3]) {
+      await withEngine(name, { ...options, threads }, async (engine) => {
+        const runs = mixed(engine.model.vocabSize).map((request) => engine.generate(request).result());
+        const together = (await Promise.all(runs)).map(outcome);
+        t.same(
+          together.map((text, i) => (text === alone[i] ? "" : i)).filter((i) => i !== ""),
+          [],
+          `${threads} threads`,
+        );
+        const { steps, sequences, maxSequences } = engine.stats();
+        t.ok(maxSequences >= 16, `the largest step carried ${maxSequences} sequences`);
+        t.ok(sequences / steps >= 8, `${(sequences / steps).toFixed(1)} on average`);
+      });
+    }
+  });
+}
+
+t.test("a seed decides what is sampled", async (t) => {
+  await withEngine("tiny-dense", { weights: "f32" }, async (engine) => {
+    const sample = async (seed?: number | bigint) => {
+      const request = { tokens: [1, 2, 3], maxTokens: 40, temperature: 1, ignoreEos: true, seed };
+      const result = await engine.generate(request).result();
+      return { seed: result.seed, ids: result.tokens.map(({ id }) => id).join() };
+    };
+    const drawn = await sample();
+    t.same(await sample(drawn.seed), drawn, "the reported seed reproduces the result");
+    t.not((await sample(1)).ids, (await sample(2)).ids);
+    t.not((await sample(1n << 63n)).ids, (await sample(0)).ids, "all 64 bits count");
+  });
+});
