@@ -31,7 +31,7 @@ class CpuBackend final : public Backend {
   std::string device() const override { return "cpu"; }
   std::string isa() const override { return kernels_.isa; }
   int threads() const override { return pool_.threads(); }
-  std::string layout_id() const override { return "panel32-1"; }
+  std::string layout_id() const override { return "panel32-2"; }
 
   size_t packed_bytes(const WeightSpec& spec) const override { return cpu::packed_bytes(spec); }
   int64_t pack_units(const WeightSpec& spec) const override { return cpu::pack_units(spec); }

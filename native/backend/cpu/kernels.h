@@ -2,14 +2,14 @@
 // set (cmake/isa.cmake) and defines `const Kernels kKernels_<isa>`; kernels_for() hands it out when this machine can
 // run it. Those files instantiate no template of the standard library: the linker may keep their copy for everyone.
 //
-// Packed weights (layout panel32-1, the same for all sets) are panels of 32 output columns, one after the other, each
+// Packed weights (layout panel32-2, the same for all sets) are panels of 32 output columns, one after the other, each
 // 64-byte aligned. A panel of gate_up holds 16 gate columns, then the same 16 up columns. Columns past the last are
 // zero.
 //   f32   [k][32] f32
 //   bf16  [k/2][32][2] bf16
-//   int8  [k/4][32][4] u8 with zero point 128; then scales [groups of 128][32] f32
-//   int4  [k/8][32][4] u8: low nibbles k…k+3, high nibbles k+4…k+7, zero point 8; then scales [groups of 64][32] f32
-// with k = padded_k(format, cols), columns past the last zero (the zero point); the last int8 group may hold 64.
+//   int8  per group of 128 k: [k/4][32][4] u8 with zero point 128, then the scales [32] f32
+//   int4  per group of 64 k: [k/8][32][4] u8, low nibbles k…k+3, high nibbles k+4…k+7, zero point 8, then the scales
+// with k = padded_k(format, cols), columns past the last zero (the zero point); the last int8 group may have 64 k.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -36,14 +36,16 @@ SDAR_LAYOUT int64_t padded_k(WeightFormat f, int64_t k) {
 SDAR_LAYOUT int64_t groups_of(WeightFormat f, int64_t k) {
   return is_quantised(f) ? (padded_k(f, k) + group_size(f) - 1) / group_size(f) : 0;
 }
-/// Bytes of a panel without its scales, and with them.
-SDAR_LAYOUT size_t panel_elements_bytes(WeightFormat f, int64_t k) {
-  const size_t n = static_cast<size_t>(padded_k(f, k)) * kPanel;
-  return f == WeightFormat::f32 ? 4 * n : f == WeightFormat::bf16 ? 2 * n : f == WeightFormat::int8 ? n : n / 2;
-}
+/// Bytes of a panel, and of a whole group in it with its scales.
 SDAR_LAYOUT size_t panel_bytes(WeightFormat f, int64_t k) {
-  return panel_elements_bytes(f, k) + static_cast<size_t>(groups_of(f, k)) * kPanel * sizeof(float);
+  const size_t n = static_cast<size_t>(padded_k(f, k)) * kPanel;
+  const size_t elements = f == WeightFormat::f32    ? 4 * n
+                          : f == WeightFormat::bf16 ? 2 * n
+                          : f == WeightFormat::int8 ? n
+                                                    : n / 2;
+  return elements + static_cast<size_t>(groups_of(f, k)) * kPanel * sizeof(float);
 }
+SDAR_LAYOUT size_t group_bytes(WeightFormat f) { return panel_bytes(f, group_size(f)); }
 
 #undef SDAR_LAYOUT
 
@@ -52,9 +54,10 @@ SDAR_LAYOUT size_t panel_bytes(WeightFormat f, int64_t k) {
 /// in the order the set's panel kernel reads them), zero past k.
 struct Activations {
   std::byte* data = nullptr;
-  size_t stride = 0;           ///< bytes, a multiple of 64
-  float* scales = nullptr;     ///< [rows, groups]; NaN when the group holds a NaN or infinity
-  int32_t* offsets = nullptr;  ///< [rows, groups]: −zero point · Σ of the group
+  size_t stride = 0;        ///< bytes, a multiple of 64
+  float* scales = nullptr;  ///< [groups, scale_stride], of a row in its column; NaN for a NaN or infinity in the group
+  int32_t* offsets = nullptr;  ///< like scales: −zero point · Σ of the group
+  int64_t scale_stride = 0;
 };
 
 enum class Epilogue : uint8_t {
@@ -83,9 +86,7 @@ struct PrepareJob {
   const float* norm = nullptr;  ///< [k]
   float eps = 0;
   int64_t k = 0;
-  std::byte* data = nullptr;   ///< the row's [padded_k] elements
-  float* scales = nullptr;     ///< the row's [groups]
-  int32_t* offsets = nullptr;  ///< the row's [groups]
+  Activations to;  ///< whose first row it is
 };
 
 /// Reduction of some logits of one row, to be merged in ascending order of ids.

@@ -11,29 +11,27 @@ Activations ActivationRows::reserve(const Kernels& kernels, WeightFormat format,
   a.data = data_.reserve(a.stride * static_cast<size_t>(rows));
   a.scales = scales_.reserve(scales);
   a.offsets = offsets_.reserve(scales);
+  a.scale_stride = rows;
   return a;
 }
 
-Activations Linear::rows_from(Activations a, WeightFormat format, int64_t k, int64_t row) {
+Activations Linear::rows_from(Activations a, int64_t row) {
   a.data += static_cast<size_t>(row) * a.stride;
-  a.scales += row * groups_of(format, k);
-  a.offsets += row * groups_of(format, k);
+  a.scales += row;
+  a.offsets += row;
   return a;
 }
 
 Activations Linear::prepare(const RowSource& source, WeightFormat format, int64_t m, ActivationRows& rows) {
   const Activations a = rows.reserve(kernels_, format, source.cols, m);
   share(m, m * source.cols * 4, [&](int64_t i, int) {
-    const Activations to = rows_from(a, format, source.cols, i);
     PrepareJob job;
     job.format = format;
     job.x = source.x + (source.rows ? source.rows[i] : i) * source.cols;
     job.norm = source.norm;
     job.eps = source.eps;
     job.k = source.cols;
-    job.data = to.data;
-    job.scales = to.scales;
-    job.offsets = to.offsets;
+    job.to = rows_from(a, i);
     kernels_.prepare(job);
   });
   return a;

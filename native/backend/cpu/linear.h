@@ -48,7 +48,7 @@ class Linear {
                       float* out, int64_t out_stride) const;
 
   /// The activations from row `row` on.
-  static Activations rows_from(Activations a, WeightFormat format, int64_t k, int64_t row);
+  static Activations rows_from(Activations a, int64_t row);
 
   /// Pool::for_each, or a plain loop when `work` (about so many multiply-adds) is too small to be worth waking threads.
   template <class Body>

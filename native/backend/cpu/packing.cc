@@ -141,27 +141,30 @@ void write_panel(WeightFormat format, const Column* w, int64_t padded, std::byte
     }
     return;
   }
-  auto* bytes = reinterpret_cast<uint8_t*>(out);
-  auto* scales = reinterpret_cast<float*>(out + panel_elements_bytes(format, padded));
   const int64_t group = group_size(format);
   uint8_t q[128][kPanel];
-  for (int64_t begin = 0; begin < padded; begin += group, scales += kPanel) {
+  Column scales;
+  for (int64_t begin = 0; begin < padded; begin += group) {
     const int64_t n = std::min(group, padded - begin);
+    auto* bytes = reinterpret_cast<uint8_t*>(out);
     if (format == WeightFormat::int8) {
       quantise_int8(w + begin, n, q, scales);
       for (int64_t k = 0; k < n; k++) {
-        for (int c = 0; c < kPanel; c++) bytes[((begin + k) / 4 * kPanel + c) * 4 + k % 4] = q[k][c];
+        for (int c = 0; c < kPanel; c++) bytes[(k / 4 * kPanel + c) * 4 + k % 4] = q[k][c];
       }
     } else {
       quantise_int4(w + begin, n, q, scales);
       for (int64_t k = 0; k < n; k += 8) {
         for (int c = 0; c < kPanel; c++) {
           for (int i = 0; i < 4; i++) {
-            bytes[((begin + k) / 8 * kPanel + c) * 4 + i] = static_cast<uint8_t>(q[k + i][c] | q[k + 4 + i][c] << 4);
+            bytes[(k / 8 * kPanel + c) * 4 + i] = static_cast<uint8_t>(q[k + i][c] | q[k + 4 + i][c] << 4);
           }
         }
       }
     }
+    out += panel_bytes(format, n) - sizeof scales;
+    std::memcpy(out, scales, sizeof scales);
+    out += sizeof scales;
   }
 }
 
@@ -228,11 +231,14 @@ void look_up(const PackedWeight& table, int64_t row, float* values) {
     const auto* w = reinterpret_cast<const uint16_t*>(panel);
     for (int64_t k = 0; k < cols; k++) values[k] = bf16_to_f32(w[(k / 2 * kPanel + c) * 2 + k % 2]);
   } else {
-    const auto* w = reinterpret_cast<const uint8_t*>(panel);
-    const auto* scales = reinterpret_cast<const float*>(panel + panel_elements_bytes(table.format, cols));
-    for (int64_t k = 0; k < cols; k++) {  // a table is never held as int4
-      const float scale = scales[k / group_size(table.format) * kPanel + c];
-      values[k] = static_cast<float>(w[(k / 4 * kPanel + c) * 4 + k % 4] - kZeroPoint8) * scale;
+    const int64_t group = group_size(table.format);  // a table is never held as int4
+    for (int64_t begin = 0; begin < cols; begin += group, panel += group_bytes(table.format)) {
+      const int64_t n = std::min(group, padded_k(table.format, cols) - begin);
+      const auto* w = reinterpret_cast<const uint8_t*>(panel);
+      const float scale = reinterpret_cast<const float*>(panel + n * kPanel)[c];
+      for (int64_t k = 0; k < std::min(n, cols - begin); k++) {
+        values[begin + k] = static_cast<float>(w[(k / 4 * kPanel + c) * 4 + k % 4] - kZeroPoint8) * scale;
+      }
     }
   }
 }

@@ -8,30 +8,41 @@ namespace sdar::cpu {
 namespace {
 
 constexpr int kRow = 128;    // bytes of a panel that feed 32 columns once: 1 k in f32, 2 in bf16, 4 in int8, 8 in int4
-constexpr int kNear = 2048;  // prefetch distance while a panel comes from memory
+constexpr int kNear = 4096;  // prefetch distance while a panel comes from memory
 
-/// What a tile reads: its panel from column `column` on, its rows, and what to prefetch meanwhile.
+/// What a tile reads: its columns of a panel and its rows.
 struct Tile {
   const std::byte* w;
-  const float* w_scales;
   int64_t k;
   const std::byte* a;
   size_t stride;
   const float* a_scales;
   const int32_t* offsets;
   int64_t groups;
-  const std::byte* ahead;
-  int64_t ahead_step;  ///< bytes of `ahead` per kRow bytes of the panel
+  int64_t scale_stride;
+  const std::byte* ahead;  ///< what to fetch meanwhile
+  int64_t ahead_step;      ///< bytes of it per kRow bytes of the panel
+  int64_t ahead_share;     ///< bytes of it per pass over the panel
 };
+
+/// A panel that is passed over once comes from memory: fetch it just ahead, into the nearest cache. In one of several
+/// passes the panel is in the second cache by now: fetch a share of the next panel into that.
+enum class Fetch { near, next };
+
+template <Fetch F>
+SDAR_INLINE void fetch(Tile& t) {
+  const char* p = reinterpret_cast<const char*>(t.ahead);
+  if constexpr (F == Fetch::near) {
+    _mm_prefetch(p, _MM_HINT_T0);
+    _mm_prefetch(p + 64, _MM_HINT_T0);
+  } else {
+    _mm_prefetch(p, _MM_HINT_T1);
+  }
+  t.ahead += t.ahead_step;
+}
 
 /// Sums of a tile, [R][32] floats in memory.
 using Sums = float (*)[kPanel];
-
-SDAR_INLINE void prefetch(const std::byte*& p, int64_t step) {
-  _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0);
-  _mm_prefetch(reinterpret_cast<const char*>(p) + 64, _MM_HINT_T0);
-  p += step;
-}
 
 #define SDAR_UNROLL _Pragma("GCC unroll 8")
 
@@ -48,14 +59,14 @@ SDAR_INLINE void keep(const F (&f)[R][C], Sums out) {
 }
 
 struct TileF32 {
-  template <int R, int C>
+  template <int R, int C, Fetch fetching>
   static void run(Tile t, Sums out) {
     F f[R][C];
     clear(f);
     for (int64_t k = 0; k < t.k; k++, t.w += kRow, t.a += sizeof(float)) {
       F w[C];
       SDAR_UNROLL for (int c = 0; c < C; c++) w[c] = load(reinterpret_cast<const float*>(t.w) + c * kLanes);
-      prefetch(t.ahead, t.ahead_step);
+      fetch<fetching>(t);
       SDAR_UNROLL for (int r = 0; r < R; r++) {
         const F a = broadcast_float(t.a + r * t.stride);
         SDAR_UNROLL for (int c = 0; c < C; c++) f[r][c] = fma(a, w[c], f[r][c]);
@@ -66,7 +77,7 @@ struct TileF32 {
 };
 
 struct TileBf16 {
-  template <int R, int C>
+  template <int R, int C, Fetch fetching>
   static void run(Tile t, Sums out) {
     F f[R][C];
     clear(f);
@@ -74,7 +85,7 @@ struct TileBf16 {
     for (int64_t k = 0; k < t.k; k += 2, t.w += kRow, t.a += 4) {
       __m512bh w[C];
       SDAR_UNROLL for (int c = 0; c < C; c++) w[c] = (__m512bh)load_bits(t.w + c * sizeof(I));
-      prefetch(t.ahead, t.ahead_step);
+      fetch<fetching>(t);
       SDAR_UNROLL for (int r = 0; r < R; r++) {
         const __m512bh a = (__m512bh)broadcast32(t.a + r * t.stride);
         SDAR_UNROLL for (int c = 0; c < C; c++) f[r][c] = _mm512_dpbf16_ps(f[r][c], a, w[c]);
@@ -89,7 +100,7 @@ struct TileBf16 {
         even[c] = from_bits(shift_left<16>(w));
         odd[c] = from_bits(bit_and(w, upper));
       }
-      prefetch(t.ahead, t.ahead_step);
+      fetch<fetching>(t);
       SDAR_UNROLL for (int r = 0; r < R; r++) {
         const F a = broadcast_float(t.a + r * t.stride), b = broadcast_float(t.a + r * t.stride + 4);
         SDAR_UNROLL for (int c = 0; c < C; c++) f[r][c] = fma(b, odd[c], fma(a, even[c], f[r][c]));
@@ -100,27 +111,30 @@ struct TileBf16 {
   }
 };
 
-/// f += Σ of a group · scale of the row's group · scale of the column's group.
-template <int R, int C>
-SDAR_INLINE void add_group(const Tile& t, int64_t g, const I (&sum)[R][C], F (&f)[R][C]) {
+/// f += Σ of a group · scale of the row's group · scale of the column's group, which t.w has reached.
+template <Fetch fetching, int R, int C>
+SDAR_INLINE void add_group(Tile& t, const I (&sum)[R][C], F (&f)[R][C]) {
   F w[C];
-  SDAR_UNROLL for (int c = 0; c < C; c++) w[c] = load(t.w_scales + g * kPanel + c * kLanes);
+  const float* a_scales = t.a_scales;
+  SDAR_UNROLL for (int c = 0; c < C; c++) w[c] = load(reinterpret_cast<const float*>(t.w) + c * kLanes);
+  t.w += kRow;
+  t.a_scales += t.scale_stride;
+  t.offsets += t.scale_stride;
+  fetch<fetching>(t);
   SDAR_UNROLL for (int r = 0; r < R; r++) {
-    const F a = set1(t.a_scales[r * t.groups + g]);
+    const F a = set1(a_scales[r]);
     SDAR_UNROLL for (int c = 0; c < C; c++) f[r][c] = fma(to_float(sum[r][c]), mul(a, w[c]), f[r][c]);
   }
 }
 
 /// The zero point's part of each row's sum.
 template <int R, int C>
-SDAR_INLINE void start_group(const Tile& t, int64_t g, I (&sum)[R][C]) {
-  SDAR_UNROLL for (int r = 0; r < R; r++) {
-    SDAR_UNROLL for (int c = 0; c < C; c++) sum[r][c] = set1(t.offsets[r * t.groups + g]);
-  }
+SDAR_INLINE void start_group(const Tile& t, I (&sum)[R][C]) {
+  SDAR_UNROLL for (int r = 0; r < R; r++) { SDAR_UNROLL for (int c = 0; c < C; c++) sum[r][c] = set1(t.offsets[r]); }
 }
 
 struct TileInt8 {
-  template <int R, int C>
+  template <int R, int C, Fetch fetching>
   static void run(Tile t, Sums out) {
     F f[R][C];
     clear(f);
@@ -128,9 +142,9 @@ struct TileInt8 {
       const int64_t left = t.k - g * group_size(WeightFormat::int8);
       const int64_t n = left < group_size(WeightFormat::int8) ? left : group_size(WeightFormat::int8);
       I sum[R][C];
-      start_group(t, g, sum);
+      start_group(t, sum);
       for (int64_t k = 0; k < n; k += 4, t.w += kRow) {
-        prefetch(t.ahead, t.ahead_step);
+        fetch<fetching>(t);
 #ifdef SDAR_DOT8
         I w[C];
         SDAR_UNROLL for (int c = 0; c < C; c++) w[c] = load_bits(t.w + c * sizeof(I));
@@ -155,21 +169,21 @@ struct TileInt8 {
         t.a += 8;
 #endif
       }
-      add_group(t, g, sum, f);
+      add_group<fetching>(t, sum, f);
     }
     keep(f, out);
   }
 };
 
 struct TileInt4 {
-  template <int R, int C>
+  template <int R, int C, Fetch fetching>
   static void run(Tile t, Sums out) {
     F f[R][C];
     clear(f);
     const I nibble = set1(0x0f0f0f0f);
     for (int64_t g = 0; g < t.groups; g++) {
       I sum[R][C];
-      start_group(t, g, sum);
+      start_group(t, sum);
 #ifdef SDAR_DOT8
       for (int64_t k = 0; k < group_size(WeightFormat::int4); k += 8, t.w += kRow, t.a += 8) {
         I low[C], high[C];
@@ -178,7 +192,7 @@ struct TileInt4 {
           low[c] = bit_and(w, nibble);
           high[c] = bit_and(shift_right16<4>(w), nibble);
         }
-        prefetch(t.ahead, t.ahead_step);
+        fetch<fetching>(t);
         SDAR_UNROLL for (int r = 0; r < R; r++) {
           const I a = broadcast32(t.a + r * t.stride), b = broadcast32(t.a + r * t.stride + 4);
           SDAR_UNROLL for (int c = 0; c < C; c++) sum[r][c] = dot8(sum[r][c], low[c], a);
@@ -196,7 +210,7 @@ struct TileInt4 {
             low[c] = bit_and(w, nibble);
             high[c] = bit_and(shift_right16<4>(w), nibble);
           }
-          prefetch(t.ahead, t.ahead_step);
+          fetch<fetching>(t);
           SDAR_UNROLL for (int r = 0; r < R; r++) {
             const I a = broadcast32(t.a + r * t.stride), b = broadcast32(t.a + r * t.stride + 4);
             SDAR_UNROLL for (int c = 0; c < C; c++) {
@@ -209,7 +223,7 @@ struct TileInt4 {
         }
       }
 #endif
-      add_group(t, g, sum, f);
+      add_group<fetching>(t, sum, f);
     }
     keep(f, out);
   }
@@ -233,83 +247,94 @@ SDAR_INLINE void finish_row(Epilogue epilogue, const float* y, int n, float* out
 
 #ifdef __AVX512F__
 constexpr int kMaxRows = kTileRows;
-/// All 32 columns of R rows.
-template <class Format, int R>
-void run_tile(const Tile& t, Sums out) {
-  Format::template run<R, 2>(t, out);
-}
+constexpr int kWholeRows = kTileRows;  // tiles of up to so many rows take all 32 columns at once
 #else
 constexpr int kMaxRows = 6;
-/// Sixteen registers: few rows take the panel in one pass, more rows take its halves.
-template <class Format, int R>
-void run_tile(const Tile& t, Sums out) {
-  if constexpr (R <= 2) {
-    Format::template run<R, 4>(t, out);
+constexpr int kWholeRows = 2;  // sixteen registers: more rows take the panel's halves
+#endif
+constexpr int kVectors = kPanel / kLanes;
+
+template <class Format, int R, Fetch fetching>
+void run_tile(Tile t, Sums out) {
+  if constexpr (R <= kWholeRows) {
+    Format::template run<R, kVectors, fetching>(t, out);
   } else {
-    Format::template run<R, 2>(t, out);
-    Tile right = t;
-    right.w += kRow / 2;
-    right.w_scales += kPanel / 2;
-    Format::template run<R, 2>(right, reinterpret_cast<Sums>(&out[0][kPanel / 2]));
+    Format::template run<R, kVectors / 2, fetching>(t, out);
+    t.ahead += t.ahead_share;
+    t.w += kRow / 2;
+    Format::template run<R, kVectors / 2, fetching>(t, reinterpret_cast<Sums>(&out[0][kPanel / 2]));
   }
 }
-#endif
 
-template <class Format>
+template <class Format, Fetch fetching>
 void run_rows(int rows, const Tile& t, Sums out) {
   switch (rows) {
     case 1:
-      return run_tile<Format, 1>(t, out);
+      return run_tile<Format, 1, fetching>(t, out);
     case 2:
-      return run_tile<Format, 2>(t, out);
+      return run_tile<Format, 2, fetching>(t, out);
     case 3:
-      return run_tile<Format, 3>(t, out);
+      return run_tile<Format, 3, fetching>(t, out);
     case 4:
-      return run_tile<Format, 4>(t, out);
+      return run_tile<Format, 4, fetching>(t, out);
     case 5:
-      return run_tile<Format, 5>(t, out);
+      return run_tile<Format, 5, fetching>(t, out);
     case 6:
-      return run_tile<Format, 6>(t, out);
+      return run_tile<Format, 6, fetching>(t, out);
 #ifdef __AVX512F__
     case 7:
-      return run_tile<Format, 7>(t, out);
+      return run_tile<Format, 7, fetching>(t, out);
     case 8:
-      return run_tile<Format, 8>(t, out);
+      return run_tile<Format, 8, fetching>(t, out);
 #endif
   }
+}
+
+template <Fetch fetching>
+void run_format(WeightFormat format, int rows, const Tile& t, Sums out) {
+  switch (format) {
+    case WeightFormat::f32:
+      return run_rows<TileF32, fetching>(rows, t, out);
+    case WeightFormat::bf16:
+      return run_rows<TileBf16, fetching>(rows, t, out);
+    case WeightFormat::int8:
+      return run_rows<TileInt8, fetching>(rows, t, out);
+    case WeightFormat::int4:
+      return run_rows<TileInt4, fetching>(rows, t, out);
+  }
+}
+
+/// Quantised tiles keep two sums per element: more than six rows would spill them.
+int tiles_for(WeightFormat format, int m) {
+  const int most = is_quantised(format) ? 6 : kMaxRows;
+  return (m + most - 1) / most;
 }
 
 void panel(const PanelJob& job) {
   alignas(64) float y[kTileRows][kPanel];
-  const size_t elements = panel_elements_bytes(job.format, job.k);
-  const int tiles = (job.m + kMaxRows - 1) / kMaxRows;
-  Tile t{};
-  t.w = job.panel;
-  t.w_scales = reinterpret_cast<const float*>(job.panel + elements);
-  t.k = job.k;
-  t.stride = job.a.stride;
-  t.groups = groups_of(job.format, job.k);
+  const int64_t bytes = static_cast<int64_t>(panel_bytes(job.format, job.k)), groups = groups_of(job.format, job.k);
+  const int tiles = tiles_for(job.format, job.m);
+  const int passes = tiles * ((job.m + tiles - 1) / tiles > kWholeRows ? 2 : 1);
   for (int i = 0, row = 0; i < tiles; i++) {
     const int rows = job.m / tiles + (i < job.m % tiles);
+    Tile t{};
+    t.w = job.panel;
+    t.k = job.k;
     t.a = job.a.data + row * job.a.stride;
-    t.a_scales = job.a.scales + row * t.groups;
-    t.offsets = job.a.offsets + row * t.groups;
-    // One tile: the panel comes from memory, just ahead. More: each fetches its share of the next panel.
-    t.ahead = tiles == 1 ? job.panel + kNear : job.panel + panel_bytes(job.format, job.k) + elements / tiles * i;
-    t.ahead_step = kRow / tiles;
-    switch (job.format) {
-      case WeightFormat::f32:
-        run_rows<TileF32>(rows, t, y);
-        break;
-      case WeightFormat::bf16:
-        run_rows<TileBf16>(rows, t, y);
-        break;
-      case WeightFormat::int8:
-        run_rows<TileInt8>(rows, t, y);
-        break;
-      case WeightFormat::int4:
-        run_rows<TileInt4>(rows, t, y);
-        break;
+    t.stride = job.a.stride;
+    t.a_scales = job.a.scales + row;
+    t.offsets = job.a.offsets + row;
+    t.groups = groups;
+    t.scale_stride = job.a.scale_stride;
+    if (passes == 1) {
+      t.ahead = job.panel + kNear;
+      t.ahead_step = kRow;
+      run_format<Fetch::near>(job.format, rows, t, y);
+    } else {
+      t.ahead_step = kRow / passes;
+      t.ahead_share = bytes / passes;
+      t.ahead = job.panel + bytes + i * (bytes / tiles);
+      run_format<Fetch::next>(job.format, rows, t, y);
     }
     for (int r = 0; r < rows; r++) finish_row(job.epilogue, y[r], job.columns, job.out + (row + r) * job.out_stride);
     row += rows;

@@ -107,8 +107,8 @@ void prepare_quantised(const PrepareJob& job, F scale) {
     const int64_t width = padded - begin < group ? padded - begin : group;
     for (int64_t i = 0; i < width; i += kLanes) store(y + i, normalised(job, scale, begin + i));
     int32_t sum = 0;
-    quantise_group(y, width, widened, job.data + (begin << widened), job.scales + g, &sum);
-    job.offsets[g] = -zero_point * sum;
+    quantise_group(y, width, widened, job.to.data + (begin << widened), job.to.scales + g * job.to.scale_stride, &sum);
+    job.to.offsets[g * job.to.scale_stride] = -zero_point * sum;
   }
 }
 
@@ -124,13 +124,13 @@ void prepare(const PrepareJob& job) {
     F y = normalised(job, scale, i);
     if (job.format == WeightFormat::bf16) {  // padded to whole vectors
 #ifdef __AVX512BF16__
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(job.data + 2 * i), (__m256i)_mm512_cvtneps_pbh(y));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(job.to.data + 2 * i), (__m256i)_mm512_cvtneps_pbh(y));
       continue;
 #else
       y = round_to_bf16(y);
 #endif
     }
-    float* out = reinterpret_cast<float*>(job.data) + i;
+    float* out = reinterpret_cast<float*>(job.to.data) + i;
     if (padded - i >= kLanes) {
       store(out, y);
     } else {
