@@ -63,11 +63,10 @@ struct Tensor {
 inline Tensor f32(const std::string& name, std::vector<int64_t> shape, uint64_t seed = 1) {
   int64_t count = 1;
   for (const int64_t size : shape) count *= size;
-  std::mt19937_64 random(seed + std::hash<std::string>{}(name));
-  std::normal_distribution<float> normal(0, 0.1f);
+  std::minstd_rand random(static_cast<uint32_t>(seed + std::hash<std::string>{}(name)));
   Tensor tensor{name, "F32", std::move(shape), std::string(static_cast<size_t>(count) * 4, '\0')};
   for (int64_t i = 0; i < count; i++) {
-    const float value = normal(random);
+    const float value = static_cast<float>(random() % 2001) * 1e-4f - 0.1f;
     std::memcpy(tensor.data.data() + 4 * i, &value, 4);
   }
   return tensor;

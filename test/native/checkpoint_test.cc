@@ -59,14 +59,14 @@ bool whole(const ModelWeights& weights) {
   return all;
 }
 
-/// Three shards and an index for the tiny checkpoint; `edit` may change what the index says.
+/// Three shards and an index for the tiny checkpoint.
 struct Sharded : files::TinyFolder {
   Sharded() {
     std::filesystem::remove(*this / "model.safetensors");
     const auto all = files::tiny_tensors();
     for (size_t i = 0; i < all.size(); i++) {
-      shards["s" + std::to_string(i % 3)].push_back(all[i]);
-      map[all[i].name] = "\"s" + std::to_string(i % 3) + "\"";
+      shards[std::string("s") + std::to_string(i % 3)].push_back(all[i]);
+      map[all[i].name] = std::string("\"s") + std::to_string(i % 3) + "\"";
     }
     write();
   }
