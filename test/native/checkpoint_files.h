@@ -25,7 +25,9 @@ struct TempFolder {
   std::string path;
 };
 
+/// A new file: some file systems flush to disk when one is overwritten.
 inline void write(const std::string& path, const std::string& bytes) {
+  std::filesystem::remove(path);
   std::ofstream(path, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
 }
 inline std::string read(const std::string& path) {

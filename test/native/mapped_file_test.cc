@@ -126,10 +126,10 @@ TEST("damage is remembered when the file grows back, and belongs to one mapping"
   const MappedFile b(folder / "b");
   std::filesystem::resize_file(folder / "a", 0);
   CHECK(sum(*a) == 0);
-  files::write(folder / "a", std::string(1 << 16, '\1'));
+  std::filesystem::resize_file(folder / "a", 1 << 16);
   CHECK(a->damaged() && !b.damaged());
   const MappedFile again(folder / "a");
-  CHECK(!again.damaged() && sum(again) == 1 << 16);
+  CHECK(!again.damaged() && again.bytes().size() == 1 << 16 && sum(again) == 0);
 }
 
 TEST("released pages can be read again") {
