@@ -9,7 +9,7 @@ import type { DenoiseOptions, GenerateRequest, LoadOptions, Message } from "./ty
 const strategies: Strategy[] = ["low_confidence_dynamic", "low_confidence_static", "sequential", "entropy_bounded"];
 
 const kvCacheSchema = strictObject({
-  dtype: oneOf("auto", "f32", "bf16").optional(),
+  dtype: oneOf("auto", "f32", "bf16", "int8").optional(),
   bytes: integer(1, Number.MAX_SAFE_INTEGER).optional(),
   tokens: integer(1).optional(),
 } satisfies Record<keyof NonNullable<LoadOptions["kvCache"]>, z.ZodType>);
@@ -18,7 +18,7 @@ const loadSchema = strictObject({
   device: z.custom<string>((v) => typeof v === "string" && /^(auto|cpu|cuda(:\d+)?)$/.test(v), {
     error: "one of auto, cpu, cuda, cuda:N",
   }),
-  weights: oneOf("auto", "f32", "bf16"),
+  weights: oneOf("auto", "f32", "bf16", "int8", "int4"),
   kvCache: kvCacheSchema,
   threads: integer(1, 1024),
   maxConcurrent: integer(1, 4096),
@@ -87,14 +87,6 @@ export interface ParsedLoadOptions {
 
 /** Throws INVALID_OPTION, or UNSUPPORTED_DEVICE for what this build cannot run on. */
 export function parseLoadOptions(input: LoadOptions = {}): ParsedLoadOptions {
-  const later = [
-    { option: "weights", value: input?.weights as unknown, allowed: "auto, f32 or bf16" },
-    { option: "kvCache.dtype", value: input?.kvCache?.dtype as unknown, allowed: "auto, f32 or bf16" },
-  ].find(({ value }) => value === "int8" || value === "int4");
-  if (later) {
-    const { option, value, allowed } = later;
-    throw new SdarError("INVALID_OPTION", `${option}: "${value}" is not supported yet; give ${allowed}`, later);
-  }
   const options = check(loadSchema, input, "options");
   const { device = "auto", kvCache = {}, isa = "", threads = 0, maxConcurrent = 64 } = options;
   if (device.startsWith("cuda")) {

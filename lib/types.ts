@@ -7,12 +7,15 @@ export type { Strategy };
 export interface LoadOptions {
   /** Where the model runs: `"auto"` (default) or `"cpu"`. `"cuda"` and `"cuda:N"` are refused as UNSUPPORTED_DEVICE. */
   device?: "auto" | "cpu" | "cuda" | `cuda:${number}`;
-  /** How weights are held. `"auto"` (default) is f32 for checkpoints stored as f32, bf16 for all others. */
-  weights?: "auto" | "f32" | "bf16";
+  /**
+   * How weights are held; fewer bits are read faster. `"auto"` (default) is f32 for checkpoints stored as f32, bf16 for all
+   * others. With int4 the embedding and the head have 8 bits.
+   */
+  weights?: "auto" | "f32" | "bf16" | "int8" | "int4";
   /** The key/value cache. `bytes` and `tokens` exclude each other; the default is chosen from the memory there is. */
   kvCache?: {
     /** Default: f32 with f32 weights, else bf16. */
-    dtype?: "auto" | "f32" | "bf16";
+    dtype?: "auto" | "f32" | "bf16" | "int8";
     /** size in bytes */
     bytes?: number;
     /** size in positions, shared by everything that runs */
@@ -24,7 +27,7 @@ export interface LoadOptions {
   maxConcurrent?: number;
   /** Forces an instruction set, for measurements. Default: the environment's SDAR_ISA, else the best this machine has. */
   isa?: string;
-  /** Called while weights are read, with bytes. */
+  /** Called while weights are read, with bytes; the last time with `done` equal to `total`. */
   onProgress?: (progress: { done: number; total: number }) => void;
   /** Gives up loading: `Engine.load` rejects with ABORTED. */
   signal?: AbortSignal;

@@ -87,9 +87,9 @@ t.test("requests refuse every option out of range", async (t) => {
 t.test("load options out of range", async (t) => {
   refuses(t, load, {
     device: ["gpu", "cuda:x", "", 0, null],
-    weights: ["f16", "", 16, null, "int8", "int4"],
+    weights: ["f16", "", 16, null, "int2"],
     kvCache: [3, null, "big", { bytes: 1000, tokens: 10 }],
-    "kvCache.dtype": ["f16", null, 3, "int8"],
+    "kvCache.dtype": ["f16", null, 3, "int4"],
     "kvCache.bytes": [0, -1, Number.NaN, 1.5, "1G", null],
     "kvCache.tokens": [0, -1, ...noIntegers],
     threads: [0, -1, 1025, ...noIntegers],

@@ -92,8 +92,8 @@ function startPeer(name, built, model, options) {
 }
 
 function startOurs(weights, options) {
-  const { shape, layers, context, threads } = options;
-  const settings = Object.entries({ shape, layers, weights, context, threads }).flatMap(([name, value]) => [
+  const { shape, layers, context, threads, tokens } = options;
+  const settings = Object.entries({ shape, layers, weights, context, threads, tokens }).flatMap(([name, value]) => [
     `--${name}`,
     `${value}`,
   ]);

@@ -57,7 +57,7 @@ export function generateCommand(): Command {
     .option("--top-p <p>", "sample among the fewest tokens of this probability", numeric)
     .option("--seed <n>", "seed of sampling (default: random)", integer)
     .option("--stop <text>", "text that ends the answer; may be repeated", (text, all: string[] = []) => [...all, text])
-    .option("--weights <format>", "auto, f32 or bf16 (default: auto)")
+    .option("--weights <format>", "auto, f32, bf16, int8 or int4 (default: auto)")
     .option("--threads <n>", "threads that compute (default: this machine's cores)", numeric)
     .action(generate);
 }

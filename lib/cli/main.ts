@@ -4,10 +4,12 @@ import { join } from "node:path";
 import { Command, CommanderError } from "commander";
 import { packageRoot, readJson } from "../checkpoint.js";
 import { SdarError } from "../errors.js";
+import { benchCommand } from "./bench.js";
 import { doctorCommand } from "./doctor.js";
 import { generateCommand } from "./generate.js";
+import { makeCheckpointCommand } from "./make-checkpoint.js";
 
-const commands = [generateCommand, doctorCommand];
+const commands = [generateCommand, benchCommand, makeCheckpointCommand, doctorCommand];
 
 // Whoever reads our output may stop reading: that is no error.
 for (const stream of [process.stdout, process.stderr]) {

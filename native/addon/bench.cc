@@ -96,9 +96,10 @@ constexpr napi_type_tag kTag{0x7364617262656e63, 0x9b6d1f0a52c84e37};
 class NativeBench : public Napi::ObjectWrap<NativeBench> {
  public:
   static Napi::Function define(Napi::Env env) {
-    return DefineClass(env, "NativeBench",
-                       {InstanceMethod<&NativeBench::info>("info"), InstanceMethod<&NativeBench::run>("run"),
-                        InstanceMethod<&NativeBench::compare>("compare")});
+    return DefineClass(
+        env, "NativeBench",
+        {InstanceMethod<&NativeBench::info>("info"), InstanceMethod<&NativeBench::run>("run"),
+         InstanceMethod<&NativeBench::compare>("compare"), InstanceMethod<&NativeBench::close>("close")});
   }
   explicit NativeBench(const Napi::CallbackInfo& info) : Napi::ObjectWrap<NativeBench>(info) {
     info.This().As<Napi::Object>().TypeTag(&kTag);
@@ -108,7 +109,7 @@ class NativeBench : public Napi::ObjectWrap<NativeBench> {
 
  private:
   const std::shared_ptr<Shared>& shared(Napi::Env env) const {
-    if (!shared_) throw from_error(env, code::kInternal, "NativeBench is made by openBench");
+    if (!shared_) throw from_error(env, code::kDisposed, "the bench is closed, or was not made by openBench");
     return shared_;
   }
 
@@ -148,6 +149,12 @@ class NativeBench : public Napi::ObjectWrap<NativeBench> {
           o.Set("sameArgmax", double(total.same_argmax));
           return o;
         });
+  }
+
+  /// Frees the model when nothing runs on it any more.
+  Napi::Value close(const Napi::CallbackInfo& info) {
+    shared_.reset();
+    return info.Env().Undefined();
   }
 
   std::shared_ptr<Shared> shared_;

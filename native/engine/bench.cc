@@ -91,6 +91,7 @@ void ForwardBench::forward(std::span<const int32_t> ids, int32_t position, int32
 void ForwardBench::fill_context() {
   if (filled_) return;
   requests_.clear();
+  recorded_.clear();
   const int32_t block = common_block(0, context_);
   for (int32_t at = 0; at < context_;) {
     const int32_t rows = std::min(kPrefillRows, context_ - at);
@@ -166,12 +167,23 @@ std::vector<float> ForwardBench::logits(const RecordedStep& step) {
     if (id < 0 || id >= vocabulary)
       throw Error(code::kTokenOutOfRange,
                   "a step has token " + std::to_string(id) + "; allowed: 0 to " + std::to_string(vocabulary - 1));
-  filled_ = false;  // the cache is used from position 0
+  const std::span tokens(step.tokens);
+  const int32_t known = rows - block;
+  // Blocks that the last step had as well are in the cache.
+  int32_t begin = 0;
+  if (block == recorded_block_)
+    while (begin < known && begin < static_cast<int32_t>(recorded_.size()) && recorded_[begin] == tokens[begin])
+      begin++;
+  begin -= begin % block;
+  recorded_.resize(static_cast<size_t>(begin));
+  filled_ = false;
   requests_.clear();
   for (int32_t i = 0; i < block; i++)
-    if (step.masked >> i & 1) requests_.push_back({.row = rows - block + i});
+    if (step.masked >> i & 1) requests_.push_back({.row = known - begin + i});
   std::vector<float> logits(requests_.size() * static_cast<size_t>(vocabulary));
-  forward(step.tokens, 0, block, logits.data());
+  forward(tokens.subspan(begin), begin, block, logits.data());
+  recorded_.assign(tokens.begin(), tokens.begin() + known);
+  recorded_block_ = block;
   return logits;
 }
 

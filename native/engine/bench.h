@@ -74,7 +74,10 @@ class ForwardBench {
   std::unique_ptr<LimitProbe> limits_;
   int32_t context_;
   int32_t max_tokens_;
-  bool filled_ = false;         // the context is in the cache
+  // What the cache holds: the random context of run(), or the known tokens of the last step of logits().
+  bool filled_ = false;
+  std::vector<int32_t> recorded_;
+  int32_t recorded_block_ = 0;
   std::vector<int32_t> ids_;    // [context + max_tokens], random
   std::vector<int32_t> pages_;  // page i of the one sequence
   std::vector<HeadRequest> requests_;

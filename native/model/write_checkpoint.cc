@@ -47,11 +47,8 @@ class OutputFile {
       bytes -= static_cast<size_t>(n);
     }
   }
-  /// On the disk, so that a folder renamed afterwards is whole whatever happens.
   void finish() {
-    const bool synced = fsync(file_) == 0;
-    const int error = errno;
-    if (close(std::exchange(file_, -1)) != 0 || !synced) fail(path_, std::strerror(synced ? errno : error));
+    if (close(std::exchange(file_, -1)) != 0) fail(path_, std::strerror(errno));
   }
 
  private:
@@ -237,7 +234,7 @@ void check_target(const fs::path& folder, bool overwrite) {
                 folder.string() + ": exists and holds something else than a checkpoint; give another folder");
   if (!overwrite)
     throw Error(code::kInvalidOption,
-                folder.string() + ": holds a checkpoint already; give another folder, or ask to overwrite it");
+                folder.string() + ": holds a checkpoint already; give another folder, or overwrite it (--force)");
 }
 
 }  // namespace

@@ -204,6 +204,25 @@ TEST("divergence: nothing from itself, something from a coarser format") {
   CHECK_THROWS("TOKEN_OUT_OF_RANGE", "0 to 559", exact.logits({.tokens = {560}, .block_length = 1, .masked = 1}));
 }
 
+TEST("logits of a step do not depend on the steps before it") {
+  const std::vector<RecordedStep> steps = {
+      {.tokens = {1, 2, 3, 4, 559, 559, 559, 559}, .block_length = 4, .masked = 15},
+      {.tokens = {1, 2, 3, 4, 5, 559, 7, 559}, .block_length = 4, .masked = 10},
+      {.tokens = {1, 2, 3, 4, 5, 6, 7, 8, 559, 559, 559, 559}, .block_length = 4, .masked = 15},
+      {.tokens = {1, 2, 3, 9, 5, 6, 7, 8, 559, 559, 559, 559}, .block_length = 4, .masked = 15},
+      {.tokens = {1, 2, 3, 9, 5, 559}, .block_length = 2, .masked = 2},
+      {.tokens = {1, 559}, .block_length = 2, .masked = 2},
+  };
+  ForwardBench used(nano(WeightFormat::bf16, 64, 16), {});
+  for (const RecordedStep& step : steps) {
+    ForwardBench fresh(nano(WeightFormat::bf16, 64, 16), {});
+    CHECK(used.logits(step) == fresh.logits(step));
+    used.run(3, false);
+    CHECK(used.logits(step) == fresh.logits(step));
+    CHECK(used.logits(step) == fresh.logits(step));
+  }
+}
+
 TEST("limits: every instruction set of this machine has rates of all formats") {
   for (const std::string& isa : cpu::instruction_sets()) {
     const auto probe = cpu::make_limit_probe(2, isa);

@@ -1,0 +1,13 @@
+// sdar bench: what this machine makes of a model. Each kind of measurement has a file of its own.
+import { Command } from "commander";
+import { forwardCommand } from "./bench-forward.js";
+import { benchGenerateCommand } from "./bench-generate.js";
+import { qualityCommand } from "./bench-quality.js";
+
+export function benchCommand(): Command {
+  const command = new Command("bench").description("Measures speed and quality on this machine");
+  for (const make of [forwardCommand, benchGenerateCommand, qualityCommand]) {
+    command.addCommand(make().copyInheritedSettings(command));
+  }
+  return command;
+}

@@ -1,0 +1,42 @@
+// Options that several commands take, as commander parses them.
+import { InvalidArgumentError } from "commander";
+
+/** A whole number of at least `min`. */
+export function whole(min: number) {
+  return (text: string): number => {
+    const value = Number(text);
+    if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value < min) {
+      throw new InvalidArgumentError(`Give a whole number >= ${min}.`);
+    }
+    return value;
+  };
+}
+
+/** Positive whole numbers separated by commas. */
+export const wholeList = (text: string): number[] => text.split(",").map(whole(1));
+
+/** A number above 0. */
+export function positive(text: string): number {
+  const value = Number(text);
+  if (text.trim() === "" || !(value > 0) || !Number.isFinite(value)) {
+    throw new InvalidArgumentError("Give a number above 0.");
+  }
+  return value;
+}
+
+/** One of some words. */
+export function oneOf<T extends string>(...allowed: readonly T[]) {
+  return (text: string): T => {
+    const found = allowed.find((word) => word === text);
+    if (found === undefined) throw new InvalidArgumentError(`Give one of ${allowed.join(", ")}.`);
+    return found;
+  };
+}
+
+/** Several of some words, separated by commas. */
+export function someOf<T extends string>(...allowed: readonly T[]) {
+  return (text: string): T[] => text.split(",").map(oneOf(...allowed));
+}
+
+export const weightFormats = ["f32", "bf16", "int8", "int4"] as const;
+export const kvFormats = ["f32", "bf16", "int8"] as const;
