@@ -6,8 +6,6 @@ import { qualityCommand } from "./bench-quality.js";
 
 export function benchCommand(): Command {
   const command = new Command("bench").description("Measures speed and quality on this machine");
-  for (const make of [forwardCommand, benchGenerateCommand, qualityCommand]) {
-    command.addCommand(make().copyInheritedSettings(command));
-  }
+  for (const make of [forwardCommand, benchGenerateCommand, qualityCommand]) command.addCommand(make());
   return command;
 }

@@ -24,12 +24,19 @@ const program = new Command("sdar")
   .version(String(readJson(join(packageRoot, "package.json"), "FILE_UNREADABLE")?.version))
   .showHelpAfterError("(sdar --help tells more)")
   .exitOverride();
-for (const make of commands) program.addCommand(make().copyInheritedSettings(program));
+for (const make of commands) program.addCommand(inherit(make(), program));
 
 try {
   await program.parseAsync();
 } catch (error) {
   process.exitCode = report(error);
+}
+
+/** Gives a command, and the commands below it, the settings of the one above. */
+function inherit(command: Command, parent: Command): Command {
+  command.copyInheritedSettings(parent);
+  for (const child of command.commands) inherit(child, command);
+  return command;
 }
 
 /** Prints one line, unless commander did, and returns the exit code. */
