@@ -66,17 +66,17 @@ void magnitudes(const Column* w, int64_t n, Column& largest, bool (&finite)[kPan
 }
 
 void quantise_int8(const Column* w, int64_t n, uint8_t (*q)[kPanel], float* scales) {
-  Column largest, inverse;
+  Column largest, divisor;
   bool finite[kPanel];
   magnitudes(w, n, largest, finite);
   for (int c = 0; c < kPanel; c++) {
     const bool usable = finite[c] && largest[c] > 1e-30f;
     scales[c] = finite[c] ? (usable ? largest[c] / 127.0f : 0.0f) : std::numeric_limits<float>::quiet_NaN();
-    inverse[c] = usable ? 127.0f / largest[c] : 0.0f;
+    divisor[c] = usable ? scales[c] : std::numeric_limits<float>::infinity();
   }
   for (int64_t k = 0; k < n; k++) {
     for (int c = 0; c < kPanel; c++) {
-      const float value = inverse[c] != 0 ? w[k][c] * inverse[c] : 0.0f;
+      const float value = finite[c] ? w[k][c] / divisor[c] : 0.0f;
       q[k][c] = static_cast<uint8_t>(static_cast<int32_t>(value + kRounder - kRounder) + kZeroPoint8);
     }
   }
