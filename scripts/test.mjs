@@ -1,8 +1,9 @@
 // npm test: everything from a fresh clone after npm ci. With CI set, also sanitizers and 64-bit Arm under emulation; with --full,
 // the long variants too (tests read SDAR_TEST_FULL). The last line counts cases; a check without cases counts as one.
-import { spawnSync } from "node:child_process";
-import { mkdirSync, readFileSync, rmSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { buildAddon } from "./build.mjs";
 import { BuildError, root } from "./cmake.mjs";
 import { canCross, crossTests } from "./cross-arm64.mjs";
@@ -36,16 +37,28 @@ const node = (script, ...args) =>
 const tool = (path) => join(root, "node_modules", path);
 const one = (status) => (status === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 });
 
-/** tap reports to people here, and to us in a file that ends with the counts of assertions. */
-function typescriptTests() {
-  const file = join(root, "build", "tap.txt");
-  mkdirSync(join(root, "build"), { recursive: true });
-  rmSync(file, { force: true });
-  const status = node(tool("tap/dist/esm/run.mjs"), "--reporter=terse", `--output-file=${file}`);
-  const counts = /^# \{ total: (\d+), pass: (\d+)(?:, fail: (\d+))?/m.exec(readFileSync(file, "utf8"));
-  const passed = Number(counts?.[2] ?? 0);
-  const failed = Number(counts?.[3] ?? 0);
-  return { passed, failed: status !== 0 && failed === 0 ? 1 : failed };
+/** Shows one line per file, and at the end every failure; tap's last comment counts the assertions. */
+async function typescriptTests() {
+  const child = spawn(process.execPath, [tool("tap/dist/esm/run.mjs"), "--reporter=tap"], {
+    cwd: root,
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const closed = once(child, "close");
+  const lines = [];
+  for await (const line of createInterface({ input: child.stdout })) {
+    lines.push(line);
+    if (/^(not )?ok /.test(line)) console.log(`  ${line}`);
+  }
+  const [status] = await closed;
+  for (const [index, line] of lines.entries()) {
+    if (!/^\s+not ok /.test(line)) continue;
+    const end = lines.findIndex((other, i) => i > index && /^\s*(\.\.\.$|(not )?ok |1\.\.)/.test(other));
+    console.log(lines.slice(index, end).join("\n"));
+  }
+  const counts = /^# \{ total: \d+, pass: (\d+)(?:, fail: (\d+))?/m.exec(lines.join("\n"));
+  const passed = Number(counts?.[1] ?? 0);
+  const failed = Number(counts?.[2] ?? 0);
+  return { passed, failed: failed === 0 && (status !== 0 || passed === 0) ? 1 : failed };
 }
 
 await step("native addon", async () => one((await buildAddon()) ? 0 : 1));
