@@ -64,7 +64,9 @@ export class Engine {
         // A log that fails has nowhere to say so.
       }
     };
+    let last = { done: 0, total: 0 };
     const progress = (done: number, total: number) => {
+      last = { done, total };
       try {
         onProgress?.({ done, total });
       } catch (error) {
@@ -83,6 +85,9 @@ export class Engine {
       handle = undefined;
       const engine = await Engine.#finishLoading(native, path, parts);
       wake = () => engine.#drain();
+      // A small model is there before its progress could be told.
+      const total = last.total || engine.model.weightBytes;
+      if (last.done < total) progress(total, total);
       const { parameters, weights: format, device, isa, threads } = engine.model;
       const seconds = ((performance.now() - began) / 1000).toFixed(2);
       report(

@@ -18,6 +18,7 @@ interface Flags {
   entropyBound?: number;
   blockLength?: number;
   maxTokens?: number;
+  ignoreEos?: boolean;
   temperature?: number;
   topK?: number;
   topP?: number;
@@ -52,6 +53,7 @@ export function generateCommand(): Command {
     .option("--steps <n>", "most steps for a block (default: its length)", numeric)
     .option("--block-length <n>", "positions denoised together, 1 to 64 (default: the checkpoint's)", numeric)
     .option("-n, --max-tokens <n>", "most tokens to generate (default: the rest of the context)", numeric)
+    .option("--ignore-eos", "go on past the checkpoint's end tokens")
     .option("--temperature <t>", "0 takes the most probable token (default: 0)", numeric)
     .option("--top-k <k>", "sample among the k most probable tokens", numeric)
     .option("--top-p <p>", "sample among the fewest tokens of this probability", numeric)
@@ -107,13 +109,13 @@ async function generate(given: string | undefined, flags: Flags, command: Comman
 
 function request(prompt: string, flags: Flags): GenerateRequest {
   const { strategy, steps, threshold, entropyBound, system } = flags;
-  const { blockLength, maxTokens, temperature, topK, topP, seed, stop } = flags;
+  const { blockLength, maxTokens, ignoreEos, temperature, topK, topP, seed, stop } = flags;
   const messages = [{ role: "user", content: prompt }];
   if (system !== undefined) messages.unshift({ role: "system", content: system });
   return {
     ...(flags.raw ? { prompt } : { messages }),
     denoise: { strategy, steps, threshold, entropyBound },
-    ...{ blockLength, maxTokens, temperature, topK, topP, seed, stop },
+    ...{ blockLength, maxTokens, ignoreEos, temperature, topK, topP, seed, stop },
   };
 }
 

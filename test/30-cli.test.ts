@@ -1,0 +1,148 @@
+import { type SpawnOptions, spawn } from "node:child_process";
+import { once } from "node:events";
+import { join } from "node:path";
+import t from "tap";
+import { packageRoot } from "../lib/checkpoint.js";
+
+const main = join(packageRoot, "dist", "cli", "main.js");
+const question = "Count the atoms in Ca3(PO4)2";
+const statistics = /^13 tokens, [\d.]+ tokens\/s, [\d.]+ tokens per forward\n$/;
+
+/** Runs `sdar`; `input` is its standard input, none by default. */
+async function sdar(args: string[], { input, ...options }: SpawnOptions & { input?: string } = {}) {
+  const child = spawn(process.execPath, [main, ...args], { stdio: "pipe", ...options });
+  let stdout = "";
+  let stderr = "";
+  child.stdout?.setEncoding("utf8").on("data", (text) => {
+    stdout += text;
+  });
+  child.stderr?.setEncoding("utf8").on("data", (text) => {
+    stderr += text;
+  });
+  child.stdin?.end(input ?? "");
+  const [status, signal] = await once(child, "close");
+  return { status, signal, stdout, stderr };
+}
+
+t.test("generate prints the answer, and what it took on standard error", async (t) => {
+  t.match(await sdar(["generate", question]), { status: 0, stdout: "Ca 3, P 2, O 8\n", stderr: statistics });
+  t.match(await sdar(["generate"], { input: `${question}\n` }), { status: 0, stdout: "Ca 3, P 2, O 8\n" });
+  t.match(await sdar(["generate", "-"], { input: question }), { stdout: "Ca 3, P 2, O 8\n" });
+  const plain = await sdar(["generate", question, "--watch"]);
+  t.match(plain, { stdout: "Ca 3, P 2, O 8\n", stderr: statistics }, "no terminal, no drawing");
+});
+
+t.test("generate --json", async (t) => {
+  const { status, stdout, stderr } = await sdar([
+    "generate",
+    question,
+    "--json",
+    "--seed",
+    "18446744073709551615",
+    "--watch",
+  ]);
+  t.match({ status, stderr }, { status: 0, stderr: "" });
+  const json = JSON.parse(stdout);
+  t.match(json, {
+    text: "Ca 3, P 2, O 8",
+    finishReason: "end",
+    seed: "18446744073709551615",
+    usage: { completionTokens: 13 },
+  });
+  t.match(json.tokens[0], { id: Number, step: 0, confidence: Number });
+  for (const name of ["loadMs", "firstTextMs", "totalMs", "tokensPerSecond"]) t.ok(json.timings[name] > 0, name);
+});
+
+t.test("options of generate reach the engine", async (t) => {
+  const json = async (...args: string[]) => JSON.parse((await sdar(["generate", question, "--json", ...args])).stdout);
+  t.match(await json("--strategy", "static", "--block-length", "4"), {
+    tokens: [{ position: 21, block: 5, step: 0 }, { step: 1 }, { step: 2 }],
+  });
+  t.match(await json("--max-tokens", "3"), { finishReason: "length", usage: { completionTokens: 3 } });
+  t.match(await json("--stop", "zzz", "--stop", ", P"), { text: "Ca 3", stopMatched: ", P" });
+  t.match(await json("--strategy", "sequential", "--steps", "1", "--block-length", "8"), {
+    tokens: [{ step: 0 }, { step: 0 }],
+  });
+  t.match(await json("--raw", "--max-tokens", "1"), { usage: { promptTokens: Number } });
+  const sampled = ["--temperature", "2", "--seed", "5", "--top-k", "50", "--top-p", "0.95", "--max-tokens", "20"];
+  t.equal((await json(...sampled)).text, (await json(...sampled)).text);
+  t.match(await json("--system", "x", "--threshold", "0.5", "--weights", "f32", "--threads", "1"), {
+    usage: { promptTokens: Number },
+  });
+});
+
+t.test("what is wrong is one line on standard error", async (t) => {
+  const usage = async (args: string[], message: RegExp) =>
+    t.match(await sdar(args), { status: 2, stdout: "", stderr: message });
+  await usage(
+    ["generate", "x", "--strategy", "best"],
+    /^sdar: denoise\.strategy: "best" is not allowed; give one of .*\n$/,
+  );
+  await usage(["generate", "x", "--threshold", "2"], /^sdar: denoise\.threshold: 2 is not allowed.*\n$/);
+  await usage(["generate", "x", "--max-tokens", "many"], /--max-tokens.* not a number/);
+  await usage(["generate", "x", "--seed", "1.5"], /--seed.* not an integer/);
+  await usage(["generate", "x", "--colour"], /unknown option '--colour'/);
+  await usage(["dance"], /dance/);
+  const failure = async (args: string[], message: RegExp) =>
+    t.match(await sdar(args), { status: 1, stdout: "", stderr: message });
+  await failure(["generate", "x", "--model", "no/such-model"], /^sdar: no model no\/such-model.*\n$/);
+  await failure(
+    ["generate", "x", "--model", join(packageRoot, "test/golden/tiny-dense")],
+    /^sdar: .*no tokenizer\.json.*\n$/,
+  );
+  await failure(["generate", "", "--raw"], /^sdar: the prompt is empty.*\n$/);
+});
+
+t.test("help and version", async (t) => {
+  t.match(await sdar(["--help"]), { status: 0, stdout: /generate/ });
+  t.match(await sdar(["generate", "--help"]), { status: 0, stdout: /--watch/ });
+  t.match(await sdar(["--version"]), { status: 0, stdout: /^\d+\.\d+\.\d+\n$/ });
+});
+
+t.test("doctor", async (t) => {
+  t.match(await sdar(["doctor"]), { status: 0, stdout: /instructionSets .*portable/ });
+  const { stdout } = await sdar(["doctor", "--json"]);
+  t.match(JSON.parse(stdout), { addon: /\.node$/, problems: [], model: /sdar-nano$/ });
+});
+
+/** Long enough to be interrupted, on any machine. */
+const long = [
+  "generate",
+  "a",
+  "--raw",
+  "--strategy",
+  "sequential",
+  "--ignore-eos",
+  "--temperature",
+  "3",
+  "--seed",
+  "1",
+];
+
+t.test("Ctrl-C ends the generation and prints what was there", async (t) => {
+  const child = spawn(process.execPath, [main, ...long], { env: { ...process.env, SDAR_ISA: "portable" } });
+  let stdout = "";
+  let stderr = "";
+  child.stderr.on("data", (text) => {
+    stderr += text;
+  });
+  child.stdout.on("data", (text) => {
+    if (stdout === "") child.kill("SIGINT");
+    stdout += text;
+  });
+  const [status] = await once(child, "close");
+  t.equal(status, 130);
+  t.match(stderr, /^\d+ tokens, .*; interrupted\n$/);
+  t.ok(stdout.endsWith("\n"));
+});
+
+t.test("a reader that stops reading is no error", async (t) => {
+  const child = spawn(process.execPath, [main, ...long], { env: { ...process.env, SDAR_ISA: "portable" } });
+  let stderr = "";
+  child.stderr.on("data", (text) => {
+    stderr += text;
+  });
+  child.stdout.once("data", () => child.stdout.destroy());
+  const [status] = await once(child, "close");
+  t.match({ status, stderr }, { status: 0, stderr: "" });
+});
