@@ -162,7 +162,7 @@ t.test("defaults", async (t) => {
     device: "auto",
     threads: 0,
     isa: "",
-    maxConcurrent: 0,
+    maxConcurrent: 64,
     kvTokens: 0,
     kvBytes: 0,
     kvDtype: "",
