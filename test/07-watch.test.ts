@@ -57,22 +57,30 @@ const draft = (block: number, text: string, step = 0, prompt = 0): Draft => ({
   step,
   position: block * text.length,
   tokens: [...text].map((c, i) =>
-    c === "." ? null : c === "|" ? { id: 99, step, text: "" } : { id: 1, step: i < prompt ? null : step, text: c },
+    c === "."
+      ? null
+      : c === "|"
+        ? { id: 99, step: i < prompt ? null : step, text: "" }
+        : { id: 1, step: i < prompt ? null : step, text: c },
   ),
 });
-const chunk = (d: Draft) => ({ text: "", tokens: [], draft: d });
+
+/** The screen after each frame of a draft. */
+function show(view: WatchView, screen: Screen, draft: Draft): string[] {
+  const seen: string[] = [];
+  for (const _ of view.frames({ text: "", tokens: [], draft })) seen.push(screen.lines.join("/"));
+  return seen;
+}
 
 t.test("the block is redrawn in place and ends as the text", async (t) => {
   const screen = new Screen(24, 80, false);
   const view = newView(screen);
-  t.equal(view.show({ text: "x", tokens: [] }), false);
-  t.equal(view.show(chunk(draft(1, "ppa..", 0, 2))), true);
+  t.same([...view.frames({ text: "x", tokens: [] })], []);
+  t.same(show(view, screen, draft(1, "||a..", 0, 2)), ["░░░", "a░░"], "a new block is first seen with all its masks");
   t.same(screen.lines, ["a░░"], "without the prompt's part");
-  view.show(chunk(draft(1, "ppa.c", 0, 2)));
-  t.same(screen.lines, ["a░c"]);
-  view.show(chunk(draft(1, "ppabc", 1, 2)));
-  view.show(chunk(draft(2, "d\ne|.")));
-  t.same(screen.lines, ["abcd", "e∎░"]);
+  t.same(show(view, screen, draft(1, "||a.c", 0, 2)), ["a░c"]);
+  t.same(show(view, screen, draft(1, "||abc", 1, 2)), ["abc"]);
+  t.same(show(view, screen, draft(2, "d\ne|.")), ["abc░░░░░", "abcd/e∎░"]);
   view.end("abcd\ne");
   t.same(screen.lines, ["abcd", "e"]);
   t.notOk(screen.styled.length, "no colours where there are none");
@@ -83,9 +91,9 @@ t.test("long text wraps at the width, and what has scrolled away is left alone",
   const view = newView(screen);
   let text = "";
   for (let block = 0; block < 12; block++) {
-    view.show(chunk(draft(block, "......")));
-    view.show(chunk(draft(block, "a日b...")));
-    view.show(chunk(draft(block, "a日b日cd")));
+    show(view, screen, draft(block, "......"));
+    show(view, screen, draft(block, "a日b..."));
+    show(view, screen, draft(block, "a日b日cd"));
     text += "a日b日cd";
   }
   view.end(text);
@@ -97,17 +105,9 @@ t.test("colours tell the step", async (t) => {
   delete process.env.NO_COLOR;
   const screen = new Screen(24, 80);
   const view = newView(screen);
-  view.show(chunk(draft(0, "a..", 0)));
-  view.show(
-    chunk({
-      ...draft(0, "abc", 1),
-      tokens: [
-        { id: 1, step: 0, text: "a" },
-        { id: 1, step: 1, text: "b" },
-        { id: 1, step: 40, text: "c" },
-      ],
-    }),
-  );
+  show(view, screen, draft(0, "a..", 0));
+  const tokens = [..."abc"].map((text, i) => ({ id: 1, step: [0, 1, 40][i] as number, text }));
+  show(view, screen, { ...draft(0, "abc", 1), tokens });
   view.end("abc");
   const colourOf = (wanted: string) => screen.styled.findLast(([, text]) => text === wanted)?.[0];
   t.not(colourOf("a"), colourOf("b"));
@@ -119,7 +119,7 @@ t.test("colours tell the step", async (t) => {
 t.test("text cut by a stop string is cut on the screen", async (t) => {
   const screen = new Screen(24, 80, false);
   const view = newView(screen);
-  view.show(chunk(draft(0, "abcdef")));
+  show(view, screen, draft(0, "abcdef"));
   view.end("abc");
   t.same(screen.lines, ["abc"]);
 });

@@ -89,7 +89,7 @@ async function generate(given: string | undefined, flags: Flags, command: Comman
       if (chunk.text !== "") firstTextMs ??= performance.now() - began;
       if (flags.json) continue;
       if (!view) process.stdout.write(isTerminal(process.stdout) ? printable(chunk.text) : chunk.text);
-      else if (view.show(chunk)) await sleep(flags.frame, undefined, { signal }).catch(() => {});
+      for (const _ of view?.frames(chunk) ?? []) await sleep(flags.frame, undefined, { signal }).catch(() => {});
     }
     const { result, totalMs } = await timed;
     const tokensPerSecond = (1000 * result.usage.completionTokens) / totalMs;

@@ -29,12 +29,16 @@ export class WatchView {
     this.#colour = hasColour(out);
   }
 
-  /** Draws a chunk with a draft and returns whether there was something to see. */
-  show({ draft }: Chunk): boolean {
-    if (!draft) return false;
+  /** Draws what a chunk's draft has to show, a frame at each turn: a new block is first seen with all its masks. */
+  *frames({ draft }: Chunk): Generator<void> {
+    if (!draft) return;
+    if (!this.#drafts.has(draft.block)) {
+      const tokens = draft.tokens.map((token) => (token?.step === null ? token : null));
+      this.#drafts.set(draft.block, { ...draft, tokens });
+      yield this.#draw(this.#pieces());
+    }
     this.#drafts.set(draft.block, draft);
-    this.#draw(this.#pieces());
-    return true;
+    yield this.#draw(this.#pieces());
   }
 
   /** Draws the final text, and with colours a line that tells which is which. */
@@ -58,8 +62,10 @@ export class WatchView {
     for (const [, draft] of [...this.#drafts].sort(([a], [b]) => a - b)) {
       for (const token of draft.tokens) {
         if (!token) pieces.push({ text: "░", step: "sign" });
+        else if (token.step === null)
+          continue; // the prompt's
         else if (this.#endIds.has(token.id)) pieces.push({ text: "∎", step: "sign" });
-        else if (token.step !== null) pieces.push({ text: printable(token.text), step: token.step });
+        else pieces.push({ text: printable(token.text), step: token.step });
       }
     }
     return pieces;
