@@ -29,6 +29,8 @@ struct EngineOptions {
   int64_t kv_tokens = 0;  ///< capacity of the KV cache; both 0: from the memory available
   int64_t kv_bytes = 0;
   std::optional<KvFormat> kv_format = std::nullopt;  ///< default: f32 with f32 weights, else bf16
+  /// Where packed weights are kept for the next load; empty: nowhere.
+  std::string cache_folder = {};
   int32_t max_rows = 2048;
   int32_t prefill_rows = 512;
 };

@@ -47,6 +47,7 @@ std::unique_ptr<Model> assemble(ModelConfig config, const EngineOptions& options
   model->backend = make_backend(options);
   model->format = options.weights;
   hooks.threads = model->backend->threads();
+  hooks.cache_folder = options.cache_folder;
   model->weights = make(*model->backend, model->config, hooks);
   const ModelShape& shape = model->config.shape;
   const KvFormat format =

@@ -47,6 +47,8 @@ class TensorSource {
   virtual void close(const TensorSpec& tensor) = 0;
   /// Throws when what was read may have been wrong.
   virtual void check() const {}
+  /// Equal for equal contents; empty when packing it again is as good as reading it from a file.
+  virtual std::string identity() const { return {}; }
 };
 
 /// The safetensors files of a folder, which hold exactly the planned tensors in the planned shapes (or the constructor
@@ -59,6 +61,7 @@ class CheckpointSource final : public TensorSource {
   void release(const TensorSpec& tensor, int64_t row_begin, int64_t row_end) const override;
   void close(const TensorSpec& tensor) override;
   void check() const override { files_.check_whole(); }
+  std::string identity() const override { return files_.fingerprints(); }
 
  private:
   Safetensors files_;

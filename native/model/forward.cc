@@ -1,5 +1,7 @@
 #include "model/forward.h"
 
+#include "util/error.h"
+
 namespace sdar {
 
 Forward::Forward(Backend& backend, const ModelConfig& config, const ModelWeights& weights, int32_t max_rows)
@@ -12,8 +14,8 @@ Forward::Forward(Backend& backend, const ModelConfig& config, const ModelWeights
   mlp_ = backend.allocate(rows * s.intermediate);
 }
 
-void Forward::run(std::span<const Segment> segments, std::span<const int32_t> ids, std::span<const HeadRequest> requests,
-                  std::span<HeadResult> results, float* logits) {
+void Forward::run(std::span<const Segment> segments, std::span<const int32_t> ids,
+                  std::span<const HeadRequest> requests, std::span<HeadResult> results, float* logits) {
   const int32_t rows = static_cast<int32_t>(ids.size());
   backend_.begin_step(segments, rows);
   backend_.embed(*weights_.embedding, ids, x_);
@@ -51,6 +53,8 @@ void Forward::run(std::span<const Segment> segments, std::span<const int32_t> id
                    .logits = logits});
   }
   backend_.finish_step();
+  if (weights_.cache && weights_.cache->damaged())
+    throw Error(code::kCheckpointTruncated, weights_.cache->path() + " was cut short while its weights were in use");
 }
 
 }  // namespace sdar

@@ -25,7 +25,8 @@ class Forward {
   const ModelConfig& config_;
   const ModelWeights& weights_;
   int32_t max_rows_;
-  // f32 workspaces: x [rows, hidden], qkv [rows, (heads + 2 kv_heads) head_dim], attended [rows, heads head_dim], mlp [rows, intermediate]
+  // f32 workspaces: x [rows, hidden], qkv [rows, (heads + 2 kv_heads) head_dim], attended [rows, heads head_dim], mlp
+  // [rows, intermediate]
   float* x_;
   float* qkv_;
   float* attended_;

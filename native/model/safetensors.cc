@@ -6,6 +6,7 @@
 #include <set>
 #include <string_view>
 
+#include "model/packed_cache.h"
 #include "util/error.h"
 #include "util/json.h"
 
@@ -186,6 +187,12 @@ void Safetensors::add_shards(const std::string& folder, const std::string& index
     if (tensor == tensors_.end() || tensor->second.file->path() != folder + "/" + *shard.string())
       invalid(index_path, "tensor " + name + " is not in the shard " + shard.brief());
   }
+}
+
+std::string Safetensors::fingerprints() const {
+  std::string all;
+  for (const auto& file : files_) all += fingerprint(file->path());
+  return all;
 }
 
 void Safetensors::check_whole() const {

@@ -29,6 +29,8 @@ class Safetensors {
   explicit Safetensors(const std::string& folder);
 
   const std::map<std::string, StoredTensor>& tensors() const { return tensors_; }
+  /// Stands for the contents of all files, see fingerprint() in model/packed_cache.h.
+  std::string fingerprints() const;
   /// Throws CHECKPOINT_TRUNCATED when a file shrank while it was in use. Ask after reading.
   void check_whole() const;
 

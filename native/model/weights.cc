@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <atomic>
+#include <optional>
 #include <span>
 
 #include "model/checkpoint.h"
+#include "model/packed_cache.h"
 #include "util/error.h"
 #include "util/mapped_file.h"
 #include "util/parallel.h"
@@ -133,11 +135,23 @@ void adopt(Backend& backend, const std::vector<PlannedWeight>& plan, const Layou
   }
 }
 
+/// The file that may hold these packed weights; none when they are small, random, or no folder was given.
+std::optional<PackedCache> cache_for(const Backend& backend, const std::vector<PlannedWeight>& plan,
+                                     const TensorSource& source, const WeightHooks& hooks, size_t bytes) {
+  if (hooks.cache_folder.empty() || bytes < hooks.cache_above) return std::nullopt;
+  std::string identity = source.identity();
+  if (identity.empty()) return std::nullopt;
+  identity += backend.layout_id() + "\n";
+  for (const auto& [spec, parts, handle] : plan)
+    identity += std::to_string(int(spec.kind)) + name_of(spec.format) + std::to_string(spec.rows) + "x" +
+                std::to_string(spec.cols) + "\n";
+  return PackedCache(hooks.cache_folder, std::move(identity), bytes);
+}
+
 /// Packs everything the plan names and fills in `weights`, which the plan's handles point into.
 void build(Backend& backend, const std::vector<PlannedWeight>& plan, TensorSource& source, WeightFormat format,
            const WeightHooks& hooks, ModelWeights& weights) {
   const Layout layout = lay_out(backend, plan);
-  const std::shared_ptr<std::byte> memory = allocate(layout.bytes, format);
   const auto source_bytes = [&](const PlannedWeight& weight) {
     int64_t bytes = 0;
     for (const TensorSpec& part : weight.parts) bytes += source.bytes(part);
@@ -148,6 +162,14 @@ void build(Backend& backend, const std::vector<PlannedWeight>& plan, TensorSourc
     total += source_bytes(weight);
     for (const TensorSpec& part : weight.parts) weights.parameters += part.elements();
   }
+  weights.bytes = layout.bytes;
+  const int threads = hooks.threads > 0 ? hooks.threads : backend.threads();
+  const std::optional<PackedCache> cache = cache_for(backend, plan, source, hooks, layout.bytes);
+  if (cache && (weights.cache = cache->open(threads))) {
+    if (hooks.progress) hooks.progress(total, total);
+    return adopt(backend, plan, layout, PackedCache::payload(*weights.cache), weights);
+  }
+  const std::shared_ptr<std::byte> memory = allocate(layout.bytes, format);
   Packer packer(backend, source, hooks, total);
   for (size_t begin = 0, end; begin < plan.size(); begin = end) {
     int64_t bytes = 0;
@@ -159,7 +181,7 @@ void build(Backend& backend, const std::vector<PlannedWeight>& plan, TensorSourc
   packer.look_up();
   adopt(backend, plan, layout, memory.get(), weights);
   weights.memory = memory;
-  weights.bytes = layout.bytes;
+  if (cache) cache->write({memory.get(), layout.bytes}, threads);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 
 #include "model/config.h"
 #include "ops/backend.h"
+#include "util/mapped_file.h"
 
 namespace sdar {
 
@@ -29,8 +30,9 @@ struct LayerWeights {
 };
 
 struct ModelWeights {
-  std::shared_ptr<const void> memory;  ///< holds the packed bytes; first, so that it goes last
-  std::unique_ptr<Weight> embedding;   ///< table [vocabulary, hidden]
+  std::shared_ptr<const void> memory;       ///< holds the packed bytes; first, so that it goes last
+  std::shared_ptr<const MappedFile> cache;  ///< the file they are mapped from, if they are
+  std::unique_ptr<Weight> embedding;        ///< table [vocabulary, hidden]
   std::vector<LayerWeights> layers;
   std::unique_ptr<Weight> final_norm;
   std::unique_ptr<Weight> lm_head;  ///< linear [vocabulary, hidden]; null when tied: the embedding serves
@@ -39,10 +41,12 @@ struct ModelWeights {
 };
 
 struct WeightHooks {
-  std::function<void(int64_t done, int64_t total)> progress =
-      {};                                ///< source bytes; on the calling thread, never falling
+  /// Source bytes; on the calling thread, never falling.
+  std::function<void(int64_t done, int64_t total)> progress = {};
   std::function<bool()> cancelled = {};  ///< asked on the calling thread, every few milliseconds
   int threads = 0;                       ///< 0: as many as the backend has
+  std::string cache_folder = {};         ///< where packed weights are kept and mapped next time; empty: nowhere
+  size_t cache_above = 64 << 20;         ///< packed weights of fewer bytes are not worth a file
 };
 
 /// Reads model.safetensors, or the shards of model.safetensors.index.json, and packs all weights. Peak memory is the
