@@ -70,13 +70,14 @@ enum class Epilogue : uint8_t {
 struct PanelJob {
   WeightFormat format = WeightFormat::f32;
   const std::byte* panel = nullptr;
-  int64_t k = 0;  ///< padded
+  int32_t panels = 1;  ///< consecutive ones, where Kernels::panel_group_bytes allows more
+  int64_t k = 0;       ///< padded
   int32_t m = 0;
   Activations a;
   Epilogue epilogue = Epilogue::store;
   float* out = nullptr;    ///< first row, first column of this panel
   int64_t out_stride = 0;  ///< floats
-  int32_t columns = 0;     ///< outputs of this panel that exist
+  int32_t columns = 0;     ///< outputs of these panels that exist
 };
 
 /// A row's activations from f32: rmsnorm(x)·norm, or x itself when norm is null; rounded for `format`.
@@ -108,6 +109,9 @@ struct Kernels {
   LogitStats (*logit_stats)(const float* logits, int64_t n, float scale);
   /// out[i] = exp((x[i] − max) · scale), relative error about 1e-7; out may be x.
   void (*exp_shifted)(const float* x, int64_t n, float max, float scale, float* out);
+  /// Jobs of many rows are best given so many bytes of consecutive panels: these stay in a cache while blocks of rows
+  /// pass. 0: jobs are single panels.
+  int64_t panel_group_bytes = 0;
 };
 
 /// The table of an instruction set by name, null when it is not built or this machine cannot run it.

@@ -1,5 +1,7 @@
 #include "backend/cpu/linear.h"
 
+#include <algorithm>
+
 namespace sdar::cpu {
 
 Activations ActivationRows::reserve(const Kernels& kernels, WeightFormat format, int64_t k, int64_t rows) {
@@ -38,25 +40,30 @@ Activations Linear::prepare(const RowSource& source, WeightFormat format, int64_
 }
 
 void Linear::multiply_panel(const PackedWeight& weight, int64_t panel, const Activations& a, int64_t m,
-                            Epilogue epilogue, float* out, int64_t out_stride) const {
+                            Epilogue epilogue, float* out, int64_t out_stride, int64_t count) const {
   const int64_t width = weight.panel_columns(), left = weight.outputs() - panel * width;
   PanelJob job;
   job.format = weight.format;
   job.panel = weight.panel(panel);
+  job.panels = static_cast<int32_t>(count);
   job.k = padded_k(weight.format, weight.spec.cols);
   job.m = static_cast<int32_t>(m);
   job.a = a;
   job.epilogue = epilogue;
   job.out = out;
   job.out_stride = out_stride;
-  job.columns = static_cast<int32_t>(left < width ? left : width);
+  job.columns = static_cast<int32_t>(left < count * width ? left : count * width);
   kernels_.panel(job);
 }
 
 void Linear::multiply(const PackedWeight& weight, const Activations& a, int64_t m, Epilogue epilogue, float* out,
                       int64_t out_stride) {
-  share(weight.panels(), m * weight.spec.rows * weight.spec.cols, [&](int64_t panel, int) {
-    multiply_panel(weight, panel, a, m, epilogue, out + panel * weight.panel_columns(), out_stride);
+  const int64_t panels = weight.panels(), each = std::max<int64_t>(panels / (2 * pool_.threads()), 1);
+  const int64_t fit = kernels_.panel_group_bytes / static_cast<int64_t>(weight.bytes_per_panel);
+  const int64_t group = m > kStreamedRows ? std::clamp<int64_t>(fit, 1, each) : 1;
+  share((panels + group - 1) / group, m * weight.spec.rows * weight.spec.cols, [&](int64_t i, int) {
+    const int64_t first = i * group, count = std::min(group, panels - first);
+    multiply_panel(weight, first, a, m, epilogue, out + first * weight.panel_columns(), out_stride, count);
   });
 }
 

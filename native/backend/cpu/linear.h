@@ -43,9 +43,9 @@ class Linear {
   /// out (a row every out_stride floats) = epilogue(a·Wᵀ) for m rows.
   void multiply(const PackedWeight& weight, const Activations& a, int64_t m, Epilogue epilogue, float* out,
                 int64_t out_stride);
-  /// One panel of that.
+  /// One panel of that, or `count` in a row where the set takes them together.
   void multiply_panel(const PackedWeight& weight, int64_t panel, const Activations& a, int64_t m, Epilogue epilogue,
-                      float* out, int64_t out_stride) const;
+                      float* out, int64_t out_stride, int64_t count = 1) const;
 
   /// The activations from row `row` on.
   static Activations rows_from(Activations a, int64_t row);
@@ -59,6 +59,7 @@ class Linear {
 
  private:
   static constexpr int64_t kSerialWork = 1 << 16;
+  static constexpr int64_t kStreamedRows = 128;  // up to so many, the next panel is fetched while one is in use
 
   const Kernels& kernels_;
   Pool& pool_;
