@@ -1,4 +1,4 @@
-#include "backend/cpu/x86/table.h"
+#include "backend/cpu/table.h"
 
 namespace sdar::cpu {
 

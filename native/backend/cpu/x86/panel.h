@@ -2,7 +2,7 @@
 // sums live in registers for all of k, so each y adds its products in ascending order whatever R is.
 #pragma once
 #include "backend/cpu/kernels.h"
-#include "backend/cpu/x86/simd.h"
+#include "backend/cpu/vectors.h"
 
 namespace sdar::cpu {
 namespace {
@@ -81,7 +81,7 @@ struct TileBf16 {
   static void run(Tile t, Sums out) {
     F f[R][C];
     clear(f);
-#ifdef __AVX512BF16__
+#if defined(__AVX512BF16__) && !defined(SDAR_DOT8_EVEX)
     for (int64_t k = 0; k < t.k; k += 2, t.w += kRow, t.a += 4) {
       __m512bh w[C];
       SDAR_UNROLL for (int c = 0; c < C; c++) w[c] = (__m512bh)load_bits(t.w + c * sizeof(I));
@@ -229,23 +229,7 @@ struct TileInt4 {
   }
 };
 
-SDAR_INLINE F silu(F v) { return div(v, add(set1(1.0f), exp(sub(zero(), v)))); }
-
-/// n values of y (of 16 gate and 16 up columns with silu_mul) into out.
-SDAR_INLINE void finish_row(Epilogue epilogue, const float* y, int n, float* out) {
-  for (int i = 0; i < n; i += kLanes) {
-    const int left = n - i;
-    F v = load(y + i);
-    if (epilogue == Epilogue::silu_mul) v = mul(silu(v), load(y + kPanel / 2 + i));
-    if (left >= kLanes) {
-      store(out + i, epilogue == Epilogue::add ? add(load(out + i), v) : v);
-    } else {
-      store_first(out + i, left, epilogue == Epilogue::add ? add(load_first(out + i, left), v) : v);
-    }
-  }
-}
-
-#ifdef __AVX512F__
+#if defined(__AVX512F__) && !defined(SDAR_DOT8_EVEX)
 constexpr int kMaxRows = kTileRows;
 constexpr int kWholeRows = kTileRows;  // tiles of up to so many rows take all 32 columns at once
 #else
@@ -281,7 +265,7 @@ void run_rows(int rows, const Tile& t, Sums out) {
       return run_tile<Format, 5, fetching>(t, out);
     case 6:
       return run_tile<Format, 6, fetching>(t, out);
-#ifdef __AVX512F__
+#if defined(__AVX512F__) && !defined(SDAR_DOT8_EVEX)
     case 7:
       return run_tile<Format, 7, fetching>(t, out);
     case 8:

@@ -12,7 +12,7 @@ namespace {
 
 #define SDAR_INLINE inline __attribute__((always_inline))
 
-#ifdef __AVX512F__
+#if defined(__AVX512F__) && !defined(SDAR_DOT8_EVEX)
 
 constexpr int kLanes = 16;
 using F = __m512;
@@ -67,6 +67,12 @@ SDAR_INLINE uint32_t equal(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_O
 /// v · 2^n for integral n; flushes to 0 below the normal range.
 SDAR_INLINE F scale_by_power(F v, F n) { return _mm512_scalef_ps(v, n); }
 SDAR_INLINE void store_lanes(float* p, F v) { _mm512_store_ps(p, v); }
+#if defined(__AVX512BF16__) && !defined(SDAR_DOT8_EVEX)
+#define SDAR_BF16 1
+SDAR_INLINE void store_bf16(void* p, F v) {
+  _mm256_storeu_si256(static_cast<__m256i*>(p), (__m256i)_mm512_cvtneps_pbh(v));
+}
+#endif
 #ifdef __AVX512VNNI__
 #define SDAR_DOT8 1
 SDAR_INLINE I dot8(I sum, I u8, I s8) { return _mm512_dpbusd_epi32(sum, u8, s8); }
@@ -148,31 +154,6 @@ SDAR_INLINE F broadcast_float(const std::byte* p) {
   float v;
   std::memcpy(&v, p, sizeof v);
   return set1(v);
-}
-
-/// Sum of the lanes in ascending order of pairs: ((0+8)+(4+12))… ; the order is fixed.
-SDAR_INLINE float sum_lanes(F v) {
-  alignas(64) float lane[kLanes];
-  store_lanes(lane, v);
-  for (int half = kLanes / 2; half; half /= 2) {
-    for (int i = 0; i < half; i++) lane[i] += lane[i + half];
-  }
-  return lane[0];
-}
-
-/// e^x for x <= 88, relative error below 2e-7; 0 below about −87. Cody-Waite reduction, polynomial of Cephes' expf.
-SDAR_INLINE F exp(F x) {
-  x = max(min(x, set1(88.0f)), set1(-104.0f));
-  const F n = round(mul(x, set1(1.44269504f)));
-  F r = fnma(n, set1(0.693359375f), x);
-  r = fnma(n, set1(-2.12194440e-4f), r);
-  F p = set1(1.9875691500e-4f);
-  p = fma(p, r, set1(1.3981999507e-3f));
-  p = fma(p, r, set1(8.3334519073e-3f));
-  p = fma(p, r, set1(4.1665795894e-2f));
-  p = fma(p, r, set1(1.6666665459e-1f));
-  p = fma(p, r, set1(5.0000001201e-1f));
-  return scale_by_power(add(fma(p, mul(r, r), r), set1(1.0f)), n);
 }
 
 }  // namespace

@@ -1,14 +1,17 @@
 // The kernel table of the instruction set that the including file is compiled for.
 #pragma once
-#include "backend/cpu/kernels.h"
+#include "backend/cpu/rows.h"
+#ifdef __aarch64__
+#include "backend/cpu/arm/panel.h"
+#else
 #include "backend/cpu/x86/panel.h"
-#include "backend/cpu/x86/rows.h"
+#endif
 
 namespace sdar::cpu {
 namespace {
 
 constexpr Kernels make_table(const char* isa) {
-#ifdef __AVX512BF16__
+#ifdef SDAR_BF16
   constexpr uint8_t bf16 = 2;
 #else
   constexpr uint8_t bf16 = 4;

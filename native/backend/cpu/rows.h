@@ -1,7 +1,6 @@
 // Work on single rows: activations for the panels, and reductions of logits.
 #pragma once
-#include "backend/cpu/kernels.h"
-#include "backend/cpu/x86/simd.h"
+#include "backend/cpu/vectors.h"
 
 namespace sdar::cpu {
 namespace {
@@ -37,7 +36,7 @@ SDAR_INLINE F normalised(const PrepareJob& job, F scale, int64_t i) {
   return job.norm ? mul(mul(x, scale), load_part(job.norm, i, job.k)) : x;
 }
 
-#ifndef __AVX512BF16__
+#ifndef SDAR_BF16
 /// To the nearest bf16, even on a tie; a NaN stays one.
 SDAR_INLINE F round_to_bf16(F v) {
   const I b = bits(v);
@@ -123,8 +122,8 @@ void prepare(const PrepareJob& job) {
   for (int64_t i = 0; i < padded; i += kLanes) {
     F y = normalised(job, scale, i);
     if (job.format == WeightFormat::bf16) {  // padded to whole vectors
-#ifdef __AVX512BF16__
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(job.to.data + 2 * i), (__m256i)_mm512_cvtneps_pbh(y));
+#ifdef SDAR_BF16
+      store_bf16(job.to.data + 2 * i, y);
       continue;
 #else
       y = round_to_bf16(y);
