@@ -278,7 +278,7 @@ class TilePanels {
   /// The next n rows that wait.
   template <bool offsets>
   SDAR_INLINE void scale(int n) {
-    Pending& p = pending_;
+    const Pending p = pending_;  // a copy stays in registers: stores through p.f might change the member
     const int end = static_cast<int>(at_most(p.next + n, p.rows));
     if (p.next >= end) return;
     const F w0 = load(p.w_scales), w1 = load(p.w_scales + kTile);
@@ -292,7 +292,7 @@ class TilePanels {
       store(p.f[r], fma(to_float(x0), mul(a, w0), load(p.f[r])));
       store(p.f[r] + kTile, fma(to_float(x1), mul(a, w1), load(p.f[r] + kTile)));
     }
-    p.next = end;
+    pending_.next = end;
   }
 
   /// int4 of a stretch as int8 without the zero point, in int8's order.
