@@ -14,6 +14,8 @@ export interface NativeLoadOptions {
   threads: number;
   isa: string;
   maxConcurrent: number;
+  /** where packed weights are kept for the next load; "" for nowhere */
+  cacheFolder: string;
   kvTokens: number;
   kvBytes: number;
   /** "" is automatic: f32 with f32 weights, else bf16 */

@@ -1,5 +1,7 @@
 // The one place where what callers pass is judged: Engine.load's options and generate's request.
 import { randomInt } from "node:crypto";
+import { homedir } from "node:os";
+import { join, resolve } from "node:path";
 import { z } from "zod";
 import type { NativeLoadOptions, NativeModelInfo, NativeRequest, Strategy, WeightFormat } from "./binding.js";
 import { invalidOption, SdarError } from "./errors.js";
@@ -20,6 +22,9 @@ const loadSchema = strictObject({
   }),
   weights: oneOf("auto", "f32", "bf16", "int8", "int4"),
   kvCache: kvCacheSchema,
+  weightCache: z.custom<boolean | string>((v) => typeof v === "boolean" || (typeof v === "string" && v !== ""), {
+    error: "true, false or a folder",
+  }),
   threads: integer(1, 1024),
   maxConcurrent: integer(1, 4096),
   isa: z.string({ error: "the name of an instruction set" }).min(1, { error: "the name of an instruction set" }),
@@ -85,6 +90,14 @@ export interface ParsedLoadOptions {
   log: NonNullable<LoadOptions["log"]>;
 }
 
+/** Where packed weights are kept; "" for nowhere. */
+function cacheFolder(weightCache: boolean | string): string {
+  if (weightCache === false) return "";
+  if (weightCache !== true) return resolve(weightCache);
+  const { SDAR_CACHE_DIR, XDG_CACHE_HOME } = process.env;
+  return SDAR_CACHE_DIR || join(XDG_CACHE_HOME || join(homedir(), ".cache"), "sdar-engine");
+}
+
 /** Throws INVALID_OPTION, or UNSUPPORTED_DEVICE for what this build cannot run on. */
 export function parseLoadOptions(input: LoadOptions = {}): ParsedLoadOptions {
   const options = check(loadSchema, input, "options");
@@ -104,6 +117,7 @@ export function parseLoadOptions(input: LoadOptions = {}): ParsedLoadOptions {
       threads,
       isa,
       maxConcurrent,
+      cacheFolder: cacheFolder(options.weightCache ?? true),
       kvTokens: kvCache.tokens ?? 0,
       kvBytes: kvCache.bytes ?? 0,
       kvDtype: dtype === "auto" ? "" : dtype,

@@ -21,6 +21,12 @@ export interface LoadOptions {
     /** size in positions, shared by everything that runs */
     tokens?: number;
   };
+  /**
+   * Packed weights of 64 MB and more are kept in a file, so that the next load maps them instead of packing again: `true`
+   * (the default) in $SDAR_CACHE_DIR, else sdar-engine in $XDG_CACHE_HOME or ~/.cache; a folder; or `false`. A file that
+   * is damaged or belongs to other contents is not used; one that cannot be written is no error.
+   */
+  weightCache?: boolean | string;
   /** Threads that compute, 1 to 1024. Default: the physical cores this process may use. */
   threads?: number;
   /** Most requests in one forward, 1 to 4096; more wait. Default 64. */

@@ -94,6 +94,7 @@ t.test("load options out of range", async (t) => {
     "kvCache.tokens": [0, -1, ...noIntegers],
     threads: [0, -1, 1025, ...noIntegers],
     maxConcurrent: [0, -1, 4097, ...noIntegers],
+    weightCache: [0, 1, "", null, {}, []],
     isa: ["", 3, null],
     onProgress: [3, "f", null, {}],
     signal: [true, {}, null],
@@ -158,11 +159,13 @@ t.test("defaults", async (t) => {
   t.ok(Number.isSafeInteger(seed), "a seed is drawn");
   t.equal(native.seed, BigInt(seed));
   t.not(request({}).seed, seed, "and another one the next time");
+  process.env.SDAR_CACHE_DIR = "/caches/sdar";
   t.same(load({}).native, {
     device: "auto",
     threads: 0,
     isa: "",
     maxConcurrent: 64,
+    cacheFolder: "/caches/sdar",
     kvTokens: 0,
     kvBytes: 0,
     kvDtype: "",
@@ -201,8 +204,14 @@ t.test("what is given arrives", async (t) => {
     device: "cpu",
     threads: 2,
     maxConcurrent: 3,
+    weightCache: false,
     isa: "avx2",
     kvCache: { dtype: "f32", tokens: 9 },
   });
-  t.same(down, { device: "cpu", threads: 2, maxConcurrent: 3, isa: "avx2", kvTokens: 9, kvBytes: 0, kvDtype: "f32" });
+  const kv = { kvTokens: 9, kvBytes: 0, kvDtype: "f32" };
+  t.same(down, { device: "cpu", threads: 2, maxConcurrent: 3, cacheFolder: "", isa: "avx2", ...kv });
+  t.equal(load({ weightCache: "/a/b" }).native.cacheFolder, "/a/b");
+  delete process.env.SDAR_CACHE_DIR;
+  process.env.XDG_CACHE_HOME = "/home/x/.c";
+  t.equal(load({ weightCache: true }).native.cacheFolder, "/home/x/.c/sdar-engine");
 });

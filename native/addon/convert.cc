@@ -85,6 +85,7 @@ EngineOptions to_options(const Napi::Object& o) {
   options.threads = integer(o, "threads", 0, 1024);
   options.isa = string(o, "isa");
   options.max_concurrent = integer(o, "maxConcurrent", 1, 4096);
+  options.cache_folder = string(o, "cacheFolder");
   options.kv_tokens = static_cast<int64_t>(number(o, "kvTokens", 0, 1e12));
   options.kv_bytes = static_cast<int64_t>(number(o, "kvBytes", 0, 1e15));
   const std::string dtype = string(o, "kvDtype");

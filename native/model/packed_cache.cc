@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <vector>
@@ -146,17 +145,6 @@ std::string fingerprint(const std::string& path) {
   }
   return std::filesystem::path(path).filename().string() + " " + std::to_string(bytes.size()) + " " +
          std::to_string(changed.tv_sec) + "." + std::to_string(changed.tv_nsec) + " " + hex(hash) + "\n";
-}
-
-std::string default_cache_folder() {
-  const auto set = [](const char* name) {
-    const char* value = std::getenv(name);
-    return value && *value ? std::string(value) : std::string();
-  };
-  if (const std::string folder = set("SDAR_CACHE_DIR"); !folder.empty()) return folder;
-  if (const std::string folder = set("XDG_CACHE_HOME"); !folder.empty()) return folder + "/sdar-engine";
-  if (const std::string home = set("HOME"); !home.empty()) return home + "/.cache/sdar-engine";
-  return {};
 }
 
 }  // namespace sdar

@@ -38,7 +38,4 @@ class PackedCache {
 /// holds the header of a safetensors file) and samples all along.
 std::string fingerprint(const std::string& path);
 
-/// $SDAR_CACHE_DIR, else sdar-engine in $XDG_CACHE_HOME or ~/.cache; empty when there is no home.
-std::string default_cache_folder();
-
 }  // namespace sdar
