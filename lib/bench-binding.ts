@@ -74,8 +74,6 @@ export interface BenchBinding {
     options: NativeWriteOptions,
     onProgress?: Progress,
   ): Promise<{ parameters: number; bytes: number; files: number }>;
-  /** names for `shape` */
-  shapes(): string[];
 }
 
 const binding = () => loadBinding() as unknown as BenchBinding;
@@ -85,7 +83,7 @@ export async function openBench(
   options: Pick<NativeBenchOptions, "path" | "shape" | "weights" | "context" | "tokens"> & Partial<NativeBenchOptions>,
   onProgress?: Progress,
 ): Promise<NativeBench> {
-  const automatic = { device: "auto", threads: 0, isa: "", maxConcurrent: 1, kvTokens: 0, kvBytes: 0 };
+  const automatic = { device: "auto", threads: 0, isa: "", maxConcurrent: 1, cacheFolder: "", kvTokens: 0, kvBytes: 0 };
   try {
     return await binding().openBench({ ...automatic, kvDtype: "", layers: 0, randomSeed: 1, ...options }, onProgress);
   } catch (error) {
@@ -101,5 +99,3 @@ export async function writeCheckpoint(...args: Parameters<BenchBinding["writeChe
     throw wrapError(error);
   }
 }
-
-export const shapeNames = (): string[] => binding().shapes();

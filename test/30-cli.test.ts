@@ -1,28 +1,12 @@
-import { type SpawnOptions, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
 import t from "tap";
 import { packageRoot } from "../lib/checkpoint.js";
+import { main, sdar } from "./sdar.js";
 
-const main = join(packageRoot, "dist", "cli", "main.js");
 const question = "Count the atoms in Ca3(PO4)2";
 const statistics = /^13 tokens, [\d.]+ tokens\/s, [\d.]+ tokens per forward\n$/;
-
-/** Runs `sdar`; `input` is its standard input, none by default. */
-async function sdar(args: string[], { input, ...options }: SpawnOptions & { input?: string } = {}) {
-  const child = spawn(process.execPath, [main, ...args], { stdio: "pipe", ...options });
-  let stdout = "";
-  let stderr = "";
-  child.stdout?.setEncoding("utf8").on("data", (text) => {
-    stdout += text;
-  });
-  child.stderr?.setEncoding("utf8").on("data", (text) => {
-    stderr += text;
-  });
-  child.stdin?.end(input ?? "");
-  const [status, signal] = await once(child, "close");
-  return { status, signal, stdout, stderr };
-}
 
 t.test("generate prints the answer, and what it took on standard error", async (t) => {
   t.match(await sdar(["generate", question]), { status: 0, stdout: "Ca 3, P 2, O 8\n", stderr: statistics });

@@ -19,7 +19,13 @@ t.test("medians, tables, right answers", async (t) => {
   t.equal(median([3, 1, 2]), 2);
   t.equal(median([4, 1, 2, 3]), 2.5);
   t.ok(Number.isNaN(median([])));
-  t.equal(table([["a", "bc"], [10, 2]]), "a   bc\n10   2\n");
+  t.equal(
+    table([
+      ["a", "bc"],
+      [10, 2],
+    ]),
+    "a   bc\n10   2\n",
+  );
   const samples = [
     { prompt: "", answer: "1", task: "x" },
     { prompt: "", answer: "2", task: "x" },
@@ -120,6 +126,26 @@ t.test("bench generate", async (t) => {
   t.ok(ratio > 0 && load.seconds > 0 && load.peakMemoryBytes > 1e7);
   t.match(settings, { prompts: 4, weights: "bf16", isa: String });
   t.match(await sdar([...args, "--strategy", "static"]), { status: 0, stdout: /\nstatic +\d/ });
+});
+
+t.test("bench generate takes random prompts where there is no tokenizer", async (t) => {
+  const out = join(scratch, "random");
+  await sdar(["make-checkpoint", ...tiny, "--out", out]);
+  const { status, stdout } = await sdar([
+    "bench",
+    "generate",
+    "--model",
+    out,
+    "--limit",
+    "2",
+    "--weights",
+    "int8",
+    "--json",
+  ]);
+  t.equal(status, 0);
+  const { results, load, peakMemoryBytes } = JSON.parse(stdout);
+  t.match(results, [{ tokens: 64, accuracy: {} }]);
+  t.ok(load.secondsToFirstToken > load.seconds && peakMemoryBytes >= load.peakMemoryBytes);
 });
 
 t.test("bench quality", async (t) => {

@@ -4,7 +4,7 @@ import { shippedModel } from "../checkpoint.js";
 import { Engine } from "../engine.js";
 import type { DenoiseOptions, LoadOptions, Strategy } from "../types.js";
 import { oneOf, positive, weightFormats, whole } from "./flags.js";
-import { accuracy, readSamples, type Sample } from "./prompts.js";
+import { accuracy, randomSamples, readSamples, type Sample } from "./prompts.js";
 import { deliver, median, peakMemory, sum, table } from "./report.js";
 
 const strategies = {
@@ -19,7 +19,7 @@ const strategyNames = Object.keys(strategies) as StrategyName[];
 interface Flags {
   model: string;
   prompts?: string;
-  limit: number;
+  limit?: number;
   weights: NonNullable<LoadOptions["weights"]>;
   threads?: number;
   isa?: string;
@@ -28,7 +28,7 @@ interface Flags {
   threshold?: number;
   steps?: number;
   blockLength?: number;
-  maxTokens: number;
+  maxTokens?: number;
   json?: boolean;
   out?: string | true;
 }
@@ -38,7 +38,7 @@ export function benchGenerateCommand(): Command {
     .description("Runs whole generations one at a time: tokens per second, time to first token, accuracy, memory")
     .option("-m, --model <model>", "checkpoint folder, hub id in the local cache, or the shipped model", shippedModel)
     .option("--prompts <file>", "JSON lines with prompt, answer and task (default: the repository's held-out samples)")
-    .option("--limit <n>", "most prompts to run", whole(1), Number.MAX_SAFE_INTEGER)
+    .option("--limit <n>", "most prompts to run (default: all; 4 random ones if the model has no tokenizer)", whole(1))
     .option("--weights <format>", "auto, f32, bf16, int8, int4", oneOf("auto", ...weightFormats), "auto")
     .option("--threads <n>", "threads that compute (default: this machine's cores)", whole(1))
     .option("--isa <name>", "instruction set (default: SDAR_ISA, else the best)")
@@ -47,7 +47,11 @@ export function benchGenerateCommand(): Command {
     .option("--threshold <p>", "confidence above which dynamic fills (default: 0.9)", positive)
     .option("--steps <n>", "most steps for a block (default: its length)", whole(1))
     .option("--block-length <n>", "positions denoised together (default: the checkpoint's)", whole(1))
-    .option("-n, --max-tokens <n>", "most tokens of an answer", whole(1), 256)
+    .option(
+      "-n, --max-tokens <n>",
+      "most tokens of an answer (default: 256; 32 if the model has no tokenizer)",
+      whole(1),
+    )
     .option("--json", "print one JSON object")
     .option("--out [file]", "write the JSON to a file (default: one in bench/results)")
     .action(measure);
@@ -63,54 +67,59 @@ interface Timed {
 }
 
 async function measure(flags: Flags): Promise<void> {
-  const { model, weights, threads, isa, json, out, limit, ...rest } = flags;
-  const samples = readSamples(flags.prompts, limit);
-  const loading = performance.now();
+  const { model, weights, threads, isa, json, out, limit, prompts, ...rest } = flags;
+  const began = performance.now();
   await using engine = await Engine.load(model, { weights, threads, isa });
-  const loadSeconds = (performance.now() - loading) / 1000;
+  const loaded = { seconds: (performance.now() - began) / 1000, peakMemoryBytes: peakMemory() };
+  const { model: info } = engine;
+  const samples = info.hasTokenizer ? readSamples(prompts, limit) : randomSamples(limit ?? 4, info.vocabSize);
+  const { firstTokenSeconds, runs } = await runAll(engine, samples, flags);
+  const results = [...runs].map(([name, timed]) => summarise(name, samples, timed));
+  const [first, second] = results;
+  const report = {
+    results,
+    settings: {
+      model: info.path,
+      parameters: info.parameters,
+      weights: info.weights,
+      isa: info.isa,
+      threads: info.threads,
+      prompts: samples.length,
+      ...rest,
+    },
+    /** of the first strategy's tokens per second over the second's */
+    ratio: first && second && first.tokensPerSecond / second.tokensPerSecond,
+    load: { ...loaded, secondsToFirstToken: loaded.seconds + firstTokenSeconds, weightBytes: info.weightBytes },
+    peakMemoryBytes: peakMemory(),
+  };
+  if (!json) process.stdout.write(describe(report));
+  deliver("generate", report, { json, out });
+}
+
+/** Each sample with each strategy, in turns. */
+async function runAll(engine: Engine, samples: readonly Sample[], flags: Flags) {
   const names = [...new Set([flags.strategy, flags.compare ?? flags.strategy])];
   const runs = new Map(names.map((name) => [name, [] as Timed[]]));
-  for (const name of names) await generate(engine, samples[0] as Sample, name, flags); // warms up
+  const warmUps: Timed[] = [];
+  for (const name of names) warmUps.push(await generate(engine, samples[0] as Sample, name, flags));
   for (const [index, sample] of samples.entries()) {
     // Who goes first changes from prompt to prompt.
     for (const name of index % 2 === 0 ? names : names.toReversed()) {
       runs.get(name)?.push(await generate(engine, sample, name, flags));
     }
   }
-  const results = [...runs].map(([name, timed]) => summarise(name, samples, timed));
-  const [first, second] = results;
-  const ratio = first && second && first.tokensPerSecond / second.tokensPerSecond;
-  const { device, parameters, weights: format, isa: used, threads: count, path } = engine.model;
-  const load = { seconds: loadSeconds, peakMemoryBytes: peakMemory() };
-  if (!json) {
-    process.stdout.write(`${path}: ${format} on ${device}, ${used}, ${count} threads; ${samples.length} prompts\n`);
-    process.stdout.write(describe(results));
-    if (ratio)
-      process.stdout.write(
-        `${first.strategy} gives ${ratio.toFixed(2)} x the tokens per second of ${second.strategy}\n`,
-      );
-    const megabytes = (load.peakMemoryBytes / 1e6).toFixed(0);
-    process.stdout.write(`loaded in ${loadSeconds.toFixed(2)} s; peak memory of the process ${megabytes} MB\n`);
-  }
-  const settings = {
-    model: path,
-    parameters,
-    weights: format,
-    isa: used,
-    threads: count,
-    prompts: samples.length,
-    ...rest,
-  };
-  deliver("generate", { results, settings, ratio, load }, { json, out });
+  return { firstTokenSeconds: warmUps[0]?.firstTokenSeconds ?? Number.NaN, runs };
 }
 
 async function generate(engine: Engine, sample: Sample, name: StrategyName, flags: Flags): Promise<Timed> {
-  const { threshold, steps, blockLength, maxTokens } = flags;
+  const { threshold, steps, blockLength } = flags;
   const denoise: DenoiseOptions = { strategy: strategies[name], threshold, steps };
-  const messages = [{ role: "user", content: sample.prompt }];
-  const prompt = engine.model.hasChatTemplate ? { messages } : { prompt: sample.prompt };
+  const { prompt, tokens } = sample;
+  const maxTokens = flags.maxTokens ?? (tokens ? 32 : 256);
+  const messages = [{ role: "user", content: prompt }];
+  const input = tokens ? { tokens, ignoreEos: true } : engine.model.hasChatTemplate ? { messages } : { prompt };
   const began = performance.now();
-  const run = engine.generate({ ...prompt, denoise, blockLength, maxTokens });
+  const run = engine.generate({ ...input, denoise, blockLength, maxTokens });
   let first: number | undefined;
   for await (const chunk of run) if (chunk.tokens.length > 0) first ??= performance.now();
   const { text, usage } = await run.result();
@@ -142,7 +151,15 @@ function summarise(strategy: StrategyName, samples: readonly Sample[], timed: re
   };
 }
 
-function describe(results: ReturnType<typeof summarise>[]): string {
+interface Printed {
+  results: ReturnType<typeof summarise>[];
+  settings: { model: string; weights: string; isa: string; threads: number; prompts: number };
+  ratio: number | undefined;
+  load: { seconds: number; peakMemoryBytes: number; secondsToFirstToken: number; weightBytes: number };
+  peakMemoryBytes: number;
+}
+
+function describe({ results, settings, ratio, load, peakMemoryBytes }: Printed): string {
   const tasks = Object.keys(results[0]?.accuracy ?? {});
   const head = ["strategy", "tokens/s", "tokens/forward", "first token ms", "answer ms", ...tasks.map((t) => `${t} %`)];
   const rows = results.map((r) => [
@@ -153,5 +170,15 @@ function describe(results: ReturnType<typeof summarise>[]): string {
     r.ms.toFixed(2),
     ...tasks.map((task) => r.accuracy[task]?.toFixed(1) ?? ""),
   ]);
-  return table([head, ...rows]);
+  const names = results.map((r) => r.strategy);
+  const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(0)} MB`;
+  const { model, weights, isa, threads, prompts } = settings;
+  return [
+    `${model}: ${weights}, ${isa}, ${threads} threads; ${prompts} prompts, one at a time\n`,
+    table([head, ...rows]),
+    ratio ? `${names[0]} gives ${ratio.toFixed(2)} x the tokens per second of ${names[1]}\n` : "",
+    `loaded in ${load.seconds.toFixed(2)} s, first token after ${load.secondsToFirstToken.toFixed(2)} s; `,
+    `weights ${megabytes(load.weightBytes)}; peak memory of the process ${megabytes(load.peakMemoryBytes)} then, `,
+    `${megabytes(peakMemoryBytes)} at the end\n`,
+  ].join("");
 }

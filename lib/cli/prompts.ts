@@ -6,6 +6,8 @@ import { SdarError } from "../errors.js";
 
 export interface Sample {
   prompt: string;
+  /** instead of the prompt, for a model without tokenizer */
+  tokens?: number[];
   /** the text to be generated, exactly */
   answer?: string;
   /** samples of one task are also counted on their own */
@@ -16,7 +18,7 @@ export interface Sample {
 const heldOut = join(packageRoot, "test", "golden", "heldout.jsonl");
 
 /** The samples of a file of JSON lines, at most `limit`; without a file the held-out samples. */
-export function readSamples(file: string | undefined, limit: number): Sample[] {
+export function readSamples(file: string | undefined, limit = Number.POSITIVE_INFINITY): Sample[] {
   if (file === undefined && !existsSync(heldOut)) {
     const hint = "the held-out samples are in the project's repository, not in the package; give --prompts";
     throw new SdarError("FILE_NOT_FOUND", `no ${heldOut}: ${hint}`);
@@ -46,6 +48,16 @@ function parseSample(line: string, where: string): Sample {
   if (typeof prompt === "string" && optional(answer) && optional(task)) return { prompt, answer, task } as Sample;
   const wanted = 'an object with "prompt" and, if known, "answer" and "task", each a string';
   throw new SdarError("INVALID_OPTION", `${where}: each line must be ${wanted}`);
+}
+
+/** The same prompts of 64 random tokens each time. */
+export function randomSamples(count: number, vocabSize: number): Sample[] {
+  let state = 1;
+  const next = () => {
+    state = (state * 48271) % 2147483647; // Park and Miller's generator
+    return state % vocabSize;
+  };
+  return Array.from({ length: count }, () => ({ prompt: "", tokens: Array.from({ length: 64 }, next) }));
 }
 
 /** Percent of texts that are their sample's answer: of all samples that have one, and of each task. */

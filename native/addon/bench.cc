@@ -220,13 +220,6 @@ Napi::Value write(const Napi::CallbackInfo& info) {
       });
 }
 
-Napi::Value shapes(const Napi::CallbackInfo& info) {
-  auto names = Napi::Array::New(info.Env());
-  uint32_t i = 0;
-  for (const std::string& name : shape_names()) names.Set(i++, name);
-  return names;
-}
-
 }  // namespace
 
 void define_bench(Napi::Env env, Napi::Object exports) {
@@ -236,7 +229,6 @@ void define_bench(Napi::Env env, Napi::Object exports) {
                 return open_bench(info, constructor);
               }));
   exports.Set("writeCheckpoint", Napi::Function::New<write>(env));
-  exports.Set("shapes", Napi::Function::New<shapes>(env));
 }
 
 }  // namespace sdar::addon

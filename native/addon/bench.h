@@ -4,7 +4,7 @@
 
 namespace sdar::addon {
 
-/// Adds openBench, shapes and writeCheckpoint.
+/// Adds openBench and writeCheckpoint.
 void define_bench(Napi::Env env, Napi::Object exports);
 
 }  // namespace sdar::addon

@@ -79,9 +79,7 @@ std::vector<std::string> shape_names() {
 }
 
 ModelConfig shape_config(const std::string& name, int32_t layers) {
-  std::string allowed;
   for (const NamedShape& known : kShapes) {
-    allowed += (allowed.empty() ? "" : ", ") + std::string(known.name);
     if (name != known.name) continue;
     if (layers < 0 || layers > known.shape.layers)
       throw Error(code::kInvalidOption, "layers is " + std::to_string(layers) + "; " + name + " has 1 to " +
@@ -99,6 +97,8 @@ ModelConfig shape_config(const std::string& name, int32_t layers) {
     config.sparse.assign(config.shape.layers, sparse);
     return config;
   }
+  std::string allowed;
+  for (const std::string& known : shape_names()) allowed += (allowed.empty() ? "" : ", ") + known;
   throw Error(code::kInvalidOption, "shape is \"" + name + "\"; allowed: " + allowed);
 }
 
