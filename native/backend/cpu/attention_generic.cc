@@ -1,6 +1,10 @@
 // Page kernels in portable vector code (four registers of 4 lanes), and the choice among all sets.
 #include "backend/cpu/attention_pass.h"
 
+#ifdef __aarch64__
+#include <arm_neon.h>
+#endif
+
 namespace sdar::cpu {
 namespace {
 
@@ -41,7 +45,11 @@ struct Generic {
     return each([&](int i) { return a.v[i] * b.v[i]; });
   }
   static SDAR_INLINE Vec fma(const Vec& a, const Vec& b, const Vec& c) {
+#ifdef __aarch64__
+    return each([&](int i) { return (Four)vfmaq_f32((float32x4_t)c.v[i], (float32x4_t)a.v[i], (float32x4_t)b.v[i]); });
+#else
     return each([&](int i) { return a.v[i] * b.v[i] + c.v[i]; });
+#endif
   }
   static SDAR_INLINE Four select(FourInts mask, Four a, Four b) {
     return reinterpret_cast<Four>((mask & reinterpret_cast<FourInts>(a)) | (~mask & reinterpret_cast<FourInts>(b)));
