@@ -136,6 +136,20 @@ t.test("loading again and again, given up or not", async (t) => {
   t.equal(progress.at(-1)?.done, progress.at(-1)?.total);
 });
 
+t.test("what is disposed of is freed", async (t) => {
+  const cycle = async (times: number) => {
+    for (let i = 0; i < times; i++) {
+      const engine = await Engine.load("sdar-nano", { weights: "f32" });
+      await engine.generate(question).result();
+      await engine.dispose();
+    }
+    return process.memoryUsage().rss / 2 ** 20;
+  };
+  const before = await cycle(4);
+  const grown = (await cycle(12)) - before;
+  t.ok(grown < 100, `12 engines of more than 17 MiB each left ${grown.toFixed(0)} MiB`);
+});
+
 const worker = (body: string) =>
   new Worker(
     `import { parentPort } from "node:worker_threads";

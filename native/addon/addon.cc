@@ -124,14 +124,24 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
 
   Napi::Value stats(const Napi::CallbackInfo& info) { return from_stats(info.Env(), engine(info.Env()).stats()); }
 
-  /// Joins the native thread off the JavaScript thread; events of what was running are still taken afterwards.
+  /// Joins the native thread off the JavaScript thread, then frees the model and lets the process end.
   Napi::Value close(const Napi::CallbackInfo& info) {
     struct CloseWorker : Napi::AsyncWorker {
-      CloseWorker(Napi::Env env, std::shared_ptr<Engine> e)
-          : Napi::AsyncWorker(env), engine(std::move(e)), done(Napi::Promise::Deferred::New(env)) {}
+      CloseWorker(const Napi::CallbackInfo& info, NativeEngine& owner)
+          : Napi::AsyncWorker(info.Env()),
+            engine(owner.engine_),
+            owner(owner),
+            keep(Napi::Persistent(info.This().As<Napi::Object>())),
+            done(Napi::Promise::Deferred::New(info.Env())) {}
       void Execute() override { engine->close(); }
-      void OnOK() override { done.Resolve(Env().Undefined()); }
+      void OnOK() override {
+        engine.reset();
+        owner.shut_down();
+        done.Resolve(Env().Undefined());
+      }
       std::shared_ptr<Engine> engine;
+      NativeEngine& owner;
+      Napi::ObjectReference keep;
       Napi::Promise::Deferred done;
     };
     closing_ = true;
@@ -140,7 +150,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
       done.Resolve(info.Env().Undefined());
       return done.Promise();
     }
-    auto* worker = new CloseWorker(info.Env(), engine_);
+    auto* worker = new CloseWorker(info, *this);
     const Napi::Promise promise = worker->done.Promise();
     worker->Queue();
     return promise;

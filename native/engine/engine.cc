@@ -65,7 +65,6 @@ void Engine::loop() {
     bool closing = false;
     {
       std::unique_lock lock(mutex_);
-      stats_ = scheduler_.stats();
       if (scheduler_.idle()) changed_.wait(lock, [this] { return closing_ || !inbox_.empty(); });
       messages.swap(inbox_);
       closing = closing_;
@@ -80,11 +79,15 @@ void Engine::loop() {
     messages.clear();
     if (closing) {
       scheduler_.fail_all({code::kDisposed, "the engine was disposed while the request was running"});
+    } else if (!scheduler_.idle()) {
+      scheduler_.step();
+    }
+    {
       std::lock_guard lock(mutex_);
       stats_ = scheduler_.stats();
-      return;
     }
-    if (!scheduler_.idle()) scheduler_.step();
+    events_.publish();  // after the counters, so that who sees an event sees what it counted
+    if (closing) return;
   }
 }
 

@@ -39,7 +39,6 @@ void Scheduler::abort(uint64_t id) {
     running_.erase(at);
   }
   count();
-  events_.publish();
 }
 
 void Scheduler::fail_all(const Failure& failure) {
@@ -49,7 +48,6 @@ void Scheduler::fail_all(const Failure& failure) {
   running_.clear();
   waiting_.clear();
   count();
-  events_.publish();
 }
 
 void Scheduler::admit() {
@@ -104,7 +102,6 @@ void Scheduler::step() {
   stats_.step_seconds += computing;
   stats_.scheduler_seconds += seconds_since(start) - computing;
   count();
-  events_.publish();
 }
 
 void Scheduler::settle(size_t index, const StepOutcome& outcome) {

@@ -49,7 +49,8 @@ class Scheduler {
   void fail_all(const Failure& failure);
 
   bool idle() const { return waiting_.empty() && running_.empty(); }
-  /// Admits what fits, runs one forward, publishes what happened. Never throws: what goes wrong ends what ran.
+  /// Admits what fits and runs one forward; what happened is in the events, which the caller publishes. Never throws:
+  /// what goes wrong ends what ran.
   void step();
 
   const EngineStats& stats() const { return stats_; }
