@@ -259,16 +259,15 @@ class TilePanels {
       const int64_t g = k / group, n = at_most(group, end - k);
       const std::byte* packed = panel + k / packed_row * kRow + g * kRow;
       const std::byte* w = int4 ? unpacked_ + (k - begin) * kPanel : packed;
+      // All that wait are scaled before the next sums are laid down.
       const int part = static_cast<int>(divide_up(pending_.rows, n / 64 * (two ? 4 : 2)));
       clear<two>();
       for (int64_t i = 0; i < n; i += 64) {
         step<two, int4 ? Product::int8_signed : Product::int8_unsigned>(a + k + i, w + i * kPanel, part);
       }
-      scale<!int4>(kBlock);
-      turn_ ^= 1;
-      keep<two>(integers_[turn_]);
+      keep<two>(integers_);
       const int64_t at = g * job_.a.scale_stride + block.first;
-      pending_ = {integers_[turn_],   reinterpret_cast<const float*>(packed + n / packed_row * kRow),
+      pending_ = {integers_,          reinterpret_cast<const float*>(packed + n / packed_row * kRow),
                   job_.a.scales + at, job_.a.offsets + at,
                   block.sums,         0,
                   block.rows};
@@ -316,11 +315,10 @@ class TilePanels {
   const int64_t bytes_;  ///< of a panel
   const bool near_;
   int32_t configured_ = 0;  ///< rows of a block that the tiles are configured for
-  int turn_ = 0;
   Pending pending_{};
   Fetcher fetch_{};
   alignas(64) float sums_[kMostBlocks * kBlock][kPanel];
-  alignas(64) int32_t integers_[2][kBlock][kPanel];
+  alignas(64) int32_t integers_[kBlock][kPanel];
   alignas(64) std::byte unpacked_[kStretch * kPanel];
 };
 
