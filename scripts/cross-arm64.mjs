@@ -1,4 +1,4 @@
-// The native tests for 64-bit Arm, cross-compiled and run under emulation.
+// Native tests for 64-bit Arm, cross-compiled and run under emulation: those of the kernels, and whole generations.
 // Debian, Ubuntu: apt-get install g++-aarch64-linux-gnu qemu-user
 import { has, isMain } from "./cmake.mjs";
 import { nativeTests, report } from "./native-tests.mjs";
@@ -6,7 +6,7 @@ import { nativeTests, report } from "./native-tests.mjs";
 const compiler = "aarch64-linux-gnu-g++";
 export const canCross = () => has(compiler) && has("qemu-aarch64");
 
-export const crossTests = () =>
+export const crossTests = (only = []) =>
   nativeTests({
     folder: "build/arm64",
     options: {
@@ -18,10 +18,13 @@ export const crossTests = () =>
       SDAR_TESTS: "ON",
     },
     label: "native tests for arm64",
-    wrapper: ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"],
+    only: ["cpu_attention_test", "cpu_head_test", "cpu_linear_test", "golden_test"],
+    wrapper: ["qemu-aarch64", "-cpu", "max", "-L", "/usr/aarch64-linux-gnu"], // max: all instruction sets
+    only,
+    env: { SDAR_TEST_QUICK: "1" },
   });
 
 if (isMain(import.meta.url)) {
-  if (canCross()) await report(crossTests());
+  if (canCross()) await report(crossTests(process.argv.slice(2)));
   else console.log(`skipped: it needs ${compiler} and qemu-aarch64`);
 }

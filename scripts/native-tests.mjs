@@ -1,4 +1,4 @@
-// Builds the native tests and runs them, one process each; they print TAP.
+// Builds the native tests and runs them, one process each; they print TAP. node scripts/native-tests.mjs [cache_test …]
 import { spawn } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
@@ -6,7 +6,7 @@ import { createInterface } from "node:readline";
 import { folder as addonFolder, options as addonOptions } from "./build.mjs";
 import { cmake, isMain, orExit, root } from "./cmake.mjs";
 
-const limitMinutes = 20;
+const limitMinutes = 40;
 
 function runOne(name, build, wrapper, env) {
   return new Promise((resolve) => {
@@ -33,11 +33,15 @@ function runOne(name, build, wrapper, env) {
   });
 }
 
-/** Returns the numbers of cases that passed and failed. `wrapper` is put before each test's command line. */
-export async function nativeTests({ folder, options, label, wrapper = [], env = {} }) {
+/**
+ * Returns the numbers of cases that passed and failed. `wrapper` is put before each test's command line; `only` names
+ * the tests to build and run, all by default.
+ */
+export async function nativeTests({ folder, options, label, wrapper = [], env = {}, only }) {
   const names = readdirSync(join(root, "test", "native"))
     .filter((name) => name.endsWith("_test.cc"))
     .map((name) => name.slice(0, -3))
+    .filter((name) => only?.includes(name) ?? true)
     .sort();
   const build = await cmake(folder, options, { label, targets: names });
   const total = { passed: 0, failed: 0 };
@@ -51,8 +55,8 @@ export async function nativeTests({ folder, options, label, wrapper = [], env = 
   return total;
 }
 
-export const plainTests = () =>
-  nativeTests({ folder: addonFolder, options: addonOptions(true), label: "native tests" });
+export const plainTests = (only = []) =>
+  nativeTests({ folder: addonFolder, options: addonOptions(true), label: "native tests", only });
 
 /** For the top level of a script: prints the counts, and fails when a case failed. */
 export async function report(work) {
@@ -61,4 +65,4 @@ export async function report(work) {
   process.exitCode = failed > 0 ? 1 : 0;
 }
 
-if (isMain(import.meta.url)) await report(plainTests());
+if (isMain(import.meta.url)) await report(plainTests(process.argv.slice(2)));

@@ -1,9 +1,9 @@
-// The native tests under sanitizers: node scripts/sanitize.mjs address,undefined | thread
+// The native tests under sanitizers: node scripts/sanitize.mjs address,undefined|thread [cache_test …]
 import { spawnSync } from "node:child_process";
 import { isMain } from "./cmake.mjs";
 import { nativeTests, report } from "./native-tests.mjs";
 
-export function sanitizedTests(sanitizers) {
+export function sanitizedTests(sanitizers, only = []) {
   // Address-space randomisation that is too wide for the thread sanitizer's shadow memory is turned off where that is allowed.
   const still = ["setarch", process.arch === "arm64" ? "aarch64" : "x86_64", "-R"];
   const canHoldStill = sanitizers === "thread" && spawnSync(still[0], [...still.slice(1), "true"]).status === 0;
@@ -18,7 +18,10 @@ export function sanitizedTests(sanitizers) {
     },
     label: `native tests with -fsanitize=${sanitizers}`,
     wrapper: canHoldStill ? still : [],
+    only,
+    env: { SDAR_TEST_QUICK: "1" },
   });
 }
 
-if (isMain(import.meta.url)) await report(sanitizedTests(process.argv[2] ?? "address,undefined"));
+if (isMain(import.meta.url))
+  await report(sanitizedTests(process.argv[2] ?? "address,undefined", process.argv.slice(3)));

@@ -7,7 +7,6 @@
 #include <random>
 #include <thread>
 
-#include "backend/cpu/cpu.h"
 #include "check.h"
 #include "harness.h"
 
@@ -60,7 +59,7 @@ std::vector<Request> mixed(int count) {
 
 TEST("a request gives the same bits alone and among 32 others, with 1, 2 and 3 threads, in every instruction set") {
   const auto requests = mixed(33);
-  for (const std::string& isa : sdar::cpu::instruction_sets()) {
+  for (const std::string& isa : harness::instruction_sets()) {
     for (WeightFormat weights : {WeightFormat::f32, WeightFormat::bf16}) {
       std::vector<harness::Result> alone;
       for (int threads : {1, 2, 3}) {
@@ -325,7 +324,7 @@ TEST("a NaN in the logits ends that request with NUMERIC_ERROR, not the engine")
   for (int i = 0; i < 96; i++) memcpy(&bytes[8 + header + begin + 4 * (7 * 96 + i)], &nan, 4);
   std::ofstream(folder / "model.safetensors", std::ios::binary) << bytes;
 
-  for (const std::string& isa : sdar::cpu::instruction_sets()) {
+  for (const std::string& isa : harness::instruction_sets()) {
     harness::Runner runner({.path = folder, .weights = WeightFormat::f32, .threads = 2, .isa = isa});
     Request good;
     good.tokens = {1, 2, 3};

@@ -4,7 +4,6 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "backend/cpu/cpu.h"
 #include "check.h"
 #include "harness.h"
 
@@ -49,7 +48,7 @@ void compare(const json& c, const harness::Result& result, const std::string& wh
 void golden(const std::string& name, const std::string& model) {
   std::ifstream file("test/golden/" + name + ".golden.json");
   const json cases = json::parse(file)["cases"];
-  for (const std::string& isa : sdar::cpu::instruction_sets()) {
+  for (const std::string& isa : harness::instruction_sets()) {
     harness::Runner runner({.path = model, .weights = sdar::WeightFormat::f32, .threads = 2, .isa = isa});
     std::vector<sdar::Request> requests;
     for (const json& c : cases) requests.push_back(request_of(c));
@@ -72,7 +71,7 @@ TEST("golden first logits of the tiny models") {
   for (const char* name : {"tiny-dense", "tiny-f16-sharded", "tiny-tied", "tiny-moe"}) {
     std::ifstream file(std::string("test/golden/") + name + ".golden.json");
     const json cases = json::parse(file)["cases"];
-    for (const std::string& isa : sdar::cpu::instruction_sets()) {
+    for (const std::string& isa : harness::instruction_sets()) {
       auto model = sdar::load_model(
           {.path = std::string("test/golden/") + name, .weights = sdar::WeightFormat::f32, .isa = isa}, {});
       std::vector<int32_t> pages(64);

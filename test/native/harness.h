@@ -1,14 +1,24 @@
 // Runs requests on a real engine and collects how each ended.
 #pragma once
 #include <condition_variable>
+#include <cstdlib>
 #include <map>
 #include <mutex>
 #include <string>
 #include <vector>
 
+#include "backend/cpu/cpu.h"
 #include "engine/engine.h"
 
 namespace harness {
+
+/// The instruction sets to run whole generations in: all of this machine, or with SDAR_TEST_QUICK, which sanitizers and
+/// emulation set because they are slow, the best one. The kernels' own tests run in all of them either way.
+inline std::vector<std::string> instruction_sets() {
+  auto sets = sdar::cpu::instruction_sets();
+  if (std::getenv("SDAR_TEST_QUICK")) sets.resize(1);
+  return sets;
+}
 
 struct Result {
   std::vector<sdar::TokenRecord> tokens;
