@@ -61,9 +61,15 @@ void Linear::multiply(const PackedWeight& weight, const Activations& a, int64_t 
   const int64_t panels = weight.panels(), each = std::max<int64_t>(panels / (2 * pool_.threads()), 1);
   const int64_t fit = kernels_.panel_group_bytes / static_cast<int64_t>(weight.bytes_per_panel);
   const int64_t group = m > kStreamedRows ? std::clamp<int64_t>(fit, 1, each) : 1;
-  share((panels + group - 1) / group, m * weight.spec.rows * weight.spec.cols, [&](int64_t i, int) {
-    const int64_t first = i * group, count = std::min(group, panels - first);
-    multiply_panel(weight, first, a, m, epilogue, out + first * weight.panel_columns(), out_stride, count);
+  const int64_t groups = (panels + group - 1) / group;
+  // Many threads and few panels: the rows are split too, so that every thread gets several tasks of about the same
+  // size.
+  const int64_t parts = std::clamp<int64_t>(4 * pool_.threads() / groups, 1, std::max<int64_t>(m / kPartRows, 1));
+  share(groups * parts, m * weight.spec.rows * weight.spec.cols, [&](int64_t i, int) {
+    const int64_t first = i / parts * group, count = std::min(group, panels - first);
+    const int64_t begin = m * (i % parts) / parts, end = m * (i % parts + 1) / parts;
+    multiply_panel(weight, first, rows_from(a, begin), end - begin, epilogue,
+                   out + begin * out_stride + first * weight.panel_columns(), out_stride, count);
   });
 }
 

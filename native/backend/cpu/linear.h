@@ -60,6 +60,7 @@ class Linear {
  private:
   static constexpr int64_t kSerialWork = 1 << 16;
   static constexpr int64_t kStreamedRows = 128;  // up to so many, the next panel is fetched while one is in use
+  static constexpr int64_t kPartRows = 32;       // rows are not split finer
 
   const Kernels& kernels_;
   Pool& pool_;

@@ -8,6 +8,9 @@
 #include <limits>
 #include <set>
 #include <string>
+#include <system_error>
+
+#include "util/error.h"
 
 #ifdef __linux__
 #include <sched.h>
@@ -113,18 +116,21 @@ int usable_cores() {
 Pool::Pool(int threads) : threads_(std::max(threads, 1)), shares_(new Share[static_cast<size_t>(threads_)]) {
   try {
     for (int worker = 1; worker < threads_; worker++) workers_.emplace_back([this, worker] { work(worker); });
-  } catch (...) {  // the system gave fewer threads: those that run must end before the members do
-    generation_.store(kStop, std::memory_order_release);
-    generation_.notify_all();
-    for (std::thread& thread : workers_) thread.join();
-    throw;
+  } catch (const std::system_error&) {
+    const size_t started = workers_.size();
+    stop();
+    throw Error(code::kOutOfMemory, "threads: the system gave only " + std::to_string(started + 1) + " of the " +
+                                        std::to_string(threads_) + " asked for");
   }
 }
 
-Pool::~Pool() {
+Pool::~Pool() { stop(); }
+
+void Pool::stop() {
   generation_.store(kStop, std::memory_order_release);
   generation_.notify_all();
   for (std::thread& thread : workers_) thread.join();
+  workers_.clear();
 }
 
 void Pool::run_erased(Function function, void* argument) {

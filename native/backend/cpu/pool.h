@@ -14,6 +14,7 @@ int usable_cores();
 
 class Pool {
  public:
+  /// Throws Error(OUT_OF_MEMORY) when the system does not give that many threads.
   explicit Pool(int threads);
   ~Pool();
   Pool(const Pool&) = delete;
@@ -39,7 +40,8 @@ class Pool {
     run([&](int worker) {
       for (int w = 0; w < threads_; w++) {
         Share& share = shares_[(worker + w) % threads_];
-        for (;;) {
+        // Looking first keeps the line shared while many workers pass by a finished share.
+        while (share.next.load(std::memory_order_relaxed) < share.end) {
           const int64_t i = share.next.fetch_add(1, std::memory_order_relaxed);
           if (i >= share.end) break;
           body(i, worker);
@@ -58,6 +60,7 @@ class Pool {
   void run_erased(Function function, void* argument);
   void split(int64_t count);
   void work(int worker);
+  void stop();
 
   const int threads_;
   std::unique_ptr<Share[]> shares_;
