@@ -35,13 +35,13 @@ function runOne(name, build, wrapper, env) {
 
 /**
  * Returns the numbers of cases that passed and failed. `wrapper` is put before each test's command line; `only` names
- * the tests to build and run, all by default.
+ * the tests to build and run; none named means all.
  */
-export async function nativeTests({ folder, options, label, wrapper = [], env = {}, only }) {
+export async function nativeTests({ folder, options, label, wrapper = [], env = {}, only = [] }) {
   const names = readdirSync(join(root, "test", "native"))
     .filter((name) => name.endsWith("_test.cc"))
     .map((name) => name.slice(0, -3))
-    .filter((name) => only?.includes(name) ?? true)
+    .filter((name) => only.length === 0 || only.includes(name))
     .sort();
   const build = await cmake(folder, options, { label, targets: names });
   const total = { passed: 0, failed: 0 };
