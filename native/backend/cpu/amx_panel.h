@@ -6,14 +6,15 @@
 // (exact) and f32 over the groups in ascending order with the formula of x86/panel.h, so its results are those of the
 // AVX-512 sets, bit for bit; bf16, as tdpbf16ps adds 32 k to the sum.
 //
-// Expected share of the tiles' peak (16 cycles for a product of full tiles: 2048 int8 or 1024 bf16 operations a cycle),
-// in cycles per block and group of k, for 2 loads, 1 store and 2 vector operations a cycle:
-//             products   loads              stores        vector         bound   nothing overlaps
-//   int8      8·16=128   (128+192)/2=160    64+64=128     32·2·4/2=128   80 %    128/(128+160+128) = 31 %
-//   int4      4·16=64    (64+160)/2=112     64+64=128     32·2·3/2=96    50 %    64/(64+112+128)   = 21 %
-//   bf16/256  32·16=512  (512+64)/2=288     64            0              100 %   512/(512+288+64)  = 59 %
-// The scaling of a group stands between the products of the next, so both run at once. The second cache delivers, to 8
-// blocks that share 16 KB of weights, 16 KB of activations per block: 26 bytes a cycle for int8 at the bound, of 48.
+// Expected share of the tiles' peak (16 cycles for a product of full tiles: 2048 int8 or 1024 bf16 operations a cycle)
+// at m = 512, not yet measured: cycles per block and group of k, for 2 loads, 1 store, 2 vector operations a cycle. At
+// best all run at once; at worst products, loads and the larger of the rest in turn.
+//             products     loads            stores       vector         best    worst
+//   int8      8·16 = 128   (128+192)/2=160  64+64 = 128  32·2·4/2=128   80 %    128/416 = 31 %
+//   int4      4·16 = 64    (64+160)/2=112   64+64 = 128  32·2·3/2=96    50 %    64/304 = 21 %
+//   bf16/256  32·16 = 512  (512+64)/2=288   64           0              100 %   512/864 = 59 %
+// The scaling of a group stands between the products of the next, so that they overlap. Of the second cache, a block
+// asks 16 KB of activations per 512 k of int8, 26 bytes a cycle at best, of 48; its weights are in the nearest.
 #pragma once
 #include "backend/cpu/amx_tiles.h"
 #include "backend/cpu/kernels.h"
