@@ -1,5 +1,5 @@
-// What a device must offer: the op table that model/forward walks. One Backend serves one engine, called by one thread at a
-// time. Pointers named x, out, qkv … are memory of Backend::allocate. A row's numbers never depend on the batch around it.
+// What a device must offer: the op table that model/forward walks. One Backend serves one engine, called by one thread
+// at a time. Pointers named x, out, qkv … are memory of Backend::allocate. A row's numbers never depend on its batch.
 #pragma once
 #include <cstddef>
 #include <cstdint>

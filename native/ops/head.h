@@ -12,19 +12,20 @@ enum class Confidence : uint8_t { model, sampled };
 /// What is wanted at one row. Pointers are valid during the step.
 struct HeadRequest {
   int32_t row = 0;
-  float temperature = 0;            ///< 0: greedy
-  int32_t top_k = 0;                ///< 0: all
-  float top_p = 1;                  ///< 1: all
-  double uniform = 0;               ///< in [0, 1), used when temperature > 0
+  float temperature = 0;  ///< 0: greedy
+  int32_t top_k = 0;      ///< 0: all
+  float top_p = 1;        ///< 1: all
+  double uniform = 0;     ///< in [0, 1), used when temperature > 0
   Confidence confidence = Confidence::model;
-  std::span<const int32_t> banned{};     ///< ids never chosen (the mask id; end ids before minTokens); they keep their probability
-  std::span<const int32_t> bias_ids{};   ///< ascending; bias is added to the logits before anything else
+  /// ids never chosen (the mask id; end ids before minTokens); they keep their probability
+  std::span<const int32_t> banned{};
+  std::span<const int32_t> bias_ids{};  ///< ascending; bias is added to the logits before anything else
   std::span<const float> bias_values{};
 };
 
-/// Token and confidence as SEMANTICS says: temperature 0: argmax (lowest id on a tie) and its probability in softmax(logits).
-/// Else a sample of softmax(logits / T) after top-k, then top-p, by the inverse of the cumulative sum in order of id;
-/// confidence is its probability in softmax(logits / T) before truncation (model) or after it (sampled).
+/// Token and confidence. Temperature 0: argmax (lowest id on a tie) and its probability in softmax(logits). Else a sample
+/// of softmax(logits / T) after top-k, then top-p, by the inverse of the cumulative sum in order of id; confidence is its
+/// probability in softmax(logits / T) before truncation (model) or after it (sampled).
 struct HeadResult {
   int32_t token = 0;
   float confidence = 0;

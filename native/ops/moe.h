@@ -7,8 +7,8 @@
 
 namespace sdar {
 
-/// h = rmsnorm(x, norm); p = softmax(h·routerᵀ) over all experts in f32; the top_k of largest p (ties to the lower expert),
-/// renormalised to sum 1 when `renormalise`; x += Σ p_e · down_e(silu(gate_e·h) · (up_e·h)), experts added in
+/// h = rmsnorm(x, norm); p = softmax(h·routerᵀ) over all experts in f32; the top_k of largest p (ties to the lower
+/// expert), renormalised to sum 1 when `renormalise`; x += Σ p_e · down_e(silu(gate_e·h) · (up_e·h)), experts added in
 /// ascending order. The router is held as f32 whatever the weight format.
 struct MoeArgs {
   float* x = nullptr;  ///< [M, hidden]

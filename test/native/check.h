@@ -59,30 +59,30 @@ inline int run(int argc, char** argv) {
 
 #define CHECK_JOIN2(a, b) a##b
 #define CHECK_JOIN(a, b) CHECK_JOIN2(a, b)
-#define TEST(name)                                                                                   \
-  static void CHECK_JOIN(test_, __LINE__)();                                                         \
-  static check::Register CHECK_JOIN(register_, __LINE__)(name, CHECK_JOIN(test_, __LINE__));          \
+#define TEST(name)                                                                           \
+  static void CHECK_JOIN(test_, __LINE__)();                                                 \
+  static check::Register CHECK_JOIN(register_, __LINE__)(name, CHECK_JOIN(test_, __LINE__)); \
   static void CHECK_JOIN(test_, __LINE__)()
-#define CHECK(condition)                                              \
-  do {                                                                \
-    if (!(condition)) check::fail(__FILE__, __LINE__, #condition);    \
+#define CHECK(condition)                                           \
+  do {                                                             \
+    if (!(condition)) check::fail(__FILE__, __LINE__, #condition); \
   } while (0)
-#define CHECK_NEAR(a, b, tolerance)                                                              \
-  do {                                                                                           \
-    const double left_ = (a), right_ = (b);                                                      \
-    if (!(std::abs(left_ - right_) <= (tolerance))) {                                            \
-      std::ostringstream s_;                                                                     \
-      s_ << #a " = " << left_ << ", " #b " = " << right_ << ", allowed " << (tolerance);         \
-      check::fail(__FILE__, __LINE__, s_.str());                                                 \
-    }                                                                                            \
+#define CHECK_NEAR(a, b, tolerance)                                                      \
+  do {                                                                                   \
+    const double left_ = (a), right_ = (b);                                              \
+    if (!(std::abs(left_ - right_) <= (tolerance))) {                                    \
+      std::ostringstream s_;                                                             \
+      s_ << #a " = " << left_ << ", " #b " = " << right_ << ", allowed " << (tolerance); \
+      check::fail(__FILE__, __LINE__, s_.str());                                         \
+    }                                                                                    \
   } while (0)
-#define CHECK_THROWS(expected_code, part, expression)                                              \
-  do {                                                                                             \
-    try {                                                                                          \
-      expression;                                                                                  \
-      check::fail(__FILE__, __LINE__, #expression " did not throw");                               \
-    } catch (const sdar::Error& e_) {                                                              \
-      if (e_.code() != (expected_code)) check::fail(__FILE__, __LINE__, "code " + e_.code());      \
+#define CHECK_THROWS(expected_code, part, expression)                                                           \
+  do {                                                                                                          \
+    try {                                                                                                       \
+      expression;                                                                                               \
+      check::fail(__FILE__, __LINE__, #expression " did not throw");                                            \
+    } catch (const sdar::Error& e_) {                                                                           \
+      if (e_.code() != (expected_code)) check::fail(__FILE__, __LINE__, "code " + e_.code());                   \
       if (!std::strstr(e_.what(), part)) check::fail(__FILE__, __LINE__, std::string("message: ") + e_.what()); \
-    }                                                                                              \
+    }                                                                                                           \
   } while (0)

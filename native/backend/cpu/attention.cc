@@ -202,8 +202,8 @@ void Attention::run(const AttentionArgs& args, const float* q_norm, const float*
 /// out = rope(rmsnorm(x) · norm) · scale.
 void Attention::norm_and_rotate(const float* x, const float* norm, int32_t row, float scale, float* out) const {
   const size_t half = inverse_frequency_.size();
-  rotate(x, norm, cos_ + row * half, sin_ + row * half, half, rms_factor(x, shape_.head_dim, shape_.rms_eps), scale, out,
-         out + half);
+  rotate(x, norm, cos_ + row * half, sin_ + row * half, half, rms_factor(x, shape_.head_dim, shape_.rms_eps), scale,
+         out, out + half);
 }
 
 void Attention::store_query(int32_t kv_head, int32_t row, int32_t head_in_group, const float* x) {

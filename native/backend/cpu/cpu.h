@@ -14,8 +14,8 @@ namespace sdar::cpu {
 std::vector<std::string> instruction_sets();
 
 struct Options {
-  int threads = 0;   ///< 0: the physical cores this process may use (affinity and cgroup quota)
-  std::string isa;   ///< empty: environment SDAR_ISA, else the best one; anything not in instruction_sets() is an Error
+  int threads = 0;  ///< 0: the physical cores this process may use (affinity and cgroup quota)
+  std::string isa;  ///< empty: environment SDAR_ISA, else the best one; anything not in instruction_sets() is an Error
 };
 
 std::unique_ptr<Backend> make_backend(const Options& options);

@@ -65,9 +65,8 @@ void Moe::run(const MoeArgs& args, float eps) {
     const int64_t tasks = panels * static_cast<int64_t>(used_.size());
     linear_.share(tasks, slots * shape.spec.rows * shape.spec.cols, [&](int64_t task, int) {
       const int64_t e = used_[task / panels], panel = task % panels, first = first_[e];
-      linear_.multiply_panel(packed(*weights[e]), panel, Linear::rows_from(a, first),
-                             first_[e + 1] - first, epilogue, to + first * stride + panel * shape.panel_columns(),
-                             stride);
+      linear_.multiply_panel(packed(*weights[e]), panel, Linear::rows_from(a, first), first_[e + 1] - first, epilogue,
+                             to + first * stride + panel * shape.panel_columns(), stride);
     });
   };
   const RowSource in{args.x, hidden, packed(*args.norm).vector(), eps, row_of_.data()};
