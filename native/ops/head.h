@@ -23,9 +23,9 @@ struct HeadRequest {
   std::span<const float> bias_values{};
 };
 
-/// Token and confidence. Temperature 0: argmax (lowest id on a tie) and its probability in softmax(logits). Else a sample
-/// of softmax(logits / T) after top-k, then top-p, by the inverse of the cumulative sum in order of id; confidence is its
-/// probability in softmax(logits / T) before truncation (model) or after it (sampled).
+/// Token and confidence. Temperature 0: argmax (lowest id on a tie) and its probability in softmax(logits). Else a
+/// sample of softmax(logits / T) after top-k, then top-p, by the inverse of the cumulative sum in order of id;
+/// confidence is its probability in softmax(logits / T) before truncation (model) or after it (sampled).
 struct HeadResult {
   int32_t token = 0;
   float confidence = 0;

@@ -1,4 +1,4 @@
-// The one exception type that crosses layers. `code` is stable and part of the public API: lib/errors.ts lists them all.
+// The one exception type that crosses layers. `code` is stable and part of the public API; lib/errors.ts lists all.
 #pragma once
 #include <stdexcept>
 #include <string>

@@ -203,7 +203,7 @@ struct Choice {
   std::vector<std::pair<int32_t, double>> support;
 };
 
-/// SEMANTICS, "Token and confidence at a masked position", on logits that already hold the bias.
+/// What ops/head.h says of token and confidence, on logits that already hold the bias.
 inline Choice choose(std::span<const float> logits, const HeadRequest& request) {
   Choice choice;
   HeadResult& r = choice.result;
