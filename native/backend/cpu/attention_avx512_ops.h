@@ -4,9 +4,6 @@
 
 #include "backend/cpu/attention_pass.h"
 
-// gcc 12 warns about _mm512_undefined_ps() inside its own header.
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-
 namespace sdar::cpu {
 namespace {
 

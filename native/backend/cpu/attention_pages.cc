@@ -66,8 +66,8 @@ void KvPages::configure(const ModelShape& shape, const CacheShape& cache) {
 
 namespace {
 
-/// Where elements 16 i … 16 i + 15 of the vector in `slot` go: every second one `pair` elements on, the one after it
-/// `next`. i counts `step`.
+/// Where a vector's elements lie in the part of its slab (attention_kernels.h): at(i) is element 16 i; of the 15 after
+/// it every second one is kPair elements further on, and each odd one kNext after its even one.
 struct KeyPlace {
   template <class T>
   static T* at(T* keys, int32_t slot, int32_t i, int32_t dim) {
@@ -131,10 +131,12 @@ void KvPages::write(std::byte* part, float* scale, int32_t slot, const float* x)
     const float step = int8_scale(x, head_dim_);
     *scale = step;
     const bool rounds = step > 0;  // neither 0 nor NaN
-    write_vector<Place>(reinterpret_cast<int8_t*>(part), slot, x, head_dim_, dim_, [=](float v) {
-      // Adding 1.5 · 2^23 rounds to the nearest integer, even on a tie.
-      return rounds ? static_cast<int8_t>((v / step + 12582912.0f) - 12582912.0f) : int8_t{0};
-    });
+    const auto round = [=](float v) {
+      // Adding 1.5 · 2^23 rounds to the nearest integer, even on a tie. A subnormal scale may be far from max|x| / 127.
+      const float q = rounds ? (v / step + 12582912.0f) - 12582912.0f : 0.0f;
+      return static_cast<int8_t>(std::max(std::min(q, 127.0f), -127.0f));
+    };
+    write_vector<Place>(reinterpret_cast<int8_t*>(part), slot, x, head_dim_, dim_, round);
   }
 }
 
