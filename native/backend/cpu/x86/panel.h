@@ -203,7 +203,7 @@ struct TileInt4 {
       for (int64_t k = 0; k < group_size(WeightFormat::int4); k += 32) {
         I part[R][C];
         SDAR_UNROLL for (int r = 0; r < R; r++) { SDAR_UNROLL for (int c = 0; c < C; c++) part[r][c] = set1(0); }
-        for (int i = 0; i < 4; i++, t.w += kRow, t.a += 8) {
+        _Pragma("GCC unroll 1") for (int i = 0; i < 4; i++, t.w += kRow, t.a += 8) {
           I low[C], high[C];
           SDAR_UNROLL for (int c = 0; c < C; c++) {
             const I w = load_bits(t.w + c * sizeof(I));
@@ -288,16 +288,20 @@ void run_format(WeightFormat format, int rows, const Tile& t, Sums out) {
   }
 }
 
-/// Quantised tiles keep two sums per element: more than six rows would spill them.
-int tiles_for(WeightFormat format, int m) {
-  const int most = is_quantised(format) ? 6 : kMaxRows;
-  return (m + most - 1) / most;
+/// Rows of a tile at most: what leaves registers for the operands. Quantised tiles keep two sums per element.
+int tile_rows(WeightFormat format) {
+  if (kMaxRows == kTileRows) return is_quantised(format) ? 6 : kTileRows;
+#ifdef SDAR_DOT8
+  return format == WeightFormat::f32 ? 6 : 5;
+#else
+  return format == WeightFormat::f32 ? 6 : format == WeightFormat::bf16 ? 5 : 4;
+#endif
 }
 
 void panel(const PanelJob& job) {
   alignas(64) float y[kTileRows][kPanel];
   const int64_t bytes = static_cast<int64_t>(panel_bytes(job.format, job.k)), groups = groups_of(job.format, job.k);
-  const int tiles = tiles_for(job.format, job.m);
+  const int most = tile_rows(job.format), tiles = (job.m + most - 1) / most;
   const int passes = tiles * ((job.m + tiles - 1) / tiles > kWholeRows ? 2 : 1);
   for (int i = 0, row = 0; i < tiles; i++) {
     const int rows = job.m / tiles + (i < job.m % tiles);
