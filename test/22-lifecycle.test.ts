@@ -132,7 +132,10 @@ t.test("loading again and again, given up or not", async (t) => {
   const progress: { done: number; total: number }[] = [];
   const engine = await Engine.load("sdar-nano", { onProgress: (p) => progress.push(p) });
   await engine.dispose();
-  t.ok(progress.every(({ done, total }) => done >= 0 && done <= total), "the first report may be of nothing");
+  t.ok(
+    progress.every(({ done, total }) => done >= 0 && done <= total),
+    "the first report may be of nothing",
+  );
   t.equal(progress.at(-1)?.done, progress.at(-1)?.total);
 });
 
