@@ -8,7 +8,7 @@ export interface NativeBenchOptions extends NativeLoadOptions {
   /** of the shape; 0: all */
   layers: number;
   randomSeed: number;
-  /** positions in the cache before each forward */
+  /** most positions in the cache before a forward */
   context: number;
   /** positions of the largest forward */
   tokens: number;
@@ -16,18 +16,22 @@ export interface NativeBenchOptions extends NativeLoadOptions {
 
 /** One number for each round; an operation is half a multiply-add. */
 export interface NativeRounds {
-  seconds: Float64Array;
-  /** the same forward with all logits written out */
-  logitsSeconds: Float64Array;
-  /** limits of the machine: bytes per second, operations per second */
+  /** as asked for */
+  contexts: {
+    seconds: Float64Array;
+    /** the same forward with all logits written out */
+    logitsSeconds: Float64Array;
+    /** what one forward must read and compute */
+    weightBytes: number;
+    kvBytes: number;
+    operations: number;
+  }[];
+  /** limits of the machine: bytes per second; operations per second with the weights, and with keys and values */
   readBandwidth: Float64Array;
   multiplyRate: Float64Array;
-  /** the instruction whose rate that is */
+  attentionRate: Float64Array;
+  /** the instruction that multiplies weights */
   instruction: string;
-  /** what one forward must read and compute */
-  weightBytes: number;
-  kvBytes: number;
-  operations: number;
 }
 
 /** A denoising step to be computed again: all tokens up to the end of the active block, the mask id where masked. */
@@ -48,8 +52,14 @@ export interface NativeDivergence {
 
 export interface NativeBench {
   info(): NativeModelInfo;
-  /** Each round: the limits, a forward, a forward with logits; the latter two and the first as asked. */
-  run(options: { tokens: number; runs: number; logits: boolean; limits: boolean }): Promise<NativeRounds>;
+  /** Each round: the limits if asked for; with each context a forward and, if asked for, one with logits. */
+  run(options: {
+    tokens: number;
+    contexts: Int32Array;
+    runs: number;
+    logits: boolean;
+    limits: boolean;
+  }): Promise<NativeRounds>;
   /** How far `other`'s distributions are from this one's. */
   compare(other: NativeBench, steps: NativeStep[]): Promise<NativeDivergence>;
   /** Frees the model. */

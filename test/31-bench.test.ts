@@ -67,22 +67,24 @@ t.test("what denoising steps saw, from the drafts they left", async (t) => {
 
 t.test("bench forward --json", async (t) => {
   const out = join(scratch, "deep", "forward.json");
-  const args = ["bench", "forward", ...tiny, ...quick, "--tokens", "1,7,64", "--context", "32", "--weights", "int4"];
+  const args = ["bench", "forward", ...tiny, ...quick, "--tokens", "1,7,64", "--context", "32,96", "--weights", "int4"];
   const { status, stdout } = await sdar([...args, "--json", "--out", out]);
   t.equal(status, 0);
   const { results, machine, settings } = JSON.parse(stdout);
   t.same(JSON.parse(readFileSync(out, "utf8")).results, results, "the file holds the same");
   t.same(
-    results.map((r: { tokens: number }) => r.tokens),
-    [1, 7, 64],
+    results.map((r: { tokens: number; context: number }) => [r.tokens, r.context]),
+    [1, 7, 64].flatMap((tokens) => [32, 96].map((context) => [tokens, context])),
   );
+  t.match(results[1].added, { positions: 64, ms: Number, ratio: Number }, "what more context costs");
+  t.ok(results[1].added.limitMs > 0 && results[0].added === undefined);
   const numbers = ["ms", "minMs", "logitsMs", "gbPerSecond", "gopPerSecond", "limitGbPerSecond", "limitGopPerSecond"];
   for (const result of results) {
     for (const name of [...numbers, "timesReadOnce", "shareOfRead", "shareOfMultiply"]) t.ok(result[name] > 0, name);
     t.ok(result.samples.length >= 5);
     t.type(result.instruction, "string");
   }
-  t.match(settings, { weights: "int4", context: 32, threads: 2, isa: String, layers: 1, parameters: Number });
+  t.match(settings, { weights: "int4", context: [32, 96], threads: 2, isa: String, layers: 1, parameters: Number });
   t.match(machine, { cpu: String, cores: Number, memoryBytes: Number, node: process.version });
   t.ok(machine.isa.includes(settings.isa), "names the instruction set that ran");
 });
@@ -91,8 +93,8 @@ t.test("bench forward prints a table, for a checkpoint too", async (t) => {
   const { status, stdout } = await sdar(["bench", "forward", ...quick, "--tokens", "4", "--weights", "bf16"]);
   t.equal(status, 0);
   t.match(stdout, /sdar-nano: 6 layers, 4 M parameters, bf16/);
-  t.match(stdout, /\nM +ms +min +GB\/s/);
-  t.match(stdout, /\n4 +\d+\.\d\d /);
+  t.match(stdout, /\nM +context +ms +min +GB\/s/);
+  t.match(stdout, /\n4 +256 +\d+\.\d\d /);
 });
 
 t.test("bench forward --serve", async (t) => {
@@ -207,8 +209,10 @@ t.test("native benches refuse what would be unsafe", async (t) => {
   t.throws(() => bench.compare({} as never, [step]), refused);
   t.throws(() => bench.compare(other, [3] as never), refused);
   t.throws(() => bench.compare(other, [{ ...step, masked: Int32Array.of(4) }]), refused);
-  t.throws(() => bench.run({ tokens: 0, runs: 1, logits: false, limits: false }), refused);
-  await t.rejects(bench.run({ tokens: 9, runs: 1, logits: false, limits: false }), refused);
+  const one = { tokens: 1, contexts: Int32Array.of(0), runs: 1, logits: false, limits: false };
+  t.throws(() => bench.run({ ...one, tokens: 0 }), refused);
+  await t.rejects(bench.run({ ...one, tokens: 9 }), refused);
+  await t.rejects(bench.run({ ...one, contexts: Int32Array.of(1) }), refused);
   await t.rejects(bench.compare(other, [{ ...step, tokens: new Int32Array(12) }]), refused);
   bench.close();
   t.throws(() => bench.info(), { code: "DISPOSED" });

@@ -1,7 +1,7 @@
 // sdar bench forward: the time of one forward pass beside the machine's own limits, measured in turns with it.
 import { createInterface } from "node:readline";
 import { Command } from "commander";
-import { type NativeBench, openBench } from "../bench-binding.js";
+import { type NativeBench, type NativeRounds, openBench } from "../bench-binding.js";
 import type { NativeLoadOptions, WeightFormat } from "../binding.js";
 import { findCheckpoint, shippedModel } from "../checkpoint.js";
 import { invalidOption, SdarError } from "../errors.js";
@@ -14,7 +14,7 @@ interface Flags {
   layers: number;
   weights: WeightFormat;
   tokens: number[];
-  context: number;
+  context: number[];
   threads: number;
   isa: string;
   kv: NativeLoadOptions["kvDtype"];
@@ -27,6 +27,11 @@ interface Flags {
 const minRounds = 5;
 const maxRounds = 201;
 
+/** Numbers of positions, ascending. */
+function contexts(text: string): number[] {
+  return [...new Set(text.split(",").map(whole(0)))].sort((a, b) => a - b);
+}
+
 export function forwardCommand(): Command {
   return new Command("forward")
     .description(
@@ -37,7 +42,7 @@ export function forwardCommand(): Command {
     .option("--layers <n>", "layers of the shape to keep (default: all)", whole(1), 0)
     .option("--weights <format>", weightFormats.join(", "), oneOf(...weightFormats), "int8" as const)
     .option("--tokens <list>", "positions of a forward", wholeList, [1, 4, 8, 16, 32, 64, 512])
-    .option("--context <n>", "positions in the cache before it", whole(0), 256)
+    .option("--context <n>", "positions in the cache before it; several, ascending, are compared", contexts, [256])
     .option("--threads <n>", "threads that compute (default: this machine's cores)", whole(1), 0)
     .option("--isa <name>", "instruction set (default: SDAR_ISA, else the best)", "")
     .option("--kv <format>", "format of the cache (default: f32 with f32 weights, else bf16)", oneOf(...kvFormats), "")
@@ -50,10 +55,10 @@ export function forwardCommand(): Command {
 
 async function measure(flags: Flags): Promise<void> {
   const bench = await open(flags);
-  if (flags.serve) return serve(bench);
+  if (flags.serve) return serve(bench, flags.context);
   const info = bench.info();
   const results: Result[] = [];
-  for (const tokens of flags.tokens) results.push(await measureSize(bench, tokens, flags.seconds));
+  for (const tokens of flags.tokens) results.push(...(await measureSize(bench, tokens, flags)));
   const { json, out, serve: _, ...settings } = flags;
   if (!json) process.stdout.write(describe(flags, bench, results));
   const { isa, threads, weights, layers, parameters, weightBytes } = info;
@@ -68,25 +73,33 @@ function open(flags: Flags): Promise<NativeBench> {
   if (layers > 0 && shape === "") throw invalidOption("layers", layers, "--shape with it");
   const path = shape === "" ? findCheckpoint(model ?? shippedModel) : "";
   const tokens = Math.max(...flags.tokens);
-  return openBench({ path, shape, layers, weights, context, tokens, threads, isa, kvDtype: kv });
+  return openBench({ path, shape, layers, weights, context: Math.max(...context), tokens, threads, isa, kvDtype: kv });
 }
 
-async function measureSize(bench: NativeBench, tokens: number, seconds: number) {
+/** A result for each context. */
+async function measureSize(bench: NativeBench, tokens: number, { context, seconds }: Flags) {
+  const options = { tokens, contexts: Int32Array.from(context), logits: true, limits: true };
   const began = performance.now();
-  await bench.run({ tokens, runs: 1, logits: true, limits: true }); // warms up
+  await bench.run({ ...options, runs: 1 }); // warms up
   const roundSeconds = (performance.now() - began) / 1000;
   const runs = Math.min(maxRounds, Math.max(minRounds, Math.round(seconds / roundSeconds)));
-  const rounds = await bench.run({ tokens, runs, logits: true, limits: true });
-  const { weightBytes, kvBytes, operations, instruction } = rounds;
-  const time = median(rounds.seconds);
+  const rounds = await bench.run({ ...options, runs });
+  return rounds.contexts.map((_, index) => summarise(rounds, index, tokens, context));
+}
+
+function summarise(rounds: NativeRounds, index: number, tokens: number, contexts: readonly number[]) {
+  const at = rounds.contexts[index] as AtContext;
+  const { weightBytes, kvBytes, operations } = at;
+  const time = median(at.seconds);
   const read = median(rounds.readBandwidth);
   const multiply = median(rounds.multiplyRate);
-  const ms = [...rounds.seconds].map((s) => Number((1000 * s).toFixed(4)));
+  const ms = [...at.seconds].map((s) => Number((1000 * s).toFixed(4)));
   return {
     tokens,
+    context: contexts[index] as number,
     ms: 1000 * time,
     minMs: Math.min(...ms),
-    logitsMs: 1000 * median(rounds.logitsSeconds),
+    logitsMs: 1000 * median(at.logitsSeconds),
     gbPerSecond: (weightBytes + kvBytes) / time / 1e9,
     gopPerSecond: operations / time / 1e9,
     limitGbPerSecond: read / 1e9,
@@ -98,12 +111,25 @@ async function measureSize(bench: NativeBench, tokens: number, seconds: number) 
     weightBytes,
     kvBytes,
     operations,
-    instruction,
+    instruction: rounds.instruction,
+    added: index === 0 ? undefined : added(rounds, index, contexts),
     samples: ms,
   };
 }
 
-type Result = Awaited<ReturnType<typeof measureSize>>;
+/** What a context costs on top of the first one, and the larger of reading its keys and values once and multiplying them. */
+function added(rounds: NativeRounds, index: number, contexts: readonly number[]) {
+  const [first, more] = [rounds.contexts[0], rounds.contexts[index]] as [AtContext, AtContext];
+  const seconds = median(more.seconds.map((time, round) => time - (first.seconds[round] ?? Number.NaN)));
+  const read = (more.kvBytes - first.kvBytes) / median(rounds.readBandwidth);
+  const multiply = (more.operations - first.operations) / median(rounds.attentionRate);
+  const positions = (contexts[index] ?? 0) - (contexts[0] ?? 0);
+  const limit = Math.max(read, multiply);
+  return { positions, ms: 1000 * seconds, limitMs: 1000 * limit, ratio: seconds / limit };
+}
+
+type AtContext = NativeRounds["contexts"][number];
+type Result = ReturnType<typeof summarise>;
 
 function describe(flags: Flags, bench: NativeBench, results: Result[]): string {
   const info = bench.info();
@@ -112,6 +138,7 @@ function describe(flags: Flags, bench: NativeBench, results: Result[]): string {
   const percent = (share: number) => `${(100 * share).toFixed(0)} %`;
   const rows = results.map((r) => [
     r.tokens,
+    r.context,
     r.ms.toFixed(2),
     r.minMs.toFixed(2),
     r.gbPerSecond.toFixed(1),
@@ -122,27 +149,46 @@ function describe(flags: Flags, bench: NativeBench, results: Result[]): string {
     r.logitsMs.toFixed(2),
     r.samples.length,
   ]);
-  const head = ["M", "ms", "min", "GB/s", "of limit", "x read once", "Gop/s", "of peak", "with logits", "rounds"];
+  const head = [
+    "M",
+    "context",
+    "ms",
+    "min",
+    "GB/s",
+    "of limit",
+    "x read once",
+    "Gop/s",
+    "of peak",
+    "with logits",
+    "rounds",
+  ];
   const limits = [
     `${median(results.map((r) => r.limitGbPerSecond)).toFixed(1)} GB/s read from memory`,
     `${median(results.map((r) => r.limitGopPerSecond)).toFixed(0)} Gop/s of ${first?.instruction}`,
   ];
   return `${name}: ${info.layers} layers, ${(info.parameters / 1e6).toFixed(0)} M parameters, ${info.weights} (${(info.weightBytes / 1e6).toFixed(0)} MB), KV ${info.kv.dtype}
-instruction set ${info.isa}, ${info.threads} threads, ${flags.context} positions of context
+instruction set ${info.isa}, ${info.threads} threads
 limits measured meanwhile: ${limits.join(", ")}
 ms: median; x read once: over the time of reading the weights once; with logits: ms when logits are also written out
-${table([head, ...rows])}`;
+${table([head, ...rows])}${results.map(describeAdded).join("")}`;
+}
+
+function describeAdded({ tokens, added }: Result): string {
+  if (!added) return "";
+  const { positions, ms, limitMs, ratio } = added;
+  return `${positions} positions more cost ${tokens} tokens ${ms.toFixed(2)} ms, ${ratio.toFixed(2)} x their limit of ${limitMs.toFixed(2)} ms\n`;
 }
 
 /** The protocol of bench/peers/README.md. */
-async function serve(bench: NativeBench): Promise<void> {
+async function serve(bench: NativeBench, context: readonly number[]): Promise<void> {
   const print = (line: object) => process.stdout.write(`${JSON.stringify(line)}\n`);
   const { parameters, threads, isa, weights, weightBytes, layers, kv } = bench.info();
   print({ ready: true, parameters, threads, isa, weights, weightBytes, layers, kv: kv.dtype });
   for await (const line of createInterface({ input: process.stdin })) {
     const tokens = parseRequest(line);
-    const { seconds } = await bench.run({ tokens, runs: 1, logits: false, limits: false });
-    print({ tokens, ms: 1000 * (seconds[0] ?? Number.NaN) });
+    const contexts = Int32Array.of(Math.max(...context));
+    const rounds = await bench.run({ tokens, contexts, runs: 1, logits: false, limits: false });
+    print({ tokens, ms: 1000 * (rounds.contexts[0]?.seconds[0] ?? Number.NaN) });
   }
 }
 

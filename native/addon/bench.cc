@@ -31,13 +31,19 @@ Napi::Value to_array(Napi::Env env, const std::vector<double>& values) {
 
 /// What rounds of measurements gave, one number a round.
 struct Rounds {
-  std::vector<double> seconds, logits_seconds, read_bandwidth, multiply_rate;
+  struct AtContext {
+    ForwardCost cost;
+    std::vector<double> seconds, logits_seconds;
+  };
+  std::vector<AtContext> contexts;
+  std::vector<double> read_bandwidth, multiply_rate, attention_rate;
   const char* instruction = "";
-  ForwardCost cost;
 };
 
 struct RunOptions {
-  int32_t tokens, runs;
+  int32_t tokens;
+  std::vector<int32_t> contexts;
+  int32_t runs;
   bool logits, limits;
 };
 
@@ -45,30 +51,45 @@ Rounds run(Shared& shared, const RunOptions& options) {
   const std::lock_guard lock(shared.mutex);
   ForwardBench& bench = *shared.bench;
   const WeightFormat format = bench.model().format;
+  // What keys and values are multiplied with, whatever they are held in.
+  const WeightFormat operands = bench.model().cache.format == KvFormat::f32 ? WeightFormat::f32 : WeightFormat::bf16;
   Rounds rounds;
-  rounds.cost = bench.cost(options.tokens);
+  for (const int32_t context : options.contexts)
+    rounds.contexts.push_back({bench.cost(options.tokens, context), {}, {}});
   for (int32_t i = 0; i < options.runs; i++) {
     if (options.limits) {
       rounds.read_bandwidth.push_back(bench.limits().read_bandwidth());
       rounds.multiply_rate.push_back(bench.limits().multiply_rate(format));
+      rounds.attention_rate.push_back(bench.limits().multiply_rate(operands));
       rounds.instruction = bench.limits().multiply_instruction(format);
     }
-    rounds.seconds.push_back(bench.run(options.tokens, false));
-    if (options.logits) rounds.logits_seconds.push_back(bench.run(options.tokens, true));
+    for (size_t c = 0; c < options.contexts.size(); c++) {
+      const auto time = [&](bool logits) { return bench.run(options.tokens, options.contexts[c], logits); };
+      rounds.contexts[c].seconds.push_back(time(false));
+      if (options.logits) rounds.contexts[c].logits_seconds.push_back(time(true));
+    }
   }
   return rounds;
 }
 
 Napi::Value from_rounds(Napi::Env env, Rounds& rounds) {
+  auto contexts = Napi::Array::New(env, rounds.contexts.size());
+  for (uint32_t i = 0; i < rounds.contexts.size(); i++) {
+    const Rounds::AtContext& at = rounds.contexts[i];
+    auto o = Napi::Object::New(env);
+    o.Set("seconds", to_array(env, at.seconds));
+    o.Set("logitsSeconds", to_array(env, at.logits_seconds));
+    o.Set("weightBytes", at.cost.weight_bytes);
+    o.Set("kvBytes", at.cost.kv_bytes);
+    o.Set("operations", at.cost.operations);
+    contexts.Set(i, o);
+  }
   auto o = Napi::Object::New(env);
-  o.Set("seconds", to_array(env, rounds.seconds));
-  o.Set("logitsSeconds", to_array(env, rounds.logits_seconds));
+  o.Set("contexts", contexts);
   o.Set("readBandwidth", to_array(env, rounds.read_bandwidth));
   o.Set("multiplyRate", to_array(env, rounds.multiply_rate));
+  o.Set("attentionRate", to_array(env, rounds.attention_rate));
   o.Set("instruction", rounds.instruction);
-  o.Set("weightBytes", rounds.cost.weight_bytes);
-  o.Set("kvBytes", rounds.cost.kv_bytes);
-  o.Set("operations", rounds.cost.operations);
   return o;
 }
 
@@ -120,6 +141,7 @@ class NativeBench : public Napi::ObjectWrap<NativeBench> {
     if (info.Length() < 1 || !info[0].IsObject()) throw from_error(env, code::kInvalidOption, "run takes options");
     const auto o = info[0].As<Napi::Object>();
     const RunOptions options{.tokens = integer(o, "tokens", 1),
+                             .contexts = int_array(o, "contexts"),
                              .runs = integer(o, "runs", 1, 1e6),
                              .logits = boolean(o, "logits"),
                              .limits = boolean(o, "limits")};

@@ -101,10 +101,13 @@ void ForwardBench::fill_context() {
   filled_ = true;
 }
 
-double ForwardBench::run(int32_t tokens, bool logits) {
+double ForwardBench::run(int32_t tokens, int32_t context, bool logits) {
   if (tokens < 1 || tokens > max_tokens_)
     throw Error(code::kInvalidOption,
                 "tokens is " + std::to_string(tokens) + "; allowed: 1 to " + std::to_string(max_tokens_));
+  if (context < 0 || context > context_)
+    throw Error(code::kInvalidOption,
+                "context is " + std::to_string(context) + "; allowed: 0 to " + std::to_string(context_));
   fill_context();
   requests_.clear();
   const std::span banned(&model_->config.mask_token_id, 1);
@@ -112,7 +115,7 @@ double ForwardBench::run(int32_t tokens, bool logits) {
   results_.resize(requests_.size());
   if (logits) logits_.resize(static_cast<size_t>(tokens) * model_->config.shape.vocabulary);
   const auto start = std::chrono::steady_clock::now();
-  forward(std::span(ids_).subspan(context_, tokens), context_, common_block(tokens, context_),
+  forward(std::span(ids_).subspan(context, tokens), context, common_block(tokens, context),
           logits ? logits_.data() : nullptr);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   for (const HeadResult& result : results_)
@@ -120,7 +123,7 @@ double ForwardBench::run(int32_t tokens, bool logits) {
   return seconds;
 }
 
-ForwardCost ForwardBench::cost(int32_t tokens) const {
+ForwardCost ForwardBench::cost(int32_t tokens, int32_t context) const {
   const ModelWeights& weights = model_->weights;
   const ModelShape& s = model_->config.shape;
   const Backend& backend = *model_->backend;
@@ -140,10 +143,10 @@ ForwardCost ForwardBench::cost(int32_t tokens) const {
   }
   add(weights.lm_head ? weights.lm_head.get() : weights.embedding.get(), 1, 1);
 
-  const int32_t block = common_block(tokens, context_);
+  const int32_t block = common_block(tokens, context);
   // Keys that a token meets: the context and, on average, half of the blocks of this forward.
-  const double keys = context_ + (tokens + block) / 2.0;
-  cost.kv_bytes = static_cast<double>(model_->page_bytes) / kPageSlots * (context_ + tokens);
+  const double keys = context + (tokens + block) / 2.0;
+  cost.kv_bytes = static_cast<double>(model_->page_bytes) / kPageSlots * (context + tokens);
   cost.operations = 2.0 * tokens * (multiplied + 2.0 * s.layers * s.heads * s.head_dim * keys);
   return cost;
 }

@@ -17,7 +17,7 @@ struct BenchOptions {
   std::string shape = {};   ///< random weights of this shape (model/shapes.h) instead of engine.path
   int32_t layers = 0;       ///< of the shape; 0: all
   uint64_t seed = 1;        ///< of the random weights
-  int32_t context = 256;    ///< positions in the cache before each forward
+  int32_t context = 256;    ///< most positions in the cache before a forward
   int32_t max_tokens = 64;  ///< positions of the largest forward
 };
 
@@ -53,11 +53,11 @@ class ForwardBench {
   const Model& model() const { return *model_; }
   int32_t context() const { return context_; }
 
-  /// Seconds of one forward of 1 … max_tokens positions behind the context, with token and statistics wanted at all of
-  /// them and, on request, their logits written out. The positions form blocks of the largest power of two up to 64
-  /// that divides their number and the context: one block of M for M = 1, 2, 4, … 64.
-  double run(int32_t tokens, bool logits);
-  ForwardCost cost(int32_t tokens) const;
+  /// Seconds of one forward of 1 … max_tokens positions behind 0 … context others, with token and statistics wanted at
+  /// all of them and, on request, their logits written out. The positions form blocks of the largest power of two up to
+  /// 64 that divides their number and the context's: one block of M for M = 1, 2, 4, … 64.
+  double run(int32_t tokens, int32_t context, bool logits);
+  ForwardCost cost(int32_t tokens, int32_t context) const;
 
   /// Made when first asked for.
   LimitProbe& limits();

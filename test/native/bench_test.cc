@@ -130,9 +130,9 @@ TEST("write_checkpoint: a mixture of experts can be loaded") {
   options.context = 16;
   options.max_tokens = 8;
   ForwardBench bench(options, {});
-  CHECK(bench.run(8, true) > 0);
+  CHECK(bench.run(8, 16, true) > 0);
   // One token meets half of the experts; many meet all.
-  CHECK(bench.cost(1).weight_bytes < 0.9 * bench.cost(8).weight_bytes);
+  CHECK(bench.cost(1, 0).weight_bytes < 0.9 * bench.cost(8, 0).weight_bytes);
 }
 
 TEST("write_checkpoint: replaces nothing unless asked, and only a checkpoint; leaves nothing half done") {
@@ -166,9 +166,11 @@ TEST("write_checkpoint: replaces nothing unless asked, and only a checkpoint; le
 TEST("forwards: any number of tokens behind any context") {
   for (const int32_t context : {0, 1, 40, 256}) {
     ForwardBench bench(nano(WeightFormat::f32, context, 130), {});
-    for (const int32_t tokens : {1, 3, 8, 64, 100, 130}) CHECK(bench.run(tokens, tokens % 3 == 0) > 0);
-    CHECK_THROWS("INVALID_OPTION", "1 to 130", bench.run(131, false));
-    CHECK_THROWS("INVALID_OPTION", "1 to 130", bench.run(0, false));
+    for (const int32_t tokens : {1, 3, 8, 64, 100, 130})
+      CHECK(bench.run(tokens, context / (1 + tokens % 2), tokens % 3 == 0) > 0);
+    CHECK_THROWS("INVALID_OPTION", "1 to 130", bench.run(131, 0, false));
+    CHECK_THROWS("INVALID_OPTION", "1 to 130", bench.run(0, 0, false));
+    CHECK_THROWS("INVALID_OPTION", "context", bench.run(1, context + 1, false));
   }
   CHECK_THROWS("PROMPT_TOO_LONG", "1024", ForwardBench(nano(WeightFormat::f32, 1000, 64), {}));
   CHECK_THROWS("INVALID_OPTION", "context", ForwardBench(nano(WeightFormat::f32, -1, 64), {}));
@@ -178,11 +180,12 @@ TEST("cost of a forward: bytes and operations of a known shape") {
   ForwardBench bench(nano(WeightFormat::bf16, 64, 16), {});
   // Elements of two layers: qkv, o, gate and up, down; of the tied head.
   const double layers = 2 * (512.0 * 256 + 256 * 256 + 3 * 640 * 256), head = 560.0 * 256;
-  const ForwardCost one = bench.cost(1), many = bench.cost(16);
+  const ForwardCost one = bench.cost(1, 64), many = bench.cost(16, 64);
   CHECK_NEAR(one.weight_bytes, 2 * (layers + head), 0.1 * one.weight_bytes);
   CHECK(one.weight_bytes == many.weight_bytes);
   CHECK_NEAR(many.operations, 32 * (layers + head + 2 * 2 * 4 * 64 * 80), 1);
   CHECK_NEAR(one.operations, 2 * (layers + head + 2 * 2 * 4 * 64 * 65), 1);
+  CHECK(bench.cost(1, 0).kv_bytes < one.kv_bytes && bench.cost(1, 0).weight_bytes == one.weight_bytes);
   CHECK(one.kv_bytes >= 65 * 2 * 2 * 2 * 64 * 2);
 }
 
@@ -217,7 +220,7 @@ TEST("logits of a step do not depend on the steps before it") {
   for (const RecordedStep& step : steps) {
     ForwardBench fresh(nano(WeightFormat::bf16, 64, 16), {});
     CHECK(used.logits(step) == fresh.logits(step));
-    used.run(3, false);
+    used.run(3, 64, false);
     CHECK(used.logits(step) == fresh.logits(step));
     CHECK(used.logits(step) == fresh.logits(step));
   }
