@@ -24,7 +24,7 @@ export async function orExit(work) {
   }
 }
 
-const advice = `To compile the native part of sdar-engine, install CMake 3.20 or newer and a C++20 compiler (GCC 10, Clang 12, Xcode 14 or newer), then run the command again:
+const advice = `To compile the native part of sdar-engine, install CMake 3.20 or newer and a C++20 compiler (GCC 11, Clang 14, Xcode 15 or newer), then run the command again:
   Debian, Ubuntu:  sudo apt-get install cmake g++ make
   Fedora, RHEL:    sudo dnf install cmake gcc-c++ make
   macOS:           xcode-select --install && brew install cmake`;
