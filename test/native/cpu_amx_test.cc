@@ -327,7 +327,7 @@ TEST("a NaN stays in its row") {
 
 TEST("real tiles give the bits of the twins") {
 #ifdef SDAR_HAS_avx512bf16
-  if (!real_tiles()) return;
+  if (!real_tiles()) return void(std::printf("#   not run, this machine has no AMX\n"));
   for (const WeightFormat format : kFormats) {
     for (const Shape& shape : kShapes) {
       const Problem p(shape.kind, format, shape.outputs, shape.k, 70, 11);
@@ -344,7 +344,7 @@ TEST("the set is offered on machines with tiles only") {
   while (found < 3 && file >> word) found += word == "amx_tile" || word == "amx_int8" || word == "amx_bf16";
   if (found == 3) return;  // the system may still refuse
   CHECK(!real_tiles());
-  CHECK(choose_isa("") != "avx512amx");
+  for (const std::string& isa : instruction_sets()) CHECK(isa != "avx512amx");
   CHECK_THROWS(code::kInvalidOption, "avx512amx", choose_isa("avx512amx"));
 }
 
