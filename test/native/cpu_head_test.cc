@@ -177,9 +177,13 @@ TEST("sampling keeps ties by id, the best token always, and reaches the last id"
     CHECK(token() == n - 1);
     r.temperature = 1e-3f;  // all but the best underflow
     x.data[77] = 2;
-    for (double u : {0.0, 0.5, 1 - 1e-16}) {
-      r.uniform = u;
-      CHECK(token() == 77);
+    for (float temperature : {1e-3f, 1e-30f, 1e-45f}) {
+      r.temperature = temperature;
+      for (double u : {0.0, 0.5, 1 - 1e-16}) {
+        r.uniform = u;
+        const HeadResult result = head.run(x, {&r, 1}, nullptr)[0];
+        CHECK(result.token == 77 && result.confidence == 1 && result.entropy == 0 && std::isfinite(result.logprob));
+      }
     }
   }
 }

@@ -215,6 +215,20 @@ TEST("a row's bits do not depend on the batch, its place in it or the threads") 
   }
 }
 
+TEST("no rows: nothing happens") {
+  for (const std::string& isa : fast_sets()) {
+    auto backend = fast_backend(isa, 2, 64);
+    const Held norm = hold_vector(*backend, std::vector<float>(64, 1.0f));
+    for (WeightFormat format : kFormats) {
+      const Held weight = hold(*backend, WeightKind::linear, format, {{8, 64, std::vector<float>(8 * 64, 1.0f)}});
+      backend->norm_linear({.x = nullptr, .m = 0, .norm = norm, .weight = weight, .out = nullptr});
+      backend->linear_add({.in = nullptr, .m = 0, .weight = weight, .x = nullptr});
+      backend->head({.x = nullptr, .norm = norm, .weight = weight});
+      backend->embed(weight, {}, nullptr);
+    }
+  }
+}
+
 TEST("more threads than panels: the rows are split, and come out the same") {
   Random random(9);
   const Shape s{40, 640};

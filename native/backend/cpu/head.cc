@@ -114,19 +114,18 @@ HeadResult Head::merge(const HeadRequest& request, Partial* row, std::span<const
   const Softmax plain = merge_softmax(row, tiles, 1.0f);
   Softmax used = plain;
   result.token = best_id;
-  double scale = 1;
+  float scale = 1;
   Choice choice;
   if (request.temperature > 0) {
-    scale = 1.0 / request.temperature;
+    scale = inverse_temperature(request.temperature);
     choice = samplers_[worker].sample(linear_.kernels(), logits, chosen, request);
     result.token = choice.token;
     chosen = logits[choice.token];
     for (int64_t t = 0; t < tiles; t++) {
       const auto tile = logits.subspan(t * kTile, std::min<size_t>(kTile, logits.size() - t * kTile));
-      row[t].stats =
-          linear_.kernels().logit_stats(tile.data(), static_cast<int64_t>(tile.size()), static_cast<float>(scale));
+      row[t].stats = linear_.kernels().logit_stats(tile.data(), static_cast<int64_t>(tile.size()), scale);
     }
-    used = merge_softmax(row, tiles, static_cast<float>(scale));
+    used = merge_softmax(row, tiles, scale);
   }
   const double shifted = static_cast<double>(chosen) - plain.max;
   result.confidence = static_cast<float>(request.temperature > 0 && request.confidence == Confidence::sampled

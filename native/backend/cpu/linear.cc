@@ -58,6 +58,7 @@ void Linear::multiply_panel(const PackedWeight& weight, int64_t panel, const Act
 
 void Linear::multiply(const PackedWeight& weight, const Activations& a, int64_t m, Epilogue epilogue, float* out,
                       int64_t out_stride) {
+  if (m == 0) return;
   const int64_t panels = weight.panels(), each = std::max<int64_t>(panels / (2 * pool_.threads()), 1);
   const int64_t fit = kernels_.panel_group_bytes / static_cast<int64_t>(weight.bytes_per_panel);
   const int64_t group = m > kStreamedRows ? std::clamp<int64_t>(fit, 1, each) : 1;

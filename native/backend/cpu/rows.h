@@ -163,7 +163,8 @@ LogitStats logit_stats(const float* logits, int64_t n, float scale) {
   stats.argmax = -1;
   for (int64_t i = 0; i < n; i += kLanes) {
     const F v = load_part(logits, i, n);
-    const F x = mul(sub(v, shift), factor);
+    // Bounds: nothing is lost below e^-104 = 0, and 0 · x stays 0 for huge x and for lanes past n.
+    const F x = max(min(mul(sub(v, shift), factor), zero()), set1(-104.0f));
     F e = exp(x);
     if (n - i < kLanes) e = select_first(static_cast<int>(n - i), e, zero());
     sum = add(sum, e);

@@ -1,6 +1,5 @@
 #include "backend/cpu/sampling.h"
 
-#include <algorithm>
 #include <limits>
 
 namespace sdar::cpu {
@@ -66,7 +65,7 @@ Sampler::Cut Sampler::cut_by_mass(std::span<const float> logits, float best, flo
 }
 
 Choice Sampler::sample(const Kernels& kernels, std::span<const float> logits, float best, const HeadRequest& request) {
-  const float scale = 1.0f / request.temperature;
+  const float scale = inverse_temperature(request.temperature);
   const int64_t n = static_cast<int64_t>(logits.size());
   weights_.resize(logits.size());
   kernels.exp_shifted(logits.data(), n, best, scale, weights_.data());

@@ -1,5 +1,6 @@
 // Choice of a token from the logits of one row at temperature > 0, without a full sort.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -8,6 +9,9 @@
 #include "ops/head.h"
 
 namespace sdar::cpu {
+
+/// 1 / T for T > 0, bounded so that products with differences of logits stay finite.
+inline float inverse_temperature(float temperature) { return std::min(1.0f / temperature, 1e30f); }
 
 struct Choice {
   int32_t token = 0;
