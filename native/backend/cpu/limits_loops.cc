@@ -92,9 +92,9 @@ struct TileConfig {
     }                                                                                                        \
     asm volatile("tilerelease");                                                                             \
   }
-SDAR_TILES(tile_dot8, "tdpbusd")
+SDAR_TILES(tile_dot8, "tdpbssd")
 SDAR_TILES(tile_dot_bf16, "tdpbf16ps")
-constexpr MultiplyLoop kTileDot8{"tdpbusd", tile_dot8, 4 * 16 * 16 * 64 * 2};
+constexpr MultiplyLoop kTileDot8{"tdpbssd", tile_dot8, 4 * 16 * 16 * 64 * 2};
 constexpr MultiplyLoop kTileDotBf16{"tdpbf16ps", tile_dot_bf16, 4 * 16 * 16 * 32 * 2};
 #endif
 
@@ -133,10 +133,10 @@ using Quad = float __attribute__((vector_size(16)));
 SDAR_MULTIPLY(fma_quad, "armv8-a", "fmla", "4s", "4s")
 SDAR_MULTIPLY(multiply8_quad, "armv8-a", "smlal", "8h", "8b")
 SDAR_MULTIPLY(dot8_quad, "armv8.2-a+dotprod", "sdot", "4s", "16b")
-SDAR_MULTIPLY(matrix8_quad, "armv8.2-a+i8mm", "smmla", "4s", "16b")
+SDAR_MULTIPLY(matrix8_quad, "armv8.2-a+i8mm", "usmmla", "4s", "16b")
 SDAR_MULTIPLY(matrix_bf16_quad, "armv8.2-a+bf16", "bfmmla", "4s", "8h")
 constexpr MultiplyLoop kFma{"fmla", fma_quad, 16 * 4 * 2}, kMultiply8{"smlal", multiply8_quad, 16 * 8 * 2},
-    kDot8{"sdot", dot8_quad, 16 * 16 * 2}, kMatrix8{"smmla", matrix8_quad, 16 * 32 * 2},
+    kDot8{"sdot", dot8_quad, 16 * 16 * 2}, kMatrix8{"usmmla", matrix8_quad, 16 * 32 * 2},
     kMatrixBf16{"bfmmla", matrix_bf16_quad, 16 * 16 * 2};
 
 void read_quads(const std::byte* data, size_t bytes) {
