@@ -14,9 +14,10 @@ namespace harness {
 
 /// The instruction sets to run whole generations in: all of this machine, or with SDAR_TEST_QUICK, which sanitizers and
 /// emulation set because they are slow, the best one. The kernels' own tests run in all of them either way.
+inline bool quick() { return std::getenv("SDAR_TEST_QUICK") != nullptr; }
 inline std::vector<std::string> instruction_sets() {
   auto sets = sdar::cpu::instruction_sets();
-  if (std::getenv("SDAR_TEST_QUICK")) sets.resize(1);
+  if (quick()) sets.resize(1);
   return sets;
 }
 
