@@ -11,6 +11,7 @@ export type {
   LoadOptions,
   Message,
   ModelInfo,
+  Quality,
   Run,
   Strategy,
   Token,
