@@ -3,7 +3,12 @@ import { createRequire } from "node:module";
 import { packageRoot } from "./checkpoint.js";
 import { SdarError } from "./errors.js";
 
-export type Strategy = "low_confidence_dynamic" | "low_confidence_static" | "sequential" | "entropy_bounded";
+export type Strategy =
+  | "low_confidence_dynamic"
+  | "low_confidence_static"
+  | "sequential"
+  | "entropy_bounded"
+  | "pairwise_factor";
 export type WeightFormat = "f32" | "bf16" | "int8" | "int4";
 
 /** What Engine.load hands down; 0 means automatic. */
@@ -51,12 +56,13 @@ export interface NativeRequest {
   tokens: Int32Array;
   maxTokens: number;
   blockLength: number;
-  /** 0 low_confidence_dynamic, 1 low_confidence_static, 2 sequential, 3 entropy_bounded */
+  /** 0 low_confidence_dynamic, 1 low_confidence_static, 2 sequential, 3 entropy_bounded, 4 pairwise_factor */
   strategy: number;
   /** 0 means blockLength */
   steps: number;
   threshold: number;
   entropyBound: number;
+  factor: number;
   temperature: number;
   /** 0 means all */
   topK: number;

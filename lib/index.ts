@@ -14,6 +14,7 @@ export type {
   LoadOptions,
   Message,
   ModelInfo,
+  Quality,
   Run,
   Strategy,
   Token,

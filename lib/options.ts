@@ -3,13 +3,12 @@ import { randomInt } from "node:crypto";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { z } from "zod";
-import type { NativeLoadOptions, NativeModelInfo, NativeRequest, Strategy, WeightFormat } from "./binding.js";
+import type { NativeLoadOptions, NativeModelInfo, NativeRequest, WeightFormat } from "./binding.js";
 import { invalidOption, SdarError } from "./errors.js";
+import { denoiseOf, qualities, strategies } from "./quality.js";
 import type { QueueLimits } from "./queue.js";
 import { boolean, callback, check, int32Max, integer, number, oneOf, signal, strictObject } from "./schema.js";
 import type { DenoiseOptions, DisposeOptions, GenerateRequest, LoadOptions, Message } from "./types.js";
-
-const strategies: Strategy[] = ["low_confidence_dynamic", "low_confidence_static", "sequential", "entropy_bounded"];
 
 const kvCacheSchema = strictObject({
   dtype: oneOf("auto", "f32", "bf16", "int8").optional(),
@@ -53,6 +52,7 @@ const denoiseSchema = strictObject({
   steps: integer(1, 64),
   threshold: number("a number from 0 to 1", (v) => v >= 0 && v <= 1),
   entropyBound: number("a number from 0 to 1e9", (v) => v >= 0 && v <= 1e9),
+  factor: number("a number from 0 to 1e9", (v) => v >= 0 && v <= 1e9),
   confidence: oneOf("model", "sampled"),
 } satisfies Record<keyof DenoiseOptions, z.ZodType>).partial();
 
@@ -74,6 +74,7 @@ const requestSchema = strictObject({
   maxTokens: integer(1),
   blockLength: integer(1, 64),
   denoise: denoiseSchema,
+  quality: oneOf(...qualities),
   temperature: number("0 or a number from 1e-6 to 100", (v) => v === 0 || (v >= 1e-6 && v <= 100)),
   topK: integer(0),
   topP: number("a number above 0, up to 1", (v) => v > 0 && v <= 1),
@@ -198,8 +199,9 @@ export function parseRequest(input: GenerateRequest, model: NativeModelInfo): Pa
     steps = 0,
     threshold = 0.9,
     entropyBound = 0.35,
+    factor = 2,
     confidence,
-  } = r.denoise ?? {};
+  } = denoiseOf(r);
   const encoder = new TextEncoder();
   const stop = r.stop ?? [];
   return {
@@ -211,6 +213,7 @@ export function parseRequest(input: GenerateRequest, model: NativeModelInfo): Pa
       steps,
       threshold,
       entropyBound,
+      factor,
       temperature: r.temperature ?? 0,
       topK: r.topK ?? 0,
       topP: r.topP ?? 1,

@@ -3,6 +3,8 @@ import type { NativeModelInfo, Strategy } from "./binding.js";
 
 export type { Strategy };
 
+export type Quality = "exact" | "balanced" | "fast";
+
 /** Options of `Engine.load`. All are optional; an unknown one is refused. */
 export interface LoadOptions {
   /** Where the model runs: `"auto"` (default) or `"cpu"`. `"cuda"` and `"cuda:N"` are refused as UNSUPPORTED_DEVICE. */
@@ -72,7 +74,9 @@ export interface DenoiseOptions {
   /**
    * Default `"low_confidence_dynamic"`: every position whose confidence is above `threshold`, at least as many as
    * `low_confidence_static` would fill; that one fills the most confident, `sequential` the leftmost, both in equal
-   * shares per step; `entropy_bounded` those of least entropy while its sum stays below `entropyBound`.
+   * shares per step; `entropy_bounded` those of least entropy while its sum stays below `entropyBound`;
+   * `pairwise_factor` the most confident, the k-th while k(k-1)/2 · (1 - confidence) stays below `factor`: the fewer
+   * are filled together, the less sure they need be.
    */
   strategy?: Strategy;
   /** Most steps for a block, 1 to 64. Default: the block length, one position a step. */
@@ -81,6 +85,8 @@ export interface DenoiseOptions {
   threshold?: number;
   /** For `entropy_bounded`, in nats, 0 to 1e9. Default 0.35. */
   entropyBound?: number;
+  /** For `pairwise_factor`, 0 to 1e9; larger fills more at once. Default 2. */
+  factor?: number;
   /** The token's probability before (`"model"`, default) or after top-k and top-p (`"sampled"`). */
   confidence?: "model" | "sampled";
 }
@@ -98,6 +104,15 @@ export interface GenerateRequest {
   /** Positions denoised together, 1 to 64. Default: the checkpoint's. */
   blockLength?: number;
   denoise?: DenoiseOptions;
+  /**
+   * Instead of `denoise`, a setting of it; measured on the shipped model by `sdar bench dial`.
+   * - `"exact"`: the most accurate, whatever it takes: `entropy_bounded`, `entropyBound` 0.1
+   * - `"balanced"`: about the default's accuracy in fewer forwards: `pairwise_factor`, `factor` 2
+   * - `"fast"`: fewer still, for about a point of accuracy: `pairwise_factor`, `factor` 5
+   *
+   * Default: none of these but `low_confidence_dynamic`, `threshold` 0.9.
+   */
+  quality?: Quality;
   /** 0 (default) takes the most probable token; else 1e-6 to 100. */
   temperature?: number;
   /** Samples among the k most probable tokens; 0 (default) among all. */

@@ -50,7 +50,9 @@ t.test("requests refuse every option out of range", async (t) => {
     "denoise.steps": [0, -1, 65, ...noIntegers],
     "denoise.threshold": [-0.1, 1.1, ...noNumbers],
     "denoise.entropyBound": [-0.1, 1e10, ...noNumbers],
+    "denoise.factor": [-0.1, 1e10, ...noNumbers],
     "denoise.confidence": ["sure", true, null],
+    quality: ["best", 1, null, {}],
     temperature: [-1, 1e-9, 101, ...noNumbers],
     topK: [-1, ...noIntegers],
     topP: [0, -0.5, 1.01, ...noNumbers],
@@ -127,7 +129,7 @@ t.test("an unknown option is refused by name, with the one that was probably mea
   unknown(
     () => request({ denoise: { tau: 1 } }),
     "denoise.tau",
-    "known are strategy, steps, threshold, entropyBound, confidence",
+    "known are strategy, steps, threshold, entropyBound, factor, confidence",
   );
   unknown(() => load({ kvCache: { byte: 1 } }), "kvCache.byte", 'did you mean "bytes"?');
   unknown(() => load({ thread: 1 }), "thread", 'did you mean "threads"?');
@@ -174,7 +176,15 @@ t.test("what a request may take of the context and the cache", async (t) => {
 
 t.test("defaults", async (t) => {
   const { native, seed } = request({});
-  t.match(native, { maxTokens: 64, blockLength: 8, strategy: 0, steps: 0, threshold: 0.9, entropyBound: 0.35 });
+  t.match(native, {
+    maxTokens: 64,
+    blockLength: 8,
+    strategy: 0,
+    steps: 0,
+    threshold: 0.9,
+    entropyBound: 0.35,
+    factor: 2,
+  });
   t.match(native, {
     temperature: 0,
     topK: 0,
@@ -203,6 +213,22 @@ t.test("defaults", async (t) => {
   t.match(native, { priority: 0, salt: "", pin: false });
   t.match(request({}), { n: 1, key: undefined, deadline: undefined, highWaterMark: 256 });
   t.same(load({}).queue, { maxRequests: 4096, maxTokens: Number.MAX_SAFE_INTEGER, agingMs: 1000 });
+});
+
+t.test("quality stands for a strategy and its setting, and excludes denoise", async (t) => {
+  const denoising = (options: object) => {
+    const { strategy, steps, threshold, entropyBound, factor } = request(options).native;
+    return { strategy, steps, threshold, entropyBound, factor };
+  };
+  t.match(denoising({ quality: "exact" }), { strategy: 3, steps: 0, entropyBound: 0.1 });
+  t.match(denoising({ quality: "balanced" }), { strategy: 4, steps: 0, factor: 2 });
+  t.match(denoising({ quality: "fast" }), { strategy: 4, steps: 0, factor: 5 });
+  t.same(denoising({ quality: undefined }), denoising({}), "none of them is the default");
+  t.same(denoising({ quality: "fast" }), denoising({ denoise: { strategy: "pairwise_factor", factor: 5 } }));
+  for (const denoise of [{}, { steps: 3 }, { strategy: "sequential" }]) {
+    const refused = { code: "INVALID_OPTION", option: "quality", message: /"fast".* either quality or denoise/ };
+    t.throws(() => request({ quality: "fast", denoise }), refused);
+  }
 });
 
 t.test("what is given arrives", async (t) => {
@@ -235,6 +261,8 @@ t.test("what is given arrives", async (t) => {
     [Int32Array.of(5), Int32Array.of(2, 7), Float32Array.of(1.5, -100)],
   );
   t.same([stop, seed], [["é", "b"], 0xffffffffffffffffn]);
+  const pairwise = { strategy: "pairwise_factor", factor: 0 };
+  t.match(request({ denoise: pairwise }).native, { strategy: 4, factor: 0 });
   t.same(request({ logitBias: { 3: 1 }, stop: "x" }).native.biasIds, Int32Array.of(3));
   const { native: down } = load({
     device: "cpu",

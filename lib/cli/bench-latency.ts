@@ -58,10 +58,10 @@ async function measure(flags: Flags): Promise<void> {
   });
 }
 
-type Numbers = Record<string, number | boolean | number[]>;
+type Value = number | boolean | number[];
 
-function describe({ name, ...numbers }: { name: string } & Numbers): string {
-  const shown = (value: Numbers[string]) =>
+function describe({ name, ...numbers }: { name: string; [more: string]: Value | string }): string {
+  const shown = (value: Value | string) =>
     Array.isArray(value)
       ? value.map((v) => v.toFixed(2)).join(", ")
       : typeof value === "number"

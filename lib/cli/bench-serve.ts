@@ -6,7 +6,7 @@ import type { WeightFormat } from "../binding.js";
 import { findCheckpoint, shippedModel } from "../checkpoint.js";
 import type { Engine } from "../engine.js";
 import { oneOf, positive, weightFormats, whole, wholeList } from "./flags.js";
-import { linePlot } from "./plot.js";
+import { drawCharts } from "./plot.js";
 import { deliver, median, table } from "./report.js";
 import {
   closedLoop,
@@ -179,17 +179,22 @@ ${table([head, ...rows])}`;
 }
 
 function draw(flags: Flags, results: Result[]): string {
-  return linePlot({
-    title: `${name(flags)}: throughput`,
-    x: { label: "requests at a time", log: true },
-    y: { label: "tokens per second", min: 0 },
-    series: [
-      { name: "engine", points: results.map((r) => [r.concurrency, r.tokensPerSecond]) },
-      {
-        name: "bare forward",
-        dashed: true,
-        points: results.map((r) => [r.concurrency, r.tokensPerSecond / r.ofAllowed]),
-      },
-    ],
-  });
+  const line = (rate: (result: Result) => number) => results.map((r) => ({ x: r.concurrency, y: rate(r) }));
+  const engine = results.map((r) => ({
+    x: r.concurrency,
+    y: r.tokensPerSecond,
+    low: r.minTokensPerSecond,
+    high: r.maxTokensPerSecond,
+  }));
+  return drawCharts([
+    {
+      title: `${name(flags)}: throughput`,
+      x: { label: "requests at a time", log: 2 },
+      y: { label: "tokens per second", from: 0 },
+      series: [
+        { name: "engine", points: engine },
+        { name: "bare forward", dashed: true, points: line((r) => r.tokensPerSecond / r.ofAllowed) },
+      ],
+    },
+  ]);
 }

@@ -105,10 +105,11 @@ Request to_request(const Napi::Object& o) {
   r.tokens = int_array(o, "tokens");
   r.max_tokens = integer(o, "maxTokens");
   r.block_length = integer(o, "blockLength", 1, kMaxBlockLength);
-  r.denoise.strategy = static_cast<Strategy>(integer(o, "strategy", 0, 3));
+  r.denoise.strategy = static_cast<Strategy>(integer(o, "strategy", 0, kStrategies - 1));
   r.denoise.steps = integer(o, "steps");
   r.denoise.threshold = static_cast<float>(number(o, "threshold", 0, 1));
   r.denoise.entropy_bound = static_cast<float>(number(o, "entropyBound", 0, 1e9));
+  r.denoise.factor = static_cast<float>(number(o, "factor", 0, 1e9));
   r.temperature = static_cast<float>(number(o, "temperature", 0, 100));
   r.top_k = integer(o, "topK");
   r.top_p = static_cast<float>(number(o, "topP", 0, 1));

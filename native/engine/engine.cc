@@ -160,6 +160,7 @@ void Engine::check(const Request& r) const {
   require(r.denoise.steps >= 0, "steps", r.denoise.steps, "1 or more, or 0 for blockLength");
   require(r.denoise.threshold >= 0 && r.denoise.threshold <= 1, "threshold", r.denoise.threshold, "0 to 1");
   require(r.denoise.entropy_bound >= 0, "entropyBound", r.denoise.entropy_bound, "0 or more");
+  require(r.denoise.factor >= 0, "factor", r.denoise.factor, "0 or more");
   require(r.temperature >= 0 && r.temperature <= 100, "temperature", r.temperature, "0 to 100");
   require(r.top_k >= 0, "topK", r.top_k, "1 or more, or 0 for all");
   require(r.top_p > 0 && r.top_p <= 1, "topP", r.top_p, "above 0, at most 1");
