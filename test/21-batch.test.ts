@@ -96,7 +96,7 @@ t.test("every quality in one batch gives what it gives alone", async (t) => {
     for (const request of requests) alone.push(await engine.generate(request).result());
     t.equal(engine.stats().maxSequences, 1);
     const together = await Promise.all(requests.map((request) => engine.generate(request).result()));
-    t.ok(engine.stats().maxSequences > 20);
+    t.ok(engine.stats().maxSequences > 8);
     t.same(together.map(outcome), alone.map(outcome));
     const forwards = (request: GenerateRequest) =>
       engine

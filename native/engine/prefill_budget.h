@@ -9,10 +9,11 @@ namespace sdar {
 /// not depend on it: how a prompt is cut never changes a number.
 class PrefillBudget {
  public:
-  /// Positions for which a step is expected to take at most kStretch times what it takes without.
+  /// Positions for which a step is expected to take at most kStretch times what it takes without, or kUnnoticed longer.
   int32_t rows() const {
     if (row_ <= 0 || decode_ <= 0) return kUnknown;
-    return static_cast<int32_t>(std::clamp((kStretch - 1) * decode_ / row_, double{kLeast}, double{kMost}));
+    const double seconds = std::max((kStretch - 1) * decode_, kUnnoticed);
+    return static_cast<int32_t>(std::clamp(seconds / row_, double{kLeast}, double{kMost}));
   }
 
   /// A step that took so many seconds.
@@ -31,6 +32,8 @@ class PrefillBudget {
   static constexpr int32_t kLeast = 8, kUnknown = 64, kMost = 512;
   /// Below the 2 that users are promised: a step varies.
   static constexpr double kStretch = 1.7;
+  /// Seconds. Small models take steps so short that nobody sees them double, but everybody sees prompts wait.
+  static constexpr double kUnnoticed = 0.003;
 
  private:
   static double mixed(double before, double now) { return before > 0 ? 0.8 * before + 0.2 * now : now; }
