@@ -59,6 +59,11 @@ export class FairOrder<T extends Orderable> {
   #mean: number | undefined;
   #sweepAt = 64;
 
+  /** how many are known */
+  get keys(): number {
+    return this.#tenants.size;
+  }
+
   push(item: T): void {
     const tenant = this.#tenant(item.key);
     if (tenant.waiting.length === 0) {
@@ -95,7 +100,8 @@ export class FairOrder<T extends Orderable> {
     tenant.running++;
     this.#charged.set(item, charge);
     this.#chargedTotal += charge;
-    const least = Math.min(...[...this.#backlogged].map((other) => other.tag));
+    let least = Number.POSITIVE_INFINITY;
+    for (const other of this.#backlogged) least = Math.min(least, other.tag);
     if (least === Number.POSITIVE_INFINITY) this.#virtualTime = Math.max(this.#virtualTime, tag);
     else this.#virtualTime = clamp(this.#virtualTime + charge * share, least, least + this.#largestHandicap);
     return { item, rank };
