@@ -72,13 +72,13 @@ export class FairOrder<T extends Orderable> {
       this.#backlogged.add(tenant);
     }
     tenant.burst += this.#charge(item, tenant);
-    tenant.waiting.splice(place(tenant.waiting, item), 0, item);
+    tenant.waiting.splice(insertionIndex(tenant.waiting, item), 0, item);
   }
 
   /** Takes out one that waits and shall not run; false when it does not wait. */
   remove(item: T): boolean {
     const tenant = this.#tenants.get(item.key);
-    const at = tenant ? place(tenant.waiting, item) : 0;
+    const at = tenant ? insertionIndex(tenant.waiting, item) : 0;
     if (tenant?.waiting[at] !== item) return false;
     this.#takeAt(tenant, at);
     this.#rest();
@@ -183,7 +183,7 @@ export class FairOrder<T extends Orderable> {
 }
 
 /** Where `item` is, or belongs, among the waiting. */
-function place<T extends Orderable>(waiting: T[], item: T): number {
+function insertionIndex<T extends Orderable>(waiting: T[], item: T): number {
   let low = 0;
   let high = waiting.length;
   while (low < high) {
