@@ -1,11 +1,15 @@
 // The order in which waiting requests are taken: fair among keys, by aged priority within a key.
 //
 // Among keys: start-time fair queueing (Goyal, Vin and Cheng, 1996). A key's tag grows by the tokens of each request that is
-// taken; the smallest tag is next. So keys that always have something waiting get equal shares of tokens, whatever they send.
-// A key that had nothing waiting begins a head start before the others, since they hold all the places it has to wait for:
-// without one its requests wait more than twice as long as if it were alone. The head start is what is being computed, four
-// times; the virtual time it is taken from moves on with every third token given away, so that newcomers cannot hold
-// the others up for ever.
+// taken, and the key with the least tag is next; one that had nothing waiting begins at the virtual time. So keys that always
+// have something waiting get even shares of tokens, whatever they send.
+//
+// With even shares alone a burst waits more than twice as long beside a flood as without it, since the flood already holds
+// all places. So a key that asks for less at a time goes before one that asks for more: to its tag a key adds a handicap that
+// grows with its burst, what it has asked for since it last had nothing waiting, towards a multiple of what is being computed.
+//
+// The virtual time follows the least tag of the waiting, but moves on with the tokens given away meanwhile, so that
+// newcomers, however many, cannot hold the others up for ever.
 
 /** A request as the order sees it. */
 export interface Orderable {
@@ -29,6 +33,10 @@ export interface Used {
 
 interface Tenant<T> {
   tag: number;
+  /** tokens asked for since nothing waited */
+  burst: number;
+  /** the last place it was given: later requests come after it */
+  rank: number;
   /** in the order in which they are taken */
   waiting: T[];
   running: number;
@@ -36,7 +44,9 @@ interface Tenant<T> {
   mean: number | undefined;
 }
 
-const headStartFactor = 4;
+/** The largest handicap, over the tokens of what runs. */
+const handicapFactor = 8;
+const clamp = (value: number, low: number, high: number) => Math.max(low, Math.min(value, high));
 const averaged = (mean: number | undefined, value: number) => (mean === undefined ? value : mean + (value - mean) / 8);
 
 export class FairOrder<T extends Orderable> {
@@ -49,41 +59,52 @@ export class FairOrder<T extends Orderable> {
   #mean: number | undefined;
   #sweepAt = 64;
 
+  /** how many are known */
+  get keys(): number {
+    return this.#tenants.size;
+  }
+
   push(item: T): void {
     const tenant = this.#tenant(item.key);
     if (tenant.waiting.length === 0) {
-      tenant.tag = Math.max(tenant.tag, this.#virtualTime - this.#headStart);
+      tenant.tag = Math.max(tenant.tag, this.#virtualTime);
+      tenant.burst = 0;
       this.#backlogged.add(tenant);
     }
-    tenant.waiting.splice(place(tenant.waiting, item), 0, item);
+    tenant.burst += this.#charge(item, tenant);
+    tenant.waiting.splice(insertionIndex(tenant.waiting, item), 0, item);
   }
 
   /** Takes out one that waits and shall not run; false when it does not wait. */
   remove(item: T): boolean {
     const tenant = this.#tenants.get(item.key);
-    const at = tenant ? place(tenant.waiting, item) : 0;
+    const at = tenant ? insertionIndex(tenant.waiting, item) : 0;
     if (tenant?.waiting[at] !== item) return false;
     this.#takeAt(tenant, at);
     this.#rest();
     return true;
   }
 
-  /** The next one, with its key's tag; undefined when none waits. */
-  take(): { item: T; tag: number } | undefined {
-    const tenant = this.#least();
+  /** The next one, with its rank among all that were taken, lower first; undefined when none waits. */
+  take(): { item: T; rank: number } | undefined {
+    const tenant = this.#next();
     const item = tenant?.waiting[0];
     if (!tenant || !item) return undefined;
-    this.#takeAt(tenant, 0);
     const { tag } = tenant;
+    const rank = Math.max(tenant.rank, this.#place(tenant));
+    tenant.rank = rank;
+    const share = 1 / (this.#backlogged.size + 1);
+    this.#takeAt(tenant, 0);
     const charge = this.#charge(item, tenant);
     tenant.tag += charge;
     tenant.running++;
     this.#charged.set(item, charge);
     this.#chargedTotal += charge;
-    const least = this.#least()?.tag;
-    if (least === undefined) this.#virtualTime = Math.max(this.#virtualTime, tag);
-    else this.#virtualTime = Math.max(least, Math.min(this.#virtualTime + charge / 3, least + this.#headStart));
-    return { item, tag };
+    let least = Number.POSITIVE_INFINITY;
+    for (const other of this.#backlogged) least = Math.min(least, other.tag);
+    if (least === Number.POSITIVE_INFINITY) this.#virtualTime = Math.max(this.#virtualTime, tag);
+    else this.#virtualTime = clamp(this.#virtualTime + charge * share, least, least + this.#largestHandicap);
+    return { item, rank };
   }
 
   /** Ends one that was taken: its key pays for what it used, no longer for what was expected. */
@@ -103,8 +124,13 @@ export class FairOrder<T extends Orderable> {
     this.#rest();
   }
 
-  get #headStart(): number {
-    return headStartFactor * this.#chargedTotal;
+  get #largestHandicap(): number {
+    return handicapFactor * this.#chargedTotal;
+  }
+
+  #place({ tag, burst }: Tenant<T>): number {
+    const most = this.#largestHandicap;
+    return most > 0 ? tag + (most * burst) / (most + burst) : tag;
   }
 
   /** What a request will probably take: answers as long as the last ones of its key. */
@@ -112,15 +138,14 @@ export class FairOrder<T extends Orderable> {
     return promptTokens + answers * Math.min(maxTokens, mean ?? this.#mean ?? maxTokens);
   }
 
-  #least(): Tenant<T> | undefined {
-    let least: Tenant<T> | undefined;
+  #next(): Tenant<T> | undefined {
+    let next: { tenant: Tenant<T>; place: number; id: number } | undefined;
     for (const tenant of this.#backlogged) {
-      const first = tenant.waiting[0] as T;
-      if (!least || tenant.tag < least.tag || (tenant.tag === least.tag && first.id < (least.waiting[0] as T).id)) {
-        least = tenant;
-      }
+      const place = this.#place(tenant);
+      const { id } = tenant.waiting[0] as T;
+      if (!next || place < next.place || (place === next.place && id < next.id)) next = { tenant, place, id };
     }
-    return least;
+    return next?.tenant;
   }
 
   #takeAt(tenant: Tenant<T>, at: number): void {
@@ -133,7 +158,8 @@ export class FairOrder<T extends Orderable> {
     let tenant = this.#tenants.get(key);
     if (!tenant) {
       if (this.#tenants.size >= this.#sweepAt) this.#forget();
-      tenant = { tag: Number.NEGATIVE_INFINITY, waiting: [], running: 0, mean: undefined };
+      const none = Number.NEGATIVE_INFINITY;
+      tenant = { tag: none, rank: none, burst: 0, waiting: [], running: 0, mean: undefined };
       this.#tenants.set(key, tenant);
     }
     return tenant;
@@ -143,7 +169,7 @@ export class FairOrder<T extends Orderable> {
   #forget(): void {
     for (const [key, tenant] of this.#tenants) {
       const idle = tenant.waiting.length === 0 && tenant.running === 0;
-      if (idle && tenant.tag <= this.#virtualTime - this.#headStart) this.#tenants.delete(key);
+      if (idle && tenant.tag <= this.#virtualTime) this.#tenants.delete(key);
     }
     this.#sweepAt = 64 + 2 * this.#tenants.size;
   }
@@ -157,7 +183,7 @@ export class FairOrder<T extends Orderable> {
 }
 
 /** Where `item` is, or belongs, among the waiting. */
-function place<T extends Orderable>(waiting: T[], item: T): number {
+function insertionIndex<T extends Orderable>(waiting: T[], item: T): number {
   let low = 0;
   let high = waiting.length;
   while (low < high) {

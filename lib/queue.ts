@@ -81,7 +81,7 @@ export class AdmissionQueue {
       while (!this.#closed && this.#hasPlace) {
         const next = this.#order.take();
         if (!next) break;
-        const { item, tag } = next;
+        const { item, rank } = next;
         const { ticket } = item;
         item.stopTimer();
         this.#count(ticket, -1);
@@ -93,7 +93,7 @@ export class AdmissionQueue {
         }
         this.#advance();
         this.#running += ticket.answers;
-        ticket.start(tag, Number.isFinite(left) ? left : 0);
+        ticket.start(rank, Number.isFinite(left) ? left : 0);
       }
     } finally {
       this.#pumping = false;

@@ -43,6 +43,8 @@ export class FakeNative implements NativeEngine {
   refusal: Error | undefined;
   /** whether abort() ends the request at once */
   endsOnAbort = true;
+  /** what finish() says the prompt had */
+  promptTokens = 5;
   counters: NativeStats = noStats();
   #records: number[] = [];
   #errors: { code: string; message: string }[] = [];
@@ -95,7 +97,7 @@ export class FakeNative implements NativeEngine {
     this.#records.push(1, id, 1 + payload.length, released ?? total, ...payload);
   }
   finish(id: number, reason: string, textBytes = this.#released.get(id) ?? 0) {
-    this.#records.push(2, id, 6, reasons.indexOf(reason), textBytes, 5, 0, 4, 2);
+    this.#records.push(2, id, 6, reasons.indexOf(reason), textBytes, this.promptTokens, 0, 4, 2);
   }
   started(id: number, cachedTokens = 0) {
     this.#records.push(5, id, 1, cachedTokens);
