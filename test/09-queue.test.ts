@@ -27,7 +27,7 @@ t.test("what fits is handed over at once, a little more in advance, the rest wai
   const runs = Array.from({ length: 6 }, () => engine.generate(short));
   t.same(ids(native), [1, 2, 3]);
   t.match(engine.stats().queue, { requests: 3, tokens: 15, rejected: 0, timedOut: 0, aborted: 0 });
-  clock.pass(100);
+  clock.pass(200);
   native.finish(1, "length");
   native.wake();
   t.same(ids(native), [1, 2, 3, 4], "one leaves, one comes");
@@ -45,7 +45,8 @@ t.test("a quarter of a second of work is handed over in advance, by the rate at 
     native.finish(native.requests[done]?.id as number, "length");
     native.wake();
   }
-  t.equal(native.requests.length - done, 1 + 25, "at 100 a second");
+  const ahead = native.requests.length - done - 1;
+  t.ok(ahead >= 25 && ahead <= 26, `${ahead} at 100 a second`);
   clock.pass(10_000);
   const before = native.requests.length;
   native.wake();
@@ -249,7 +250,10 @@ t.test("dispose with drain lets what was accepted come to its end", async (t) =>
   await idle.engine.dispose({ drain: true });
   t.equal(idle.native.closed, 1, "nothing to wait for");
   const bad = { drian: true } as object;
-  await t.rejects(idle.engine.dispose(bad), { code: "INVALID_OPTION", message: /did you mean "drain"/ });
+  await t.rejects(idle.engine.dispose(bad), {
+    code: "INVALID_OPTION",
+    message: /unknown option "drian"; known are drain/,
+  });
 });
 
 t.test("dispose cuts waiting short, also that of a drain", async (t) => {
