@@ -1,4 +1,5 @@
 // sdar bench latency: what a prompt seen before saves, what a long prompt costs the others, what a blocked event loop costs.
+import { setMaxListeners } from "node:events";
 import { Command } from "commander";
 import type { WeightFormat } from "../binding.js";
 import { shippedModel } from "../checkpoint.js";
@@ -121,6 +122,7 @@ async function longPrompt(engine: Engine, flags: Flags) {
   const worst: number[] = [];
   for (let round = 0; round < rounds; round++) {
     const controller = new AbortController();
+    setMaxListeners(0, controller.signal);
     let gaps: number[] = [];
     const watch = async () => {
       const request = { tokens: randomTokens(32, vocabSize), ignoreEos: true, signal: controller.signal };
@@ -158,6 +160,15 @@ function percentile(values: number[], share: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? Number.NaN;
 }
 
+/** Blocks this thread for 200 ms: asleep, as in a synchronous call that waits, or computing, which takes a core as well. */
+const blocks = {
+  asleep: () => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200),
+  computing: () => {
+    const until = performance.now() + 200;
+    while (performance.now() < until);
+  },
+};
+
 /** Throughput with the event loop free, and blocked for 200 ms of every second, in turns. More requests wait than can run. */
 async function blockedLoop(engine: Engine, { concurrency, rounds, seconds }: Flags) {
   const request = () => ({
@@ -166,22 +177,23 @@ async function blockedLoop(engine: Engine, { concurrency, rounds, seconds }: Fla
     ignoreEos: true,
   });
   const free: number[] = [];
-  const blocked: number[] = [];
+  const blocked = { asleep: [] as number[], computing: [] as number[] };
   await closedLoop(engine, 4 * concurrency, request, async () => {
     await sleep(1000);
     for (let round = 0; round < rounds; round++) {
       free.push((await observe(engine, seconds)).tokensPerSecond);
-      const timer = setInterval(() => {
-        const until = performance.now() + 200;
-        while (performance.now() < until);
-      }, 1000);
-      blocked.push((await observe(engine, seconds)).tokensPerSecond);
-      clearInterval(timer);
+      for (const kind of ["asleep", "computing"] as const) {
+        const timer = setInterval(blocks[kind], 1000);
+        blocked[kind].push((await observe(engine, seconds)).tokensPerSecond);
+        clearInterval(timer);
+      }
     }
   });
+  const loss = (rates: number[]) => 1 - median(rates.map((rate, i) => rate / (free[i] ?? Number.NaN)));
   return {
     tokensPerSecond: median(free),
-    tokensPerSecondBlocked: median(blocked),
-    loss: 1 - median(blocked.map((rate, i) => rate / (free[i] ?? Number.NaN))),
+    tokensPerSecondBlocked: median(blocked.asleep),
+    loss: loss(blocked.asleep),
+    lossWhenComputing: loss(blocked.computing),
   };
 }

@@ -5,6 +5,7 @@ import { type NativeBench, openBench } from "../bench-binding.js";
 import type { WeightFormat } from "../binding.js";
 import { findCheckpoint, shippedModel } from "../checkpoint.js";
 import type { Engine } from "../engine.js";
+import { invalidOption } from "../errors.js";
 import { oneOf, positive, weightFormats, whole, wholeList } from "./flags.js";
 import { drawCharts } from "./plot.js";
 import { deliver, median, table } from "./report.js";
@@ -55,30 +56,25 @@ export function benchServeCommand(): Command {
 async function measure(flags: Flags): Promise<void> {
   const { json, out, plot, ...settings } = flags;
   await withCheckpoint(flags, async (path) => {
-    const bench = await openBench({
-      path: findCheckpoint(path),
-      shape: "",
-      weights: flags.weights,
-      threads: flags.threads ?? 0,
-      context: flags.promptTokens + flags.maxTokens,
-      tokens: 2048,
-    });
-    try {
-      const { weights, threads } = flags;
-      await withEngine(path, { weights, threads, maxConcurrent: Math.max(...flags.concurrency) }, async (engine) => {
+    const { weights, threads = 0, promptTokens, maxTokens } = flags;
+    const maxConcurrent = Math.max(...flags.concurrency);
+    await withEngine(path, { weights, threads: flags.threads, maxConcurrent }, async (engine) => {
+      const { isa, parameters, layers, contextLength } = engine.model;
+      const context = promptTokens + maxTokens;
+      const tokens = Math.min(2048, contextLength - context);
+      if (tokens < 1)
+        throw invalidOption("max-tokens", maxTokens, `a context of at most ${contextLength - 1} with the prompt`);
+      const bench = await openBench({ path: findCheckpoint(path), shape: "", weights, threads, context, tokens });
+      try {
         const results = await allRounds(engine, bench, flags);
-        const { isa, parameters, layers, threads, weights } = engine.model;
         if (!json) process.stdout.write(describe(flags, engine, results));
         if (plot) writeFileSync(plot, draw(flags, results));
-        deliver(
-          "serve",
-          { results, settings: { ...settings, isa, parameters, layers, threads, weights } },
-          { json, out },
-        );
-      });
-    } finally {
-      bench.close();
-    }
+        const described = { ...settings, isa, parameters, layers, threads: engine.model.threads };
+        deliver("serve", { results, settings: described }, { json, out });
+      } finally {
+        bench.close();
+      }
+    });
   });
 }
 
@@ -127,17 +123,26 @@ async function measureOne(engine: Engine, bench: NativeBench, concurrency: numbe
     await sleep(250 * seconds);
     return observe(engine, seconds);
   });
-  // The bare forward in whole blocks, behind as many positions as these requests had on average.
-  const tokens = Math.max(1, Math.round(window.rows / blockLength)) * blockLength;
+  // Behind as many positions as these requests had on average.
   const context = Math.floor((promptTokens + maxTokens / 2) / blockLength) * blockLength;
-  const options = { tokens, contexts: Int32Array.of(context), logits: false, limits: false };
-  await bench.run({ ...options, runs: 2 });
   const runs = Math.min(50, Math.max(5, Math.round((250 * seconds) / window.stepMs)));
-  const rounds = await bench.run({ ...options, runs });
-  const bare = (median(rounds.contexts[0]?.seconds ?? []) * window.rows) / tokens;
+  const bare = await bareSeconds(bench, window.rows, blockLength, context, runs);
   const allowedTokensPerSecond = window.tokens / bare;
   const ofAllowed = window.tokensPerSecond / allowedTokensPerSecond;
   return { ...window, bareMs: 1000 * bare, allowedTokensPerSecond, ofAllowed };
+}
+
+/** A forward of so many positions on average: between those of the whole blocks next to it. */
+async function bareSeconds(bench: NativeBench, rows: number, block: number, context: number, runs: number) {
+  const seconds = async (tokens: number) => {
+    const options = { tokens, contexts: Int32Array.of(context), logits: false, limits: false };
+    await bench.run({ ...options, runs: 2 });
+    return median((await bench.run({ ...options, runs })).contexts[0]?.seconds ?? []);
+  };
+  const below = Math.max(1, Math.floor(rows / block)) * block;
+  const low = await seconds(below);
+  const high = await seconds(below + block);
+  return low + ((high - low) * (rows - below)) / block;
 }
 
 type Result = Awaited<ReturnType<typeof allRounds>>[number];

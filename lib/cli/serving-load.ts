@@ -1,4 +1,5 @@
 // An engine under load, for the serving benchmarks: requests of random tokens, a fixed number of them at a time.
+import { setMaxListeners } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
@@ -56,6 +57,7 @@ export async function closedLoop<T>(
   until: () => Promise<T>,
 ): Promise<T> {
   const controller = new AbortController();
+  setMaxListeners(0, controller.signal);
   const client = async () => {
     while (!controller.signal.aborted) await engine.generate({ ...request(), signal: controller.signal }).result();
   };

@@ -82,8 +82,12 @@ void Engine::take(Message& message) {
   scheduler_.resume(signal.id);
 }
 
+/// Events other than first tokens and ends wait so long for others to join them.
+constexpr auto kQuiet = std::chrono::milliseconds(4);
+
 void Engine::loop() {
   std::vector<Message> messages;
+  Scheduler::Clock::time_point published{};
   size_t taken = 0;  // of them; what could not be taken for want of memory is tried again
   for (;;) {
     bool closing = false;
@@ -118,7 +122,13 @@ void Engine::loop() {
         std::lock_guard lock(mutex_);
         stats_ = scheduler_.stats();
       }
-      events_.publish();  // after the counters, so that who sees an event sees what it counted
+      // After the counters, so that who sees an event sees what it counted. Where steps are short the reader's thread
+      // may be taken from the very cores that compute: it is not woken for every one of them.
+      const auto now = Scheduler::Clock::now();
+      if (events_.urgent() || scheduler_.idle() || now - published >= kQuiet) {
+        events_.publish();
+        published = now;
+      }
     } catch (const std::bad_alloc&) {
       // Not even an error can be told. What is to be done stays as it is.
       std::this_thread::sleep_for(std::chrono::milliseconds(1));

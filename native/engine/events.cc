@@ -22,12 +22,13 @@ void EventBuffer::append(std::initializer_list<double> head, size_t more) {
   pending_.records.insert(pending_.records.end(), head);
 }
 
-void EventBuffer::tokens(uint64_t request, int64_t released_bytes, std::span<const TokenRecord> tokens) {
+void EventBuffer::tokens(uint64_t request, int64_t released_bytes, std::span<const TokenRecord> tokens, bool first) {
   append({kTokens, double(request), double(1 + 6 * tokens.size()), double(released_bytes)}, 6 * tokens.size());
   auto& out = pending_.records;
   for (const TokenRecord& t : tokens)
     out.insert(out.end(), {double(t.id), double(t.position), double(t.block), double(t.step), double(t.confidence),
                            double(t.logprob)});
+  urgent_ |= first;
 }
 
 void EventBuffer::started(uint64_t request, int32_t cached_tokens) {
@@ -40,12 +41,14 @@ void EventBuffer::finished(uint64_t request, const FinishInfo& info) {
   append({kFinished, double(request), 6, double(info.reason), double(info.text_bytes), double(info.prompt_tokens),
           double(info.cached_tokens), double(info.completion_tokens), double(info.forwards)},
          0);
+  urgent_ = true;
 }
 
 void EventBuffer::failed(uint64_t request, Failure failure) {
   make_room(pending_.failures, 1);
   append({kFailed, double(request), 1, double(pending_.failures.size())}, 0);
   pending_.failures.push_back(std::move(failure));
+  urgent_ = true;
 }
 
 void EventBuffer::draft(uint64_t request, int32_t block, int32_t step, int32_t position, std::span<const int32_t> ids,
@@ -73,6 +76,7 @@ void EventBuffer::publish() {
     wake = !wake_pending_;
     wake_pending_ = true;
   }
+  urgent_ = false;
   pending_.records.clear();
   pending_.failures.clear();
   if (wake && wake_) wake_();

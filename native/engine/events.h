@@ -39,7 +39,8 @@ class EventBuffer {
   /// `wake` is called, from the step loop's thread and outside any lock, when events wait and no wake-up is pending.
   explicit EventBuffer(std::function<void()> wake) : wake_(std::move(wake)) {}
 
-  void tokens(uint64_t request, int64_t released_bytes, std::span<const TokenRecord> tokens);
+  /// `first`: of that request
+  void tokens(uint64_t request, int64_t released_bytes, std::span<const TokenRecord> tokens, bool first);
   /// It first takes part in a step; so many tokens of its prompt were found in the cache.
   void started(uint64_t request, int32_t cached_tokens);
   /// It lost its pages and waits to be computed again.
@@ -55,6 +56,8 @@ class EventBuffer {
   void publish();
   /// Nothing waits for publish().
   bool empty() const { return pending_.records.empty(); }
+  /// The first tokens or the end of a request do.
+  bool urgent() const { return urgent_; }
   /// Everything published since the last call, oldest first.
   EventBatch take();
 
@@ -62,6 +65,7 @@ class EventBuffer {
   void append(std::initializer_list<double> head, size_t more);
 
   EventBatch pending_;  // the step loop's own, no lock
+  bool urgent_ = false;
   std::mutex mutex_;
   EventBatch published_;
   bool wake_pending_ = false;

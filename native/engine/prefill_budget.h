@@ -31,7 +31,7 @@ class PrefillBudget {
 
   static constexpr int32_t kLeast = 8, kUnknown = 64, kMost = 512;
   /// Below the 2 that users are promised: a step varies.
-  static constexpr double kStretch = 1.7;
+  static constexpr double kStretch = 1.4;
   /// Seconds. Small models take steps so short that nobody sees them double, but everybody sees prompts wait.
   static constexpr double kUnnoticed = 0.003;
 

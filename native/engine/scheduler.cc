@@ -310,7 +310,9 @@ void Scheduler::settle(size_t index, const StepOutcome& outcome) {
     const Sequence::Draft draft = sequence.draft(planned);
     events_.draft(id, draft.block, draft.step, draft.position, draft.ids, draft.steps);
   }
-  if (const auto fresh = sequence.take_released(); !fresh.empty()) events_.tokens(id, sequence.released_bytes(), fresh);
+  if (const auto fresh = sequence.take_released(); !fresh.empty())
+    events_.tokens(id, sequence.released_bytes(), fresh,
+                   static_cast<int>(fresh.size()) == sequence.completion_tokens());
   if (reason) finish(job, *reason);
 }
 
