@@ -10,7 +10,7 @@ target_link_libraries(cuda_host PUBLIC sdar_core)
 file(GLOB SDAR_CUDA_KERNELS CONFIGURE_DEPENDS native/backend/cuda/*.cu)
 file(GLOB SDAR_CUDA_PLAIN CONFIGURE_DEPENDS native/backend/cuda/*.cc)
 add_library(cuda_host_kernels STATIC ${SDAR_CUDA_KERNELS} ${SDAR_CUDA_PLAIN})
-set_source_files_properties(${SDAR_CUDA_KERNELS} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "SHELL:-x c++")
+set_source_files_properties(${SDAR_CUDA_KERNELS} PROPERTIES LANGUAGE CXX)
 target_link_libraries(cuda_host_kernels PUBLIC cuda_host)
 # Registers hold anything at first.
 check_cxx_compiler_flag(-ftrivial-auto-var-init=pattern SDAR_CAN_POISON)
