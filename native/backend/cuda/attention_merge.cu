@@ -11,10 +11,10 @@
 namespace sdar::cuda {
 namespace {
 
-constexpr int kWarps = 4;
+constexpr int kWarps = 4, kThreads = kWarps * kWarp;
 
 template <int head_dim>
-SDAR_KERNEL(kWarps* kWarp, 8, attention_merge, AttentionMergeArgs a) {
+SDAR_KERNEL(kThreads, 8, attention_merge, AttentionMergeArgs a) {
   constexpr int kPairs = head_dim / (2 * kWarp);  // of columns per lane
   const MergeItem* item = a.items + block_index_x();
   const int kv_head = block_index_y(), group = a.heads / a.kv_heads;
@@ -57,7 +57,7 @@ void launch_dim(Stream stream, const AttentionMergeArgs& args) {
   const LaunchShape shape{.grid_x = args.item_count,
                           .grid_y = args.kv_heads,
                           .grid_z = kFragmentRows / kWarps,
-                          .threads = kWarps * kWarp,
+                          .threads = kThreads,
                           .stream = stream};
   SDAR_LAUNCH(shape, attention_merge_kernel<head_dim>, args);
 }

@@ -14,7 +14,7 @@ namespace sdar::cuda {
 namespace {
 
 constexpr int kListThreads = kMaxSlots, kListWarps = kListThreads / kWarp;
-constexpr int kFillWarps = 4;
+constexpr int kFillWarps = 4, kFillThreads = kFillWarps * kWarp;
 
 SDAR_DEVICE uint64_t masked_of(const DenoiseSlot* slot) {
   const Words2 w = load_global<Words2>(&slot->masked);
@@ -89,7 +89,7 @@ SDAR_KERNEL(kListThreads, 1, list_requests, ListRequestsArgs a) {
   }
 }
 
-SDAR_KERNEL(kFillWarps* kWarp, 8, choose_fill, DenoiseTables t, const DeviceHeadResult* results) {
+SDAR_KERNEL(kFillThreads, 2, choose_fill, DenoiseTables t, const DeviceHeadResult* results) {
   const int index = block_index_x() * kFillWarps + warp_index();
   if (!in_range(index, t.count)) return;
   DenoiseSlot* slot = t.slots + index;
@@ -149,8 +149,7 @@ void list_requests(Stream stream, const ListRequestsArgs& args) {
 
 void choose_fill(Stream stream, const DenoiseTables& tables, const DeviceHeadResult* results) {
   if (tables.count == 0) return;
-  const LaunchShape shape{
-      .grid_x = ceil_div(tables.count, kFillWarps), .threads = kFillWarps * kWarp, .stream = stream};
+  const LaunchShape shape{.grid_x = ceil_div(tables.count, kFillWarps), .threads = kFillThreads, .stream = stream};
   SDAR_LAUNCH(shape, choose_fill_kernel, tables, results);
 }
 
