@@ -110,17 +110,17 @@ SDAR_DEVICE Shared<T> shared_memory(int byte_offset) {
 }
 template <class T, class U>
 SDAR_DEVICE T load_shared(Shared<U> s) {
-  return detail::bits<T>(*reinterpret_cast<const detail::carrier<T>*>(s.p));
+  return *reinterpret_cast<const T*>(s.p);
 }
 template <class T, class U>
 SDAR_DEVICE void store_shared(Shared<U> s, std::type_identity_t<T> value) {
-  *reinterpret_cast<detail::carrier<T>*>(s.p) = detail::bits<detail::carrier<T>>(value);
+  *reinterpret_cast<T*>(s.p) = value;
 }
 
 // ---- global memory: 1, 2, 4, 8 or 16 bytes, aligned to their size
 template <class T, class U>
 SDAR_DEVICE T load_global(const U* p) {
-  return detail::bits<T>(*reinterpret_cast<const detail::carrier<T>*>(p));
+  return *reinterpret_cast<const T*>(p);
 }
 /// Of memory that no one writes during the launch, kept in L1: read by several warps.
 template <class T, class U>
@@ -139,7 +139,7 @@ SDAR_DEVICE T load_global_stream(const U* p) {
 }
 template <class T, class U>
 SDAR_DEVICE void store_global(U* p, std::type_identity_t<T> value) {
-  *reinterpret_cast<detail::carrier<T>*>(p) = detail::bits<detail::carrier<T>>(value);
+  *reinterpret_cast<T*>(p) = value;
 }
 
 // ---- asynchronous copies, global to shared
