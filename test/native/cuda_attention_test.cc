@@ -169,6 +169,7 @@ TEST("attention: bytes, mma and shared memory as the comment tells") {
     CHECK(report.tensor("tiles").stored == int64_t{rows} * 8 * dim * 2);
     CHECK(report.mma_bf16 == int64_t{blocks} * warps * kv_heads * pages * dim);
     CHECK(report.bank_conflicts() == 0);
+    CHECK(claimed("attention.cu", rows == 4 ? "attention<128, 1>" : "attention<128, 4>"));
   }
 }
 

@@ -57,6 +57,7 @@ void steps(Random& random, int count, int spare) {
   const Buffer<cuda::DeviceHeadRequest> requests(static_cast<size_t>(t.masked + spare), "requests");
   const cuda::DenoiseTables tables{slots.get(), tokens.get(), outcomes.get(), count, kMaskId};
   cuda::list_requests(nullptr, {tables, requests.get(), rows.get(), request_count.get(), t.masked + spare, ids.get()});
+  CHECK(claimed("choose.cu", "list_requests"));
 
   CHECK(request_count.values()[0] == t.masked);
   const std::vector<int32_t> got_rows = rows.values();
@@ -94,6 +95,7 @@ void steps(Random& random, int count, int spare) {
 
   const Buffer<cuda::DeviceHeadResult> device_results(results, "results");
   cuda::choose_fill(nullptr, tables, device_results.get());
+  CHECK(claimed("choose.cu", "choose_fill"));
   const std::vector<cuda::DenoiseSlot> after = slots.values();
   const std::vector<int32_t> filled_tokens = tokens.values();
   index = 0;

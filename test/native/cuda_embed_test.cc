@@ -47,7 +47,9 @@ TEST("embedding: the bytes that its comment tells, 16 at a time in bf16") {
   CHECK(report.tensor("weights").narrowest_load == 16);
   CHECK(report.tensor("x").stored == rows * hidden * 4);
   CHECK(report.tensor("ids").loaded == rows * (hidden / 8) * 4);
+  CHECK(claimed("embed.cu", "embed<bf16>"));
   embeds(WeightFormat::int8, 50, hidden, rows);
+  CHECK(claimed("embed.cu", "embed<int8>"));
   CHECK(report.tensor("weights").loaded == rows * hidden + rows * (hidden / 8) * 4);
 }
 

@@ -169,6 +169,9 @@ TEST("gemm: bytes, mma and shared memory as the comments tell") {
       CHECK(report.tensor("out").stored == int64_t{tokens} * rows * 4);
       CHECK(report.mma_bf16 == round_up(rows, block_rows) / 16 * (tokens / 8) * (cols / 16));
       CHECK(report.bank_conflicts() == 0);
+      const std::string tile =
+          std::string("<") + name_of(format) + (tokens > 64 ? ">" : ", " + std::to_string(tokens / 8) + ">");
+      CHECK(tokens > 64 ? claimed("gemm_large.cu", "gemm_large" + tile) : claimed("gemm.cu", "gemm" + tile));
     }
   }
 }

@@ -213,6 +213,7 @@ TEST("head: NaN and infinity among the logits, or no id allowed, spoil their req
     requests[3].bias_ids = ids, requests[3].bias_values = infinity;
     const Outcome got = run(weight, x, requests, false);
     CHECK(got.results[0].finite == 1);
+    CHECK(claimed("sample.cu", "sample"));
     for (int i = 1; i < 4; i++) CHECK(got.results[i].finite == 0 && got.results[i].token == 0);
   }
 }
@@ -223,7 +224,6 @@ TEST("head: bytes, mma and shared memory as the comments tell") {
   const DeviceWeight weight(WeightKind::table, WeightFormat::bf16, {random_matrix(random, vocabulary, hidden)});
   for (int count : {8, 32, 64}) {
     std::vector<HeadRequest> requests(static_cast<size_t>(count));
-    int64_t conflicts = -1, mma = -1, loaded = -1, numbers = -1;
     const Matrix x = random_matrix(random, 1, hidden);
     const auto activations =
         put_tiles({count, hidden, random.floats(static_cast<size_t>(count * hidden))}, "activations");
@@ -237,12 +237,17 @@ TEST("head: bytes, mma and shared memory as the comments tell") {
                          {device.get(), device_count.get(), count, nullptr, nullptr, nullptr},
                          {partial.get(), ids.get(), nullptr, nullptr}});
     const auto& report = cuda_host::last_launch();
-    conflicts = report.bank_conflicts(), mma = report.mma_bf16;
-    loaded = report.tensor("weights").loaded, numbers = report.tensor("numbers").stored;
-    CHECK(conflicts == 0);
-    CHECK(mma == vocabulary / 16 * (count / 8) * (hidden / 16));
-    CHECK(loaded == vocabulary * hidden * 2);
-    CHECK(numbers == count * 8 * 16);
+    CHECK(report.bank_conflicts() == 0);
+    CHECK(report.mma_bf16 == vocabulary / 16 * (count / 8) * (hidden / 16));
+    CHECK(report.tensor("weights").loaded == vocabulary * hidden * 2);
+    CHECK(report.tensor("numbers").stored == count * 8 * 16);
+    CHECK(claimed("head.cu", "head<bf16, " + std::to_string(count / 8) + ">"));
+    const Buffer<cuda::DeviceHeadResult> results(static_cast<size_t>(count), "results");
+    cuda::head_merge(nullptr, vocabulary, {device.get(), device_count.get(), count, nullptr, nullptr, nullptr},
+                     {partial.get(), ids.get(), nullptr, results.get()});
+    CHECK(claimed("head_merge.cu", "head_merge"));
+    CHECK(report.tensor("numbers").loaded == count * 8 * 16 * 2);
+    CHECK(report.bank_conflicts() == 0);
   }
 }
 

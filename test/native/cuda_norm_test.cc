@@ -52,6 +52,7 @@ TEST("rms_norm: the bytes that its comment tells") {
   CHECK(report.tensor("x").narrowest_load == 16);
   CHECK(report.tensor("tiles").stored == 8 * 1024 * 2);
   CHECK(report.bank_conflicts() == 0);
+  CHECK(claimed("norm.cu", "rms_norm"));
 }
 
 int main(int argc, char** argv) { return check::run(argc, argv); }

@@ -85,6 +85,7 @@ TEST("rope: the bytes that its comment tells") {
   CHECK(report.tensor("q").stored == 64 * 4 * 128 * 2);
   CHECK(report.tensor("pages").stored == 64 * 4 * 128 * 2);
   CHECK(report.tensor("rotations").loaded == 64 * 6 * 128 * 4);
+  CHECK(claimed("rope.cu", "rope<128>"));
 }
 
 int main(int argc, char** argv) { return check::run(argc, argv); }

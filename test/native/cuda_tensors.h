@@ -1,5 +1,7 @@
 // Weights and activations for tests of CUDA kernels, in the layouts of backend/cuda/layout.h.
 #pragma once
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <string>
 
@@ -85,6 +87,16 @@ inline Matrix get_tiles(const Buffer<uint16_t>& buffer, int tokens, int columns)
     }
   }
   return m;
+}
+
+/// Whether the first comment of backend/cuda/FILE claims the threads and the shared memory of the last launch for
+/// `name`.
+inline bool claimed(const std::string& file, const std::string& name) {
+  std::ifstream in(SDAR_SOURCE_ROOT "native/backend/cuda/" + file);
+  const std::string text((std::istreambuf_iterator<char>(in)), {});
+  const auto& report = cuda_host::last_launch();
+  return text.find("// Occupancy: " + name + ": " + std::to_string(report.threads) + " threads, " +
+                   std::to_string(report.shared_bytes) + " shared, ") != std::string::npos;
 }
 
 /// The largest distance in units of the last place of bf16, of values of at least `floor` of the largest; smaller ones

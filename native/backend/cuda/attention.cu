@@ -10,10 +10,13 @@
 // per SM where 15 are needed: 80 % of bandwidth once there are two items per SM.
 // Wide: 64 rows share each page: 128 mma of 8 clocks (A100) per warp and page against the same 700 instructions on four
 // schedulers: 45 % of tensor peak; prefill attention is a tenth of the prefill of 4B at 4096 tokens.
-// Threads 32 or 128, at most 255 registers; shared memory for head_dim 128: 72 KB narrow (2 blocks per SM on sm_80), 96
-// KB wide (1 block); for 64: 36 and 48 KB.
+// Occupancy: attention<128, 1>: 32 threads, 73728 shared, 2 blocks on sm_80, 1 on sm_86, 3 on sm_90
+// Occupancy: attention<128, 4>: 128 threads, 98304 shared, 1 block on sm_80, 1 on sm_86, 2 on sm_90
+// Occupancy: attention<64, 1>: 32 threads, 36864 shared, 4 blocks on sm_80, 2 on sm_86, 6 on sm_90
+// Occupancy: attention<64, 4>: 128 threads, 49152 shared, 2 blocks on sm_80, 2 on sm_86, 2 on sm_90
 #include "backend/cuda/attention.h"
 #include "backend/cuda/attention_state.cuh"
+#include "backend/cuda/computed_here.cuh"
 #include "backend/cuda/device.cuh"
 #include "backend/cuda/layout.h"
 
@@ -44,13 +47,13 @@ struct Attend {
     for (int i = 0; i < kColumns * 4; i++) s.out[i / 4][i % 4] = 0;
   }
 
-  /// 16 bytes `piece` of a slot lie at piece ^ (slot % 8): the 8 rows of an ldmatrix fall into different banks.
-  SDAR_DEVICE static int place(int slot, int piece) { return slot * kVectorBytes + (piece ^ slot % 8) * 16; }
+  /// 16 bytes `piece` of a slot lie at piece ^ (slot & 7): the 8 rows of an ldmatrix fall into different banks.
+  SDAR_DEVICE static int place(int slot, int piece) { return slot * kVectorBytes + (piece ^ (slot & 7)) * 16; }
 
   /// Asks for the first `valid` slots of a page; the others become zeros, whatever lies in them.
   SDAR_DEVICE static void load_page(const uint16_t* keys, const uint16_t* values, int stage, int valid) {
     const Shared<uint8_t> to = shared_memory<uint8_t>(stage * kStageBytes);
-    for (int i = thread_index(); i < kPageSlots * kPieces; i += warps * kWarp) {
+    for (int i = computed_here(thread_index()); i < kPageSlots * kPieces; i += warps * kWarp) {
       const int slot = i / kPieces, at = place(slot, i % kPieces);
       const bool exists = in_range(slot, valid);
       cp_async_16(to + at, keys + i * 8, exists);
@@ -62,6 +65,7 @@ struct Attend {
   SDAR_DEVICE static void multiply_keys(int stage, const uint32_t (&q)[head_dim / 16][4],
                                         float (&scores)[kRowTiles][4]) {
     const Shared<uint8_t> keys = shared_memory<uint8_t>(stage * kStageBytes);
+    const int lane = computed_here(lane_index());
     SDAR_UNROLL
     for (int tile = 0; tile < kRowTiles; tile++) {
       SDAR_UNROLL
@@ -69,7 +73,7 @@ struct Attend {
       SDAR_UNROLL
       for (int k = 0; k < head_dim / 32; k++) {
         uint32_t r[4];
-        ldmatrix_x4(r, keys + place(tile * 8 + lane_index() % 8, k * 4 + lane_index() / 8));
+        ldmatrix_x4(r, keys + (tile * 8 * kVectorBytes + place(lane % 8, k * 4 + lane / 8)));
         const uint32_t first[2] = {r[0], r[1]}, second[2] = {r[2], r[3]};
         mma_m16n8k16_bf16(scores[tile], q[2 * k], first);
         mma_m16n8k16_bf16(scores[tile], q[2 * k + 1], second);
@@ -122,13 +126,14 @@ struct Attend {
 
   SDAR_DEVICE static void multiply_values(int stage, const uint32_t (&weights)[kRowTiles][2], State& s) {
     const Shared<uint8_t> values = shared_memory<uint8_t>(stage * kStageBytes + kTileBytes);
+    const int lane = computed_here(lane_index());
     SDAR_UNROLL
     for (int k = 0; k < kPageSlots / 16; k++) {
       const uint32_t a[4] = {weights[2 * k][0], weights[2 * k][1], weights[2 * k + 1][0], weights[2 * k + 1][1]};
       SDAR_UNROLL
       for (int c = 0; c < kColumns; c += 2) {
         uint32_t r[4];
-        ldmatrix_x4_trans(r, values + place(k * 16 + lane_index() % 16, c + lane_index() / 16));
+        ldmatrix_x4_trans(r, values + (k * 16 * kVectorBytes + place(lane % 16, c + lane / 16)));
         const uint32_t left[2] = {r[0], r[1]}, right[2] = {r[2], r[3]};
         mma_m16n8k16_bf16(s.out[c], a, left);
         mma_m16n8k16_bf16(s.out[c + 1], a, right);
@@ -246,18 +251,19 @@ SDAR_KERNEL((warps * kWarp), warps == 1 ? 2 : 1, attention, AttentionArgs a) {
     }
   }
 
+  const int lane = computed_here(lane_index());
   if (partial >= 0) {
     A::share_sums(state);
     float* place = a.partials + (int64_t{partial} * a.pages.kv_heads + kv_head) * attention_partial_floats(head_dim);
     SDAR_UNROLL
     for (int row = 0; row < 2; row++) {
-      const int r = lane_index() / 4 + row * 8;
+      const int r = lane / 4 + row * 8;
       SDAR_UNROLL
       for (int c = 0; c < A::kColumns; c++) {
         const Floats2 pair = {{state.out[c][2 * row], state.out[c][2 * row + 1]}};
-        store_global<Floats2>(place + r * head_dim + c * 8 + lane_index() % 4 * 2, pair);
+        store_global<Floats2>(place + r * head_dim + c * 8 + lane % 4 * 2, pair);
       }
-      if (lane_index() % 4 == 0) {
+      if (lane % 4 == 0) {
         const Floats2 pair = {{state.max[row], state.sum[row]}};
         store_global<Floats2>(place + kFragmentRows * head_dim + r * 2, pair);
       }
@@ -267,12 +273,12 @@ SDAR_KERNEL((warps * kWarp), warps == 1 ? 2 : 1, attention, AttentionArgs a) {
   const int columns = padded_k(a.heads * head_dim);
   SDAR_UNROLL
   for (int row = 0; row < 2; row++) {
-    if (!in_range(own + lane_index() / 4 + row * 8, queries)) continue;
+    if (!in_range(own + lane / 4 + row * 8, queries)) continue;
     const float scale = reciprocal(sum[row]);
     const int token = static_cast<int>(output[row] / a.heads), head = static_cast<int>(output[row] % a.heads);
     SDAR_UNROLL
     for (int c = 0; c < A::kColumns; c++) {
-      const int column = head * head_dim + c * 8 + lane_index() % 4 * 2;
+      const int column = head * head_dim + c * 8 + lane % 4 * 2;
       store_global<uint32_t>(a.tiles + activation_index(token, column, columns),
                              pack_bf16(load_shared<float>(A::total(c * 4 + 2 * row)) * scale,
                                        load_shared<float>(A::total(c * 4 + 2 * row + 1)) * scale));

@@ -10,11 +10,19 @@
 // 600 ns / 132 SMs = 15 KB are needed; shared memory moves (weights + 4 · activations) per stage, below its 128 bytes
 // a clock while HBM gives 15; so what is lost is the first load and the last sums of a block: 85 to 90 % of bandwidth
 // for matrices of 20 MB and more.
-// Threads 128. Registers, shared memory per block and blocks per SM that both allow on sm_80 (163 KB):
-//   tokens 8   64 registers, bf16 36 KB, int8 41 KB, int4 26 KB: 4, 3, 6
-//   tokens 16  80 registers, 40, 49, 34 KB: 4, 3, 4
-//   tokens 32  128 registers, 48, 65, 50 KB: 3, 2, 3
-//   tokens 64  255 registers, 72, 97, 75 KB: 2, 1, 2
+// Above 32 tokens a warp holds sums of 32 rows · 64 tokens, and twice that with scales: one or two blocks.
+// Occupancy: gemm<bf16, 1>: 128 threads, 36864 shared, 4 blocks on sm_80, 2 on sm_86, 5 on sm_90
+// Occupancy: gemm<bf16, 2>: 128 threads, 40960 shared, 4 blocks on sm_80, 2 on sm_86, 5 on sm_90
+// Occupancy: gemm<bf16, 4>: 128 threads, 49152 shared, 3 blocks on sm_80, 2 on sm_86, 4 on sm_90
+// Occupancy: gemm<bf16, 8>: 128 threads, 73728 shared, 2 blocks on sm_80, 1 on sm_86, 3 on sm_90
+// Occupancy: gemm<int8, 1>: 128 threads, 41984 shared, 3 blocks on sm_80, 2 on sm_86, 5 on sm_90
+// Occupancy: gemm<int8, 2>: 128 threads, 50176 shared, 3 blocks on sm_80, 2 on sm_86, 4 on sm_90
+// Occupancy: gemm<int8, 4>: 128 threads, 66560 shared, 2 blocks on sm_80, 1 on sm_86, 3 on sm_90
+// Occupancy: gemm<int8, 8>: 128 threads, 99840 shared, 1 block on sm_80, 1 on sm_86, 2 on sm_90
+// Occupancy: gemm<int4, 1>: 128 threads, 26624 shared, 5 blocks on sm_80, 3 on sm_86, 5 on sm_90
+// Occupancy: gemm<int4, 2>: 128 threads, 34816 shared, 4 blocks on sm_80, 2 on sm_86, 5 on sm_90
+// Occupancy: gemm<int4, 4>: 128 threads, 51200 shared, 3 blocks on sm_80, 1 on sm_86, 4 on sm_90
+// Occupancy: gemm<int4, 8>: 128 threads, 76800 shared, 2 blocks on sm_80, 1 on sm_86, 2 on sm_90
 #include "backend/cuda/device.cuh"
 #include "backend/cuda/gemm.h"
 #include "backend/cuda/gemm_epilogue.cuh"

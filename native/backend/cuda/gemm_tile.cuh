@@ -5,18 +5,12 @@
 // block's shape shows in it. With int8 and int4 weights the integers (exact in bf16) are summed per group of columns
 // and each group's sum is then multiplied by its scale in f32.
 #pragma once
+#include "backend/cuda/computed_here.cuh"
 #include "backend/cuda/device.cuh"
 #include "backend/cuda/gemm.h"
 #include "backend/cuda/layout.h"
 
 namespace sdar::cuda {
-
-/// x, in a way that keeps the compiler from preparing all addresses that depend on it before the main loop, where
-/// registers are needed for sums.
-SDAR_DEVICE int computed_here(int x) {
-  asm volatile("" : "+r"(x));
-  return x;
-}
 
 /// What a block multiplies.
 struct GemmSource {

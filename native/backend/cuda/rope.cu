@@ -3,7 +3,8 @@
 // Bytes: rows · (heads + 2 kv_heads) · head_dim · (4 read, 2 written), and per row and q or k head 4 · head_dim of
 // rotations and 4 · head_dim of norm weights, from L1. At 64 rows of SDAR-4B 2.4 MB: about as long as its launch; at
 // 512 rows limited by memory (80 % of bandwidth).
-// Threads 256, at most 32 registers, no shared memory: 8 blocks per SM, all threads of sm_80.
+// Occupancy: rope<128>: 256 threads, 0 shared, 8 blocks on sm_80, 6 on sm_86, 8 on sm_90
+// Occupancy: rope<64>: 256 threads, 0 shared, 8 blocks on sm_80, 6 on sm_86, 8 on sm_90
 #include "backend/cuda/device.cuh"
 #include "backend/cuda/layout.h"
 #include "backend/cuda/rope.h"
