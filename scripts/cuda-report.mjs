@@ -30,6 +30,7 @@ const tensorCores = [/mma\.sync\.aligned\.m16n8k16\.row\.col\.f32\.bf16/, /cp\.a
 const expected = {
   "gemm.cu": [...tensorCores, /ld\.shared\.v4/, /ld\.global\.v4/],
   "gemm_large.cu": [...tensorCores, /ld\.shared\.v4/],
+  "gemm_grouped.cu": [...tensorCores, /ld\.shared\.v4/],
   "head.cu": [...tensorCores, /ld\.shared\.v4/],
   "attention.cu": [
     ...tensorCores,
