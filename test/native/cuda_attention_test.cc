@@ -113,7 +113,10 @@ TEST("attention: contexts of several chunks are merged in ascending order") {
     Random random(2);
     const Case c(random, shape_of(64, 2, 1), 8, {600, 256, 264});
     c.fill(0, 600), c.fill(1, 256), c.fill(2, 264);
-    compare(c, {{0, 592, 8}, {1, 248, 8}, {2, 248, 16}});  // the last: one row sees one chunk, another two
+    compare(c, {{0, 592, 8}, {1, 248, 8}, {2, 248, 16}});       // the last: one row sees one chunk, another two
+    const Case odd(random, shape_of(64, 3, 1), 4, {260, 260});  // 12 query rows of 16
+    odd.fill(0, 260), odd.fill(1, 260);
+    compare(odd, {{0, 256, 4}, {1, 256, 4}});
   });
 }
 
@@ -171,6 +174,14 @@ TEST("attention: bytes, mma and shared memory as the comment tells") {
     CHECK(report.bank_conflicts() == 0);
     CHECK(claimed("attention.cu", rows == 4 ? "attention<128, 1>" : "attention<128, 4>"));
   }
+}
+
+TEST("attention: slots behind the segment's end are not read") {
+  Random random(7);
+  const Case c(random, shape_of(64, 2, 1), 4, {64});
+  c.fill(0, 64);
+  c.run({{0, 16, 4}});
+  CHECK(cuda_host::last_launch().tensor("pages").loaded == 20 * 2 * 64 * 2);
 }
 
 TEST("attention plan: every query row once, chunks in order") {

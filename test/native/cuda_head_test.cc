@@ -35,6 +35,7 @@ Outcome run(const DeviceWeight& weight, const Matrix& x, std::span<const HeadReq
     d.logits = all_logits || r.temperature > 0 ? rows++ : -1;
     std::copy_n(x.row(r.row), x.cols, &input.data[static_cast<size_t>(i * x.cols)]);
   }
+  for (int i = count; i < most; i++) device[i].temperature = 1;
   const Buffer<cuda::DeviceHeadRequest> device_requests(device, "requests");
   const Buffer<int32_t> device_count(std::vector<int32_t>{count}, "count"), device_banned(banned, "banned"),
       device_bias_ids(bias_ids, "bias ids");
@@ -216,6 +217,20 @@ TEST("head: NaN and infinity among the logits, or no id allowed, spoil their req
     CHECK(claimed("sample.cu", "sample"));
     for (int i = 1; i < 4; i++) CHECK(got.results[i].finite == 0 && got.results[i].token == 0);
   }
+}
+
+TEST("head: blocks of requests past the count end before they read weights") {
+  Random random(7);
+  const DeviceWeight weight(WeightKind::table, WeightFormat::bf16, {random_matrix(random, 64, 128)});
+  const Buffer<cuda::DeviceHeadRequest> requests(std::vector<cuda::DeviceHeadRequest>(100), "requests");
+  const Buffer<int32_t> count(std::vector<int32_t>{3}, "count"), ids(100, "ids");
+  const Buffer<float> numbers(400, "numbers");
+  const auto activations = put_tiles(random_matrix(random, 100, 128), "activations");
+  cuda::head(nullptr, {weight.view,
+                       activations->get(),
+                       {requests.get(), count.get(), 100, nullptr, nullptr, nullptr},
+                       {numbers.get(), ids.get(), nullptr, nullptr}});
+  CHECK(cuda_host::last_launch().tensor("weights").loaded == 64 * 128 * 2);
 }
 
 TEST("head: bytes, mma and shared memory as the comments tell") {

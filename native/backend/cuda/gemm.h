@@ -37,7 +37,7 @@ struct GemmArgs {
   int32_t tokens = 0;                     ///< rows past them in the last tile are not read
   Epilogue epilogue = Epilogue::store;
   float* out = nullptr;
-  uint16_t* tiles = nullptr;  ///< of padded_k(rows / 2) columns; those past the last are left alone
+  uint16_t* tiles = nullptr;  ///< of padded_k(rows / 2) columns; those past the last become zero or are left alone
   /// gemm alone, when splits() > 1; not shared by launches that may overlap.
   float* partials = nullptr;    ///< [gemm_partial_floats]
   uint32_t* tickets = nullptr;  ///< [gemm_tickets], zero; zero again afterwards

@@ -46,10 +46,11 @@ SDAR_DEVICE void put_rows(const GemmArgs& a, const GemmSource& s, bool add, cons
   }
 }
 
-/// silu(gate)·up as bf16 tiles: rows g and g + 8 of a tile are gate and up of one output.
+/// silu(gate)·up as bf16 tiles: rows g and g + 8 of a tile are gate and up of one output. Columns past the last, whose
+/// weights are zero, become zero; a block's columns never exceed the padded ones.
 template <class Tile>
 SDAR_DEVICE void put_silu(const GemmArgs& a, const GemmSource& s, const typename Tile::Sums& sums) {
-  const int outputs = a.weight.outputs(), columns = padded_k(outputs);
+  const int columns = padded_k(a.weight.outputs());
   const int output = computed_here((s.first_row_tile + Tile::warp_row_tile()) * 8 + lane_index() / 4);
   const int token = computed_here((s.first_token_tile + Tile::warp_token_tile()) * kTileTokens + lane_index() % 4 * 2);
   SDAR_UNROLL
@@ -59,7 +60,7 @@ SDAR_DEVICE void put_silu(const GemmArgs& a, const GemmSource& s, const typename
       SDAR_UNROLL
       for (int i = 0; i < 2; i++) {
         const int to_output = output + r * 8, to_token = token + t * kTileTokens + i;
-        if (!in_range(to_output, outputs) || !in_range(to_token, a.tokens)) continue;
+        if (!in_range(to_token, a.tokens)) continue;
         store_global<uint16_t>(a.tiles + activation_index(to_token, to_output, columns),
                                float_to_bf16(silu_multiply(sums[r][t][i], sums[r][t][2 + i])));
       }

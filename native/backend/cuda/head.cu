@@ -66,7 +66,7 @@ SDAR_DEVICE void reduce(const HeadArgs& a, int index, bool exists, int first, fl
   }
   for (; low < bias_end; low++) {
     const int at = load_global_cached<int32_t>(a.lists.bias_ids + low) - first;
-    if (!guard(at < kHeadTile)) break;
+    if (at >= kHeadTile) break;
     const float value = load_global_cached<float>(a.lists.bias_values + low);
     SDAR_UNROLL
     for (int i = 0; i < kEach; i++) {

@@ -141,9 +141,7 @@ struct Row {
       }
     }
     sync_block();
-    const int id = load_shared<int>(found);
-    sync_block();
-    return id;
+    return load_shared<int>(found);  // written again only after the barriers of other sums
   }
 
   /// The shortest beginning of what `within` keeps, in order of falling logit, then rising id, whose sum of
