@@ -41,6 +41,7 @@ struct Layer {
   std::vector<float> norm;
   Matrix router;
   std::vector<std::unique_ptr<DeviceWeight>> gate_up, down;
+  mutable int64_t copied = 0;  ///< bytes, by the last product
 
   Layer(Random& random, WeightFormat f, int h, int i, int e, int k, bool r)
       : hidden(h), inner(i), experts(e), top_k(k), renormalise(r), format(f) {
@@ -103,6 +104,7 @@ struct Layer {
     };
     multiply(gate_up, input->get(), cuda::Epilogue::silu_mul);
     multiply(down, middle->get(), cuda::Epilogue::store);
+    copied = cuda_host::last_launch().async_copied;
     cuda::combine(nullptr, {out.get(), rows.get(), weights.get(), device_x.get(), tokens, hidden, top_k});
     return {tokens, hidden, device_x.values()};
   }
@@ -175,6 +177,15 @@ TEST("moe: a token's bits are the same alone and among others") {
     const Matrix one = layer.run({1, 128, std::vector<float>(x.row(token), x.row(token + 1))}, routed);
     CHECK(std::equal(one.data.begin(), one.data.end(), all.row(token)));
   }
+}
+
+TEST("moe: only the weights of experts that some token takes are read") {
+  Random random(4);
+  const Layer layer(random, WeightFormat::bf16, 128, 40, 40, 3, true);
+  Routed routed;
+  layer.run(random_matrix(random, 1, 128), routed);
+  const int64_t weight = 128 * 128 * 2, token = 128 * 2, blocks = 2;
+  CHECK(layer.copied == 3 * (weight + blocks * token));
 }
 
 int main(int argc, char** argv) { return check::run(argc, argv); }

@@ -3,8 +3,8 @@
 // Bytes: route: per token hidden · 4 of x and the router (experts · hidden · 4: 1 MB at 30B-A3B), both from L2; 64
 // tokens are 64 MB of L2, some 20 µs. group: tokens · top_k · 4 per expert, twice, from L2. combine: per token hidden ·
 // 4 · (top_k + 2).
-// Share of peak: none of these is limited by HBM; the weights of the experts that 64 tokens take, 9 MB each, need twenty
-// times as long. Shared memory of route as claimed is for hidden 2048.
+// Share of peak: none of these is limited by HBM; the weights of the experts that 64 tokens take, 9 MB each, need
+// twenty times as long. Shared memory of route as claimed is for hidden 2048.
 //
 // Occupancy: route: 256 threads, 9248 shared, 2 blocks on sm_80, 2 on sm_86, 2 on sm_90
 // Occupancy: group: 1024 threads, 2048 shared, 1 block on sm_80, 1 on sm_86, 1 on sm_90
