@@ -95,7 +95,10 @@ export async function openBench(
 ): Promise<NativeBench> {
   const automatic = { device: "auto", threads: 0, isa: "", maxConcurrent: 1, cacheFolder: "", kvTokens: 0, kvBytes: 0 };
   try {
-    return await binding().openBench({ ...automatic, kvDtype: "", layers: 0, randomSeed: 1, ...options }, onProgress);
+    return await binding().openBench(
+      { ...automatic, kvDtype: "", prefillTokens: 0, prefixCache: false, layers: 0, randomSeed: 1, ...options },
+      onProgress,
+    );
   } catch (error) {
     throw wrapError(error);
   }

@@ -3,7 +3,12 @@ import { createRequire } from "node:module";
 import { packageRoot } from "./checkpoint.js";
 import { SdarError } from "./errors.js";
 
-export type Strategy = "low_confidence_dynamic" | "low_confidence_static" | "sequential" | "entropy_bounded";
+export type Strategy =
+  | "low_confidence_dynamic"
+  | "low_confidence_static"
+  | "sequential"
+  | "entropy_bounded"
+  | "pairwise_factor";
 export type WeightFormat = "f32" | "bf16" | "int8" | "int4";
 
 /** What Engine.load hands down; 0 means automatic. */
@@ -20,6 +25,10 @@ export interface NativeLoadOptions {
   kvBytes: number;
   /** "" is automatic: f32 with f32 weights, else bf16 */
   kvDtype: "" | "f32" | "bf16" | "int8";
+  /** most prompt positions in one step beside running requests; 0: so many that a step takes at most twice as long */
+  prefillTokens: number;
+  /** keep and share committed pages by content */
+  prefixCache: boolean;
 }
 
 export interface NativeModelInfo {
@@ -47,12 +56,13 @@ export interface NativeRequest {
   tokens: Int32Array;
   maxTokens: number;
   blockLength: number;
-  /** 0 low_confidence_dynamic, 1 low_confidence_static, 2 sequential, 3 entropy_bounded */
+  /** 0 low_confidence_dynamic, 1 low_confidence_static, 2 sequential, 3 entropy_bounded, 4 pairwise_factor */
   strategy: number;
   /** 0 means blockLength */
   steps: number;
   threshold: number;
   entropyBound: number;
+  factor: number;
   temperature: number;
   /** 0 means all */
   topK: number;
@@ -67,6 +77,23 @@ export interface NativeRequest {
   biasIds: Int32Array;
   biasValues: Float32Array;
   drafts: boolean;
+  /** index among the `n` answers of one prompt; part of the key of the random numbers */
+  answer: number;
+  /**
+   * 0 for none, else the id of the first of several answers of one prompt: the others wait until that one has brought the
+   * prompt into the cache. All of a group are submitted one after the other, answer 0 first.
+   */
+  group: number;
+  /** order among the admitted that wait, lower first; any finite number */
+  rank: number;
+  /** when pages run out, the lowest priority gives them up first, then the highest rank */
+  priority: number;
+  /** milliseconds from submit until it fails with DEADLINE_EXCEEDED; 0 for none */
+  deadlineMs: number;
+  /** cached pages are shared among requests of equal salt; "" for none */
+  salt: string;
+  /** pages of the prompt are evicted only when nothing else is left to evict */
+  pin: boolean;
 }
 
 /**
@@ -78,6 +105,8 @@ export interface NativeRequest {
  *                  reason 0 end, 1 stop, 2 length, 3 abort; text ends after textBytes bytes
  *  kind 3 failed:  payload = [index into errors]
  *  kind 4 draft:   payload = [block, step, first position, then per position of the active block: id or -1 when masked, step or -1]
+ *  kind 5 started: payload = [cachedTokens], once, when the request first takes part in a step
+ *  kind 6 preempted: payload = []; it lost its pages and waits to be resumed
  */
 export interface NativeEvents {
   records: Float64Array;
@@ -86,8 +115,12 @@ export interface NativeEvents {
 
 export interface NativeStats {
   running: number;
+  /** handed over to the native side and not running */
   waiting: number;
-  pages: { total: number; free: number; cached: number; active: number };
+  /** held back because their readers lag behind */
+  paused: number;
+  /** free + cached + active = total; `cached` are held by the prefix cache alone, `pinned` are those of it under `cache.pin` */
+  pages: { total: number; free: number; cached: number; active: number; pinned: number };
   steps: number;
   /** rows (positions) and sequences over all steps, and the largest step */
   rows: number;
@@ -97,10 +130,21 @@ export interface NativeStats {
   forwards: number;
   filledTokens: number;
   prefillTokens: number;
-  finished: { end: number; stop: number; length: number; abort: number; error: number };
+  /** prompt tokens of all that were handed over, and those of them found in the prefix cache */
+  promptTokens: number;
+  cachedTokens: number;
+  /** times a request lost its pages to others, tokens computed again for that, cached pages that were given up */
+  preemptions: number;
+  recomputedTokens: number;
+  evictions: number;
+  finished: { end: number; stop: number; length: number; abort: number; error: number; deadline: number };
   /** seconds of the native thread in steps, and in scheduling around them */
   stepSeconds: number;
   schedulerSeconds: number;
+  /** stepSeconds in parts: the prompts' share of attention and products, and the rest's */
+  seconds: { prefill: number; attention: number; gemm: number; head: number; denoise: number };
+  /** [k]: denoising steps of a request that filled k tokens, k = 0 to 64 */
+  tokensPerForward: number[];
 }
 
 export interface NativeEngine {
@@ -109,6 +153,9 @@ export interface NativeEngine {
   info(): NativeModelInfo;
   submit(request: NativeRequest): void;
   abort(id: number): void;
+  /** Takes no part in steps until resume(id); its pages may be given up meanwhile. Unknown ids are ignored. */
+  pause(id: number): void;
+  resume(id: number): void;
   takeEvents(): NativeEvents;
   stats(): NativeStats;
   /** Fails what runs with DISPOSED, joins the thread, frees. Idempotent. */
@@ -138,7 +185,7 @@ export interface NativeEvent {
 }
 
 /** Kinds of records in NativeEvents. */
-export const eventKind = { tokens: 1, finished: 2, failed: 3, draft: 4 } as const;
+export const eventKind = { tokens: 1, finished: 2, failed: 3, draft: 4, started: 5, preempted: 6 } as const;
 
 export function* readEvents(records: Float64Array): Generator<NativeEvent> {
   for (let at = 0; at < records.length; ) {

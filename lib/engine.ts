@@ -1,13 +1,17 @@
 // The engine as users see it: loads a checkpoint, turns requests into runs, hands events to them.
 import { join } from "node:path";
-import { type Binding, eventKind, loadBinding, type NativeEngine, readEvents, type WeightFormat } from "./binding.js";
+import { type Binding, loadBinding, type NativeEngine, type WeightFormat } from "./binding.js";
 import { findCheckpoint, readJson } from "./checkpoint.js";
+import { type Clock, systemClock } from "./clock.js";
 import { invalidOption, SdarError, wrapError } from "./errors.js";
-import { checkPromptLength, type ParsedRequest, parseLoadOptions, parseRequest } from "./options.js";
+import { type EventName, eventNames, type Listener, safely } from "./events.js";
+import { type ParsedRequest, parseDisposeOptions, parseLoadOptions, parseRequest, roomFor } from "./options.js";
+import { Serving, type ServingSetup } from "./serving.js";
+import type { EngineStats } from "./stats.js";
 import { RunState } from "./stream.js";
 import { ChatTemplate } from "./template.js";
 import { type TokenBytes, Tokenizer } from "./tokenizer.js";
-import type { EngineStats, GenerateRequest, LoadOptions, ModelInfo, Run } from "./types.js";
+import type { DisposeOptions, GenerateRequest, LoadOptions, ModelInfo, Run } from "./types.js";
 
 /** How prompts become tokens and tokens become text; each part may be missing. */
 interface TextParts {
@@ -22,14 +26,17 @@ export class Engine {
   readonly model: ModelInfo;
   readonly #native: NativeEngine;
   readonly #parts: TextParts;
-  readonly #runs = new Map<number, RunState>();
-  #nextId = 1;
+  readonly #serving: Serving;
+  readonly #clock: Clock;
+  #draining: Promise<void> | undefined;
   #disposal: Promise<void> | undefined;
 
-  private constructor(native: NativeEngine, model: ModelInfo, parts: TextParts) {
+  private constructor(native: NativeEngine, model: ModelInfo, parts: TextParts, settings: ServingSettings) {
     this.#native = native;
     this.model = model;
     this.#parts = parts;
+    this.#clock = settings.clock;
+    this.#serving = new Serving({ ...settings, native, path: model.path, tokenBytes: parts.tokenBytes });
   }
 
   /**
@@ -46,9 +53,14 @@ export class Engine {
     return Engine.loadWith(loadBinding, pathOrId, options);
   }
 
-  /** @internal `load` with another addon, for tests. */
-  static async loadWith(getBinding: () => Binding, pathOrId: string, options: LoadOptions = {}): Promise<Engine> {
-    const { native: settings, weights, onProgress, signal, log } = parseLoadOptions(options);
+  /** @internal `load` with another addon and another clock, for tests. */
+  static async loadWith(
+    getBinding: () => Binding,
+    pathOrId: string,
+    options: LoadOptions = {},
+    clock: Clock = systemClock,
+  ): Promise<Engine> {
+    const { native: settings, weights, queue: limits, onProgress, signal, log } = parseLoadOptions(options);
     if (typeof pathOrId !== "string" || pathOrId === "")
       throw invalidOption("pathOrId", pathOrId, "a folder or a hub id");
     const path = findCheckpoint(pathOrId);
@@ -57,21 +69,16 @@ export class Engine {
 
     const began = performance.now();
     let wake = () => {};
-    const report: typeof log = (level, message) => {
-      try {
-        log(level, message);
-      } catch {
-        // A log that fails has nowhere to say so.
-      }
-    };
+    // A log that fails has nowhere to say so.
+    const report: typeof log = (level, message) => safely(() => log(level, message));
+    const warn = (message: string) => report("warn", message);
     let last = { done: 0, total: 0 };
     const progress = (done: number, total: number) => {
       last = { done, total };
-      try {
-        onProgress?.({ done, total });
-      } catch (error) {
-        report("warn", `onProgress threw: ${error}`);
-      }
+      safely(
+        () => onProgress?.({ done, total }),
+        (error) => warn(`onProgress threw: ${error}`),
+      );
     };
     let handle: ReturnType<Binding["load"]> | undefined;
     const cancel = () => handle?.cancel();
@@ -83,8 +90,9 @@ export class Engine {
       const parts = loadTextParts(path);
       const native = await handle.promise;
       handle = undefined;
-      const engine = await Engine.#finishLoading(native, path, parts);
-      wake = () => engine.#drain();
+      const { maxConcurrent } = settings;
+      const engine = await Engine.#finishLoading(native, path, parts, { maxConcurrent, limits, clock, warn });
+      wake = () => engine.#serving.drain();
       // A small model is there before its progress could be told.
       const total = last.total || engine.model.weightBytes;
       if (last.done < total) progress(total, total);
@@ -104,7 +112,12 @@ export class Engine {
     }
   }
 
-  static async #finishLoading(native: NativeEngine, path: string, parts: TextParts): Promise<Engine> {
+  static async #finishLoading(
+    native: NativeEngine,
+    path: string,
+    parts: TextParts,
+    settings: ServingSettings,
+  ): Promise<Engine> {
     try {
       const info = native.info();
       if (parts.tokenizer) {
@@ -112,7 +125,7 @@ export class Engine {
         native.setTokenBytes(parts.tokenBytes.bytes, parts.tokenBytes.offsets);
       }
       const has = { hasTokenizer: parts.tokenizer !== undefined, hasChatTemplate: parts.template !== undefined };
-      return new Engine(native, Object.freeze({ ...info, path, ...has }), parts);
+      return new Engine(native, Object.freeze({ ...info, path, ...has }), parts, settings);
     } catch (error) {
       await native.close();
       throw error;
@@ -120,44 +133,26 @@ export class Engine {
   }
 
   /**
-   * Begins a generation; it goes on whether or not anyone looks at the run. Never throws: errors come from the run's
-   * iterator and its `result()`, as an SdarError: `INVALID_OPTION`, `EMPTY_PROMPT`, `TOKEN_OUT_OF_RANGE`,
-   * `PROMPT_TOO_LONG`, `CACHE_TOO_SMALL`, `TOKENIZER_MISSING`, `TEMPLATE_MISSING`, `TEMPLATE_FAILED`, `NUMERIC_ERROR`,
-   * `OUT_OF_MEMORY`, `DISPOSED`.
+   * Begins a generation, or lets it wait for its turn; it goes on whether or not anyone looks at the run. Returns at once and
+   * never throws: errors come from the run's iterator and its `result()`, as an SdarError: `INVALID_OPTION`, `EMPTY_PROMPT`,
+   * `TOKEN_OUT_OF_RANGE`, `PROMPT_TOO_LONG`, `CACHE_TOO_SMALL`, `TOKENIZER_MISSING`, `TEMPLATE_MISSING`, `TEMPLATE_FAILED`,
+   * `QUEUE_FULL`, `DEADLINE_EXCEEDED`, `NUMERIC_ERROR`, `OUT_OF_MEMORY`, `DISPOSED`.
+   *
+   * Requests wait for a place among the `maxConcurrent` that run; a quarter of a second of work beyond those is handed over
+   * in advance. Keys (`key`) take turns so that each gets an even share of the tokens; one that had nothing waiting begins
+   * with a head start. Within a key the order is that of priority and age, then of arrival.
    */
   generate(request: GenerateRequest): Run {
+    const began = this.#clock.now();
     try {
       this.#checkAlive();
       const parsed = parseRequest(request, this.model);
       const tokens = this.#promptTokens(parsed.prompt);
-      checkPromptLength(tokens.length, parsed.native.blockLength, this.model);
-      return this.#start(parsed, tokens);
+      const maxTokens = roomFor(tokens.length, parsed.native, this.model);
+      return this.#serving.start(parsed, tokens, maxTokens, began);
     } catch (error) {
       return RunState.failed(wrapError(error));
     }
-  }
-
-  #start(parsed: ParsedRequest, tokens: Int32Array): RunState {
-    const id = this.#nextId++;
-    const run = new RunState({
-      ...parsed,
-      tokenBytes: this.#parts.tokenBytes,
-      promptTokens: tokens.length,
-      stopTokens: parsed.native.stopTokens,
-      onAbort: () => this.#native.abort(id),
-      onSettled: () => this.#runs.delete(id),
-    });
-    if (parsed.signal?.aborted) {
-      run.abortUnstarted();
-      return run;
-    }
-    this.#runs.set(id, run);
-    try {
-      this.#native.submit({ ...parsed.native, id, tokens });
-    } catch (error) {
-      run.fail(wrapError(error));
-    }
-    return run;
   }
 
   #promptTokens(prompt: ParsedRequest["prompt"]): Int32Array {
@@ -171,21 +166,44 @@ export class Engine {
     return tokenizer.encode(template.render(prompt), false);
   }
 
-  /** Counters since loading. Throws DISPOSED after `dispose()`. */
+  /** Counters since loading, what waits, and rates of the last seconds. Throws DISPOSED after `dispose()`. */
   stats(): EngineStats {
-    this.#checkAlive();
-    return this.#native.stats();
+    if (this.#disposal) throw disposed();
+    return this.#serving.stats();
   }
 
   /**
-   * Ends everything that runs (it rejects with DISPOSED) and frees the model; resolves when that is done. May be called
-   * again. An engine that is never disposed of keeps its memory until the process ends.
+   * Calls `listener` at every event of that name, on this thread, before the run's promises and iterator say the same. What
+   * it throws, or rejects with, goes to `log` as a warning and no further. Throws INVALID_OPTION.
    */
-  dispose(): Promise<void> {
+  on<Name extends EventName>(name: Name, listener: Listener<Name>): this {
+    checkListener(name, listener);
+    this.#serving.emitter.on(name, listener);
+    return this;
+  }
+
+  /** Undoes `on`. */
+  off<Name extends EventName>(name: Name, listener: Listener<Name>): this {
+    checkListener(name, listener);
+    this.#serving.emitter.off(name, listener);
+    return this;
+  }
+
+  /**
+   * Ends everything that waits or runs (it rejects with DISPOSED) and frees the model; resolves when that is done. With
+   * `drain`, it first lets all that was accepted come to its end, and only refuses new requests; a call without `drain`
+   * cuts that short. May be called again. An engine that is never disposed of keeps its memory until the process ends.
+   */
+  dispose(options: DisposeOptions = {}): Promise<void> {
+    try {
+      if (parseDisposeOptions(options).drain && !this.#disposal) return this.#drain();
+    } catch (error) {
+      return Promise.reject(error);
+    }
     if (this.#disposal) return this.#disposal;
-    for (const run of [...this.#runs.values()]) run.fail(disposed());
+    this.#serving.close(disposed());
     // What the addon still has to say is taken, or it would keep the process for it.
-    this.#disposal = this.#native.close().then(() => this.#drain());
+    this.#disposal = this.#native.close().then(() => this.#serving.drain());
     return this.#disposal;
   }
 
@@ -193,27 +211,24 @@ export class Engine {
     return this.dispose();
   }
 
-  #checkAlive(): void {
-    if (this.#disposal) throw disposed();
+  #drain(): Promise<void> {
+    this.#draining ??= this.#serving.empty().then(() => this.dispose());
+    return this.#draining;
   }
 
-  #drain(): void {
-    const { records, errors } = this.#native.takeEvents();
-    for (const { kind, request, values } of readEvents(records)) {
-      const run = this.#runs.get(request);
-      if (!run) continue;
-      if (kind === eventKind.tokens) run.tokens(values);
-      else if (kind === eventKind.draft) run.draft(values);
-      else if (kind === eventKind.finished) run.finish(values);
-      else if (kind === eventKind.failed) run.fail(wrapNative(errors[values[0] ?? 0]));
-    }
+  #checkAlive(): void {
+    if (this.#disposal || this.#draining) throw disposed();
   }
 }
 
+/** What Engine.load knows of a Serving before there is an addon. */
+type ServingSettings = Pick<ServingSetup, "maxConcurrent" | "limits" | "clock" | "warn">;
+
 const disposed = () => new SdarError("DISPOSED", "the engine was disposed of");
 
-function wrapNative(failure: { code: string; message: string } | undefined): SdarError {
-  return wrapError(Object.assign(new Error(failure?.message), { code: failure?.code }));
+function checkListener(name: unknown, listener: unknown): void {
+  if (!eventNames.includes(name as EventName)) throw invalidOption("name", name, `one of ${eventNames.join(", ")}`);
+  if (typeof listener !== "function") throw invalidOption("listener", listener, "a function");
 }
 
 /** What `weights: "auto"` means for a checkpoint. The addon reports what is wrong with config.json. */

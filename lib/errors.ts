@@ -7,7 +7,8 @@
  * - Text: `TOKENIZER_MISSING`, `TOKENIZER_INVALID`, `UNSUPPORTED_TOKENIZER`, `TEMPLATE_MISSING`, `TEMPLATE_FAILED`
  * - The machine: `NATIVE_MISSING`, `UNSUPPORTED_DEVICE`, `OUT_OF_MEMORY`
  * - Writing a checkpoint: `FILE_UNWRITABLE`
- * - While running: `NUMERIC_ERROR`, `ABORTED`, `DISPOSED`, `ITERATOR_USED`, `INTERNAL`
+ * - While waiting or running: `QUEUE_FULL`, `DEADLINE_EXCEEDED`, `NUMERIC_ERROR`, `ABORTED`, `DISPOSED`, `ITERATOR_USED`,
+ *   `INTERNAL`
  */
 export const errorCodes = [
   "INVALID_OPTION",
@@ -31,6 +32,8 @@ export const errorCodes = [
   "NATIVE_MISSING",
   "UNSUPPORTED_DEVICE",
   "OUT_OF_MEMORY",
+  "QUEUE_FULL",
+  "DEADLINE_EXCEEDED",
   "NUMERIC_ERROR",
   "ABORTED",
   "DISPOSED",
@@ -48,6 +51,8 @@ export interface ErrorDetails {
   value?: unknown;
   /** what would have been accepted, in words */
   allowed?: string;
+  /** with QUEUE_FULL: milliseconds until there is probably room, from the rate at which requests finish */
+  retryAfterMs?: number;
   cause?: unknown;
 }
 
@@ -58,6 +63,7 @@ export class SdarError extends Error {
   declare readonly option?: string;
   declare readonly value?: unknown;
   declare readonly allowed?: string;
+  declare readonly retryAfterMs?: number;
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
     const { cause, ...rest } = details;

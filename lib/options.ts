@@ -3,18 +3,24 @@ import { randomInt } from "node:crypto";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { z } from "zod";
-import type { NativeLoadOptions, NativeModelInfo, NativeRequest, Strategy, WeightFormat } from "./binding.js";
+import type { NativeLoadOptions, NativeModelInfo, NativeRequest, WeightFormat } from "./binding.js";
 import { invalidOption, SdarError } from "./errors.js";
+import { denoiseOf, qualities, strategies } from "./quality.js";
+import type { QueueLimits } from "./queue.js";
 import { boolean, callback, check, int32Max, integer, number, oneOf, signal, strictObject } from "./schema.js";
-import type { DenoiseOptions, GenerateRequest, LoadOptions, Message } from "./types.js";
-
-const strategies: Strategy[] = ["low_confidence_dynamic", "low_confidence_static", "sequential", "entropy_bounded"];
+import type { DenoiseOptions, DisposeOptions, GenerateRequest, LoadOptions, Message } from "./types.js";
 
 const kvCacheSchema = strictObject({
   dtype: oneOf("auto", "f32", "bf16", "int8").optional(),
   bytes: integer(1, Number.MAX_SAFE_INTEGER).optional(),
   tokens: integer(1).optional(),
 } satisfies Record<keyof NonNullable<LoadOptions["kvCache"]>, z.ZodType>);
+
+const queueSchema = strictObject({
+  maxRequests: integer(0),
+  maxTokens: integer(0, Number.MAX_SAFE_INTEGER),
+  agingMs: integer(1),
+} satisfies Record<keyof NonNullable<LoadOptions["queue"]>, z.ZodType>).partial();
 
 const loadSchema = strictObject({
   device: z.custom<string>((v) => typeof v === "string" && /^(auto|cpu|cuda(:\d+)?)$/.test(v), {
@@ -27,6 +33,9 @@ const loadSchema = strictObject({
   }),
   threads: integer(1, 1024),
   maxConcurrent: integer(1, 4096),
+  prefillTokens: integer(1),
+  prefixCache: boolean,
+  queue: queueSchema,
   isa: z.string({ error: "the name of an instruction set" }).min(1, { error: "the name of an instruction set" }),
   onProgress: callback<NonNullable<LoadOptions["onProgress"]>>(),
   signal,
@@ -43,8 +52,14 @@ const denoiseSchema = strictObject({
   steps: integer(1, 64),
   threshold: number("a number from 0 to 1", (v) => v >= 0 && v <= 1),
   entropyBound: number("a number from 0 to 1e9", (v) => v >= 0 && v <= 1e9),
+  factor: number("a number from 0 to 1e9", (v) => v >= 0 && v <= 1e9),
   confidence: oneOf("model", "sampled"),
 } satisfies Record<keyof DenoiseOptions, z.ZodType>).partial();
+
+const cacheSchema = strictObject({
+  salt: z.string({ error: "a string" }),
+  pin: boolean,
+} satisfies Record<keyof NonNullable<GenerateRequest["cache"]>, z.ZodType>).partial();
 
 const stopText = z.string({ error: "a string, or a list of strings" }).min(1, { error: "text that is not empty" });
 const tokenList = z.custom<ArrayLike<number>>(
@@ -59,6 +74,7 @@ const requestSchema = strictObject({
   maxTokens: integer(1),
   blockLength: integer(1, 64),
   denoise: denoiseSchema,
+  quality: oneOf(...qualities),
   temperature: number("0 or a number from 1e-6 to 100", (v) => v === 0 || (v >= 1e-6 && v <= 100)),
   topK: integer(0),
   topP: number("a number above 0, up to 1", (v) => v > 0 && v <= 1),
@@ -78,6 +94,12 @@ const requestSchema = strictObject({
     { error: "an object or a Map from token ids to numbers from -100 to 100" },
   ),
   drafts: boolean,
+  n: integer(1, 64),
+  priority: integer(-100, 100),
+  key: z.string({ error: "a string" }).min(1, { error: "a name that is not empty" }),
+  deadline: integer(1),
+  cache: cacheSchema,
+  highWaterMark: integer(1),
   signal,
 } satisfies Record<keyof GenerateRequest, z.ZodType>).partial();
 
@@ -85,6 +107,7 @@ const requestSchema = strictObject({
 export interface ParsedLoadOptions {
   native: Omit<NativeLoadOptions, "path" | "weights">;
   weights: WeightFormat | "auto";
+  queue: QueueLimits;
   onProgress?: LoadOptions["onProgress"];
   signal?: AbortSignal | undefined;
   log: NonNullable<LoadOptions["log"]>;
@@ -101,7 +124,7 @@ function cacheFolder(weightCache: boolean | string): string {
 /** Throws INVALID_OPTION, or UNSUPPORTED_DEVICE for what this build cannot run on. */
 export function parseLoadOptions(input: LoadOptions = {}): ParsedLoadOptions {
   const options = check(loadSchema, input, "options");
-  const { device = "auto", kvCache = {}, isa = "", threads = 0, maxConcurrent = 64 } = options;
+  const { device = "auto", kvCache = {}, isa = "", threads = 0, maxConcurrent = 64, queue = {} } = options;
   if (device.startsWith("cuda")) {
     const allowed = "auto or cpu";
     const message = `device: "${device}" is not supported by this build; give ${allowed}`;
@@ -121,20 +144,37 @@ export function parseLoadOptions(input: LoadOptions = {}): ParsedLoadOptions {
       kvTokens: kvCache.tokens ?? 0,
       kvBytes: kvCache.bytes ?? 0,
       kvDtype: dtype === "auto" ? "" : dtype,
+      prefillTokens: options.prefillTokens ?? 0,
+      prefixCache: options.prefixCache ?? true,
     },
     weights: options.weights ?? "auto",
+    queue: {
+      maxRequests: queue.maxRequests ?? 4096,
+      maxTokens: queue.maxTokens ?? Number.MAX_SAFE_INTEGER,
+      agingMs: queue.agingMs ?? 1000,
+    },
     onProgress: options.onProgress,
     signal: options.signal,
     log: options.log ?? (() => {}),
   };
 }
 
+const disposeSchema = strictObject({ drain: boolean } satisfies Record<keyof DisposeOptions, z.ZodType>).partial();
+
+/** Throws INVALID_OPTION. */
+export const parseDisposeOptions = (input: DisposeOptions): DisposeOptions => check(disposeSchema, input, "options");
+
 /** A request in the addon's terms, but for the prompt, which may still be text. */
 export interface ParsedRequest {
   prompt: string | Message[] | Int32Array;
-  native: Omit<NativeRequest, "id" | "tokens">;
+  native: Omit<NativeRequest, "id" | "tokens" | "answer" | "group" | "rank" | "deadlineMs">;
   stop: string[];
   seed: number | bigint;
+  n: number;
+  key: string | undefined;
+  /** milliseconds from the call */
+  deadline: number | undefined;
+  highWaterMark: number;
   signal?: AbortSignal | undefined;
 }
 
@@ -159,8 +199,9 @@ export function parseRequest(input: GenerateRequest, model: NativeModelInfo): Pa
     steps = 0,
     threshold = 0.9,
     entropyBound = 0.35,
+    factor = 2,
     confidence,
-  } = r.denoise ?? {};
+  } = denoiseOf(r);
   const encoder = new TextEncoder();
   const stop = r.stop ?? [];
   return {
@@ -172,6 +213,7 @@ export function parseRequest(input: GenerateRequest, model: NativeModelInfo): Pa
       steps,
       threshold,
       entropyBound,
+      factor,
       temperature: r.temperature ?? 0,
       topK: r.topK ?? 0,
       topP: r.topP ?? 1,
@@ -184,9 +226,16 @@ export function parseRequest(input: GenerateRequest, model: NativeModelInfo): Pa
       biasIds: Int32Array.from(bias, ([id]) => id),
       biasValues: Float32Array.from(bias, ([, value]) => value),
       drafts: r.drafts ?? false,
+      priority: r.priority ?? 0,
+      salt: r.cache?.salt ?? "",
+      pin: r.cache?.pin ?? false,
     },
     stop,
     seed,
+    n: r.n ?? 1,
+    key: r.key,
+    deadline: r.deadline,
+    highWaterMark: r.highWaterMark ?? 256,
     signal: r.signal,
   };
 }
@@ -194,13 +243,33 @@ export function parseRequest(input: GenerateRequest, model: NativeModelInfo): Pa
 /** Refuses a prompt that leaves no room for one token of `model`'s context. */
 export function checkPromptLength(tokens: number, blockLength: number, model: NativeModelInfo): void {
   if (tokens === 0) throw new SdarError("EMPTY_PROMPT", "the prompt is empty; give at least one token");
-  const context = Math.floor(model.contextLength / blockLength) * blockLength;
+  const context = usableContext(blockLength, model);
   if (tokens < context) return;
   throw new SdarError(
     "PROMPT_TOO_LONG",
     `the prompt has ${tokens} tokens; the context of ${model.contextLength} in blocks of ${blockLength} takes at most ${context - 1}`,
   );
 }
+
+/**
+ * How many of the tokens a request asks for its prompt leaves room for. Throws EMPTY_PROMPT, PROMPT_TOO_LONG, and
+ * CACHE_TOO_SMALL for what could not run with all pages to itself, as the addon would when its turn has come.
+ */
+export function roomFor(prompt: number, request: ParsedRequest["native"], model: NativeModelInfo): number {
+  const { blockLength } = request;
+  checkPromptLength(prompt, blockLength, model);
+  const maxTokens = Math.min(request.maxTokens, usableContext(blockLength, model) - prompt);
+  const needed = Math.ceil((prompt + maxTokens) / blockLength) * blockLength;
+  const { pages, tokens } = model.kv;
+  // A block does not straddle pages.
+  const capacity = pages * Math.floor(tokens / pages / blockLength) * blockLength;
+  if (needed <= capacity) return maxTokens;
+  const message = `the request may need ${needed} tokens of KV cache; kvCache holds ${capacity}`;
+  throw new SdarError("CACHE_TOO_SMALL", `${message}: lower maxTokens or raise kvCache`);
+}
+
+const usableContext = (blockLength: number, { contextLength }: NativeModelInfo) =>
+  Math.floor(contextLength / blockLength) * blockLength;
 
 function tokenIds(ids: ArrayLike<number>, option: string, vocabSize: number): Int32Array {
   const allowed = `an integer from 0 to ${vocabSize - 1}`;

@@ -1,52 +1,9 @@
 // Events of one request to chunks and a result.
+import { AnswerState, finishReasons } from "./answer.js";
+import { type Clock, systemClock } from "./clock.js";
 import { SdarError } from "./errors.js";
 import type { TokenBytes } from "./tokenizer.js";
-import type { Chunk, Draft, FinishReason, GenerateResult, Run, Token } from "./types.js";
-
-const finishReasons: FinishReason[] = ["end", "stop", "length", "abort"];
-// A byte order mark is text like any other.
-const newDecoder = () => new TextDecoder("utf-8", { ignoreBOM: true });
-
-/** The bytes of generated tokens, given out as whole characters. */
-class TokenText {
-  readonly #table: TokenBytes | undefined;
-  readonly #decoder = newDecoder();
-  #bytes = new Uint8Array(256);
-  #size = 0;
-  #taken = 0;
-
-  constructor(table: TokenBytes | undefined) {
-    this.#table = table;
-  }
-
-  push(id: number): void {
-    const piece = bytesOf(this.#table, id);
-    if (this.#size + piece.length > this.#bytes.length) {
-      const grown = new Uint8Array(2 * (this.#size + piece.length));
-      grown.set(this.#bytes.subarray(0, this.#size));
-      this.#bytes = grown;
-    }
-    this.#bytes.set(piece, this.#size);
-    this.#size += piece.length;
-  }
-
-  /** Whole characters among the first `end` bytes that were not taken yet; with `last`, an incomplete one is U+FFFD. */
-  take(end: number, last = false): string {
-    const until = Math.max(this.#taken, Math.min(end, this.#size));
-    const fresh = this.#bytes.subarray(this.#taken, until);
-    this.#taken = until;
-    return this.#decoder.decode(fresh, { stream: !last });
-  }
-
-  hasAt(text: string, at: number): boolean {
-    const wanted = Buffer.from(text);
-    return wanted.equals(this.#bytes.subarray(at, Math.min(at + wanted.length, this.#size)));
-  }
-}
-
-function bytesOf(table: TokenBytes | undefined, id: number): Uint8Array {
-  return table ? table.bytes.subarray(table.offsets[id] ?? 0, table.offsets[id + 1] ?? 0) : new Uint8Array();
-}
+import type { Answer, Chunk, GenerateResult, Run, Usage } from "./types.js";
 
 export interface RunSetup {
   /** undefined: chunks have no text */
@@ -55,10 +12,18 @@ export interface RunSetup {
   stop: string[];
   stopTokens: Int32Array;
   seed: number | bigint;
+  /** how many answers */
+  n: number;
+  /** unread tokens above which the run is held back */
+  highWaterMark: number;
   signal?: AbortSignal | undefined;
-  /** asks the addon to end the request */
+  clock: Clock;
+  /** asks for the end of the request */
   onAbort(): void;
-  onSettled(): void;
+  /** holds the request back, or lets it go on */
+  onHold(held: boolean): void;
+  /** called once */
+  onSettled(outcome: GenerateResult | SdarError): void;
 }
 
 interface Waiter {
@@ -66,25 +31,32 @@ interface Waiter {
   reject(error: SdarError): void;
 }
 
+/** A reader that has read nothing for so long holds nothing back from those who asked for the result. */
+export const patienceMs = 1000;
+
 /** A run as its engine drives it. Payloads of events are those of NativeEvents in binding.ts. */
 export class RunState implements Run {
   readonly #setup: RunSetup;
-  readonly #text: TokenText;
-  readonly #tokens: Token[] = [];
+  readonly #answers: AnswerState[];
   readonly #result: Promise<GenerateResult>;
   #resolve!: (result: GenerateResult) => void;
   #reject!: (error: SdarError) => void;
-  #textSoFar = "";
   #settled = false;
   /** not given to the iterator yet; ends with the error of a failed run */
   #queue: (Chunk | SdarError)[] = [];
+  /** tokens in it, and positions of drafts */
+  #unread = 0;
   #waiters: Waiter[] = [];
   #opened = false;
   #closed = false;
+  #held = false;
+  #wanted = false;
+  #lastRead = 0;
+  #stopTimer: (() => void) | undefined;
 
   constructor(setup: RunSetup) {
     this.#setup = setup;
-    this.#text = new TokenText(setup.tokenBytes);
+    this.#answers = Array.from({ length: setup.n }, (_, index) => new AnswerState(setup, index));
     this.#result = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
@@ -102,14 +74,29 @@ export class RunState implements Run {
       stop: [],
       stopTokens: new Int32Array(),
       seed: 0,
+      n: 1,
+      highWaterMark: 1,
+      clock: systemClock,
       onAbort: nothing,
+      onHold: nothing,
       onSettled: nothing,
     });
     run.fail(error);
     return run;
   }
 
+  get settled(): boolean {
+    return this.#settled;
+  }
+
+  /** tokens generated so far, of all answers */
+  get tokenCount(): number {
+    return this.#answers.reduce((sum, { tokenCount }) => sum + tokenCount, 0);
+  }
+
   result(): Promise<GenerateResult> {
+    this.#wanted = true;
+    this.#watchReader();
     return this.#result;
   }
 
@@ -122,6 +109,7 @@ export class RunState implements Run {
   [Symbol.asyncIterator](): AsyncIterableIterator<Chunk, void> {
     if (this.#opened) throw new SdarError("ITERATOR_USED", "the chunks of a run can be iterated once");
     this.#opened = true;
+    this.#lastRead = this.#setup.clock.now();
     const iterator: AsyncIterableIterator<Chunk, void> = {
       next: () => this.#next(),
       return: async () => {
@@ -134,111 +122,146 @@ export class RunState implements Run {
       },
       [Symbol.asyncIterator]: () => iterator,
     };
+    // Not with a closure from here, which would hold the iterator.
+    forgotten.register(iterator, this);
+    this.#holdIfFull();
     return iterator;
   }
 
   /** payload of kind 1 */
-  tokens(values: Float64Array): void {
-    const [releasedBytes = 0] = values;
-    const tokens: Token[] = [];
-    for (let at = 1; at + 6 <= values.length; at += 6) {
-      const [id, position, block, step, confidence, logprob] = values.subarray(at, at + 6) as unknown as SixNumbers;
-      tokens.push({ id, position, block, step, confidence, logprob });
-      this.#text.push(id);
-    }
-    this.#tokens.push(...tokens);
-    this.#emit({ text: this.#text.take(releasedBytes), tokens });
+  tokens(answer: number, values: Float64Array): void {
+    const chunk = this.#answers[answer]?.tokens(values);
+    if (chunk && (chunk.text !== "" || chunk.tokens.length > 0)) this.#push(chunk);
   }
 
   /** payload of kind 4 */
-  draft(values: Float64Array): void {
-    const [block = 0, step = 0, position = 0] = values;
-    const tokens: Draft["tokens"] = [];
-    // A character of several tokens is shown with its last one.
-    const decoder = newDecoder();
-    for (let at = 3; at + 2 <= values.length; at += 2) {
-      const [id = -1, filledAt = -1] = values.subarray(at, at + 2);
-      const text = id < 0 ? decoder.decode() : decoder.decode(bytesOf(this.#setup.tokenBytes, id), { stream: true });
-      const last = tokens.at(-1);
-      if (id < 0 && last) last.text += text;
-      tokens.push(id < 0 ? null : { id, step: filledAt < 0 ? null : filledAt, text });
-    }
-    this.#push({ text: "", tokens: [], draft: { block, step, position, tokens } });
+  draft(answer: number, values: Float64Array): void {
+    const chunk = this.#answers[answer]?.draft(values);
+    if (chunk) this.#push(chunk);
   }
 
-  /** payload of kind 2 */
-  finish(values: Float64Array): void {
-    const [reason = 0, textBytes = 0, promptTokens = 0, cachedTokens = 0, completionTokens = 0, forwards = 0] = values;
-    this.#emit({ text: this.#text.take(textBytes, true), tokens: [] });
-    const finishReason = finishReasons[reason] as FinishReason;
-    const tokensPerForward = forwards > 0 ? completionTokens / forwards : 0;
-    const result: GenerateResult = {
-      text: this.#textSoFar,
-      tokens: this.#tokens,
-      usage: { promptTokens, cachedTokens, completionTokens, forwards, tokensPerForward },
-      finishReason,
-      seed: this.#setup.seed,
-    };
-    const matched = finishReason === "stop" ? this.#stopMatched(textBytes) : undefined;
-    if (matched !== undefined) result.stopMatched = matched;
-    this.#settle();
+  /** payload of kind 2; the run ends with its last answer */
+  finish(answer: number, values: Float64Array): void {
+    const chunk = this.#answers[answer]?.finish(values);
+    if (chunk && chunk.text !== "") this.#push(chunk);
+    const answers = this.#answers.map((state) => state.answer).filter((ended) => ended !== undefined);
+    const [first] = answers;
+    if (this.#settled || !first || answers.length < this.#answers.length) return;
+    const { seed } = this.#setup;
+    const result = answers.length > 1 ? { ...first, usage: total(answers), seed, answers } : { ...first, seed };
+    this.#settle(result);
     this.#resolve(result);
   }
 
   /** Ends a run that never reached the addon. */
   abortUnstarted(): void {
-    this.finish(Float64Array.of(finishReasons.indexOf("abort"), 0, this.#setup.promptTokens, 0, 0, 0));
+    const values = Float64Array.of(finishReasons.indexOf("abort"), 0, this.#setup.promptTokens, 0, 0, 0);
+    for (const index of this.#answers.keys()) this.finish(index, values);
   }
 
   fail(error: SdarError): void {
-    this.#queue.push(error);
-    this.#settle();
+    if (this.#settled) return;
+    if (!this.#closed) this.#queue.push(error);
+    this.#settle(error);
     this.#reject(error);
   }
 
-  #stopMatched(textBytes: number): string | number | undefined {
-    const last = this.#tokens.at(-1)?.id;
-    if (last !== undefined && this.#setup.stopTokens.includes(last)) return last;
-    return this.#setup.stop.find((stop) => this.#text.hasAt(stop, textBytes));
-  }
-
-  #emit(chunk: Chunk): void {
-    this.#textSoFar += chunk.text;
-    if (chunk.text !== "" || chunk.tokens.length > 0) this.#push(chunk);
-  }
-
   #push(chunk: Chunk): void {
+    if (this.#settled) return;
     const waiter = this.#waiters.shift();
-    if (waiter) waiter.resolve({ done: false, value: chunk });
-    else if (!this.#closed) this.#queue.push(chunk);
+    if (waiter) {
+      this.#lastRead = this.#setup.clock.now();
+      waiter.resolve({ done: false, value: chunk });
+    } else if (!this.#closed) {
+      this.#queue.push(chunk);
+      this.#unread += size(chunk);
+      this.#holdIfFull();
+    }
   }
 
   #next(): Promise<IteratorResult<Chunk, void>> {
+    this.#lastRead = this.#setup.clock.now();
     const next = this.#queue.shift();
     if (next instanceof SdarError) return Promise.reject(next);
-    if (next) return Promise.resolve({ done: false, value: next });
+    if (next) {
+      this.#unread -= size(next);
+      if (this.#unread <= this.#setup.highWaterMark / 2) this.#release();
+      return Promise.resolve({ done: false, value: next });
+    }
     if (this.#settled || this.#closed) return Promise.resolve({ done: true, value: undefined });
     return new Promise((resolve, reject) => this.#waiters.push({ resolve, reject }));
   }
 
-  #settle(): void {
+  #settle(outcome: GenerateResult | SdarError): void {
     this.#settled = true;
     this.#setup.signal?.removeEventListener("abort", this.#onSignal);
-    this.#setup.onSettled();
-    this.#wakeAll();
+    this.#stopTimer?.();
+    this.#setup.onSettled(outcome);
+    this.#answerWaiters();
   }
 
   #close(): void {
-    this.#closed = true;
-    this.#queue = [];
-    this.#wakeAll();
+    this.#drop();
+    this.#answerWaiters();
     this.abort();
   }
 
+  /** The iterator was garbage-collected: nobody will read, which holds nothing back. */
+  forget(): void {
+    this.#drop();
+    this.#release();
+  }
+
+  #drop(): void {
+    this.#closed = true;
+    this.#queue = [];
+    this.#unread = 0;
+  }
+
   /** Answers everyone who waits for a chunk that will not come. */
-  #wakeAll(): void {
+  #answerWaiters(): void {
     for (const waiter of this.#waiters.splice(0)) this.#next().then(waiter.resolve, waiter.reject);
+  }
+
+  #holdIfFull(): void {
+    if (this.#held || this.#settled || !this.#opened || this.#unread <= this.#setup.highWaterMark) return;
+    if (this.#wanted && this.#patienceLeft <= 0) return;
+    this.#held = true;
+    this.#setup.onHold(true);
+    this.#watchReader();
+  }
+
+  #release(): void {
+    if (!this.#held) return;
+    this.#held = false;
+    this.#stopTimer?.();
+    if (!this.#settled) this.#setup.onHold(false);
+  }
+
+  get #patienceLeft(): number {
+    return this.#lastRead + patienceMs - this.#setup.clock.now();
+  }
+
+  /** Lets a run that is held back go on once its reader stands still while somebody waits for its result. */
+  #watchReader(): void {
+    if (!this.#held || !this.#wanted || this.#settled) return;
+    this.#stopTimer?.();
+    if (this.#patienceLeft <= 0) this.#release();
+    else this.#stopTimer = this.#setup.clock.after(this.#patienceLeft, () => this.#watchReader());
   }
 }
 
-type SixNumbers = [number, number, number, number, number, number];
+/** Iterators that nobody holds any more. */
+const forgotten = new FinalizationRegistry<RunState>((run) => run.forget());
+
+const size = ({ tokens, draft }: Chunk) => tokens.length + (draft?.tokens.length ?? 0);
+
+/** All answers share one prompt. */
+function total(answers: Answer[]): Usage {
+  const sum = (of: (usage: Usage) => number) => answers.reduce((all, { usage }) => all + of(usage), 0);
+  const { promptTokens, cachedTokens } = (answers[0] as Answer).usage;
+  const completionTokens = sum((usage) => usage.completionTokens);
+  const forwards = sum((usage) => usage.forwards);
+  const tokensPerForward = forwards > 0 ? completionTokens / forwards : 0;
+  return { promptTokens, cachedTokens, completionTokens, forwards, tokensPerForward };
+}

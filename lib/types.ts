@@ -1,7 +1,9 @@
 // The types of the public API.
-import type { NativeModelInfo, NativeStats, Strategy } from "./binding.js";
+import type { NativeModelInfo, Strategy } from "./binding.js";
 
 export type { Strategy };
+
+export type Quality = "exact" | "balanced" | "fast";
 
 /** Options of `Engine.load`. All are optional; an unknown one is refused. */
 export interface LoadOptions {
@@ -31,6 +33,25 @@ export interface LoadOptions {
   threads?: number;
   /** Most requests in one forward, 1 to 4096; more wait. Default 64. */
   maxConcurrent?: number;
+  /**
+   * Most positions of prompts in one step beside requests that generate, >= 1: fewer make their tokens come more evenly, more
+   * bring prompts through sooner. Default: so many that a step takes at most twice as long as without them.
+   */
+  prefillTokens?: number;
+  /** Keeps keys and values of prompts and answers and shares them among requests that begin alike. Default true. */
+  prefixCache?: boolean;
+  /**
+   * Limits of what waits for a place in the engine; beyond them `generate` rejects at once with QUEUE_FULL, whose
+   * `retryAfterMs` tells when there is probably room. What can be started at once does not count.
+   */
+  queue?: {
+    /** Most requests that wait, >= 0; one with `n` answers counts n times. Default 4096. */
+    maxRequests?: number;
+    /** Most tokens of all that wait, >= 0: a request counts its prompt and `n` times `maxTokens`. Default: no limit. */
+    maxTokens?: number;
+    /** Milliseconds of waiting that are worth one step of `priority`, >= 1. Default 1000. */
+    agingMs?: number;
+  };
   /** Forces an instruction set, for measurements. Default: the environment's SDAR_ISA, else the best this machine has. */
   isa?: string;
   /** Called while weights are read, with bytes; the last time with `done` equal to `total`. */
@@ -53,7 +74,9 @@ export interface DenoiseOptions {
   /**
    * Default `"low_confidence_dynamic"`: every position whose confidence is above `threshold`, at least as many as
    * `low_confidence_static` would fill; that one fills the most confident, `sequential` the leftmost, both in equal
-   * shares per step; `entropy_bounded` those of least entropy while its sum stays below `entropyBound`.
+   * shares per step; `entropy_bounded` those of least entropy while its sum stays below `entropyBound`;
+   * `pairwise_factor` the most confident, the k-th while k(k-1)/2 · (1 - confidence) stays below `factor`: the fewer
+   * are filled together, the less sure they need be.
    */
   strategy?: Strategy;
   /** Most steps for a block, 1 to 64. Default: the block length, one position a step. */
@@ -62,6 +85,8 @@ export interface DenoiseOptions {
   threshold?: number;
   /** For `entropy_bounded`, in nats, 0 to 1e9. Default 0.35. */
   entropyBound?: number;
+  /** For `pairwise_factor`, 0 to 1e9; larger fills more at once. Default 2. */
+  factor?: number;
   /** The token's probability before (`"model"`, default) or after top-k and top-p (`"sampled"`). */
   confidence?: "model" | "sampled";
 }
@@ -79,6 +104,15 @@ export interface GenerateRequest {
   /** Positions denoised together, 1 to 64. Default: the checkpoint's. */
   blockLength?: number;
   denoise?: DenoiseOptions;
+  /**
+   * Instead of `denoise`, a setting of it; measured on the shipped model by `sdar bench dial`.
+   * - `"exact"`: the most accurate, whatever it takes: `entropy_bounded`, `entropyBound` 0.1
+   * - `"balanced"`: about the default's accuracy in fewer forwards: `pairwise_factor`, `factor` 2
+   * - `"fast"`: fewer still, for about a point of accuracy: `pairwise_factor`, `factor` 5
+   *
+   * Default: none of these but `low_confidence_dynamic`, `threshold` 0.9.
+   */
+  quality?: Quality;
   /** 0 (default) takes the most probable token; else 1e-6 to 100. */
   temperature?: number;
   /** Samples among the k most probable tokens; 0 (default) among all. */
@@ -99,7 +133,41 @@ export interface GenerateRequest {
   logitBias?: Readonly<Record<number, number>> | ReadonlyMap<number, number>;
   /** Also gives the active block after every step, as chunks with `draft`. Default false. */
   drafts?: boolean;
-  /** Ends the generation like `run.abort()`. */
+  /**
+   * Answers to generate for the one prompt, 1 (default) to 64. They share the prompt's pages and the seed, and differ only when
+   * `temperature` is above 0. They are one request: chunks tell which `answer` they belong to, the run ends with the last of
+   * them, an abort ends all that still run, and when one fails the run fails. Each needs a place in the engine.
+   */
+  n?: number;
+  /**
+   * An integer from -100 to 100, default 0; higher goes first among the waiting requests of the same `key`. A step of it is
+   * worth `queue.agingMs` of waiting, so that low ones do not wait for ever. It does not let one key go before another: those
+   * share the engine evenly. When pages run out, requests of low priority give up theirs first, whatever their key.
+   */
+  priority?: number;
+  /**
+   * Whom the request is for, such as a tenant; any string but "". Keys with waiting requests get even shares of the engine,
+   * counted in tokens computed; one that had nothing waiting begins with a head start. Without it, requests share one key.
+   */
+  key?: string;
+  /**
+   * Milliseconds from the call, >= 1, within which the whole answer must be there, else the run rejects with
+   * DEADLINE_EXCEEDED. Default: none.
+   */
+  deadline?: number;
+  /** How the request uses the prefix cache. */
+  cache?: {
+    /** Pages are shared only among requests of the same salt. Default "". */
+    salt?: string;
+    /** Pages of this prompt are given up only when there is nothing else to give up. Default false. */
+    pin?: boolean;
+  };
+  /**
+   * Once a run is iterated: unread tokens above which it is held back until half of them are read, >= 1, default 256.
+   * Positions of drafts count too. See `Run`.
+   */
+  highWaterMark?: number;
+  /** Ends the generation like `run.abort()`, also while it waits. */
   signal?: AbortSignal;
 }
 
@@ -130,6 +198,8 @@ export interface Draft {
 
 /** What a run gives as it goes. Texts and tokens of all chunks, one after the other, are those of the result. */
 export interface Chunk {
+  /** which of `n` answers it belongs to, from 0 */
+  answer: number;
   /** Whole characters; may be empty while a character or a possible stop string is incomplete. */
   text: string;
   /** tokens that became final, in order of position */
@@ -155,8 +225,8 @@ export interface Usage {
  */
 export type FinishReason = "end" | "stop" | "length" | "abort";
 
-/** What a run comes to. */
-export interface GenerateResult {
+/** One of the answers of a run. */
+export interface Answer {
   text: string;
   /** all generated tokens, the one that ended the generation included */
   tokens: Token[];
@@ -164,20 +234,39 @@ export interface GenerateResult {
   finishReason: FinishReason;
   /** with `"stop"`: the stop string or the id of the stop token */
   stopMatched?: string | number;
+}
+
+/** What a run comes to: the first answer, and with `n` above 1 the `usage` of all, the prompt counted once. */
+export interface GenerateResult extends Answer {
   /** as given, or the one that was drawn */
   seed: number | bigint;
+  /** all answers, with `n` above 1 */
+  answers?: Answer[];
 }
 
 /**
  * A generation that has begun. Its chunks can be iterated once, from the first one on whenever that starts; leaving the
  * loop early aborts the generation. `result()` works with or without iterating. Errors, bad options among them, come
  * from the iterator and from `result()`; one that nobody asks for is never an unhandled rejection.
+ *
+ * A run whose reader lags behind by more than `highWaterMark` tokens is held back until it has caught up; meanwhile its
+ * memory may go to others, which costs time, not tokens, and its `deadline` goes on. Nothing is held back before the
+ * iterator is opened, or with `result()` alone; nor, once `result()` was called, for a reader that has read nothing for a
+ * second, so that waiting for the result without reading on ends. A run that is held back keeps the process, and may wait
+ * for ever for a reader that neither reads nor leaves: leave the loop, abort it, or give it a deadline. An iterator that is
+ * garbage-collected holds nothing back any more; its run goes on to its end.
  */
 export interface Run extends AsyncIterable<Chunk> {
   /** Resolves when the generation has ended, also by abort; rejects with an SdarError when it failed. */
   result(): Promise<GenerateResult>;
   /** Ends the generation with what it has: `result()` resolves with `finishReason` `"abort"`. */
   abort(): void;
+}
+
+/** What `engine.dispose` takes. */
+export interface DisposeOptions {
+  /** Lets what was accepted come to its end first. Default false. */
+  drain?: boolean;
 }
 
 /** What is loaded. Sizes are in bytes, tokens or parameters as named. */
@@ -189,6 +278,3 @@ export interface ModelInfo extends Readonly<NativeModelInfo> {
   /** whether `messages` can be used */
   readonly hasChatTemplate: boolean;
 }
-
-/** Counters since the engine was loaded. */
-export type EngineStats = NativeStats;

@@ -1,6 +1,6 @@
 import t, { type Test } from "tap";
 import { SdarError } from "../lib/index.js";
-import { checkPromptLength, parseLoadOptions, parseRequest } from "../lib/options.js";
+import { checkPromptLength, parseLoadOptions, parseRequest, roomFor } from "../lib/options.js";
 import type { GenerateRequest, LoadOptions } from "../lib/types.js";
 import { fakeInfo } from "./fake-binding.js";
 
@@ -50,7 +50,9 @@ t.test("requests refuse every option out of range", async (t) => {
     "denoise.steps": [0, -1, 65, ...noIntegers],
     "denoise.threshold": [-0.1, 1.1, ...noNumbers],
     "denoise.entropyBound": [-0.1, 1e10, ...noNumbers],
+    "denoise.factor": [-0.1, 1e10, ...noNumbers],
     "denoise.confidence": ["sure", true, null],
+    quality: ["best", 1, null, {}],
     temperature: [-1, 1e-9, 101, ...noNumbers],
     topK: [-1, ...noIntegers],
     topP: [0, -0.5, 1.01, ...noNumbers],
@@ -72,6 +74,14 @@ t.test("requests refuse every option out of range", async (t) => {
       new Map([[1.5, 1]]),
     ],
     drafts: noBooleans,
+    n: [0, -1, 65, ...noIntegers],
+    priority: [-101, 101, ...noIntegers],
+    key: ["", 3, null, {}],
+    deadline: [0, -1, ...noIntegers],
+    cache: [true, "salt", null, []],
+    "cache.salt": [3, null, {}],
+    "cache.pin": noBooleans,
+    highWaterMark: [0, -1, ...noIntegers],
     signal: [true, {}, null, "abort"],
   });
   for (const [options, option] of [
@@ -94,6 +104,12 @@ t.test("load options out of range", async (t) => {
     "kvCache.tokens": [0, -1, ...noIntegers],
     threads: [0, -1, 1025, ...noIntegers],
     maxConcurrent: [0, -1, 4097, ...noIntegers],
+    prefillTokens: [0, -1, ...noIntegers],
+    prefixCache: noBooleans,
+    queue: [3, null, "long", true],
+    "queue.maxRequests": [-1, ...noIntegers],
+    "queue.maxTokens": [-1, 1.5, Number.NaN, "3", null],
+    "queue.agingMs": [0, -1, ...noIntegers],
     weightCache: [0, 1, "", null, {}, []],
     isa: ["", 3, null],
     onProgress: [3, "f", null, {}],
@@ -113,7 +129,7 @@ t.test("an unknown option is refused by name, with the one that was probably mea
   unknown(
     () => request({ denoise: { tau: 1 } }),
     "denoise.tau",
-    "known are strategy, steps, threshold, entropyBound, confidence",
+    "known are strategy, steps, threshold, entropyBound, factor, confidence",
   );
   unknown(() => load({ kvCache: { byte: 1 } }), "kvCache.byte", 'did you mean "bytes"?');
   unknown(() => load({ thread: 1 }), "thread", 'did you mean "threads"?');
@@ -144,9 +160,31 @@ t.test("a prompt needs a token, and room for one more in whole blocks", async (t
   t.throws(() => checkPromptLength(60, 10, fakeInfo), { code: "PROMPT_TOO_LONG", message: /at most 59/ });
 });
 
+t.test("what a request may take of the context and the cache", async (t) => {
+  const room = (prompt: number, options: object, kv: object) =>
+    roomFor(prompt, request(options).native, { ...fakeInfo, kv: { ...fakeInfo.kv, ...kv } });
+  t.equal(room(60, {}, {}), 4);
+  t.equal(room(10, { maxTokens: 5 }, {}), 5);
+  t.equal(room(10, { blockLength: 10 }, {}), 50);
+  t.throws(() => room(64, {}, {}), { code: "PROMPT_TOO_LONG" });
+  const two = { pages: 2, tokens: 32 };
+  t.equal(room(20, { maxTokens: 12 }, two), 12);
+  t.throws(() => room(20, { maxTokens: 13 }, two), { code: "CACHE_TOO_SMALL", message: /need 40 .* holds 32/ });
+  const straddling = { maxTokens: 1, blockLength: 10 };
+  t.throws(() => room(20, straddling, two), { message: /need 30 .* holds 20/ }, "a page of 16 takes one block of 10");
+});
+
 t.test("defaults", async (t) => {
   const { native, seed } = request({});
-  t.match(native, { maxTokens: 64, blockLength: 8, strategy: 0, steps: 0, threshold: 0.9, entropyBound: 0.35 });
+  t.match(native, {
+    maxTokens: 64,
+    blockLength: 8,
+    strategy: 0,
+    steps: 0,
+    threshold: 0.9,
+    entropyBound: 0.35,
+    factor: 2,
+  });
   t.match(native, {
     temperature: 0,
     topK: 0,
@@ -169,7 +207,28 @@ t.test("defaults", async (t) => {
     kvTokens: 0,
     kvBytes: 0,
     kvDtype: "",
+    prefillTokens: 0,
+    prefixCache: true,
   });
+  t.match(native, { priority: 0, salt: "", pin: false });
+  t.match(request({}), { n: 1, key: undefined, deadline: undefined, highWaterMark: 256 });
+  t.same(load({}).queue, { maxRequests: 4096, maxTokens: Number.MAX_SAFE_INTEGER, agingMs: 1000 });
+});
+
+t.test("quality stands for a strategy and its setting, and excludes denoise", async (t) => {
+  const denoising = (options: object) => {
+    const { strategy, steps, threshold, entropyBound, factor } = request(options).native;
+    return { strategy, steps, threshold, entropyBound, factor };
+  };
+  t.match(denoising({ quality: "exact" }), { strategy: 3, steps: 0, entropyBound: 0.1 });
+  t.match(denoising({ quality: "balanced" }), { strategy: 4, steps: 0, factor: 2 });
+  t.match(denoising({ quality: "fast" }), { strategy: 4, steps: 0, factor: 5 });
+  t.same(denoising({ quality: undefined }), denoising({}), "none of them is the default");
+  t.same(denoising({ quality: "fast" }), denoising({ denoise: { strategy: "pairwise_factor", factor: 5 } }));
+  for (const denoise of [{}, { steps: 3 }, { strategy: "sequential" }]) {
+    const refused = { code: "INVALID_OPTION", option: "quality", message: /"fast".* either quality or denoise/ };
+    t.throws(() => request({ quality: "fast", denoise }), refused);
+  }
 });
 
 t.test("what is given arrives", async (t) => {
@@ -190,7 +249,10 @@ t.test("what is given arrives", async (t) => {
       [2, 1.5],
     ]),
     drafts: true,
+    priority: -100,
+    cache: { salt: "s", pin: true },
   });
+  t.match(native, { priority: -100, salt: "s", pin: true, drafts: true });
   t.match(native, { maxTokens: 64, blockLength: 64, strategy: 3, steps: 64, threshold: 0, entropyBound: 0 });
   t.match(native, { sampledConfidence: true, temperature: 0.5, topK: 3, topP: 1e-3, seed: 0xffffffffffffffffn });
   t.same(native.stop, [Uint8Array.of(0xc3, 0xa9), Uint8Array.of(98)]);
@@ -199,6 +261,8 @@ t.test("what is given arrives", async (t) => {
     [Int32Array.of(5), Int32Array.of(2, 7), Float32Array.of(1.5, -100)],
   );
   t.same([stop, seed], [["é", "b"], 0xffffffffffffffffn]);
+  const pairwise = { strategy: "pairwise_factor", factor: 0 };
+  t.match(request({ denoise: pairwise }).native, { strategy: 4, factor: 0 });
   t.same(request({ logitBias: { 3: 1 }, stop: "x" }).native.biasIds, Int32Array.of(3));
   const { native: down } = load({
     device: "cpu",
@@ -207,8 +271,10 @@ t.test("what is given arrives", async (t) => {
     weightCache: false,
     isa: "avx2",
     kvCache: { dtype: "f32", tokens: 9 },
+    prefillTokens: 7,
+    prefixCache: false,
   });
-  const kv = { kvTokens: 9, kvBytes: 0, kvDtype: "f32" };
+  const kv = { kvTokens: 9, kvBytes: 0, kvDtype: "f32", prefillTokens: 7, prefixCache: false };
   t.same(down, { device: "cpu", threads: 2, maxConcurrent: 3, cacheFolder: "", isa: "avx2", ...kv });
   t.equal(load({ weightCache: "/a/b" }).native.cacheFolder, "/a/b");
   delete process.env.SDAR_CACHE_DIR;

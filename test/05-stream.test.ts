@@ -107,6 +107,7 @@ t.test("drafts show the active block", async (t) => {
   native.wake();
   const [chunk] = await collect(run);
   t.same(chunk, {
+    answer: 0,
     text: "",
     tokens: [],
     draft: {

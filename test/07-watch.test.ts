@@ -68,14 +68,14 @@ const draft = (block: number, text: string, step = 0, prompt = 0): Draft => ({
 /** The screen after each frame of a draft. */
 function show(view: WatchView, screen: Screen, draft: Draft): string[] {
   const seen: string[] = [];
-  for (const _ of view.frames({ text: "", tokens: [], draft })) seen.push(screen.lines.join("/"));
+  for (const _ of view.frames({ answer: 0, text: "", tokens: [], draft })) seen.push(screen.lines.join("/"));
   return seen;
 }
 
 t.test("the block is redrawn in place and ends as the text", async (t) => {
   const screen = new Screen(24, 80, false);
   const view = newView(screen);
-  t.same([...view.frames({ text: "x", tokens: [] })], []);
+  t.same([...view.frames({ answer: 0, text: "x", tokens: [] })], []);
   t.same(show(view, screen, draft(1, "||a..", 0, 2)), ["░░░", "a░░"], "a new block is first seen with all its masks");
   t.same(screen.lines, ["a░░"], "without the prompt's part");
   t.same(show(view, screen, draft(1, "||a.c", 0, 2)), ["a░c"]);

@@ -1,9 +1,9 @@
 import t from "tap";
 import { loadBinding } from "../lib/binding.js";
-import { Engine, type GenerateRequest, type GenerateResult, type LoadOptions, type Strategy } from "../lib/index.js";
+import { Engine, type GenerateRequest, type GenerateResult, type LoadOptions, type Quality } from "../lib/index.js";
+import { strategies } from "../lib/quality.js";
 import { goldenModel } from "./golden.js";
-
-const strategies: Strategy[] = ["low_confidence_dynamic", "low_confidence_static", "sequential", "entropy_bounded"];
+import { samples } from "./samples.js";
 
 /** 33 requests that differ in everything that may differ inside a batch. */
 function mixed(vocabSize: number): GenerateRequest[] {
@@ -17,9 +17,10 @@ function mixed(vocabSize: number): GenerateRequest[] {
     maxTokens: 24 + random(24),
     blockLength: [4, 8, 3, 16, 1, 7, 32][i % 7],
     denoise: {
-      strategy: strategies[i % 4],
+      strategy: strategies[i % strategies.length],
       steps: 1 + random(4),
       threshold: 0.5,
+      factor: 1 + (i % 4),
       confidence: i % 3 ? "model" : "sampled",
     },
     temperature: i % 3 === 0 ? 0 : 0.3 + i / 20,
@@ -78,6 +79,39 @@ for (const { name, isa, weights } of subjects) {
     }
   });
 }
+
+t.test("every quality in one batch gives what it gives alone", async (t) => {
+  await withEngine("sdar-nano", { threads: 2 }, async (engine) => {
+    const qualities: (Quality | undefined)[] = ["exact", "balanced", "fast", undefined];
+    const requests = samples()
+      .slice(0, 40)
+      .map(
+        ({ prompt }, i): GenerateRequest => ({
+          messages: [{ role: "user", content: prompt }],
+          quality: qualities[i % 4],
+          maxTokens: 256,
+        }),
+      );
+    const alone: GenerateResult[] = [];
+    for (const request of requests) alone.push(await engine.generate(request).result());
+    t.equal(engine.stats().maxSequences, 1);
+    const together = await Promise.all(requests.map((request) => engine.generate(request).result()));
+    t.ok(engine.stats().maxSequences > 8);
+    t.same(together.map(outcome), alone.map(outcome));
+    const forwards = (request: GenerateRequest) =>
+      engine
+        .generate(request)
+        .result()
+        .then(({ usage }) => usage.forwards);
+    const sort = { messages: [{ role: "user", content: "Sort: 67 35 68 70 36" }] };
+    const [exact, balanced, fast] = await Promise.all([
+      forwards({ ...sort, quality: "exact" }),
+      forwards({ ...sort, quality: "balanced" }),
+      forwards({ ...sort, quality: "fast" }),
+    ]);
+    t.ok(exact > balanced && balanced >= fast, `${exact} > ${balanced} >= ${fast} forwards`);
+  });
+});
 
 t.test("a seed decides what is sampled", async (t) => {
   await withEngine("tiny-dense", { weights: "f32" }, async (engine) => {

@@ -1,6 +1,14 @@
 // A stand-in for the addon, driven by the test: it computes nothing and says what the test makes it say.
-import type { Binding, NativeEngine, NativeLoadOptions, NativeModelInfo, NativeRequest } from "../lib/binding.js";
+import type {
+  Binding,
+  NativeEngine,
+  NativeLoadOptions,
+  NativeModelInfo,
+  NativeRequest,
+  NativeStats,
+} from "../lib/binding.js";
 import { shippedModelPath } from "../lib/checkpoint.js";
+import type { Clock } from "../lib/clock.js";
 import { Engine } from "../lib/engine.js";
 import type { LoadOptions } from "../lib/types.js";
 
@@ -27,12 +35,17 @@ const reasons = ["end", "stop", "length", "abort"];
 export class FakeNative implements NativeEngine {
   readonly requests: NativeRequest[] = [];
   readonly aborted: number[] = [];
+  /** calls of pause and resume, in order */
+  readonly held: [call: "pause" | "resume", id: number][] = [];
   closed = 0;
   table: { bytes: Uint8Array; offsets: Uint32Array } | undefined;
   /** what submit throws */
   refusal: Error | undefined;
   /** whether abort() ends the request at once */
   endsOnAbort = true;
+  /** what finish() says the prompt had */
+  promptTokens = 5;
+  counters: NativeStats = noStats();
   #records: number[] = [];
   #errors: { code: string; message: string }[] = [];
   #released = new Map<number, number>();
@@ -62,8 +75,14 @@ export class FakeNative implements NativeEngine {
     this.#errors = [];
     return events;
   }
-  stats(): never {
-    throw new Error("not faked");
+  pause(id: number) {
+    this.held.push(["pause", id]);
+  }
+  resume(id: number) {
+    this.held.push(["resume", id]);
+  }
+  stats() {
+    return this.counters;
   }
   async close() {
     this.closed++;
@@ -78,7 +97,13 @@ export class FakeNative implements NativeEngine {
     this.#records.push(1, id, 1 + payload.length, released ?? total, ...payload);
   }
   finish(id: number, reason: string, textBytes = this.#released.get(id) ?? 0) {
-    this.#records.push(2, id, 6, reasons.indexOf(reason), textBytes, 5, 0, 4, 2);
+    this.#records.push(2, id, 6, reasons.indexOf(reason), textBytes, this.promptTokens, 0, 4, 2);
+  }
+  started(id: number, cachedTokens = 0) {
+    this.#records.push(5, id, 1, cachedTokens);
+  }
+  preempted(id: number) {
+    this.#records.push(6, id, 0);
   }
   fail(id: number, code: string, message: string) {
     this.#records.push(3, id, 1, this.#errors.length);
@@ -94,14 +119,68 @@ export class FakeNative implements NativeEngine {
   #offset = (id: number) => this.table?.offsets[id] ?? 0;
 }
 
+const noStats = (): NativeStats => ({
+  running: 0,
+  waiting: 0,
+  paused: 0,
+  pages: { total: 4, free: 4, cached: 0, active: 0, pinned: 0 },
+  steps: 0,
+  rows: 0,
+  sequences: 0,
+  maxSequences: 0,
+  forwards: 0,
+  filledTokens: 0,
+  prefillTokens: 0,
+  promptTokens: 0,
+  cachedTokens: 0,
+  preemptions: 0,
+  recomputedTokens: 0,
+  evictions: 0,
+  finished: { end: 0, stop: 0, length: 0, abort: 0, error: 0, deadline: 0 },
+  stepSeconds: 0,
+  schedulerSeconds: 0,
+  seconds: { prefill: 0, attention: 0, gemm: 0, head: 0, denoise: 0 },
+  tokensPerForward: [],
+});
+
+/** Time that passes when the test says so. */
+export class FakeClock implements Clock {
+  #now = 1000;
+  #timers: { at: number; then: () => void }[] = [];
+
+  now = () => this.#now;
+  after(ms: number, then: () => void) {
+    const timer = { at: this.#now + ms, then };
+    this.#timers.push(timer);
+    return () => {
+      this.#timers = this.#timers.filter((other) => other !== timer);
+    };
+  }
+  pass(ms: number) {
+    const until = this.#now + ms;
+    for (;;) {
+      const due = this.#timers.filter(({ at }) => at <= until).sort((a, b) => a.at - b.at)[0];
+      if (!due) break;
+      this.#timers = this.#timers.filter((other) => other !== due);
+      this.#now = Math.max(this.#now, due.at);
+      due.then();
+    }
+    this.#now = until;
+  }
+  get timers() {
+    return this.#timers.length;
+  }
+}
+
 export interface FakeSetup {
   options?: LoadOptions;
+  clock?: Clock;
   path?: string;
   info?: Partial<NativeModelInfo>;
 }
 
 /** An engine on a fake addon, by default with the tokenizer of the shipped model. */
-export async function fakeEngine({ options, path = shippedModelPath(), info }: FakeSetup = {}) {
+export async function fakeEngine({ options, path = shippedModelPath(), info, clock }: FakeSetup = {}) {
   const holder: { native?: FakeNative; settings?: NativeLoadOptions } = {};
   const binding: Binding = {
     load(settings, _onProgress, onWake) {
@@ -111,6 +190,6 @@ export async function fakeEngine({ options, path = shippedModelPath(), info }: F
     },
     instructionSets: () => ["fake"],
   };
-  const engine = await Engine.loadWith(() => binding, path, options);
+  const engine = await Engine.loadWith(() => binding, path, options, clock);
   return { engine, native: holder.native as FakeNative, settings: holder.settings as NativeLoadOptions };
 }

@@ -12,6 +12,7 @@ const strategies = {
   static: "low_confidence_static",
   sequential: "sequential",
   entropy: "entropy_bounded",
+  pairwise: "pairwise_factor",
 } as const satisfies Record<string, Strategy>;
 type StrategyName = keyof typeof strategies;
 const strategyNames = Object.keys(strategies) as StrategyName[];

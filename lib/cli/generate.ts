@@ -4,7 +4,7 @@ import { Command, InvalidArgumentError } from "commander";
 import { shippedModel } from "../checkpoint.js";
 import { Engine } from "../engine.js";
 import { SdarError } from "../errors.js";
-import type { GenerateRequest, GenerateResult, LoadOptions, Strategy } from "../types.js";
+import type { GenerateRequest, GenerateResult, LoadOptions, Quality, Strategy } from "../types.js";
 import { isTerminal, printable } from "./terminal.js";
 import { WatchView } from "./watch.js";
 
@@ -16,6 +16,8 @@ interface Flags {
   steps?: number;
   threshold?: number;
   entropyBound?: number;
+  factor?: number;
+  quality?: Quality;
   blockLength?: number;
   maxTokens?: number;
   ignoreEos?: boolean;
@@ -35,6 +37,7 @@ const shortNames: Record<string, Strategy> = {
   dynamic: "low_confidence_dynamic",
   static: "low_confidence_static",
   entropy: "entropy_bounded",
+  pairwise: "pairwise_factor",
 };
 
 export function generateCommand(): Command {
@@ -47,9 +50,11 @@ export function generateCommand(): Command {
     .option("--json", "print one JSON object with text, tokens, usage and timings")
     .option("--raw", "take the prompt as it is, without the chat template")
     .option("--system <text>", "a system message before the prompt")
-    .option("--strategy <name>", "dynamic, static, sequential or entropy (default: dynamic)", strategy)
+    .option("--strategy <name>", "dynamic, static, sequential, entropy or pairwise (default: dynamic)", strategy)
     .option("--threshold <p>", "confidence above which dynamic fills (default: 0.9)", numeric)
     .option("--entropy-bound <nats>", "sum of entropies up to which entropy fills (default: 0.35)", numeric)
+    .option("--factor <f>", "how much pairwise fills at once (default: 2)", numeric)
+    .option("--quality <name>", "exact, balanced or fast, instead of a strategy")
     .option("--steps <n>", "most steps for a block (default: its length)", numeric)
     .option("--block-length <n>", "positions denoised together, 1 to 64 (default: the checkpoint's)", numeric)
     .option("-n, --max-tokens <n>", "most tokens to generate (default: the rest of the context)", numeric)
@@ -108,14 +113,15 @@ async function generate(given: string | undefined, flags: Flags, command: Comman
 }
 
 function request(prompt: string, flags: Flags): GenerateRequest {
-  const { strategy, steps, threshold, entropyBound, system } = flags;
+  const { strategy, steps, threshold, entropyBound, factor, quality, system } = flags;
+  const denoise = { strategy, steps, threshold, entropyBound, factor };
   const { blockLength, maxTokens, ignoreEos, temperature, topK, topP, seed, stop } = flags;
   const messages = [{ role: "user", content: prompt }];
   if (system !== undefined) messages.unshift({ role: "system", content: system });
   return {
     ...(flags.raw ? { prompt } : { messages }),
-    denoise: { strategy, steps, threshold, entropyBound },
-    ...{ blockLength, maxTokens, ignoreEos, temperature, topK, topP, seed, stop },
+    ...(Object.values(denoise).some((value) => value !== undefined) ? { denoise } : {}),
+    ...{ quality, blockLength, maxTokens, ignoreEos, temperature, topK, topP, seed, stop },
   };
 }
 

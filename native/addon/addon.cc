@@ -32,12 +32,14 @@ auto guarded(Napi::Env env, F&& body) {
 class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
  public:
   static Napi::Function define(Napi::Env env) {
-    return DefineClass(
-        env, "NativeEngine",
-        {InstanceMethod<&NativeEngine::set_token_bytes>("setTokenBytes"), InstanceMethod<&NativeEngine::info>("info"),
-         InstanceMethod<&NativeEngine::submit>("submit"), InstanceMethod<&NativeEngine::abort>("abort"),
-         InstanceMethod<&NativeEngine::take_events>("takeEvents"), InstanceMethod<&NativeEngine::stats>("stats"),
-         InstanceMethod<&NativeEngine::close>("close")});
+    return DefineClass(env, "NativeEngine",
+                       {InstanceMethod<&NativeEngine::set_token_bytes>("setTokenBytes"),
+                        InstanceMethod<&NativeEngine::info>("info"), InstanceMethod<&NativeEngine::submit>("submit"),
+                        InstanceMethod<&NativeEngine::signal<&Engine::abort>>("abort"),
+                        InstanceMethod<&NativeEngine::signal<&Engine::pause>>("pause"),
+                        InstanceMethod<&NativeEngine::signal<&Engine::resume>>("resume"),
+                        InstanceMethod<&NativeEngine::take_events>("takeEvents"),
+                        InstanceMethod<&NativeEngine::stats>("stats"), InstanceMethod<&NativeEngine::close>("close")});
   }
 
   explicit NativeEngine(const Napi::CallbackInfo& info) : Napi::ObjectWrap<NativeEngine>(info) {}
@@ -103,11 +105,13 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     return env.Undefined();
   }
 
-  Napi::Value abort(const Napi::CallbackInfo& info) {
+  /// abort, pause or resume a request
+  template <void (Engine::*send)(uint64_t)>
+  Napi::Value signal(const Napi::CallbackInfo& info) {
     Napi::Env env = info.Env();
     if (info.Length() < 1 || !info[0].IsNumber())
-      throw from_error(env, code::kInvalidOption, "abort takes a request id");
-    engine(env).abort(static_cast<uint64_t>(info[0].As<Napi::Number>().Int64Value()));
+      throw from_error(env, code::kInvalidOption, "abort, pause and resume take a request id");
+    (engine(env).*send)(static_cast<uint64_t>(info[0].As<Napi::Number>().Int64Value()));
     return env.Undefined();
   }
 

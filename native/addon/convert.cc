@@ -1,5 +1,7 @@
 #include "addon/convert.h"
 
+#include <cfloat>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 
@@ -85,6 +87,8 @@ EngineOptions to_options(const Napi::Object& o) {
   options.threads = integer(o, "threads", 0, 1024);
   options.isa = string(o, "isa");
   options.max_concurrent = integer(o, "maxConcurrent", 1, 4096);
+  options.prefill_rows = integer(o, "prefillTokens");
+  options.prefix_cache = boolean(o, "prefixCache");
   options.cache_folder = string(o, "cacheFolder");
   options.kv_tokens = static_cast<int64_t>(number(o, "kvTokens", 0, 1e12));
   options.kv_bytes = static_cast<int64_t>(number(o, "kvBytes", 0, 1e15));
@@ -101,10 +105,11 @@ Request to_request(const Napi::Object& o) {
   r.tokens = int_array(o, "tokens");
   r.max_tokens = integer(o, "maxTokens");
   r.block_length = integer(o, "blockLength", 1, kMaxBlockLength);
-  r.denoise.strategy = static_cast<Strategy>(integer(o, "strategy", 0, 3));
+  r.denoise.strategy = static_cast<Strategy>(integer(o, "strategy", 0, kStrategies - 1));
   r.denoise.steps = integer(o, "steps");
   r.denoise.threshold = static_cast<float>(number(o, "threshold", 0, 1));
   r.denoise.entropy_bound = static_cast<float>(number(o, "entropyBound", 0, 1e9));
+  r.denoise.factor = static_cast<float>(number(o, "factor", 0, 1e9));
   r.temperature = static_cast<float>(number(o, "temperature", 0, 100));
   r.top_k = integer(o, "topK");
   r.top_p = static_cast<float>(number(o, "topP", 0, 1));
@@ -129,6 +134,15 @@ Request to_request(const Napi::Object& o) {
   r.bias_ids = int_array(o, "biasIds");
   r.bias_values = typed_array<Napi::Float32Array, float>(o, "biasValues", napi_float32_array, "a Float32Array");
   r.drafts = boolean(o, "drafts");
+  r.answer = integer(o, "answer");
+  r.group = static_cast<uint64_t>(number(o, "group", 0, 9007199254740991.0));
+  r.rank = number(o, "rank", -DBL_MAX, DBL_MAX);
+  r.priority = integer(o, "priority", INT32_MIN, INT32_MAX);
+  const double deadline = number(o, "deadlineMs", 0, 1e12);
+  if (deadline > 0)
+    r.deadline = std::chrono::steady_clock::now() + std::chrono::microseconds(static_cast<int64_t>(deadline * 1000));
+  r.salt = string(o, "salt");
+  r.pin = boolean(o, "pin");
   return r;
 }
 
@@ -182,11 +196,13 @@ Napi::Value from_stats(Napi::Env env, const EngineStats& s) {
   const auto set = [&](const char* name, auto value) { o.Set(name, double(value)); };
   set("running", s.running);
   set("waiting", s.waiting);
+  set("paused", s.paused);
   auto pages = Napi::Object::New(env);
   pages.Set("total", double(s.pages_total));
   pages.Set("free", double(s.pages_free));
-  pages.Set("cached", 0.0);
-  pages.Set("active", double(s.pages_total - s.pages_free));
+  pages.Set("cached", double(s.pages_cached));
+  pages.Set("active", double(s.pages_total - s.pages_free - s.pages_cached));
+  pages.Set("pinned", double(s.pages_pinned));
   o.Set("pages", pages);
   set("steps", s.steps);
   set("rows", s.rows);
@@ -195,13 +211,29 @@ Napi::Value from_stats(Napi::Env env, const EngineStats& s) {
   set("forwards", s.forwards);
   set("filledTokens", s.filled_tokens);
   set("prefillTokens", s.prefill_tokens);
+  set("recomputedTokens", s.recomputed_tokens);
+  set("promptTokens", s.prompt_tokens);
+  set("cachedTokens", s.cached_tokens);
+  set("preemptions", s.preemptions);
+  set("evictions", s.evictions);
+  auto histogram = Napi::Array::New(env, s.tokens_per_forward.size());
+  for (size_t k = 0; k < s.tokens_per_forward.size(); k++) histogram.Set(uint32_t(k), double(s.tokens_per_forward[k]));
+  o.Set("tokensPerForward", histogram);
   auto finished = Napi::Object::New(env);
   const char* names[] = {"end", "stop", "length", "abort"};
   for (int i = 0; i < 4; i++) finished.Set(names[i], double(s.finished[i]));
   finished.Set("error", double(s.failed));
+  finished.Set("deadline", double(s.timed_out));
   o.Set("finished", finished);
   set("stepSeconds", s.step_seconds);
   set("schedulerSeconds", s.scheduler_seconds);
+  auto seconds = Napi::Object::New(env);
+  seconds.Set("prefill", s.seconds.prefill);
+  seconds.Set("attention", s.seconds.attention);
+  seconds.Set("gemm", s.seconds.gemm);
+  seconds.Set("head", s.seconds.head);
+  seconds.Set("denoise", s.seconds.denoise);
+  o.Set("seconds", seconds);
   return o;
 }
 

@@ -38,6 +38,11 @@ SDAR_HOST_DEVICE inline int32_t best_position(uint64_t candidates, const float* 
 /// - low_confidence_static: the n_s of highest confidence
 /// - sequential: the n_s leftmost
 /// - entropy_bounded: in order of rising entropy, as long as their sum is < entropy_bound; at least one
+/// - pairwise_factor: in order of falling confidence, the k-th as long as k(k-1)/2 · (1 - confidence) < factor; at
+/// least
+///   n_s. So the fewer are filled together, the less sure they need be: a wrong guess matters to every pair it is part
+///   of, and what is left over is decided with the others in view. A larger factor fills a superset. Fast-dLLM's factor
+///   rule ("Fast-dLLM: Training-free Acceleration of Diffusion LLM", 2025) has k + 1 in the place of k(k-1)/2.
 SDAR_HOST_DEVICE inline uint64_t choose_positions(const DenoiseParams& params, int32_t block_length, int32_t step,
                                                   uint64_t masked, const float* confidence, const float* entropy) {
   int32_t wanted = fills_at_step(block_length, params.steps, step);
@@ -51,6 +56,16 @@ SDAR_HOST_DEVICE inline uint64_t choose_positions(const DenoiseParams& params, i
       const int32_t next = best_position(masked & ~chosen, entropy, -1);
       sum += entropy[next];
       if (chosen && !(sum < params.entropy_bound)) break;
+      chosen |= uint64_t{1} << next;
+    }
+    return chosen;
+  }
+
+  if (params.strategy == Strategy::pairwise_factor) {
+    for (int32_t k = 1; chosen != masked; k++) {
+      const int32_t next = best_position(masked & ~chosen, confidence, 1);
+      const float risk = static_cast<float>(k * (k - 1) / 2) * (1 - confidence[next]);
+      if (k > wanted && !(risk < params.factor)) break;
       chosen |= uint64_t{1} << next;
     }
     return chosen;

@@ -5,13 +5,21 @@
 namespace sdar {
 
 /// Which masked positions a step fills; defined in denoise/choose.h.
-enum class Strategy : uint8_t { low_confidence_dynamic, low_confidence_static, sequential, entropy_bounded };
+enum class Strategy : uint8_t {
+  low_confidence_dynamic,
+  low_confidence_static,
+  sequential,
+  entropy_bounded,
+  pairwise_factor
+};
+constexpr int32_t kStrategies = 5;
 
 struct DenoiseParams {
   Strategy strategy = Strategy::low_confidence_dynamic;
   int32_t steps = 0;            ///< S; 0: the block length
   float threshold = 0.9f;       ///< τ of low_confidence_dynamic
   float entropy_bound = 0.35f;  ///< γ of entropy_bounded, nats
+  float factor = 2;             ///< f of pairwise_factor
 };
 
 }  // namespace sdar

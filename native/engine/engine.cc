@@ -1,7 +1,9 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <new>
 
 #include "util/error.h"
 
@@ -14,12 +16,13 @@ Engine::Engine(std::unique_ptr<Model> model, const EngineOptions& options, std::
                .end_ids = model_->config.end_token_ids,
                .token_bytes = {}},
       events_(std::move(wake)),
-      pool_(static_cast<int32_t>(model_->cache.pages)),
+      pool_(static_cast<int32_t>(model_->cache.pages), options.prefix_cache),
       runner_(*model_->forward),
       scheduler_(runner_, pool_, events_, context_,
                  {.max_concurrent = options.max_concurrent,
                   .max_rows = options.max_rows,
-                  .prefill_rows = options.prefill_rows}),
+                  .prefill_rows = options.prefill_rows,
+                  .prefix_cache = options.prefix_cache}),
       stats_(scheduler_.stats()) {
   thread_ = std::thread([this] { loop(); });
 }
@@ -35,12 +38,16 @@ void Engine::submit(Request request) {
   changed_.notify_one();
 }
 
-void Engine::abort(uint64_t id) {
+void Engine::signal(Signal signal) {
   std::lock_guard lock(mutex_);
   if (closing_) return;
-  inbox_.emplace_back(Abort{id});
+  inbox_.emplace_back(signal);
   changed_.notify_one();
 }
+
+void Engine::abort(uint64_t id) { signal({Signal::abort, id}); }
+void Engine::pause(uint64_t id) { signal({Signal::pause, id}); }
+void Engine::resume(uint64_t id) { signal({Signal::resume, id}); }
 
 EngineStats Engine::stats() const {
   std::lock_guard lock(mutex_);
@@ -59,34 +66,64 @@ void Engine::close() {
   if (thread_.joinable()) thread_.join();
 }
 
+void Engine::take(Message& message) {
+  if (auto* request = std::get_if<Request>(&message)) {
+    const uint64_t id = request->id;
+    try {
+      scheduler_.add(std::move(*request));
+    } catch (const std::bad_alloc&) {
+      events_.failed(id, {code::kOutOfMemory, "the system has no memory left for the request"});
+    }
+    return;
+  }
+  const Signal signal = std::get<Signal>(message);
+  if (signal.kind == Signal::abort) return scheduler_.abort(signal.id);
+  if (signal.kind == Signal::pause) return scheduler_.pause(signal.id);
+  scheduler_.resume(signal.id);
+}
+
 void Engine::loop() {
   std::vector<Message> messages;
+  size_t taken = 0;  // of them; what could not be taken for want of memory is tried again
   for (;;) {
     bool closing = false;
     {
       std::unique_lock lock(mutex_);
-      if (scheduler_.idle()) changed_.wait(lock, [this] { return closing_ || !inbox_.empty(); });
-      messages.swap(inbox_);
-      closing = closing_;
-    }
-    for (Message& message : messages) {
-      if (auto* request = std::get_if<Request>(&message)) {
-        scheduler_.add(std::move(*request));
-      } else {
-        scheduler_.abort(std::get<Abort>(message).id);
+      const auto called = [this] { return closing_ || !inbox_.empty(); };
+      if (scheduler_.idle() && taken == messages.size() && events_.empty()) {
+        const auto deadline = scheduler_.next_deadline();
+        if (deadline == Scheduler::Clock::time_point::max()) {
+          changed_.wait(lock, called);
+        } else {
+          changed_.wait_until(lock, deadline, called);
+        }
       }
+      if (taken == messages.size()) {
+        messages.clear();
+        taken = 0;
+        messages.swap(inbox_);
+      }
+      closing = closing_ && inbox_.empty();
     }
-    messages.clear();
-    if (closing) {
-      scheduler_.fail_all({code::kDisposed, "the engine was disposed while the request was running"});
-    } else if (!scheduler_.idle()) {
-      scheduler_.step();
+    try {
+      for (; taken < messages.size(); taken++) take(messages[taken]);
+      if (closing) {
+        scheduler_.fail_all({code::kDisposed, "the engine was disposed while the request was running"});
+      } else if (scheduler_.idle()) {
+        scheduler_.expire(Scheduler::Clock::now());
+      } else {
+        scheduler_.step();
+      }
+      {
+        std::lock_guard lock(mutex_);
+        stats_ = scheduler_.stats();
+      }
+      events_.publish();  // after the counters, so that who sees an event sees what it counted
+    } catch (const std::bad_alloc&) {
+      // Not even an error can be told. What is to be done stays as it is.
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      continue;
     }
-    {
-      std::lock_guard lock(mutex_);
-      stats_ = scheduler_.stats();
-    }
-    events_.publish();  // after the counters, so that who sees an event sees what it counted
     if (closing) return;
   }
 }
@@ -123,9 +160,12 @@ void Engine::check(const Request& r) const {
   require(r.denoise.steps >= 0, "steps", r.denoise.steps, "1 or more, or 0 for blockLength");
   require(r.denoise.threshold >= 0 && r.denoise.threshold <= 1, "threshold", r.denoise.threshold, "0 to 1");
   require(r.denoise.entropy_bound >= 0, "entropyBound", r.denoise.entropy_bound, "0 or more");
+  require(r.denoise.factor >= 0, "factor", r.denoise.factor, "0 or more");
   require(r.temperature >= 0 && r.temperature <= 100, "temperature", r.temperature, "0 to 100");
   require(r.top_k >= 0, "topK", r.top_k, "1 or more, or 0 for all");
   require(r.top_p > 0 && r.top_p <= 1, "topP", r.top_p, "above 0, at most 1");
+  require(r.answer >= 0, "answer", r.answer, "0 or more");
+  require(std::isfinite(r.rank), "rank", r.rank, "finite numbers");
   require(r.bias_ids.size() == r.bias_values.size(), "logitBias", r.bias_values.size(), "one value per token id");
   require(std::is_sorted(r.bias_ids.begin(), r.bias_ids.end()), "logitBias", 0, "token ids in ascending order");
   for (float v : r.bias_values) require(std::isfinite(v), "logitBias", v, "finite numbers");

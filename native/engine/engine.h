@@ -32,7 +32,9 @@ struct EngineOptions {
   /// Where packed weights are kept for the next load; empty: nowhere.
   std::string cache_folder = {};
   int32_t max_rows = 2048;
-  int32_t prefill_rows = 512;
+  /// Most rows of a step for prompts; 0: 512, beside running requests as many as about double a step's time.
+  int32_t prefill_rows = 0;
+  bool prefix_cache = true;  ///< share pages of equal contents, and keep them while there is room
 };
 
 /// A checkpoint on a device, its cache laid out, ready to run steps.
@@ -66,20 +68,26 @@ class Engine {
   /// INVALID_OPTION, DISPOSED); what goes wrong later comes as an event.
   void submit(Request request);
   void abort(uint64_t id);
+  /// Stops computing a request until resume(); its pages may be given up meanwhile and computed again later.
+  void pause(uint64_t id);
+  void resume(uint64_t id);
   EventBatch take_events() { return events_.take(); }
   EngineStats stats() const;
 
-  /// Fails what runs with DISPOSED and joins the thread. Idempotent.
+  /// Fails what is there with DISPOSED and joins the thread. Idempotent.
   void close();
 
  private:
   void check(const Request& request) const;
   void loop();
 
-  struct Abort {
+  struct Signal {
+    enum Kind : uint8_t { abort, pause, resume } kind;
     uint64_t id;
   };
-  using Message = std::variant<Request, Abort>;
+  using Message = std::variant<Request, Signal>;
+  void signal(Signal signal);
+  void take(Message& message);
 
   std::unique_ptr<Model> model_;
   SequenceContext context_;

@@ -1,35 +1,58 @@
 #include "engine/events.h"
 
+#include <algorithm>
 #include <iterator>
 #include <utility>
 
 namespace sdar {
 
+namespace {
+
+/// Makes room for n more, so that appending them cannot fail half-way.
+template <class T>
+void make_room(std::vector<T>& v, size_t n) {
+  if (v.capacity() - v.size() < n) v.reserve(std::max(v.size() + n, 2 * v.capacity()));
+}
+
+}  // namespace
+
+/// The head of a record, with room for the rest of it.
+void EventBuffer::append(std::initializer_list<double> head, size_t more) {
+  make_room(pending_.records, head.size() + more);
+  pending_.records.insert(pending_.records.end(), head);
+}
+
 void EventBuffer::tokens(uint64_t request, int64_t released_bytes, std::span<const TokenRecord> tokens) {
+  append({kTokens, double(request), double(1 + 6 * tokens.size()), double(released_bytes)}, 6 * tokens.size());
   auto& out = pending_.records;
-  out.insert(out.end(), {kTokens, double(request), double(1 + 6 * tokens.size()), double(released_bytes)});
   for (const TokenRecord& t : tokens)
     out.insert(out.end(), {double(t.id), double(t.position), double(t.block), double(t.step), double(t.confidence),
                            double(t.logprob)});
 }
 
+void EventBuffer::started(uint64_t request, int32_t cached_tokens) {
+  append({kStarted, double(request), 1, double(cached_tokens)}, 0);
+}
+
+void EventBuffer::preempted(uint64_t request) { append({kPreempted, double(request), 0}, 0); }
+
 void EventBuffer::finished(uint64_t request, const FinishInfo& info) {
-  pending_.records.insert(
-      pending_.records.end(),
-      {kFinished, double(request), 6, double(info.reason), double(info.text_bytes), double(info.prompt_tokens),
-       double(info.cached_tokens), double(info.completion_tokens), double(info.forwards)});
+  append({kFinished, double(request), 6, double(info.reason), double(info.text_bytes), double(info.prompt_tokens),
+          double(info.cached_tokens), double(info.completion_tokens), double(info.forwards)},
+         0);
 }
 
 void EventBuffer::failed(uint64_t request, Failure failure) {
-  pending_.records.insert(pending_.records.end(), {kFailed, double(request), 1, double(pending_.failures.size())});
+  make_room(pending_.failures, 1);
+  append({kFailed, double(request), 1, double(pending_.failures.size())}, 0);
   pending_.failures.push_back(std::move(failure));
 }
 
 void EventBuffer::draft(uint64_t request, int32_t block, int32_t step, int32_t position, std::span<const int32_t> ids,
                         std::span<const int32_t> steps) {
+  append({kDraft, double(request), double(3 + 2 * ids.size()), double(block), double(step), double(position)},
+         2 * ids.size());
   auto& out = pending_.records;
-  out.insert(out.end(),
-             {kDraft, double(request), double(3 + 2 * ids.size()), double(block), double(step), double(position)});
   for (size_t i = 0; i < ids.size(); i++) out.insert(out.end(), {double(ids[i]), double(steps[i])});
 }
 
@@ -38,6 +61,8 @@ void EventBuffer::publish() {
   bool wake = false;
   {
     std::lock_guard lock(mutex_);
+    make_room(published_.records, pending_.records.size());
+    make_room(published_.failures, pending_.failures.size());
     const size_t base = published_.failures.size();
     if (base > 0) {  // indices of failures continue where the unread ones end
       for (size_t i = 0; i < pending_.records.size(); i += 3 + size_t(pending_.records[i + 2]))

@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <mutex>
 #include <span>
 #include <string>
@@ -33,24 +34,33 @@ struct FinishInfo {
 
 class EventBuffer {
  public:
-  static constexpr double kTokens = 1, kFinished = 2, kFailed = 3, kDraft = 4;
+  static constexpr double kTokens = 1, kFinished = 2, kFailed = 3, kDraft = 4, kStarted = 5, kPreempted = 6;
 
   /// `wake` is called, from the step loop's thread and outside any lock, when events wait and no wake-up is pending.
   explicit EventBuffer(std::function<void()> wake) : wake_(std::move(wake)) {}
 
   void tokens(uint64_t request, int64_t released_bytes, std::span<const TokenRecord> tokens);
+  /// It first takes part in a step; so many tokens of its prompt were found in the cache.
+  void started(uint64_t request, int32_t cached_tokens);
+  /// It lost its pages and waits to be computed again.
+  void preempted(uint64_t request);
   void finished(uint64_t request, const FinishInfo& info);
   void failed(uint64_t request, Failure failure);
   /// ids and steps are those of the active block, -1 where masked.
   void draft(uint64_t request, int32_t block, int32_t step, int32_t position, std::span<const int32_t> ids,
              std::span<const int32_t> steps);
 
-  /// Makes what was recorded visible to take() and wakes the reader. Once per step, for the whole batch.
+  /// Makes what was recorded visible to take() and wakes the reader. Once per step, for the whole batch. Like all of
+  /// the above it does all or, without memory, nothing.
   void publish();
+  /// Nothing waits for publish().
+  bool empty() const { return pending_.records.empty(); }
   /// Everything published since the last call, oldest first.
   EventBatch take();
 
  private:
+  void append(std::initializer_list<double> head, size_t more);
+
   EventBatch pending_;  // the step loop's own, no lock
   std::mutex mutex_;
   EventBatch published_;

@@ -1,5 +1,6 @@
 // A request as it comes from the addon or a native caller, and how it can end.
 #pragma once
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -19,6 +20,7 @@ struct Request {
   int32_t top_k = 0;      ///< 0: all
   float top_p = 1;
   uint64_t seed = 0;
+  int32_t answer = 0;  ///< index among the answers of one prompt
   Confidence confidence = Confidence::model;
   std::vector<std::string> stop;  ///< bytes
   std::vector<int32_t> stop_tokens;
@@ -27,6 +29,15 @@ struct Request {
   std::vector<int32_t> bias_ids;  ///< ascending
   std::vector<float> bias_values;
   bool drafts = false;
+
+  /// Requests of one group (0: none) have the same prompt: others wait until answer 0 has brought it into the cache.
+  uint64_t group = 0;
+  double rank = 0;       ///< among those that wait, lower ones are admitted first
+  int32_t priority = 0;  ///< when pages run out the lowest priority is preempted first, then the highest rank
+  /// Fails with DEADLINE_EXCEEDED unless it has ended by then.
+  std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
+  std::string salt;  ///< cached pages are shared among requests of equal salt
+  bool pin = false;  ///< pages of the prompt are evicted after all others
 };
 
 enum class FinishReason : uint8_t { end, stop, length, abort };

@@ -1,6 +1,7 @@
 #include "engine/runner.h"
 
 #include <bit>
+#include <chrono>
 
 #include "denoise/choose.h"
 #include "denoise/philox.h"
@@ -35,7 +36,7 @@ void Runner::add_head_requests(const StepSequence& s) {
                          .temperature = r.temperature,
                          .top_k = r.top_k,
                          .top_p = r.top_p,
-                         .uniform = r.temperature > 0 ? philox_uniform(r.seed, position, s.step, 0) : 0,
+                         .uniform = r.temperature > 0 ? philox_uniform(r.seed, position, s.step, r.answer) : 0,
                          .confidence = r.confidence,
                          .banned = position < s.free_from ? s.banned_early : s.banned,
                          .bias_ids = r.bias_ids,
@@ -48,6 +49,7 @@ std::span<const StepOutcome> Runner::poll(Ticket ticket) {
   results_.resize(requests_.size());
   outcomes_.resize(plan_->sequences.size());
   forward_.run(segments_, ids_, requests_, results_);
+  const auto start = std::chrono::steady_clock::now();
   const HeadResult* next = results_.data();
   for (size_t i = 0; i < outcomes_.size(); i++) {
     const StepSequence& s = plan_->sequences[i];
@@ -57,6 +59,7 @@ std::span<const StepOutcome> Runner::poll(Ticket ticket) {
     choose(s, next, outcomes_[i]);
     next += std::popcount(s.masked);
   }
+  choose_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   plan_ = nullptr;
   return outcomes_;
 }

@@ -21,8 +21,9 @@ class Runner {
   /// Outcomes of that step, in the order of the plan's sequences; valid until the next submit().
   std::span<const StepOutcome> poll(Ticket ticket);
 
-  /// Rows the head worked on in the last step.
-  int32_t head_rows() const { return static_cast<int32_t>(requests_.size()); }
+  const OpSeconds& op_seconds() const { return forward_.seconds(); }
+  /// Seconds that choosing took in the last step.
+  double choose_seconds() const { return choose_seconds_; }
 
  private:
   void add_head_requests(const StepSequence& sequence);
@@ -36,6 +37,7 @@ class Runner {
   std::vector<HeadRequest> requests_;
   std::vector<HeadResult> results_;
   std::vector<StepOutcome> outcomes_;
+  double choose_seconds_ = 0;
 };
 
 }  // namespace sdar

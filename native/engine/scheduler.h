@@ -1,54 +1,48 @@
-// Continuous batching at step granularity: which sequences run in the next forward, and what becomes of them. Knows no
+// Continuous batching at step granularity: which requests run in the next forward, and what becomes of them. Knows no
 // threads: Engine calls it from the step loop.
 #pragma once
 #include <cstdint>
-#include <deque>
 #include <memory>
+#include <unordered_map>
 #include <vector>
 
-#include "cache/page_pool.h"
 #include "engine/events.h"
+#include "engine/prefill_budget.h"
+#include "engine/residency.h"
 #include "engine/runner.h"
-#include "engine/sequence.h"
+#include "engine/stats.h"
 
 namespace sdar {
 
-struct EngineStats {
-  int32_t running = 0;
-  int32_t waiting = 0;
-  int32_t pages_total = 0;
-  int32_t pages_free = 0;
-  int64_t steps = 0;
-  int64_t rows = 0;       ///< positions computed over all steps
-  int64_t sequences = 0;  ///< sequences over all steps
-  int32_t max_sequences = 0;
-  int64_t forwards = 0;  ///< of requests: denoising steps
-  int64_t filled_tokens = 0;
-  int64_t prefill_tokens = 0;
-  int64_t finished[4] = {};  ///< by FinishReason
-  int64_t failed = 0;
-  double step_seconds = 0;
-  double scheduler_seconds = 0;
-};
-
 struct SchedulerLimits {
   int32_t max_concurrent = 64;
-  int32_t max_rows = 2048;     ///< rows of one step
-  int32_t prefill_rows = 512;  ///< of them, for prompts longer than a block
+  int32_t max_rows = 2048;   ///< rows of one step
+  int32_t prefill_rows = 0;  ///< of them, for prompts longer than a block; 0: PrefillBudget's beside running requests
+  bool prefix_cache = true;
 };
 
 class Scheduler {
  public:
+  using Clock = std::chrono::steady_clock;
+
   Scheduler(Runner& runner, PagePool& pool, EventBuffer& events, const SequenceContext& context,
             SchedulerLimits limits);
 
   void add(Request request);
-  /// Ends a waiting or running request with what it has; unknown ids (already ended) are ignored.
+  /// Ends a request with what it has. Unknown ids (already ended) are ignored, here and below.
   void abort(uint64_t id);
+  /// A paused request takes part in no step; its pages are the first to be given up.
+  void pause(uint64_t id);
+  void resume(uint64_t id);
   /// Ends everything with an error.
   void fail_all(const Failure& failure);
 
+  /// Nothing to compute; paused requests may be there.
   bool idle() const { return waiting_.empty() && running_.empty(); }
+  /// Earliest deadline of what is there: expire() is due then.
+  Clock::time_point next_deadline() const { return next_deadline_; }
+  void expire(Clock::time_point now);
+
   /// Admits what fits and runs one forward; what happened is in the events, which the caller publishes. Never throws:
   /// what goes wrong ends what ran.
   void step();
@@ -56,13 +50,21 @@ class Scheduler {
   const EngineStats& stats() const { return stats_; }
 
  private:
-  using SequencePtr = std::unique_ptr<Sequence>;
+  using Jobs = std::vector<JobPtr>;
 
   void admit();
+  bool waits_for_group(const Job& job) const;
+  bool fits(Job& job);
+  void grow();
+  bool reclaim_paused();
+  void preempt(size_t index);
   void plan();
+  void plan_part(Job& job, int32_t max_rows);
+  void compute();
   void settle(size_t index, const StepOutcome& outcome);
-  void finish(Sequence& sequence, FinishReason reason);
-  void fail(Sequence& sequence, Failure failure);
+  void finish(Job& job, FinishReason reason);
+  void fail(Job& job, Failure failure);
+  void forget(Job& job);
   void count();
 
   Runner& runner_;
@@ -70,11 +72,20 @@ class Scheduler {
   EventBuffer& events_;
   const SequenceContext& context_;
   SchedulerLimits limits_;
-  std::deque<SequencePtr> waiting_;
-  std::vector<SequencePtr> running_;
+  Residency residency_;
+  PrefillBudget budget_;
+  Jobs waiting_;  // by rank
+  Jobs running_;  // by priority, then rank: the last is preempted first
+  Jobs paused_;
+  std::unordered_map<uint64_t, const Job*> leaders_;  // answer 0 of each group that has not ended
+  int64_t arrivals_ = 0;
+  Clock::time_point next_deadline_ = Clock::time_point::max();
+
   StepPlan plan_;
-  std::vector<Sequence*> planned_;  // sequence behind plan_.sequences[i]
-  size_t turn_ = 0;                 // where the next plan starts, so that no sequence starves when rows run out
+  std::vector<Job*> planned_;  // job behind plan_.sequences[i]
+  int32_t prefill_rows_ = 0;   // rows of prompts in the plan
+  size_t turn_ = 0;            // where the next plan starts, so that no request starves when rows run out
+  bool prompts_first_ = true;  // prompts are planned before blocks, in turns with the reverse when rows run out
   EngineStats stats_;
 };
 

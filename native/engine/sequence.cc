@@ -1,6 +1,9 @@
 #include "engine/sequence.h"
 
 #include <algorithm>
+#include <limits>
+
+#include "cache/page_pool.h"
 
 namespace sdar {
 
@@ -11,7 +14,6 @@ std::string_view TokenBytes::of(int32_t id) const {
 
 namespace {
 int32_t floor_to(int32_t value, int32_t step) { return value / step * step; }
-int32_t ceil_to(int32_t value, int32_t step) { return (value + step - 1) / step * step; }
 bool contains(const std::vector<int32_t>& ids, int32_t id) {
   return std::find(ids.begin(), ids.end(), id) != ids.end();
 }
@@ -30,10 +32,18 @@ Sequence::Sequence(Request request, const SequenceContext& context)
   never_early_ = never_;
   never_early_.insert(never_early_.end(), request_.stop_tokens.begin(), request_.stop_tokens.end());
   if (!request_.ignore_eos) never_early_.insert(never_early_.end(), context.end_ids.begin(), context.end_ids.end());
+  const auto literal = std::find(tokens_.begin(), tokens_.end(), context.mask_id);
+  shareable_ =
+      literal == tokens_.end() ? std::numeric_limits<int32_t>::max() : static_cast<int32_t>(literal - tokens_.begin());
   open_block(floor_to(prompt_, request_.block_length));
 }
 
-int32_t Sequence::reserved_tokens() const { return ceil_to(limit_, request_.block_length); }
+void Sequence::adopt(int32_t positions) {
+  committed_ = positions;
+  computed_ = std::max(computed_, positions);
+}
+
+int32_t Sequence::pages_needed() const { return pages_for(active_ + request_.block_length, request_.block_length); }
 
 void Sequence::open_block(int32_t position) {
   const int32_t block = request_.block_length;
@@ -68,10 +78,10 @@ StepSequence Sequence::plan(int32_t max_rows) const {
 
 std::optional<FinishReason> Sequence::apply(const StepSequence& planned, const StepOutcome& outcome) {
   if (!planned.denoise) {
-    committed_ += planned.segment.rows;
+    adopt(committed_ + planned.segment.rows);
     return std::nullopt;
   }
-  committed_ = active_;
+  adopt(active_);
   forwards_++;
   for (int32_t i = 0; i < request_.block_length; i++) {
     if (!(outcome.filled >> i & 1)) continue;
@@ -128,9 +138,12 @@ std::span<const TokenRecord> Sequence::take_released() {
   return fresh;
 }
 
-int32_t Sequence::prompt_rows(const StepSequence& planned) const {
-  const int32_t known = planned.segment.rows - (planned.denoise ? request_.block_length : 0);
-  return std::clamp(floor_to(prompt_, request_.block_length) - planned.segment.position, 0, known);
+Sequence::CacheRows Sequence::cache_rows(const StepSequence& planned) const {
+  const int32_t begin = planned.segment.position;
+  const int32_t end = begin + planned.segment.rows - (planned.denoise ? request_.block_length : 0);
+  const int32_t fresh = std::clamp(computed_, begin, end);
+  return {.prompt = std::max(std::min(floor_to(prompt_, request_.block_length), end) - fresh, 0),
+          .recomputed = fresh - begin};
 }
 
 Sequence::Draft Sequence::draft(const StepSequence& planned) const {

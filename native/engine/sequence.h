@@ -44,18 +44,30 @@ class Sequence {
   int64_t released_bytes() const { return finished_ ? text_end_ : stop_.released(); }
   /// Ends with what has been released, when the request is aborted or failed.
   void finish_early() { finished_ = true; }
-  bool finished() const { return finished_; }
   /// More than one block of known positions is not in the cache yet.
   bool prefilling() const { return active_ - committed_ > request_.block_length; }
-  /// Prompt positions that a planned step brings into the cache.
-  int32_t prompt_rows(const StepSequence& planned) const;
+  /// Positions that a planned step brings into the cache, for the first time or again.
+  struct CacheRows {
+    int32_t prompt = 0;      ///< of the prompt, for the first time
+    int32_t recomputed = 0;  ///< had been there before
+  };
+  CacheRows cache_rows(const StepSequence& planned) const;
 
   const Request& request() const { return request_; }
   std::vector<int32_t>& pages() { return pages_; }
-  /// Positions this sequence may come to need in the cache.
-  int32_t reserved_tokens() const;
-  /// Positions whose keys and values are final.
+  const std::vector<int32_t>& pages() const { return pages_; }
+  /// Tokens before the active block: they are final, and need not be computed where the cache has them.
+  std::span<const int32_t> known() const { return std::span(tokens_).first(active_); }
+  /// Positions whose keys and values are in the pages, final.
   int32_t committed() const { return committed_; }
+  /// The first `positions` are in the pages already: they were found there.
+  void adopt(int32_t positions);
+  /// The pages were given up; all known positions have to be computed again. What has been filled stays.
+  void drop_cache() { committed_ = 0; }
+  /// Pages the next step may write to, those before included.
+  int32_t pages_needed() const;
+  /// Positions from the start that may be found by other requests: no literal mask id is among them.
+  int32_t shareable() const { return shareable_; }
   int32_t prompt_tokens() const { return prompt_; }
   int32_t completion_tokens() const { return static_cast<int32_t>(records_.size()); }
   int32_t forwards() const { return forwards_; }
@@ -83,6 +95,8 @@ class Sequence {
   std::vector<TokenRecord> records_;  ///< released tokens
   size_t taken_ = 0;
   int32_t committed_ = 0;
+  int32_t computed_ = 0;  ///< most positions that were ever committed
+  int32_t shareable_;
   int32_t active_ = 0;  ///< first position of the active block
   int32_t step_ = 0;
   uint64_t masked_ = 0;  ///< bit i: position active_ + i is masked

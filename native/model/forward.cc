@@ -1,8 +1,27 @@
 #include "model/forward.h"
 
+#include <chrono>
+
 #include "util/error.h"
 
 namespace sdar {
+
+namespace {
+
+/// Adds the time since the last lap to one of several sums.
+class Laps {
+ public:
+  void lap(double& sum) {
+    const auto now = std::chrono::steady_clock::now();
+    sum += std::chrono::duration<double>(now - last_).count();
+    last_ = now;
+  }
+
+ private:
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace
 
 Forward::Forward(Backend& backend, const ModelConfig& config, const ModelWeights& weights, int32_t max_rows)
     : backend_(backend), config_(config), weights_(weights), max_rows_(max_rows) {
@@ -17,16 +36,19 @@ Forward::Forward(Backend& backend, const ModelConfig& config, const ModelWeights
 void Forward::run(std::span<const Segment> segments, std::span<const int32_t> ids,
                   std::span<const HeadRequest> requests, std::span<HeadResult> results, float* logits) {
   const int32_t rows = static_cast<int32_t>(ids.size());
+  Laps laps;
   backend_.begin_step(segments, rows);
   backend_.embed(*weights_.embedding, ids, x_);
   for (size_t i = 0; i < weights_.layers.size(); i++) {
     const LayerWeights& layer = weights_.layers[i];
     backend_.norm_linear({.x = x_, .m = rows, .norm = layer.input_norm.get(), .weight = layer.qkv.get(), .out = qkv_});
+    laps.lap(seconds_.products);
     backend_.attention({.layer = static_cast<int32_t>(i),
                         .qkv = qkv_,
                         .out = attended_,
                         .q_norm = layer.q_norm.get(),
                         .k_norm = layer.k_norm.get()});
+    laps.lap(seconds_.attention);
     backend_.linear_add({.in = attended_, .m = rows, .weight = layer.o.get(), .x = x_});
     if (layer.router) {
       backend_.moe({.x = x_,
@@ -43,6 +65,7 @@ void Forward::run(std::span<const Segment> segments, std::span<const int32_t> id
       backend_.linear_add({.in = mlp_, .m = rows, .weight = layer.down.get(), .x = x_});
     }
   }
+  laps.lap(seconds_.products);
   if (!requests.empty()) {
     const Weight* head = weights_.lm_head ? weights_.lm_head.get() : weights_.embedding.get();
     backend_.head({.x = x_,
@@ -53,6 +76,7 @@ void Forward::run(std::span<const Segment> segments, std::span<const int32_t> id
                    .logits = logits});
   }
   backend_.finish_step();
+  laps.lap(seconds_.head);
   if (weights_.cache && weights_.cache->damaged())
     throw Error(code::kCheckpointTruncated, weights_.cache->path() + " was cut short while its weights were in use");
 }

@@ -9,6 +9,13 @@
 
 namespace sdar {
 
+/// Seconds spent since the start, by kind of op.
+struct OpSeconds {
+  double attention = 0;
+  double products = 0;  ///< norms and matrix products of the layers
+  double head = 0;
+};
+
 class Forward {
  public:
   /// Workspaces for steps of up to `max_rows` rows; the backend has been configured. All arguments outlive this.
@@ -19,6 +26,7 @@ class Forward {
            std::span<HeadResult> results, float* logits = nullptr);
 
   int32_t max_rows() const { return max_rows_; }
+  const OpSeconds& seconds() const { return seconds_; }
 
  private:
   Backend& backend_;
@@ -31,6 +39,7 @@ class Forward {
   float* qkv_;
   float* attended_;
   float* mlp_;
+  OpSeconds seconds_;
 };
 
 }  // namespace sdar

@@ -32,6 +32,7 @@ inline constexpr char kCacheTooSmall[] = "CACHE_TOO_SMALL";
 inline constexpr char kNumericError[] = "NUMERIC_ERROR";
 inline constexpr char kOutOfMemory[] = "OUT_OF_MEMORY";
 inline constexpr char kAborted[] = "ABORTED";
+inline constexpr char kDeadlineExceeded[] = "DEADLINE_EXCEEDED";
 inline constexpr char kDisposed[] = "DISPOSED";
 inline constexpr char kInternal[] = "INTERNAL";
 }  // namespace code

@@ -49,6 +49,16 @@ uint64_t naive_choice(const DenoiseParams& params, int block_length, int step, u
         if (n > 0 && sum >= params.entropy_bound) break;
         n++;
       }
+      break;
+    }
+    case Strategy::pairwise_factor: {
+      std::stable_sort(order.begin(), order.end(), by_confidence);
+      size_t sure = 0;
+      for (float pairs = 0; sure < order.size(); sure++) {
+        pairs += static_cast<float>(sure);
+        if (pairs * (1 - confidence[order[sure]]) >= params.factor) break;
+      }
+      n = std::max(n, sure);
     }
   }
   uint64_t chosen = 0;
@@ -58,7 +68,8 @@ uint64_t naive_choice(const DenoiseParams& params, int block_length, int step, u
 
 uint64_t choose(Strategy strategy, int steps, int step, uint64_t masked, const std::vector<float>& score,
                 float bound = 0.9f) {
-  DenoiseParams params{.strategy = strategy, .steps = steps, .threshold = bound, .entropy_bound = bound};
+  DenoiseParams params{
+      .strategy = strategy, .steps = steps, .threshold = bound, .entropy_bound = bound, .factor = bound};
   return choose_positions(params, static_cast<int32_t>(score.size()), step, masked, score.data(), score.data());
 }
 
@@ -130,9 +141,16 @@ TEST("strategies: tables") {
   CHECK(choose(entropy_bounded, 4, 0, 0b1111, score, 0.7f) == 0b0100);  // the sum must stay below
   CHECK(choose(entropy_bounded, 4, 0, 0b1010, score, 0.1f) == 0b0010);  // at least one, lower on a tie
   CHECK(choose(entropy_bounded, 4, 0, 0b1111, score, 100.0f) == 0b1111);
-  for (Strategy s : {low_confidence_dynamic, low_confidence_static, sequential, entropy_bounded}) {
-    CHECK(choose(s, 4, 0, 0, score) == 0);
-  }
+  // Confidences in order 0.95, 0.95, 0.5, 0.2: the products are 0, 0.05, 1.5 and 4.8.
+  CHECK(choose(pairwise_factor, 4, 0, 0b1111, score, 0) == 0b0010);  // at least one, lower on a tie
+  CHECK(choose(pairwise_factor, 4, 0, 0b1111, score, 0.9f) == 0b1010);
+  CHECK(choose(pairwise_factor, 4, 0, 0b1111, score, 1.5f) == 0b1010);  // must stay below
+  CHECK(choose(pairwise_factor, 4, 0, 0b1111, score, 1.6f) == 0b1011);
+  CHECK(choose(pairwise_factor, 4, 0, 0b1111, score, 5) == 0b1111);
+  CHECK(choose(pairwise_factor, 4, 0, 0b0101, score, 0.9f) == 0b0101);  // 0.8: fewer need be less sure
+  CHECK(choose(pairwise_factor, 2, 0, 0b1111, score, 0) == 0b1010);     // n_s = 2
+  CHECK(choose(pairwise_factor, 1, 0, 0b0101, score, 0) == 0b0101);     // at most what is masked
+  for (int s = 0; s < kStrategies; s++) CHECK(choose(static_cast<Strategy>(s), 4, 0, 0, score) == 0);
 }
 
 TEST("strategies: all 64 positions of the longest block") {
@@ -144,6 +162,8 @@ TEST("strategies: all 64 positions of the longest block") {
   CHECK(choose(sequential, 1, 0, ~uint64_t{0}, score) == ~uint64_t{0});
   CHECK(choose(sequential, 64, 0, uint64_t{1} << 63, score) == uint64_t{1} << 63);
   CHECK(choose(entropy_bounded, 64, 0, ~uint64_t{0}, score, 1e9f) == ~uint64_t{0});
+  CHECK(choose(pairwise_factor, 64, 0, ~uint64_t{0}, score, 1e9f) == ~uint64_t{0});
+  CHECK(choose(pairwise_factor, 64, 0, ~uint64_t{0}, score, 0) == uint64_t{1} << 63);
 }
 
 TEST("strategies: random blocks give what sorting gives") {
@@ -159,10 +179,11 @@ TEST("strategies: random blocks give what sorting gives") {
     uint64_t masked = random();
     if (below(3) == 0) masked &= random();
     if (block_length < 64) masked &= (uint64_t{1} << block_length) - 1;
-    const DenoiseParams params{.strategy = static_cast<Strategy>(below(4)),
+    const DenoiseParams params{.strategy = static_cast<Strategy>(below(kStrategies)),
                                .steps = below(block_length + 4),
                                .threshold = static_cast<float>(below(11)) / 10,
-                               .entropy_bound = static_cast<float>(below(40)) / 20};
+                               .entropy_bound = static_cast<float>(below(40)) / 20,
+                               .factor = static_cast<float>(below(60)) / 10};
     const int step = below(block_length + 2);
     const uint64_t chosen = choose_positions(params, block_length, step, masked, confidence.data(), entropy.data());
     CHECK(chosen == naive_choice(params, block_length, step, masked, confidence, entropy));
@@ -171,9 +192,28 @@ TEST("strategies: random blocks give what sorting gives") {
   }
 }
 
+TEST("pairwise_factor: a larger factor, and more confidence anywhere, fill a superset") {
+  std::mt19937_64 random(11);
+  std::uniform_real_distribution<float> uniform(0, 1);
+  for (int round = 0; round < 5000; round++) {
+    const int block_length = 1 + static_cast<int>(random() % 64);
+    std::vector<float> confidence(block_length);
+    for (float& c : confidence) c = 1 - uniform(random) * uniform(random);
+    const uint64_t masked = block_length < 64 ? random() & ((uint64_t{1} << block_length) - 1) : random();
+    const float factor = 4 * uniform(random);
+    const auto chosen = [&](float f) { return choose(Strategy::pairwise_factor, 64, 0, masked, confidence, f); };
+    const uint64_t before = chosen(factor);
+    CHECK((before & ~chosen(factor + uniform(random))) == 0);
+    CHECK(masked == 0 || count_bits(chosen(0)) == 1);
+    if (before == 0) continue;
+    confidence[best_position(before, confidence.data(), -1)] = 1;
+    CHECK((before & ~chosen(factor)) == 0);
+  }
+}
+
 TEST("strategies: a NaN still makes progress") {
   const std::vector<float> score(8, std::nanf(""));
-  for (int s = 0; s < 4; s++) CHECK(choose(static_cast<Strategy>(s), 8, 0, 0b10110, score) != 0);
+  for (int s = 0; s < kStrategies; s++) CHECK(choose(static_cast<Strategy>(s), 8, 0, 0b10110, score) != 0);
 }
 
 int main(int c, char** v) { return check::run(c, v); }

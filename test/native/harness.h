@@ -32,6 +32,9 @@ struct Result {
   int32_t forwards = 0;
   int32_t prompt_tokens = 0;
   int drafts = 0;
+  int started = 0;  ///< how often it began: 1, or 0 when it ended before
+  int32_t cached_tokens = 0;
+  int preempted = 0;
   bool same(const Result& other) const {
     if (reason != other.reason || forwards != other.forwards || tokens.size() != other.tokens.size()) return false;
     for (size_t i = 0; i < tokens.size(); i++) {
@@ -100,6 +103,11 @@ class Runner {
         result.error = batch.failures[size_t(payload[0])].code;
         result.message = batch.failures[size_t(payload[0])].message;
         live_--;
+      } else if (r[i] == sdar::EventBuffer::kStarted) {
+        result.started++;
+        result.cached_tokens = int32_t(payload[0]);
+      } else if (r[i] == sdar::EventBuffer::kPreempted) {
+        result.preempted++;
       } else {
         result.drafts++;
       }

@@ -16,6 +16,9 @@ constexpr int32_t kChunkPages = 8;
 constexpr int32_t kUnitRows = 64;
 /// A unit is split into chunks when one of its heads is more than 1 / (this · threads) of all work.
 constexpr int32_t kTasksPerThread = 4;
+/// Steps of at most so many rows are split by KV heads when these can be shared out evenly: a thread that prepares what
+/// it attends to needs nothing of the others.
+constexpr int64_t kHeadRows = 128;
 /// A pass over fewer rows than this costs as much: it reads the page all the same.
 constexpr int32_t kLeastCost = 8;
 
@@ -26,30 +29,6 @@ constexpr T round_up(T n, T multiple) {
 constexpr int32_t chunks_of(int32_t pages) { return (pages + kChunkPages - 1) / kChunkPages; }
 /// End of the keys that the query at `position` sees.
 constexpr int32_t visible_end(int32_t position, int32_t block) { return (position / block + 1) * block; }
-
-/// 1 / sqrt(mean(x²) + eps).
-float rms_factor(const float* x, int32_t n, float eps) {
-  float squares[16] = {};
-  int32_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    for (int32_t j = 0; j < 16; j++) squares[j] += x[i + j] * x[i + j];
-  }
-  for (int32_t j = 0; i + j < n; j++) squares[j] += x[i + j] * x[i + j];
-  float sum = 0;
-  for (float s : squares) sum += s;
-  return 1 / std::sqrt(sum / static_cast<float>(n) + eps);
-}
-
-/// out = rotated(x · factor · norm) · scale, element i with element i + half. Nothing overlaps.
-void rotate(const float* __restrict x, const float* __restrict norm, const float* __restrict cos,
-            const float* __restrict sin, size_t half, float factor, float scale, float* __restrict low,
-            float* __restrict high) {
-  for (size_t i = 0; i < half; i++) {
-    const float a = x[i] * factor * norm[i], b = x[i + half] * factor * norm[i + half];
-    low[i] = (a * cos[i] - b * sin[i]) * scale;
-    high[i] = (b * cos[i] + a * sin[i]) * scale;
-  }
-}
 
 }  // namespace
 
@@ -180,6 +159,7 @@ void Attention::plan(int32_t threads) {
       tasks_.push_back({index, c, page_cost * std::min(kChunkPages, unit.pages - c * kChunkPages)});
     }
   }
+  split_ = splits > 0;
   std::sort(tasks_.begin(), tasks_.end(), [](const Task& a, const Task& b) {
     return a.cost != b.cost ? a.cost > b.cost : a.unit != b.unit ? a.unit < b.unit : a.chunk < b.chunk;
   });
@@ -187,6 +167,15 @@ void Attention::plan(int32_t threads) {
 
 void Attention::run(const AttentionArgs& args, const float* q_norm, const float* k_norm) {
   const int64_t rows = static_cast<int64_t>(rows_.size());
+  const int32_t threads = pool_.threads();
+  if (rows <= kHeadRows && shape_.kv_heads % threads == 0 && !split_) {
+    pool_.for_each(shape_.kv_heads, [&](int64_t i, int worker) {
+      const int32_t head = static_cast<int32_t>(i);
+      for (const Row& row : rows_) prepare(args, q_norm, k_norm, head, row, workers_[worker]);
+      for (const Task& task : tasks_) attend(args, task, head, workers_[worker]);
+    });
+    return;
+  }
   pool_.for_each(rows * shape_.kv_heads, [&](int64_t i, int worker) {
     prepare(args, q_norm, k_norm, static_cast<int32_t>(i / rows), rows_[i % rows], workers_[worker]);
   });
@@ -199,11 +188,16 @@ void Attention::run(const AttentionArgs& args, const float* q_norm, const float*
   });
 }
 
-/// out = rope(rmsnorm(x) · norm) · scale.
 void Attention::norm_and_rotate(const float* x, const float* norm, int32_t row, float scale, float* out) const {
   const size_t half = inverse_frequency_.size();
-  rotate(x, norm, cos_ + row * half, sin_ + row * half, half, rms_factor(x, shape_.head_dim, shape_.rms_eps), scale,
-         out, out + half);
+  kernels_.norm_and_rotate({.x = x,
+                            .norm = norm,
+                            .cos = cos_ + row * half,
+                            .sin = sin_ + row * half,
+                            .dim = shape_.head_dim,
+                            .eps = shape_.rms_eps,
+                            .scale = scale,
+                            .out = out});
 }
 
 void Attention::store_query(int32_t kv_head, int32_t row, int32_t head_in_group, const float* x) {
@@ -312,13 +306,9 @@ void Attention::finish(const Unit& unit, int32_t kv_head, const State& state, fl
   const Segment& s = segments_[unit.segment];
   const int32_t dim = shape_.head_dim;
   for (int32_t r = 0; r < rows_of(unit); r++) {
-    float sum = 0;
-    for (int32_t i = 0; i < 16; i++) sum += state.sum[r * 16 + i];
-    const float factor = 1 / sum;
     const size_t row = static_cast<size_t>(s.row) + unit.begin + r / group_;
     float* to = out + (row * shape_.heads + kv_head * group_ + r % group_) * dim;
-    const float* acc = state.acc + static_cast<size_t>(r) * pages_.dim();
-    for (int32_t i = 0; i < dim; i++) to[i] = acc[i] * factor;
+    kernels_.divide(state.acc + static_cast<size_t>(r) * pages_.dim(), state.sum + r * 16, dim, to);
   }
 }
 

@@ -98,6 +98,7 @@ class Attention {
   std::vector<Row> rows_;
   std::vector<Unit> units_;
   std::vector<Task> tasks_;
+  bool split_ = false;  ///< some unit is
   std::atomic<int64_t> next_{0};
 };
 

@@ -76,10 +76,12 @@ struct Avx2 {
 
 }  // namespace
 
-const AttentionKernels kAttentionAvx2 = {{
-    {page_pass<FloatOperands<Avx2>, KvFormat::f32>, false},
-    {page_pass<FloatOperands<Avx2>, KvFormat::bf16>, false},
-    {page_pass<FloatOperands<Avx2>, KvFormat::int8>, false},
-}};
+const AttentionKernels kAttentionAvx2 = {
+    {{page_pass<FloatOperands<Avx2>, KvFormat::f32>, false},
+     {page_pass<FloatOperands<Avx2>, KvFormat::bf16>, false},
+     {page_pass<FloatOperands<Avx2>, KvFormat::int8>, false}},
+    norm_and_rotate,
+    divide,
+};
 
 }  // namespace sdar::cpu

@@ -3,10 +3,12 @@
 
 namespace sdar::cpu {
 
-const AttentionKernels kAttentionAvx512 = {{
-    {page_pass<FloatOperands<Avx512>, KvFormat::f32>, false},
-    {page_pass<FloatOperands<Avx512>, KvFormat::bf16>, false},
-    {page_pass<FloatOperands<Avx512>, KvFormat::int8>, false},
-}};
+const AttentionKernels kAttentionAvx512 = {
+    {{page_pass<FloatOperands<Avx512>, KvFormat::f32>, false},
+     {page_pass<FloatOperands<Avx512>, KvFormat::bf16>, false},
+     {page_pass<FloatOperands<Avx512>, KvFormat::int8>, false}},
+    norm_and_rotate,
+    divide,
+};
 
 }  // namespace sdar::cpu

@@ -47,10 +47,12 @@ struct Bf16Operands : Avx512 {
 
 }  // namespace
 
-const AttentionKernels kAttentionAvx512Bf16 = {{
-    {page_pass<FloatOperands<Avx512>, KvFormat::f32>, false},
-    {page_pass<Bf16Operands, KvFormat::bf16>, true},
-    {page_pass<Bf16Operands, KvFormat::int8>, true},
-}};
+const AttentionKernels kAttentionAvx512Bf16 = {
+    {{page_pass<FloatOperands<Avx512>, KvFormat::f32>, false},
+     {page_pass<Bf16Operands, KvFormat::bf16>, true},
+     {page_pass<Bf16Operands, KvFormat::int8>, true}},
+    norm_and_rotate,
+    divide,
+};
 
 }  // namespace sdar::cpu

@@ -108,11 +108,13 @@ struct Generic {
 
 }  // namespace
 
-const AttentionKernels kAttentionGeneric = {{
-    {page_pass<FloatOperands<Generic>, KvFormat::f32>, false},
-    {page_pass<FloatOperands<Generic>, KvFormat::bf16>, false},
-    {page_pass<FloatOperands<Generic>, KvFormat::int8>, false},
-}};
+const AttentionKernels kAttentionGeneric = {
+    {{page_pass<FloatOperands<Generic>, KvFormat::f32>, false},
+     {page_pass<FloatOperands<Generic>, KvFormat::bf16>, false},
+     {page_pass<FloatOperands<Generic>, KvFormat::int8>, false}},
+    norm_and_rotate,
+    divide,
+};
 
 const AttentionKernels& attention_kernels([[maybe_unused]] std::string_view isa) {
 #ifdef SDAR_HAS_avx512bf16

@@ -1,5 +1,5 @@
-// The inner pass of block attention: query rows against one KV page of one head. One implementation per instruction
-// set.
+// The inner pass of block attention: query rows against one KV page of one head, and what happens to single heads
+// before and after it. One implementation per instruction set.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -41,9 +41,22 @@ struct PageKernel {
   bool bf16_operands = false;
 };
 
-/// Indexed by KvFormat.
+/// out = rope(rmsnorm(x) · norm) · scale, element i with element i + dim / 2.
+struct HeadRow {
+  const float* x = nullptr;                    ///< [dim]
+  const float* norm = nullptr;                 ///< [dim]
+  const float *cos = nullptr, *sin = nullptr;  ///< [dim / 2]
+  int dim = 0;
+  float eps = 0;
+  float scale = 1;
+  float* out = nullptr;  ///< [dim]
+};
+
 struct AttentionKernels {
-  PageKernel formats[3];
+  PageKernel formats[3];  ///< indexed by KvFormat
+  void (*norm_and_rotate)(const HeadRow&) = nullptr;
+  /// out[n] = acc[n] / Σ of the 16 partial sums.
+  void (*divide)(const float* acc, const float* sums, int n, float* out) = nullptr;
 };
 
 /// The kernels for an instruction set named as in cpu.h, or for the nearest one below it.

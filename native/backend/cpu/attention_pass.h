@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "backend/cpu/attention_kernels.h"
+#include "backend/cpu/attention_rows.h"
 #include "ops/formats.h"
 #include "ops/segment.h"
 
@@ -22,10 +23,10 @@ constexpr int kElementBytes = F == KvFormat::f32    ? 4
                                                     : 1;
 
 /// sums[rows, 16 · panels] = factor[row] · sums (or 0) + a[rows, n] · panels. One accumulator per sum, n ascending.
-template <class Isa>
+/// A row of `a` every kStride elements, or every n when it is 0: known strides spare an address register per row.
+template <class Isa, int kStride>
 struct Product {
   const typename Isa::Operand* a;
-  int stride_a;
   int n;
   const std::byte* panels;
   size_t panel_bytes;
@@ -48,16 +49,17 @@ struct Product {
             factor ? Isa::mul(Isa::load(c + r * stride_sums + 16 * t), Isa::set1(factor[row + r])) : Isa::zero();
       }
     }
-    const typename Isa::Operand* x = a + static_cast<ptrdiff_t>(row) * stride_a;
+    const int stride = kStride ? kStride : n;
+    const typename Isa::Operand* x = a + static_cast<ptrdiff_t>(row) * stride;
     const std::byte* b = panels + panel * panel_bytes;
     for (int i = 0; i + 1 < n; i += 2, x += 2, b += kPairBytes) {
 #pragma GCC unroll 4
       for (int t = 0; t < T; t++) {
         for (int line = 0; line < kPairBytes; line += 64) __builtin_prefetch(b + t * panel_bytes + ahead + line, 0, 2);
       }
-      Isa::template multiply_pair<F, R, T, true>(acc, x, stride_a, b, panel_bytes);
+      Isa::template multiply_pair<F, R, T, true>(acc, x, stride, b, panel_bytes);
     }
-    if (n % 2) Isa::template multiply_pair<F, R, T, false>(acc, x, stride_a, b, panel_bytes);
+    if (n % 2) Isa::template multiply_pair<F, R, T, false>(acc, x, stride, b, panel_bytes);
 #pragma GCC unroll 16
     for (int r = 0; r < R; r++) {
 #pragma GCC unroll 4
@@ -107,6 +109,20 @@ struct Product {
   }
 };
 
+/// scores = q · keys of so many panels.
+template <class Isa, KvFormat F, int kDim>
+void score(const PagePass& p, const std::byte* keys, int panels, ptrdiff_t ahead) {
+  Product<Isa, kDim> scores{static_cast<const typename Isa::Operand*>(p.q),
+                            p.dim,
+                            keys,
+                            static_cast<size_t>(p.dim) * 16 * kElementBytes<F>,
+                            ahead,
+                            p.scores,
+                            kPageSlots,
+                            nullptr};
+  scores.template run<F>(p.rows, panels);
+}
+
 template <class Isa, KvFormat F>
 void page_pass(const PagePass& p) {
   using Vec = typename Isa::Vec;
@@ -120,16 +136,13 @@ void page_pass(const PagePass& p) {
   const int panels = (p.keys + 15) / 16;
   const int tail = p.keys - 16 * (panels - 1);  // lanes of the last panel that count
 
-  Product<Isa> scores{static_cast<const typename Isa::Operand*>(p.q),
-                      p.dim,
-                      p.dim,
-                      keys,
-                      static_cast<size_t>(p.dim) * 16 * kElementBytes<F>,
-                      ahead,
-                      p.scores,
-                      kPageSlots,
-                      nullptr};
-  scores.template run<F>(p.rows, panels);
+  if (p.dim == 128) {
+    score<Isa, F, 128>(p, keys, panels, ahead);
+  } else if (p.dim == 64) {
+    score<Isa, F, 64>(p, keys, panels, ahead);
+  } else {
+    score<Isa, F, 0>(p, keys, panels, ahead);
+  }
 
   for (int r = 0; r < p.rows; r++) {
     float* s = p.scores + r * kPageSlots;
@@ -171,15 +184,8 @@ void page_pass(const PagePass& p) {
     Isa::store(sums, sum);
   }
 
-  Product<Isa> output{weights,
-                      kPageSlots,
-                      p.keys,
-                      values,
-                      size_t{16} * kPageSlots * kElementBytes<F>,
-                      ahead,
-                      p.acc,
-                      p.dim,
-                      p.first ? nullptr : p.correction};
+  Product<Isa, kPageSlots> output{weights, p.keys, values, size_t{16} * kPageSlots * kElementBytes<F>,
+                                  ahead,   p.acc,  p.dim,  p.first ? nullptr : p.correction};
   output.template run<F>(p.rows, p.dim / 16);
 }
 

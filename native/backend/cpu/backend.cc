@@ -65,16 +65,14 @@ class CpuBackend final : public Backend {
 
   void norm_linear(const NormLinearArgs& args) override {
     const PackedWeight& weight = packed(*args.weight);
-    const RowSource source{args.x, weight.spec.cols, packed(*args.norm).vector(), eps_};
-    const Activations a = linear_.prepare(source, weight.format, args.m, activations_);
     const bool gate_up = weight.spec.kind == WeightKind::gate_up;
-    linear_.multiply(weight, a, args.m, gate_up ? Epilogue::silu_mul : Epilogue::store, args.out, weight.outputs());
+    linear_.run({args.x, weight.spec.cols, packed(*args.norm).vector(), eps_}, weight, args.m,
+                gate_up ? Epilogue::silu_mul : Epilogue::store, args.out, activations_);
   }
 
   void linear_add(const LinearAddArgs& args) override {
     const PackedWeight& weight = packed(*args.weight);
-    const Activations a = linear_.prepare({args.in, weight.spec.cols}, weight.format, args.m, activations_);
-    linear_.multiply(weight, a, args.m, Epilogue::add, args.x, weight.outputs());
+    linear_.run({args.in, weight.spec.cols}, weight, args.m, Epilogue::add, args.x, activations_);
   }
 
   void attention(const AttentionArgs& args) override {

@@ -24,19 +24,48 @@ Activations Linear::rows_from(Activations a, int64_t row) {
   return a;
 }
 
-Activations Linear::prepare(const RowSource& source, WeightFormat format, int64_t m, ActivationRows& rows) {
-  const Activations a = rows.reserve(kernels_, format, source.cols, m);
-  share(m, m * source.cols * 4, [&](int64_t i, int) {
-    PrepareJob job;
-    job.format = format;
+void Linear::prepare_rows(const RowSource& source, WeightFormat format, int64_t begin, int64_t end,
+                          const Activations& a) const {
+  PrepareJob job;
+  job.format = format;
+  job.norm = source.norm;
+  job.eps = source.eps;
+  job.k = source.cols;
+  for (int64_t i = begin; i < end; i++) {
     job.x = source.x + (source.rows ? source.rows[i] : i) * source.cols;
-    job.norm = source.norm;
-    job.eps = source.eps;
-    job.k = source.cols;
     job.to = rows_from(a, i);
     kernels_.prepare(job);
-  });
+  }
+}
+
+Activations Linear::prepare(const RowSource& source, WeightFormat format, int64_t m, ActivationRows& rows) {
+  const Activations a = rows.reserve(kernels_, format, source.cols, m);
+  share(m, m * source.cols * 4, [&](int64_t i, int) { prepare_rows(source, format, i, i + 1, a); });
   return a;
+}
+
+bool Linear::by_rows(const PackedWeight& weight, int64_t m) const {
+  const int64_t bytes = weight.panels() * static_cast<int64_t>(weight.bytes_per_panel);
+  return pool_.threads() > 1 && m >= kLeastRows * pool_.threads() && bytes <= kCachedBytes;
+}
+
+void Linear::run(const RowSource& source, const PackedWeight& weight, int64_t m, Epilogue epilogue, float* out,
+                 ActivationRows& rows) {
+  const int64_t stride = weight.outputs();
+  if (!by_rows(weight, m)) {
+    return multiply(weight, prepare(source, weight.format, m, rows), m, epilogue, out, stride);
+  }
+  const Activations a = rows.reserve(kernels_, weight.format, source.cols, m);
+  // The same rows for a thread in every product of a step.
+  const int64_t pass = kPassRows * pool_.threads(), parts = pool_.threads() * ((m + pass - 1) / pass);
+  pool_.for_each(parts, [&](int64_t i, int) {
+    const int64_t begin = m * i / parts, end = m * (i + 1) / parts;
+    prepare_rows(source, weight.format, begin, end, a);
+    for (int64_t panel = 0; panel < weight.panels(); panel++) {
+      multiply_panel(weight, panel, rows_from(a, begin), end - begin, epilogue,
+                     out + begin * stride + panel * weight.panel_columns(), stride);
+    }
+  });
 }
 
 void Linear::multiply_panel(const PackedWeight& weight, int64_t panel, const Activations& a, int64_t m,

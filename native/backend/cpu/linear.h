@@ -1,5 +1,7 @@
-// Matrix products over packed panels, split over the threads of a pool: first the rows are made ready (normalised,
-// rounded), then every panel passes over all of them. Contract: ops/linear.h.
+// Matrix products over packed panels, split over the threads of a pool. Rows are made ready (normalised, rounded), then
+// panels pass over them. A large matrix is split by panels, so that each thread reads its part of the weights only. A
+// small one that the caches hold, and enough rows, are split by rows: a thread keeps its rows from one product to the
+// next, and nothing but weights moves between cores. Contract: ops/linear.h.
 #pragma once
 #include <cstdint>
 
@@ -40,6 +42,9 @@ class Linear {
   /// The m rows of `source` in memory of `rows`, for weights of `format`.
   Activations prepare(const RowSource& source, WeightFormat format, int64_t m, ActivationRows& rows);
 
+  /// prepare() and multiply() in one, whose outputs lie close together; the ready rows are kept in `rows`.
+  void run(const RowSource& source, const PackedWeight& weight, int64_t m, Epilogue epilogue, float* out,
+           ActivationRows& rows);
   /// out (a row every out_stride floats) = epilogue(a·Wᵀ) for m rows.
   void multiply(const PackedWeight& weight, const Activations& a, int64_t m, Epilogue epilogue, float* out,
                 int64_t out_stride);
@@ -58,9 +63,18 @@ class Linear {
   }
 
  private:
+  /// Rows begin … end of what prepare() makes.
+  void prepare_rows(const RowSource& source, WeightFormat format, int64_t begin, int64_t end,
+                    const Activations& a) const;
+  /// Whether m rows and this weight are split by rows.
+  bool by_rows(const PackedWeight& weight, int64_t m) const;
+
   static constexpr int64_t kSerialWork = 1 << 16;
-  static constexpr int64_t kStreamedRows = 128;  // up to so many, the next panel is fetched while one is in use
-  static constexpr int64_t kPartRows = 32;       // rows are not split finer
+  static constexpr int64_t kStreamedRows = 128;     // up to so many, the next panel is fetched while one is in use
+  static constexpr int64_t kPartRows = 32;          // rows are not split finer beside panels
+  static constexpr int64_t kCachedBytes = 1 << 20;  // a weight up to so large is read again by every thread
+  static constexpr int64_t kLeastRows = 4;          // per thread; fewer rows do not hide that reading
+  static constexpr int64_t kPassRows = 64;          // that pass over the weights together
 
   const Kernels& kernels_;
   Pool& pool_;

@@ -49,16 +49,13 @@ SDAR_INLINE F round_to_bf16(F v) {
 #endif
 
 /// One group of int8 values from `width` floats: scale = max|x| / 127.
-void quantise_group(const float* y, int64_t width, bool widened, std::byte* out, float* scale, int32_t* sum) {
-  alignas(64) int32_t q[128];
+SDAR_INLINE void quantise_group(const float* y, int64_t width, bool widened, std::byte* out, float* scale,
+                                int32_t* sum) {
   I largest = set1(0);
   for (int64_t i = 0; i < width; i += kLanes) {
     largest = max(largest, bit_and(bits(load(y + i)), set1(0x7fffffff)));
   }
-  alignas(64) int32_t lane[kLanes];
-  store_bits(lane, largest);
-  int32_t top = 0;
-  for (int i = 0; i < kLanes; i++) top = lane[i] > top ? lane[i] : top;
+  const int32_t top = max_lane(largest);
   float magnitude;
   std::memcpy(&magnitude, &top, sizeof magnitude);
   *sum = 0;
@@ -73,22 +70,13 @@ void quantise_group(const float* y, int64_t width, bool widened, std::byte* out,
   for (int64_t i = 0; i < width; i += kLanes) {
     const I v = to_int(mul(load(y + i), inverse));
     total = add(total, v);
-    store_bits(q + i, v);
-  }
-  store_bits(lane, total);
-  for (int i = 0; i < kLanes; i++) *sum += lane[i];
-  if (widened) {  // int16 in the order 0, 2, 1, 3
-    auto* wide = reinterpret_cast<int16_t*>(out);
-    for (int64_t i = 0; i < width; i += 4) {
-      wide[i] = static_cast<int16_t>(q[i]);
-      wide[i + 1] = static_cast<int16_t>(q[i + 2]);
-      wide[i + 2] = static_cast<int16_t>(q[i + 1]);
-      wide[i + 3] = static_cast<int16_t>(q[i + 3]);
+    if (widened) {
+      store_as_int16(out + 2 * i, v);
+    } else {
+      store_as_int8(out + i, v);
     }
-  } else {
-    auto* bytes = reinterpret_cast<int8_t*>(out);
-    for (int64_t i = 0; i < width; i++) bytes[i] = static_cast<int8_t>(q[i]);
   }
+  *sum = sum_of_lanes(total);
 }
 
 #ifdef SDAR_DOT8

@@ -11,6 +11,7 @@
 namespace sdar::cpu {
 namespace {
 
+#ifndef SDAR_LANE_SUMS
 /// Sum of the lanes in ascending order of pairs: ((0+8)+(4+12))… ; the order is fixed.
 SDAR_INLINE float sum_lanes(F v) {
   alignas(64) float lane[kLanes];
@@ -19,6 +20,40 @@ SDAR_INLINE float sum_lanes(F v) {
     for (int i = 0; i < half; i++) lane[i] += lane[i + half];
   }
   return lane[0];
+}
+SDAR_INLINE int32_t sum_of_lanes(I v) {
+  alignas(64) int32_t lane[kLanes];
+  store_bits(lane, v);
+  int32_t sum = 0;
+  for (int32_t x : lane) sum += x;
+  return sum;
+}
+SDAR_INLINE int32_t max_lane(I v) {
+  alignas(64) int32_t lane[kLanes];
+  store_bits(lane, v);
+  int32_t top = lane[0];
+  for (int32_t x : lane) top = x > top ? x : top;
+  return top;
+}
+/// Lanes that int8 holds, as bytes.
+SDAR_INLINE void store_as_int8(std::byte* p, I v) {
+  alignas(64) int32_t lane[kLanes];
+  store_bits(lane, v);
+  auto* to = reinterpret_cast<int8_t*>(p);
+  for (int i = 0; i < kLanes; i++) to[i] = static_cast<int8_t>(lane[i]);
+}
+#endif
+/// Lanes that int16 holds, each four in the order 0, 2, 1, 3.
+SDAR_INLINE void store_as_int16(std::byte* p, I v) {
+  alignas(64) int32_t lane[kLanes];
+  store_bits(lane, v);
+  auto* to = reinterpret_cast<int16_t*>(p);
+  for (int i = 0; i < kLanes; i += 4) {
+    to[i] = static_cast<int16_t>(lane[i]);
+    to[i + 1] = static_cast<int16_t>(lane[i + 2]);
+    to[i + 2] = static_cast<int16_t>(lane[i + 1]);
+    to[i + 3] = static_cast<int16_t>(lane[i + 3]);
+  }
 }
 
 /// e^x for x <= 88, relative error below 2e-7; 0 below about −87. Cody-Waite reduction, polynomial of Cephes' expf.
@@ -36,7 +71,7 @@ SDAR_INLINE F exp(F x) {
   return scale_by_power(add(fma(p, mul(r, r), r), set1(1.0f)), n);
 }
 
-SDAR_INLINE F silu(F v) { return div(v, add(set1(1.0f), exp(sub(zero(), v)))); }
+SDAR_INLINE F silu(F v) { return quotient(v, add(set1(1.0f), exp(sub(zero(), v)))); }
 
 /// n values of y (of 16 gate and 16 up columns with silu_mul) into out.
 SDAR_INLINE void finish_row(Epilogue epilogue, const float* y, int n, float* out) {

@@ -38,7 +38,7 @@ SDAR_INLINE F select_first(int n, F a, F b) { return vbslq_f32(vcltq_s32(I{0, 1,
 SDAR_INLINE F add(F a, F b) { return vaddq_f32(a, b); }
 SDAR_INLINE F sub(F a, F b) { return vsubq_f32(a, b); }
 SDAR_INLINE F mul(F a, F b) { return vmulq_f32(a, b); }
-SDAR_INLINE F div(F a, F b) { return vdivq_f32(a, b); }
+SDAR_INLINE F quotient(F a, F b) { return vdivq_f32(a, b); }
 SDAR_INLINE F max(F a, F b) { return vmaxq_f32(a, b); }
 SDAR_INLINE F min(F a, F b) { return vminq_f32(a, b); }
 SDAR_INLINE F fma(F a, F b, F c) { return vfmaq_f32(c, a, b); }

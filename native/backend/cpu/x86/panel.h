@@ -58,6 +58,13 @@ SDAR_INLINE void keep(const F (&f)[R][C], Sums out) {
   }
 }
 
+template <int R, int C>
+SDAR_INLINE void clear(Sums out) {
+  SDAR_UNROLL for (int r = 0; r < R; r++) {
+    SDAR_UNROLL for (int c = 0; c < C; c++) store(out[r] + c * kLanes, zero());
+  }
+}
+
 struct TileF32 {
   template <int R, int C, Fetch fetching>
   static void run(Tile t, Sums out) {
@@ -111,9 +118,10 @@ struct TileBf16 {
   }
 };
 
-/// f += Σ of a group · scale of the row's group · scale of the column's group, which t.w has reached.
+/// out += Σ of a group · scale of the row's group · scale of the column's group, which t.w has reached. These sums pass
+/// by once in a group: memory keeps them, so that registers hold the integer sums of more rows.
 template <Fetch fetching, int R, int C>
-SDAR_INLINE void add_group(Tile& t, const I (&sum)[R][C], F (&f)[R][C]) {
+SDAR_INLINE void add_group(Tile& t, const I (&sum)[R][C], Sums out) {
   F w[C];
   const float* a_scales = t.a_scales;
   SDAR_UNROLL for (int c = 0; c < C; c++) w[c] = load(reinterpret_cast<const float*>(t.w) + c * kLanes);
@@ -123,7 +131,10 @@ SDAR_INLINE void add_group(Tile& t, const I (&sum)[R][C], F (&f)[R][C]) {
   fetch<fetching>(t);
   SDAR_UNROLL for (int r = 0; r < R; r++) {
     const F a = set1(a_scales[r]);
-    SDAR_UNROLL for (int c = 0; c < C; c++) f[r][c] = fma(to_float(sum[r][c]), mul(a, w[c]), f[r][c]);
+    SDAR_UNROLL for (int c = 0; c < C; c++) {
+      float* f = out[r] + c * kLanes;
+      store(f, fma(to_float(sum[r][c]), mul(a, w[c]), load(f)));
+    }
   }
 }
 
@@ -136,8 +147,7 @@ SDAR_INLINE void start_group(const Tile& t, I (&sum)[R][C]) {
 struct TileInt8 {
   template <int R, int C, Fetch fetching>
   static void run(Tile t, Sums out) {
-    F f[R][C];
-    clear(f);
+    clear<R, C>(out);
     for (int64_t g = 0; g < t.groups; g++) {
       const int64_t left = t.k - g * group_size(WeightFormat::int8);
       const int64_t n = left < group_size(WeightFormat::int8) ? left : group_size(WeightFormat::int8);
@@ -169,17 +179,15 @@ struct TileInt8 {
         t.a += 8;
 #endif
       }
-      add_group<fetching>(t, sum, f);
+      add_group<fetching>(t, sum, out);
     }
-    keep(f, out);
   }
 };
 
 struct TileInt4 {
   template <int R, int C, Fetch fetching>
   static void run(Tile t, Sums out) {
-    F f[R][C];
-    clear(f);
+    clear<R, C>(out);
     const I nibble = set1(0x0f0f0f0f);
     for (int64_t g = 0; g < t.groups; g++) {
       I sum[R][C];
@@ -223,9 +231,8 @@ struct TileInt4 {
         }
       }
 #endif
-      add_group<fetching>(t, sum, f);
+      add_group<fetching>(t, sum, out);
     }
-    keep(f, out);
   }
 };
 
@@ -288,9 +295,9 @@ void run_format(WeightFormat format, int rows, const Tile& t, Sums out) {
   }
 }
 
-/// Rows of a tile at most: what leaves registers for the operands. Quantised tiles keep two sums per element.
+/// Rows of a tile at most: what leaves registers for the operands.
 int tile_rows(WeightFormat format) {
-  if (kMaxRows == kTileRows) return is_quantised(format) ? 6 : kTileRows;
+  if (kMaxRows == kTileRows) return kTileRows;
 #ifdef SDAR_DOT8
   return format == WeightFormat::f32 ? 6 : 5;
 #else

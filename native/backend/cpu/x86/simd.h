@@ -33,7 +33,12 @@ SDAR_INLINE F select_first(int n, F a, F b) { return _mm512_mask_blend_ps(first(
 SDAR_INLINE F add(F a, F b) { return _mm512_add_ps(a, b); }
 SDAR_INLINE F sub(F a, F b) { return _mm512_sub_ps(a, b); }
 SDAR_INLINE F mul(F a, F b) { return _mm512_mul_ps(a, b); }
-SDAR_INLINE F div(F a, F b) { return _mm512_div_ps(a, b); }
+/// a / b to about a unit in the last place, b from 1 to 2^127: a division would take as long as ten multiplications.
+SDAR_INLINE F quotient(F a, F b) {
+  const F r = _mm512_rcp14_ps(b);
+  const F inverse = _mm512_fmadd_ps(_mm512_fnmadd_ps(b, r, _mm512_set1_ps(1.0f)), r, r);
+  return _mm512_mul_ps(a, inverse);
+}
 SDAR_INLINE F max(F a, F b) { return _mm512_max_ps(a, b); }
 SDAR_INLINE F min(F a, F b) { return _mm512_min_ps(a, b); }
 SDAR_INLINE F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
@@ -67,6 +72,18 @@ SDAR_INLINE uint32_t equal(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_O
 /// v · 2^n for integral n; flushes to 0 below the normal range.
 SDAR_INLINE F scale_by_power(F v, F n) { return _mm512_scalef_ps(v, n); }
 SDAR_INLINE void store_lanes(float* p, F v) { _mm512_store_ps(p, v); }
+#define SDAR_LANE_SUMS 1  // what vectors.h makes of lanes in memory
+SDAR_INLINE float sum_lanes(F v) {
+  const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+SDAR_INLINE int32_t sum_of_lanes(I v) { return _mm512_reduce_add_epi32(v); }
+SDAR_INLINE int32_t max_lane(I v) { return _mm512_reduce_max_epi32(v); }
+SDAR_INLINE void store_as_int8(std::byte* p, I v) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v));
+}
 #if defined(__AVX512BF16__) && !defined(SDAR_DOT8_EVEX)
 #define SDAR_BF16 1
 SDAR_INLINE void store_bf16(void* p, F v) {
@@ -75,7 +92,11 @@ SDAR_INLINE void store_bf16(void* p, F v) {
 #endif
 #ifdef __AVX512VNNI__
 #define SDAR_DOT8 1
-SDAR_INLINE I dot8(I sum, I u8, I s8) { return _mm512_dpbusd_epi32(sum, u8, s8); }
+/// In assembly, since gcc 12 copies every sum of a loop of the intrinsic to another register and back.
+SDAR_INLINE I dot8(I sum, I u8, I s8) {
+  asm("vpdpbusd {%2, %1, %0|%0, %1, %2}" : "+v"(sum) : "v"(u8), "v"(s8));
+  return sum;
+}
 #endif
 
 #else
@@ -97,7 +118,7 @@ SDAR_INLINE F select_first(int n, F a, F b) { return _mm256_blendv_ps(b, a, _mm2
 SDAR_INLINE F add(F a, F b) { return _mm256_add_ps(a, b); }
 SDAR_INLINE F sub(F a, F b) { return _mm256_sub_ps(a, b); }
 SDAR_INLINE F mul(F a, F b) { return _mm256_mul_ps(a, b); }
-SDAR_INLINE F div(F a, F b) { return _mm256_div_ps(a, b); }
+SDAR_INLINE F quotient(F a, F b) { return _mm256_div_ps(a, b); }
 SDAR_INLINE F max(F a, F b) { return _mm256_max_ps(a, b); }
 SDAR_INLINE F min(F a, F b) { return _mm256_min_ps(a, b); }
 SDAR_INLINE F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }

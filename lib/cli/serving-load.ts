@@ -1,0 +1,108 @@
+// An engine under load, for the serving benchmarks: requests of random tokens, a fixed number of them at a time.
+import { mkdtempSync, rmSync } from "node:fs";
+import { availableParallelism, tmpdir } from "node:os";
+import { join } from "node:path";
+import { writeCheckpoint } from "../bench-binding.js";
+import { Engine } from "../engine.js";
+import type { GenerateRequest, LoadOptions } from "../types.js";
+
+export interface ModelFlags {
+  model: string;
+  shape?: string;
+  layers: number;
+  weights: NonNullable<LoadOptions["weights"]>;
+  threads?: number;
+}
+
+/** The folder of the checkpoint that the flags name; of a shape, one with random weights that is removed afterwards. */
+export async function withCheckpoint<T>(flags: ModelFlags, use: (path: string) => Promise<T>): Promise<T> {
+  const { model, shape, layers } = flags;
+  if (shape === undefined) return use(model);
+  const folder = mkdtempSync(join(tmpdir(), "sdar-bench-"));
+  try {
+    const threads = availableParallelism();
+    await writeCheckpoint({ folder, shape, layers, dtype: "bf16", randomSeed: 1, overwrite: true, threads });
+    return await use(folder);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** An engine for what the flags name, disposed of afterwards. */
+export async function withEngine<T>(path: string, options: LoadOptions, use: (engine: Engine) => Promise<T>) {
+  await using engine = await Engine.load(path, { weightCache: false, ...options });
+  return await use(engine);
+}
+
+let state = 1;
+/** Tokens that no two prompts share. */
+export function randomTokens(count: number, vocabSize: number): number[] {
+  return Array.from({ length: count }, () => {
+    state = (state * 48271) % 2147483647; // Park and Miller's generator
+    return state % vocabSize;
+  });
+}
+
+export const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
+
+/**
+ * Keeps `concurrency` requests going until `until` has been awaited, then aborts what runs. The next request of each
+ * begins when the one before has ended.
+ */
+export async function closedLoop<T>(
+  engine: Engine,
+  concurrency: number,
+  request: () => GenerateRequest,
+  until: () => Promise<T>,
+): Promise<T> {
+  const controller = new AbortController();
+  const client = async () => {
+    while (!controller.signal.aborted) await engine.generate({ ...request(), signal: controller.signal }).result();
+  };
+  const clients = Array.from({ length: concurrency }, client);
+  try {
+    return await until();
+  } finally {
+    controller.abort();
+    await Promise.all(clients);
+  }
+}
+
+/** What the engine did between two looks at its counters. */
+export interface Window {
+  seconds: number;
+  steps: number;
+  /** positions and requests in a step, on average */
+  rows: number;
+  sequences: number;
+  /** tokens filled in a step, on average */
+  tokens: number;
+  tokensPerSecond: number;
+  stepMs: number;
+  schedulerMicroseconds: number;
+  /** the scheduler's share of a step */
+  schedulerShare: number;
+}
+
+export async function observe(engine: Engine, seconds: number): Promise<Window> {
+  const before = engine.stats();
+  const began = performance.now();
+  await sleep(1000 * seconds);
+  const after = engine.stats();
+  const elapsed = (performance.now() - began) / 1000;
+  const steps = after.steps - before.steps;
+  const scheduler = after.schedulerSeconds - before.schedulerSeconds;
+  const computing = after.stepSeconds - before.stepSeconds;
+  const filled = after.filledTokens - before.filledTokens;
+  return {
+    seconds: elapsed,
+    steps,
+    rows: (after.rows - before.rows) / steps,
+    sequences: (after.sequences - before.sequences) / steps,
+    tokens: filled / steps,
+    tokensPerSecond: filled / elapsed,
+    stepMs: (1000 * computing) / steps,
+    schedulerMicroseconds: (1e6 * scheduler) / steps,
+    schedulerShare: scheduler / (scheduler + computing),
+  };
+}

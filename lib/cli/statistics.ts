@@ -1,0 +1,108 @@
+// What can be said of a model's answers from few samples: intervals of 95 %, and curves compared on the same samples.
+import { sum } from "./report.js";
+
+export type Interval = [low: number, high: number];
+
+/** Of a share seen in `of` trials. Source: Wilson, "Probable inference", 1927. */
+export function wilson(right: number, of: number): Interval {
+  const z = 1.96;
+  const share = right / of;
+  const middle = share + z ** 2 / (2 * of);
+  const reach = z * Math.sqrt((share * (1 - share)) / of + z ** 2 / (4 * of ** 2));
+  return [(middle - reach) / (1 + z ** 2 / of), (middle + reach) / (1 + z ** 2 / of)];
+}
+
+/** How often each of `size` samples is drawn when as many are drawn with replacement; the same numbers every time. */
+export function resamples(size: number, count: number): Uint16Array[] {
+  let state = 1;
+  return Array.from({ length: count }, () => {
+    const times = new Uint16Array(size);
+    for (let i = 0; i < size; i++) {
+      state = (state * 48271) % 2147483647; // Park and Miller's generator
+      const drawn = state % size;
+      times[drawn] = (times[drawn] as number) + 1;
+    }
+    return times;
+  });
+}
+
+/** The middle 95 % of some numbers. */
+export function middle(values: readonly number[]): Interval {
+  const sorted = [...values].sort((a, b) => a - b);
+  const at = (share: number) => sorted[Math.round(share * (sorted.length - 1))] as number;
+  return [at(0.025), at(0.975)];
+}
+
+/** What a setting made of each sample. */
+export interface Outcome {
+  right: Uint8Array;
+  forwards: Float64Array;
+}
+
+/** Means over the samples, each counted as often as `times` says. */
+interface Mean {
+  forwards: number;
+  accuracy: number;
+}
+
+function mean({ right, forwards }: Outcome, times: Uint16Array): Mean {
+  const total = sum(times);
+  let [all, hits] = [0, 0];
+  for (let i = 0; i < times.length; i++) {
+    hits += (times[i] as number) * (right[i] as number);
+    all += (times[i] as number) * (forwards[i] as number);
+  }
+  return { forwards: all / total, accuracy: hits / total };
+}
+
+export interface Comparison {
+  /** points of accuracy above the curve at the same number of forwards; undefined outside the curve */
+  points?: number;
+  pointsInterval?: Interval;
+  /** forwards over the fewest with which the curve is as accurate; more than that is never asked of the curve's end */
+  forwardsRatio: number;
+  forwardsRatioInterval: Interval;
+}
+
+/**
+ * Each outcome against the curve through other outcomes of the same samples, straight between them; intervals from
+ * resampled samples, paired: a sample counts as often for the curve as for what is compared with it.
+ */
+export function compareWithCurve(outcomes: readonly Outcome[], curve: readonly Outcome[], rounds = 1000): Comparison[] {
+  const size = curve[0]?.right.length ?? 0;
+  const all = new Uint16Array(size).fill(1);
+  const draws = [all, ...resamples(size, rounds)];
+  const curves = draws.map((times) =>
+    curve.map((one) => mean(one, times)).sort((a, b) => a.forwards - b.forwards || a.accuracy - b.accuracy),
+  );
+  return outcomes.map((outcome) => {
+    const means = draws.map((times) => mean(outcome, times));
+    const points = means.map((m, i) => 100 * (m.accuracy - accuracyAt(curves[i] as Mean[], m.forwards)));
+    const ratios = means.map((m, i) => m.forwards / forwardsFor(curves[i] as Mean[], m.accuracy));
+    const [ends, own] = [curves[0] as Mean[], means[0] as Mean];
+    const inside = own.forwards >= (ends[0] as Mean).forwards && own.forwards <= (ends.at(-1) as Mean).forwards;
+    return {
+      ...(inside && { points: points[0] as number, pointsInterval: middle(points.slice(1)) }),
+      forwardsRatio: ratios[0] as number,
+      forwardsRatioInterval: middle(ratios.slice(1)),
+    };
+  });
+}
+
+/** On the line through a curve's points, which rise in forwards; that of the nearer end outside. */
+export function accuracyAt(curve: readonly Mean[], forwards: number): number {
+  const next = curve.findIndex((m) => m.forwards >= forwards);
+  if (next === -1) return (curve.at(-1) as Mean).accuracy;
+  if (next === 0) return (curve[0] as Mean).accuracy;
+  const [a, b] = [curve[next - 1] as Mean, curve[next] as Mean];
+  return a.accuracy + ((b.accuracy - a.accuracy) * (forwards - a.forwards)) / (b.forwards - a.forwards);
+}
+
+/** Where that line first reaches an accuracy; its end when it never does. */
+export function forwardsFor(curve: readonly Mean[], accuracy: number): number {
+  const next = curve.findIndex((m) => m.accuracy >= accuracy);
+  if (next === -1) return (curve.at(-1) as Mean).forwards;
+  if (next === 0) return (curve[0] as Mean).forwards;
+  const [a, b] = [curve[next - 1] as Mean, curve[next] as Mean];
+  return a.forwards + ((b.forwards - a.forwards) * (accuracy - a.accuracy)) / (b.accuracy - a.accuracy);
+}

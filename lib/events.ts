@@ -1,0 +1,97 @@
+// What engine.on tells, and calling what users gave without being hurt by it.
+import type { SdarError } from "./errors.js";
+import type { FinishReason, Usage } from "./types.js";
+
+/** A request, as events name it. */
+export interface RequestInfo {
+  /** unique within the engine */
+  id: number;
+  /** as given */
+  key: string | undefined;
+  priority: number;
+  /** milliseconds since `generate` was called */
+  elapsedMs: number;
+}
+
+/**
+ * Events of `engine.on`. A request that was valid ends with exactly one of `finished`, `failed` and `rejected`.
+ */
+export interface EngineEvents {
+  /** It was accepted and waits, if only for a moment. */
+  queued: RequestInfo & {
+    promptTokens: number;
+    /** requests that wait, this one included */
+    queuedRequests: number;
+  };
+  /** It takes part in its first step; with `n`, its first answer does. */
+  started: RequestInfo & { cachedTokens: number };
+  /** Its pages went to others; it goes on by itself later. `answer` as in chunks. */
+  preempted: RequestInfo & { answer: number };
+  /** `run.result()` resolved. */
+  finished: RequestInfo & {
+    finishReason: FinishReason;
+    usage: Usage;
+    /** milliseconds from the call to the first step and to the first tokens; undefined when there were none */
+    startedMs: number | undefined;
+    firstTokenMs: number | undefined;
+  };
+  /** `run.result()` rejected. */
+  failed: RequestInfo & { error: SdarError };
+  /** The queue was full. */
+  rejected: RequestInfo & { error: SdarError };
+}
+
+export type EventName = keyof EngineEvents;
+export type Listener<Name extends EventName> = (event: EngineEvents[Name]) => void;
+
+export const eventNames = [
+  "queued",
+  "started",
+  "preempted",
+  "finished",
+  "failed",
+  "rejected",
+] as const satisfies EventName[];
+
+/** Calls `f`; what it throws, or rejects with if it is asynchronous, goes to `failed`, and what that throws nowhere. */
+export function safely(f: () => unknown, failed: (error: unknown) => unknown = () => {}): void {
+  const report = (error: unknown) => safely(() => failed(error));
+  try {
+    const result = f();
+    if (result instanceof Promise) result.catch(report);
+  } catch (error) {
+    report(error);
+  }
+}
+
+export class Emitter {
+  readonly #listeners = new Map<EventName, Set<(event: never) => unknown>>();
+  readonly #failed: (message: string) => void;
+
+  /** `failed` is told about listeners that throw */
+  constructor(failed: (message: string) => void) {
+    this.#failed = failed;
+  }
+
+  on<Name extends EventName>(name: Name, listener: Listener<Name>): void {
+    const set = this.#listeners.get(name) ?? new Set();
+    this.#listeners.set(name, set.add(listener));
+  }
+
+  off<Name extends EventName>(name: Name, listener: Listener<Name>): void {
+    this.#listeners.get(name)?.delete(listener);
+  }
+
+  /** `event` is only made when somebody listens. */
+  emit<Name extends EventName>(name: Name, event: () => EngineEvents[Name]): void {
+    const set = this.#listeners.get(name);
+    if (!set?.size) return;
+    const made = event();
+    for (const listener of [...set] as Listener<Name>[]) {
+      safely(
+        () => listener(made),
+        (error) => this.#failed(`a listener of "${name}" threw: ${error}`),
+      );
+    }
+  }
+}

@@ -1,0 +1,29 @@
+// The dial between accuracy and forwards: strategies of denoising and the settings that `quality` stands for.
+import type { Strategy } from "./binding.js";
+import { invalidOption } from "./errors.js";
+import type { DenoiseOptions, GenerateRequest, Quality } from "./types.js";
+
+/** In the order of native/denoise/strategy.h. */
+export const strategies: Strategy[] = [
+  "low_confidence_dynamic",
+  "low_confidence_static",
+  "sequential",
+  "entropy_bounded",
+  "pairwise_factor",
+];
+
+/** Chosen on the tuning half of the held-out samples: bench/results/dial-sdar-nano.json. */
+export const presets: Record<Quality, DenoiseOptions> = {
+  exact: { strategy: "entropy_bounded", entropyBound: 0.1 },
+  balanced: { strategy: "pairwise_factor", factor: 2 },
+  fast: { strategy: "pairwise_factor", factor: 5 },
+};
+
+export const qualities = Object.keys(presets) as Quality[];
+
+/** Throws INVALID_OPTION when a request has both `quality` and `denoise`. */
+export function denoiseOf({ quality, denoise }: Pick<GenerateRequest, "quality" | "denoise">): DenoiseOptions {
+  if (quality === undefined) return denoise ?? {};
+  if (denoise !== undefined) throw invalidOption("quality", quality, "either quality or denoise, not both");
+  return presets[quality];
+}

@@ -1,0 +1,243 @@
+// Requests between the queue and the addon: hands them over, gives events to their runs, tells those who watch.
+import { basename } from "node:path";
+import { eventKind, type NativeEngine, readEvents } from "./binding.js";
+import type { Clock } from "./clock.js";
+import { SdarError, wrapError } from "./errors.js";
+import { Emitter, type EngineEvents, type RequestInfo } from "./events.js";
+import type { ParsedRequest } from "./options.js";
+import { AdmissionQueue, type QueueLimits, type Ticket } from "./queue.js";
+import { type EngineStats, RecentRates } from "./stats.js";
+import { RunState } from "./stream.js";
+import { RequestSpan } from "./telemetry.js";
+import type { TokenBytes } from "./tokenizer.js";
+import type { GenerateResult } from "./types.js";
+
+export interface ServingSetup {
+  native: NativeEngine;
+  /** folder of the checkpoint */
+  path: string;
+  maxConcurrent: number;
+  limits: QueueLimits;
+  clock: Clock;
+  /** undefined: chunks have no text */
+  tokenBytes: TokenBytes | undefined;
+  /** is told what went wrong outside of requests; never throws */
+  warn(message: string): void;
+}
+
+/** A request from `generate` until its run has settled and the addon has ended its answers. */
+interface Job extends Ticket {
+  readonly run: RunState;
+  readonly span: RequestSpan | undefined;
+  readonly began: number;
+  startedMs?: number;
+  firstTokenMs?: number;
+  cachedTokens: number;
+}
+
+export class Serving {
+  readonly emitter: Emitter;
+  readonly #setup: ServingSetup;
+  readonly #queue: AdmissionQueue;
+  readonly #rates: RecentRates;
+  /** not settled */
+  readonly #jobs = new Set<Job>();
+  /** by id in the addon: what it has not ended yet */
+  readonly #answers = new Map<number, { job: Job; answer: number }>();
+  readonly #model: string;
+  #nextId = 1;
+  #closed = false;
+  #whenEmpty: (() => void) | undefined;
+
+  constructor(setup: ServingSetup) {
+    this.#setup = setup;
+    this.#queue = new AdmissionQueue(setup.limits, setup.maxConcurrent, setup.clock);
+    this.#rates = new RecentRates(setup.clock.now());
+    this.#model = basename(setup.path);
+    this.emitter = new Emitter(setup.warn);
+  }
+
+  /** `maxTokens` is what the context leaves of those asked for. */
+  start(parsed: ParsedRequest, tokens: Int32Array, maxTokens: number, began: number): RunState {
+    const { tokenBytes, clock } = this.#setup;
+    const { native, n } = parsed;
+    const id = this.#nextId;
+    // Each answer is a request of the addon.
+    this.#nextId += n;
+    const span = RequestSpan.begin(this.#model, parsed, maxTokens, Date.now() - (clock.now() - began));
+    const run = new RunState({
+      ...parsed,
+      tokenBytes,
+      promptTokens: tokens.length,
+      stopTokens: native.stopTokens,
+      clock,
+      onAbort: () => this.#abort(job),
+      onHold: (held) => this.#hold(job, held),
+      onSettled: (outcome) => this.#settled(job, outcome),
+    });
+    const job: Job = {
+      id,
+      key: parsed.key ?? "",
+      priority: native.priority,
+      promptTokens: tokens.length,
+      maxTokens,
+      answers: n,
+      dueAt: began + (parsed.deadline ?? Number.POSITIVE_INFINITY),
+      run,
+      span,
+      began,
+      cachedTokens: 0,
+      start: (rank, deadlineMs) => this.#submit(job, { ...native, tokens, rank, deadlineMs }),
+      expire: () => run.fail(tooLate(parsed.deadline)),
+    };
+    if (parsed.signal?.aborted) {
+      run.abortUnstarted();
+      return run;
+    }
+    this.#jobs.add(job);
+    try {
+      this.#queue.add(job);
+    } catch (error) {
+      run.fail(wrapError(error));
+      return run;
+    }
+    const queuedRequests = this.#queue.counts.requests;
+    this.emitter.emit("queued", () => ({ ...this.#info(job), promptTokens: tokens.length, queuedRequests }));
+    span?.event("queued", { "sdar.queue.requests": queuedRequests });
+    this.#queue.pump();
+    return run;
+  }
+
+  /** Takes what the addon has to say; call when it wakes. */
+  drain(): void {
+    const { native, clock } = this.#setup;
+    const { records, errors } = native.takeEvents();
+    for (const { kind, request: id, values } of readEvents(records)) {
+      const found = this.#answers.get(id);
+      if (!found) continue;
+      const { job, answer } = found;
+      if (kind === eventKind.finished || kind === eventKind.failed) {
+        this.#answers.delete(id);
+        this.#queue.answerEnded();
+        if (kind === eventKind.finished) job.run.finish(answer, values);
+        else this.#fail(job, wrapNative(errors[values[0] ?? 0]));
+      } else if (job.run.settled) {
+        // What is left of a run that failed.
+      } else if (kind === eventKind.tokens) {
+        if (job.firstTokenMs === undefined) this.#firstToken(job);
+        job.run.tokens(answer, values);
+      } else if (kind === eventKind.draft) {
+        job.run.draft(answer, values);
+      } else if (kind === eventKind.started) {
+        if (job.startedMs === undefined) this.#started(job, values[0] ?? 0);
+      } else if (kind === eventKind.preempted) {
+        this.emitter.emit("preempted", () => ({ ...this.#info(job), answer }));
+        job.span?.event("preempted", { "sdar.answer": answer });
+      }
+    }
+    this.#queue.pump();
+    if (!this.#closed) this.#rates.sample(clock.now(), () => native.stats());
+  }
+
+  stats(): EngineStats {
+    const stats = this.#setup.native.stats();
+    return { ...stats, queue: this.#queue.counts, recent: this.#rates.read(this.#setup.clock.now(), stats) };
+  }
+
+  /** Resolves when no request is left. */
+  async empty(): Promise<void> {
+    if (this.#jobs.size > 0) await new Promise<void>((resolve) => (this.#whenEmpty = resolve));
+  }
+
+  /** Fails what waits and runs. */
+  close(error: SdarError): void {
+    this.#closed = true;
+    this.#queue.close();
+    for (const { run } of [...this.#jobs]) run.fail(error);
+  }
+
+  #submit(job: Job, native: Omit<Parameters<NativeEngine["submit"]>[0], "id" | "answer" | "group">): void {
+    const { id, answers } = job;
+    for (let answer = 0; answer < answers; answer++) {
+      try {
+        this.#setup.native.submit({ ...native, id: id + answer, answer, group: answers > 1 ? id : 0 });
+        this.#answers.set(id + answer, { job, answer });
+      } catch (error) {
+        this.#queue.notStarted(answers - answer);
+        this.#fail(job, wrapError(error));
+        return;
+      }
+    }
+  }
+
+  /** One answer that fails takes the others with it. */
+  #fail(job: Job, error: SdarError): void {
+    this.#eachAnswer(job, (id) => this.#setup.native.abort(id));
+    job.run.fail(error);
+  }
+
+  #abort(job: Job): void {
+    if (this.#queue.cancel(job)) job.run.abortUnstarted();
+    else this.#eachAnswer(job, (id) => this.#setup.native.abort(id));
+  }
+
+  #hold(job: Job, held: boolean): void {
+    this.#eachAnswer(job, (id) => (held ? this.#setup.native.pause(id) : this.#setup.native.resume(id)));
+  }
+
+  #eachAnswer({ id, answers }: Job, act: (id: number) => void): void {
+    if (this.#closed) return;
+    for (let each = id; each < id + answers; each++) if (this.#answers.has(each)) act(each);
+  }
+
+  #started(job: Job, cachedTokens: number): void {
+    job.startedMs = this.#setup.clock.now() - job.began;
+    job.cachedTokens = cachedTokens;
+    this.emitter.emit("started", () => ({ ...this.#info(job), cachedTokens }));
+    job.span?.event("started", { "gen_ai.usage.cache_read.input_tokens": cachedTokens });
+  }
+
+  #firstToken(job: Job): void {
+    job.firstTokenMs = this.#setup.clock.now() - job.began;
+    job.span?.event("first_token");
+  }
+
+  #settled(job: Job, outcome: GenerateResult | SdarError): void {
+    const failed = outcome instanceof SdarError;
+    const ran = job.startedMs !== undefined || job.run.tokenCount > 0;
+    const cachedTokens = failed ? job.cachedTokens : outcome.usage.cachedTokens;
+    this.#queue.settle(job, {
+      promptTokens: ran ? job.promptTokens - cachedTokens : 0,
+      completionTokens: job.run.tokenCount,
+      whole: !failed && outcome.finishReason !== "abort",
+    });
+    this.#jobs.delete(job);
+    job.span?.end(outcome);
+    this.#tell(job, outcome);
+    if (this.#jobs.size === 0) this.#whenEmpty?.();
+  }
+
+  #tell(job: Job, outcome: GenerateResult | SdarError): void {
+    if (outcome instanceof SdarError) {
+      const name = outcome.code === "QUEUE_FULL" ? "rejected" : "failed";
+      this.emitter.emit(name, () => ({ ...this.#info(job), error: outcome }));
+      return;
+    }
+    const { finishReason, usage } = outcome;
+    this.emitter.emit("finished", (): EngineEvents["finished"] => {
+      const { startedMs, firstTokenMs } = job;
+      return { ...this.#info(job), finishReason, usage, startedMs, firstTokenMs };
+    });
+  }
+
+  #info({ id, key, priority, began }: Job): RequestInfo {
+    return { id, key: key === "" ? undefined : key, priority, elapsedMs: this.#setup.clock.now() - began };
+  }
+}
+
+const tooLate = (deadline: number | undefined) =>
+  new SdarError("DEADLINE_EXCEEDED", `the answer was not there within its deadline of ${deadline} ms`);
+
+function wrapNative(failure: { code: string; message: string } | undefined): SdarError {
+  return wrapError(Object.assign(new Error(failure?.message), { code: failure?.code }));
+}

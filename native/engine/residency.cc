@@ -1,0 +1,66 @@
+#include "engine/residency.h"
+
+#include <algorithm>
+
+#include "ops/segment.h"
+
+namespace sdar {
+
+PrefixRoot Residency::root_of(const Job& job) const {
+  const Request& r = job.request();
+  return {.block_length = r.block_length, .salt = cache_prefixes_ ? r.salt : std::to_string(r.group)};
+}
+
+bool Residency::place(Job& job, int32_t spare) {
+  Sequence& sequence = job.sequence;
+  const int32_t per_page = tokens_per_page(job.request().block_length);
+  const int32_t needed = sequence.pages_needed();
+  if (!job.holds_pages() && shares(job)) {
+    const PrefixRoot root = root_of(job);
+    int32_t cached = 0;
+    const int32_t found = pool_.count_matches(root, sequence.known(), per_page, cached);
+    if (pool_.available() - cached < needed - found + spare) return false;
+    job.shared_pages = pool_.match(root, sequence.known(), per_page, sequence.pages());
+    sequence.adopt(job.shared_pages * per_page);
+    pin(job);
+  }
+  const int32_t more = needed - static_cast<int32_t>(sequence.pages().size());
+  if (more <= 0) return true;
+  return pool_.available() >= more + spare && pool_.take(more, sequence.pages());
+}
+
+void Residency::share(Job& job) {
+  if (!shares(job)) return;
+  Sequence& sequence = job.sequence;
+  const int32_t per_page = tokens_per_page(job.request().block_length);
+  const int32_t end = std::min(sequence.committed(), sequence.shareable());
+  if ((job.shared_pages + 1) * per_page > end) return;
+  const PrefixRoot root = root_of(job);
+  for (; (job.shared_pages + 1) * per_page <= end; job.shared_pages++) {
+    const auto tokens = sequence.known().subspan(job.shared_pages * per_page, per_page);
+    pool_.share(root, sequence.pages(), job.shared_pages, tokens);
+  }
+  pin(job);
+}
+
+void Residency::pin(Job& job) {
+  if (!job.request().pin) return;
+  // From the first on: what a pinned page continues is pinned.
+  const int32_t per_page = tokens_per_page(job.request().block_length);
+  for (int32_t i = 0; i < job.shared_pages && (i + 1) * per_page <= job.sequence.prompt_tokens(); i++)
+    pool_.pin(job.sequence.pages()[i]);
+}
+
+void Residency::release(Job& job) {
+  pool_.release(job.sequence.pages());
+  job.sequence.drop_cache();
+  job.shared_pages = 0;
+}
+
+int32_t Residency::shareable_prompt(const Job& job) const {
+  if (!shares(job)) return 0;
+  const int32_t per_page = tokens_per_page(job.request().block_length);
+  return std::min(job.sequence.prompt_tokens(), job.sequence.shareable()) / per_page * per_page;
+}
+
+}  // namespace sdar

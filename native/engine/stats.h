@@ -1,0 +1,49 @@
+// Counters of an engine since it was loaded, and what it holds now. lib/binding.ts (NativeStats) mirrors them.
+#pragma once
+#include <array>
+#include <cstdint>
+
+#include "engine/step.h"
+
+namespace sdar {
+
+/// How step_seconds divides. `prefill` is the share of the prompts' positions in attention and products, the other two
+/// are the rest's; what is left of a step is the embedding and laying out its rows.
+struct StepSeconds {
+  double prefill = 0;
+  double attention = 0;
+  double gemm = 0;
+  double head = 0;
+  double denoise = 0;  ///< choosing positions and filling them
+};
+
+struct EngineStats {
+  int32_t running = 0;
+  int32_t waiting = 0;
+  int32_t paused = 0;
+  int32_t pages_total = 0;
+  int32_t pages_free = 0;
+  int32_t pages_cached = 0;  ///< held by no request, contents can be found
+  int32_t pages_pinned = 0;
+  int64_t steps = 0;
+  int64_t rows = 0;       ///< positions computed over all steps
+  int64_t sequences = 0;  ///< sequences over all steps
+  int32_t max_sequences = 0;
+  int64_t forwards = 0;  ///< of requests: denoising steps
+  int64_t filled_tokens = 0;
+  std::array<int64_t, kMaxBlockLength + 1> tokens_per_forward{};  ///< [k]: forwards that filled k tokens
+  int64_t prefill_tokens = 0;
+  int64_t recomputed_tokens = 0;  ///< after a preemption or a long pause
+  int64_t prompt_tokens = 0;      ///< of admitted requests …
+  int64_t cached_tokens = 0;      ///< … of them found in the prefix cache
+  int64_t preemptions = 0;
+  int64_t evictions = 0;
+  int64_t finished[4] = {};  ///< by FinishReason
+  int64_t failed = 0;
+  int64_t timed_out = 0;
+  double step_seconds = 0;
+  double scheduler_seconds = 0;
+  StepSeconds seconds;
+};
+
+}  // namespace sdar
