@@ -3,11 +3,15 @@
 #pragma once
 #include <cstdint>
 
+#include "util/host_device.h"
+
 namespace sdar {
 
 /// Tokens that fit into one page for block length B: a block never straddles pages.
 constexpr int32_t kPageSlots = 64;
-constexpr int32_t tokens_per_page(int32_t block_length) { return kPageSlots / block_length * block_length; }
+SDAR_HOST_DEVICE constexpr int32_t tokens_per_page(int32_t block_length) {
+  return kPageSlots / block_length * block_length;
+}
 
 /// Rows [row, row + rows) of the step are the positions [position, position + rows) of one sequence.
 /// Both `position` and `position + rows` are multiples of `block_length`.

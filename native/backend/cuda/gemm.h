@@ -1,0 +1,54 @@
+// Matrix products of a layer: weights in slabs, activations in tiles (layout.h), sums in f32.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "backend/cuda/layout.h"
+#include "backend/cuda/stream.h"
+
+namespace sdar::cuda {
+
+/// A packed weight on the device.
+struct DeviceMatrix {
+  const uint8_t* data = nullptr;
+  WeightKind kind = WeightKind::linear;
+  WeightFormat format = WeightFormat::bf16;  ///< as held: bf16, int8 or int4
+  int32_t rows = 0, cols = 0;                ///< as in its WeightSpec
+
+  SDAR_HOST_DEVICE int32_t slabs() const { return padded_k(cols) / slab_k(format); }
+  SDAR_HOST_DEVICE int32_t outputs() const { return kind == WeightKind::gate_up ? rows / 2 : rows; }
+  SDAR_HOST_DEVICE int32_t row_tiles() const {
+    return kind == WeightKind::gate_up ? ceil_div(rows / 2, 8) : ceil_div(rows, kTileRows);
+  }
+  SDAR_HOST_DEVICE int32_t splits() const { return splits_of(kind, rows, cols); }
+};
+
+enum class Epilogue : uint8_t {
+  store,     ///< out [tokens, rows] f32 = y
+  add,       ///< out [tokens, rows] f32 += y
+  silu_mul,  ///< tiles [tokens, rows / 2] bf16 = silu(gate)·up; for gate_up
+};
+
+/// y = activations·Wᵀ. A part p of the sum over k (split_begin) is summed by itself; then ((out +) p0) + p1 + …
+/// An element of y has the same bits in every kernel and at every number of tokens.
+struct GemmArgs {
+  DeviceMatrix weight;
+  const uint16_t* activations = nullptr;  ///< tiles [tokens, padded cols]; zeros past the last column
+  int32_t tokens = 0;                     ///< rows past them in the last tile are not read
+  Epilogue epilogue = Epilogue::store;
+  float* out = nullptr;
+  uint16_t* tiles = nullptr;  ///< of padded_k(rows / 2) columns; those past the last become zero or are left alone
+  /// gemm alone, when splits() > 1; not shared by launches that may overlap.
+  float* partials = nullptr;    ///< [gemm_partial_floats]
+  uint32_t* tickets = nullptr;  ///< [gemm_tickets], zero; zero again afterwards
+};
+
+/// For 1 … 64 tokens (more are taken in turns of 64).
+void gemm(Stream stream, const GemmArgs& args);
+size_t gemm_partial_floats(const DeviceMatrix& weight, int32_t tokens);
+size_t gemm_tickets(const DeviceMatrix& weight, int32_t tokens);
+
+/// For many tokens.
+void gemm_large(Stream stream, const GemmArgs& args);
+
+}  // namespace sdar::cuda

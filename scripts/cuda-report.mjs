@@ -1,0 +1,192 @@
+// Compiles every CUDA kernel and holds the compiler's report against what the kernel's header claims:
+//   node scripts/cuda-report.mjs [--all] [--json FILE]
+// Fails, naming kernel and architecture, on a spill, on local memory or an occupancy that the header does not claim, or
+// when an instruction that makes the kernel fast is missing from its PTX. A claim is a line of the file's first comment:
+//   // Occupancy: NAME<ARGUMENTS>: THREADS threads, BYTES shared, N blocks on sm_80, N on sm_86, N on sm_90[, BYTES local]
+// sm_89 and sm_120 have the limits of sm_86, sm_100 those of sm_90.
+import { spawn } from "node:child_process";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { availableParallelism, tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { has, root } from "./cmake.mjs";
+
+const all = process.argv.includes("--all");
+const jsonAt = process.argv.indexOf("--json");
+const jsonFile = jsonAt > 0 ? process.argv[jsonAt + 1] : join("build", "cuda-report.json");
+const architectures = all ? ["80", "86", "89", "90a", "100", "120"] : ["80", "90a"];
+const folder = join(root, "native", "backend", "cuda");
+// The bits must not depend on which products a compiler fuses.
+const flags = ["-std=c++20", "-O3", "-fmad=false", `-I${join(root, "native")}`];
+
+/** Per multiprocessor. Source: CUDA C++ Programming Guide, compute capabilities. */
+const limits = {
+  sm_80: { shared: 164 * 1024, threads: 2048, blocks: 32 },
+  sm_86: { shared: 100 * 1024, threads: 1536, blocks: 16 },
+  sm_90: { shared: 228 * 1024, threads: 2048, blocks: 32 },
+};
+const limitsOf = { 80: "sm_80", 86: "sm_86", 89: "sm_86", "90a": "sm_90", 100: "sm_90", 120: "sm_86" };
+
+const tensorCores = [/mma\.sync\.aligned\.m16n8k16\.row\.col\.f32\.bf16/, /cp\.async\.cg\.shared/];
+const expected = {
+  "gemm.cu": [...tensorCores, /ld\.shared\.v4/, /ld\.global\.v4/],
+  "gemm_large.cu": [...tensorCores, /ld\.shared\.v4/],
+  "gemm_grouped.cu": [...tensorCores, /ld\.shared\.v4/],
+  "head.cu": [...tensorCores, /ld\.shared\.v4/],
+  "attention.cu": [
+    ...tensorCores,
+    /ldmatrix\.sync\.aligned\.m8n8\.x4\.shared/,
+    /ldmatrix\.sync\.aligned\.m8n8\.x4\.trans/,
+  ],
+  "embed.cu": [/ld\.global\.nc\.L1::no_allocate\.L2::128B\.v4/, /st\.global\.v4/],
+  "norm.cu": [/ld\.global\.v4/, /ld\.global\.nc\.v4/, /st\.global\.v4/],
+  "head_merge.cu": [/ld\.global\.nc\.v4/],
+  "moe.cu": [/ld\.global\.v4/, /st\.global\.v4/],
+};
+
+function run(command, args) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, { cwd: root });
+    let text = "";
+    child.stdout.on("data", (data) => (text += data));
+    child.stderr.on("data", (data) => (text += data));
+    child.on("error", reject);
+    child.on("close", (code) =>
+      code === 0 ? resolve(text) : reject(new Error(`${command} ${args.join(" ")}\n${text}`)),
+    );
+  });
+}
+
+/** gemm_kernel<(sdar::WeightFormat)1, 8> of the demangler as gemm<bf16, 8>. */
+function shortName(demangled) {
+  const formats = ["f32", "bf16", "int8", "int4"];
+  const [, name, args = ""] = /(\w+)_kernel(<[^(]*(?:\([^)]*\)[^(]*)*>)?\(/.exec(demangled) ?? [undefined, demangled];
+  return name + args.replace(/\([\w:]*WeightFormat\)(\d)/g, (_, n) => formats[n]).replace(/\(\w+\)(\d)/g, "$1");
+}
+
+function claimsOf(file) {
+  const claims = new Map();
+  const line =
+    /^\/\/ Occupancy: (.+?): (\d+) threads, (\d+) shared, (\d+) blocks? on sm_80, (\d+) on sm_86, (\d+) on sm_90(?:, (\d+) local)?$/gm;
+  for (const [, name, threads, shared, sm_80, sm_86, sm_90, local] of readFileSync(join(folder, file), "utf8").matchAll(
+    line,
+  )) {
+    claims.set(name, {
+      threads: Number(threads),
+      shared: Number(shared),
+      blocks: { sm_80: Number(sm_80), sm_86: Number(sm_86), sm_90: Number(sm_90) },
+      local: Number(local ?? 0),
+    });
+  }
+  return claims;
+}
+
+/** Blocks that one multiprocessor holds at once. */
+function blocksPerSm({ registers, threads, shared }, limit) {
+  const perWarp = Math.ceil((registers * 32) / 256) * 256;
+  return Math.min(
+    Math.floor(65536 / (perWarp * (threads / 32))),
+    Math.floor(limit.shared / (Math.ceil(shared / 128) * 128 + 1024)), // 1 KB of each block is the system's
+    Math.floor(limit.threads / threads),
+    limit.blocks,
+  );
+}
+
+const wrong = [];
+const results = [];
+
+async function compile(file, architecture) {
+  const object = join(tmpdir(), `sdar-${process.pid}-${file}-${architecture}.o`);
+  const arch = `sm_${architecture}`;
+  const report = await run("nvcc", [
+    ...flags,
+    `-arch=${arch}`,
+    "-Xptxas",
+    "-v",
+    "-cubin",
+    "-o",
+    object,
+    join(folder, file),
+  ]);
+  const kernels = [
+    ...report.matchAll(
+      /Compiling entry function '(\S+)'[\s\S]*?(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads[\s\S]*?Used (\d+) registers/g,
+    ),
+  ];
+  const names = (
+    await run(
+      "c++filt",
+      kernels.map((match) => match[1]),
+    )
+  )
+    .trimEnd()
+    .split("\n")
+    .map(shortName);
+  const claims = claimsOf(file);
+  for (const [index, [, , local, stores, loads, registers]] of kernels.entries()) {
+    const name = names[index];
+    const claim = claims.get(name);
+    const result = { file, kernel: name, arch, registers: +registers, local: +local, spills: +stores + +loads };
+    results.push(result);
+    if (result.spills > 0) wrong.push(`${arch} ${name}: ${stores} bytes of spill stores, ${loads} of spill loads`);
+    if (!claim) {
+      wrong.push(`${file}: no line "Occupancy: ${name}: …" in its first comment`);
+      continue;
+    }
+    const limit = limitsOf[architecture];
+    Object.assign(result, { threads: claim.threads, shared: claim.shared, claimed: claim.blocks[limit] });
+    result.blocks = blocksPerSm(result, limits[limit]);
+    if (result.local > claim.local)
+      wrong.push(`${arch} ${name}: ${local} bytes of local memory, ${claim.local} claimed`);
+    if (result.blocks < result.claimed) {
+      wrong.push(
+        `${arch} ${name}: ${registers} registers and ${claim.shared} bytes allow ${result.blocks} blocks, ${result.claimed} claimed`,
+      );
+    }
+  }
+  for (const name of claims.keys())
+    if (!names.includes(name)) wrong.push(`${file} claims ${name}, which it does not have`);
+}
+
+async function instructions(file, virtual) {
+  const output = join(tmpdir(), `sdar-${process.pid}-${file}-${virtual}.ptx`);
+  await run("nvcc", [...flags, `-arch=compute_${virtual}`, "-ptx", "-o", output, join(folder, file)]);
+  const text = readFileSync(output, "utf8");
+  // Vectors that fall apart: only choose.cu has a byte to load.
+  if (file !== "choose.cu" && /ld\.(global|shared)[.\w:]*\.[us]8/.test(text))
+    wrong.push(`${file}: loads of single bytes in its PTX`);
+  for (const pattern of expected[file] ?? [])
+    if (!pattern.test(text)) wrong.push(`${file}: no ${pattern.source} in its PTX`);
+}
+
+if (!has("nvcc")) {
+  console.log("skipped: nvcc was not found");
+  process.exit(0);
+}
+const files = readdirSync(folder)
+  .filter((name) => name.endsWith(".cu"))
+  .sort();
+const work = files.flatMap((file) => [
+  ...architectures.map((architecture) => () => compile(file, architecture)),
+  ...(all ? ["80", "120"] : ["80"]).map((virtual) => () => instructions(file, virtual)),
+]);
+await Promise.all(
+  Array.from({ length: Math.min(4, availableParallelism()) }, async () => {
+    for (let job = work.shift(); job; job = work.shift()) await job().catch((error) => wrong.push(error.message));
+  }),
+);
+results.sort((a, b) => `${a.file}${a.kernel}${a.arch}`.localeCompare(`${b.file}${b.kernel}${b.arch}`));
+for (const r of results) {
+  const occupancy = r.threads ? `${r.shared} bytes shared, ${r.blocks} blocks of ${r.threads} threads` : "";
+  console.log(
+    `${r.arch.padEnd(8)}${r.kernel.padEnd(24)}${r.registers} registers, ${r.spills} spilled, ${r.local} local, ${occupancy}`,
+  );
+}
+mkdirSync(dirname(join(root, jsonFile)), { recursive: true });
+const nvcc = /release [\d.]+, V[\d.]+/.exec(await run("nvcc", ["--version"]))?.[0];
+writeFileSync(
+  join(root, jsonFile),
+  `${JSON.stringify({ nvcc, flags: flags.slice(0, 3), architectures, wrong, kernels: results }, null, 1)}\n`,
+);
+console.log(`${results.length} kernels compiled, ${wrong.length} faults; ${jsonFile}`);
+for (const text of [...new Set(wrong)].sort()) console.error(text);
+process.exitCode = wrong.length > 0 ? 1 : 0;

@@ -1,0 +1,141 @@
+// Requests of a step and choose-and-fill on the device, under host execution, against denoise/choose.h and philox.h on
+// the host.
+#include "backend/cuda/choose.h"
+#include "cuda_tensors.h"
+#include "denoise/choose.h"
+#include "denoise/philox.h"
+
+using namespace sdar;
+using namespace oracle;
+
+namespace {
+
+constexpr int32_t kMaskId = 99;
+
+struct Tables {
+  std::vector<cuda::DenoiseSlot> slots;
+  std::vector<int32_t> tokens;
+  int rows = 0, masked = 0;
+
+  Tables(Random& random, int count) {
+    for (int i = 0; i < count; i++) {
+      cuda::DenoiseSlot s;
+      s.block_length = i % 7 == 0 ? 64 : 1 + random.below(40);
+      for (int offset = 0; offset < s.block_length; offset++) {
+        s.masked |= uint64_t{random.below(3) > 0} << offset;
+        tokens.push_back(random.below(90));
+      }
+      tokens.resize(static_cast<size_t>(i + 1) * 64, -1);
+      s.seed = static_cast<uint64_t>(random.below(1 << 30)) << 20;
+      s.params = {static_cast<Strategy>(random.below(4)), random.below(6), random.between(0.2, 0.9),
+                  random.between(0.2, 3)};
+      s.position = 64 * random.below(9), s.step = random.below(5), s.answer = random.below(3);
+      s.temperature = random.below(2) ? random.between(0.5, 1) : 0;
+      s.top_p = random.between(0.5, 1), s.top_k = random.below(50), s.sampled_confidence = random.below(2);
+      s.banned = random.below(9), s.banned_count = random.below(3), s.early_count = 1 + random.below(2);
+      s.free_from = s.position + random.below(20);
+      s.bias = random.below(9), s.bias_count = random.below(3);
+      if (i % 5 == 3) {
+        s.row = -1;
+      } else {
+        s.row = rows + 2;
+        rows += 2 + s.block_length;
+        masked += count_bits(s.masked);
+      }
+      slots.push_back(s);
+    }
+  }
+};
+
+/// Lists requests, makes up results, fills, and compares with the host's choice.
+void steps(Random& random, int count, int spare) {
+  const Tables t(random, count);
+  const Buffer<cuda::DenoiseSlot> slots(t.slots, "slots");
+  const Buffer<int32_t> tokens(t.tokens, "tokens"), ids(static_cast<size_t>(t.rows), "ids"),
+      rows(static_cast<size_t>(t.masked + spare), "rows"), request_count(1, "request count");
+  const Buffer<cuda::DenoiseOutcome> outcomes(static_cast<size_t>(count), "outcomes");
+  const Buffer<cuda::DeviceHeadRequest> requests(static_cast<size_t>(t.masked + spare), "requests");
+  const cuda::DenoiseTables tables{slots.get(), tokens.get(), outcomes.get(), count, kMaskId};
+  cuda::list_requests(nullptr, {tables, requests.get(), rows.get(), request_count.get(), t.masked + spare, ids.get()});
+  CHECK(claimed("choose.cu", "list_requests"));
+
+  CHECK(request_count.values()[0] == t.masked);
+  const std::vector<int32_t> got_rows = rows.values();
+  std::vector<cuda::DeviceHeadRequest> got(static_cast<size_t>(t.masked));
+  for (int i = 0; i < t.masked; i++) {  // the end of the struct is padding
+    cuda_host::download(&got[i], requests.get() + i, offsetof(cuda::DeviceHeadRequest, logits) + sizeof(int32_t));
+  }
+  std::vector<cuda::DeviceHeadResult> results(static_cast<size_t>(t.masked));
+  for (auto& r : results) {
+    r.token = random.below(90), r.finite = random.below(200) > 0;
+    r.confidence = static_cast<float>(random.below(20)) / 20, r.entropy = random.between(0, 2);
+  }
+  int index = 0;
+  for (int i = 0; i < count; i++) {
+    const cuda::DenoiseSlot& s = t.slots[i];
+    if (s.row < 0) continue;
+    for (int offset = 0; offset < s.block_length; offset++) {
+      int32_t id;
+      cuda_host::download(&id, ids.get() + s.row + offset, sizeof id);
+      const bool masked = s.masked >> offset & 1;
+      CHECK(id == (masked ? kMaskId : t.tokens[i * 64 + offset]));
+      if (!masked) continue;
+      const cuda::DeviceHeadRequest& r = got[index];
+      CHECK(got_rows[index] == s.row + offset);
+      CHECK(r.uniform == philox_uniform(s.seed, s.position + offset, s.step, s.answer));
+      CHECK(r.temperature == s.temperature && r.top_p == s.top_p && r.top_k == s.top_k);
+      CHECK(r.sampled_confidence == s.sampled_confidence && r.banned == s.banned && r.bias == s.bias);
+      CHECK(r.banned_count == s.banned_count + (s.position + offset < s.free_from ? s.early_count : 0));
+      CHECK(r.bias_count == s.bias_count && r.logits == (s.temperature > 0 ? index : -1));
+      index++;
+    }
+  }
+  CHECK(index == t.masked);
+  for (int i = t.masked; i < t.masked + spare; i++) CHECK(got_rows[i] == 0);
+
+  const Buffer<cuda::DeviceHeadResult> device_results(results, "results");
+  cuda::choose_fill(nullptr, tables, device_results.get());
+  CHECK(claimed("choose.cu", "choose_fill"));
+  const std::vector<cuda::DenoiseSlot> after = slots.values();
+  const std::vector<int32_t> filled_tokens = tokens.values();
+  index = 0;
+  for (int i = 0; i < count; i++) {
+    const cuda::DenoiseSlot& s = t.slots[i];
+    if (s.row < 0) {
+      CHECK(after[i].masked == s.masked && after[i].step == s.step);
+      continue;
+    }
+    float confidence[64] = {}, entropy[64] = {};
+    std::vector<int32_t> token(t.tokens.begin() + i * 64, t.tokens.begin() + i * 64 + 64);
+    bool finite = true;
+    const int first = index;
+    for (int offset = 0; offset < s.block_length; offset++) {
+      if (!(s.masked >> offset & 1)) continue;
+      confidence[offset] = results[index].confidence, entropy[offset] = results[index].entropy;
+      finite = finite && results[index].finite;
+      index++;
+    }
+    const uint64_t want =
+        finite ? choose_positions(s.params, s.block_length, s.step, s.masked, confidence, entropy) : 0;
+    cuda::DenoiseOutcome outcome;
+    cuda_host::download(&outcome, outcomes.get() + i, sizeof outcome);
+    CHECK(outcome.filled == want && outcome.masked == s.masked && outcome.first == first && outcome.finite == finite);
+    CHECK(after[i].masked == (s.masked & ~want) && after[i].step == s.step + 1);
+    for (int offset = 0, rank = first; offset < 64; offset++) {
+      const bool masked = s.masked >> offset & 1;
+      CHECK(filled_tokens[i * 64 + offset] == (want >> offset & 1 ? results[rank].token : token[offset]));
+      rank += masked;
+    }
+  }
+}
+
+}  // namespace
+
+TEST("choose: requests, ids and fills of slots of all kinds, some of which take no part") {
+  cuda_host::each_order([] {
+    Random random(1);
+    for (int count : {1, 6, 41}) steps(random, count, random.below(70));
+  });
+}
+
+int main(int argc, char** argv) { return check::run(argc, argv); }

@@ -1,0 +1,179 @@
+// Matrix products of the CUDA backend under host execution: against plain loops in double, the same bits at every
+// number of tokens and in both kernels, and the arithmetic of the kernels' comments.
+#include "backend/cuda/gemm.h"
+#include "cuda_tensors.h"
+
+using namespace sdar;
+using namespace oracle;
+
+namespace {
+
+constexpr WeightFormat kHeld[] = {WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4};
+
+enum class Kernel { small, large };
+
+Matrix first_rows(const Matrix& m, int rows) {
+  return {rows, m.cols, std::vector<float>(m.data.begin(), m.data.begin() + rows * m.cols)};
+}
+
+/// The kernel's result for `input` (and `start`, what out holds before).
+Matrix multiply(Kernel kernel, const DeviceWeight& weight, const Matrix& input, cuda::Epilogue epilogue,
+                const Matrix* start = nullptr) {
+  const int tokens = static_cast<int>(input.rows), outputs = weight.view.outputs();
+  const auto activations = put_tiles(input, "activations");
+  const Buffer<float> out(static_cast<size_t>(tokens) * weight.view.rows, "out");
+  if (start)
+    out.size() == start->data.size() ? cuda_host::upload(out.get(), start->data.data(), out.size() * 4) : void();
+  const auto tiles = empty_tiles(tokens, outputs, "tiles");
+  cuda::GemmArgs args{.weight = weight.view,
+                      .activations = activations->get(),
+                      .tokens = tokens,
+                      .epilogue = epilogue,
+                      .out = out.get(),
+                      .tiles = tiles->get()};
+  if (kernel == Kernel::large) {
+    cuda::gemm_large(nullptr, args);
+  } else {
+    const Buffer<float> partials(cuda::gemm_partial_floats(weight.view, tokens) + 1, "partials");
+    const Buffer<uint32_t> tickets(std::vector<uint32_t>(cuda::gemm_tickets(weight.view, tokens) + 1), "tickets");
+    args.partials = partials.get();
+    args.tickets = tickets.get();
+    cuda::gemm(nullptr, args);
+    for (uint32_t ticket : tickets.values()) CHECK(ticket == 0);
+  }
+  if (epilogue == cuda::Epilogue::silu_mul) return get_tiles(*tiles, tokens, outputs);
+  return {tokens, weight.view.rows, out.values()};
+}
+
+Matrix sum(const Matrix& a, const Matrix& b) {
+  Matrix c = a;
+  for (size_t i = 0; i < c.data.size(); i++) c.data[i] += b.data[i];
+  return c;
+}
+
+Matrix silu_product(const Matrix& both) {
+  const int64_t n = both.cols / 2;
+  Matrix m{both.rows, n, {}};
+  for (int64_t i = 0; i < m.rows; i++) {
+    for (int64_t j = 0; j < n; j++) {
+      m.data.push_back(static_cast<float>(silu(both.row(i)[j]) * both.row(i)[n + j]));
+    }
+  }
+  return m;
+}
+
+int64_t round_up(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
+
+}  // namespace
+
+TEST("gemm: store, add and silu·mul of odd shapes against plain loops") {
+  cuda_host::each_order([] {
+    Random random(1);
+    for (WeightFormat format : kHeld) {
+      for (int tokens : {1, 8, 13, 30, 64, 70}) {
+        const int rows = 90 + random.below(60), cols = 100 + random.below(200);
+        const Matrix input = rounded(random_matrix(random, tokens, cols), WeightFormat::bf16);
+        const DeviceWeight weight(WeightKind::linear, format, {random_matrix(random, rows, cols)});
+        const Matrix want = product(input, weight.values), start = random_matrix(random, tokens, rows, 5);
+        CHECK(relative_error(multiply(Kernel::small, weight, input, cuda::Epilogue::store).data, want.data) < 1e-5);
+        CHECK(relative_error(multiply(Kernel::small, weight, input, cuda::Epilogue::add, &start).data,
+                             sum(start, want).data) < 1e-5);
+        const Matrix gate = random_matrix(random, rows / 2, cols), up = random_matrix(random, rows / 2, cols);
+        const DeviceWeight both(WeightKind::gate_up, format, {gate, up});
+        CHECK(bf16_distance(multiply(Kernel::small, both, input, cuda::Epilogue::silu_mul).data,
+                            silu_product(product(input, both.values)).data) <= 1);
+      }
+    }
+  });
+}
+
+TEST("gemm: parts of k are added in ascending order by the block that finishes last") {
+  cuda_host::each_order([] {
+    Random random(2);
+    for (WeightFormat format : kHeld) {
+      for (int tokens : {3, 40}) {
+        const DeviceWeight weight(WeightKind::linear, format, {random_matrix(random, 72, 1700)});
+        CHECK(weight.view.splits() == 3);
+        const Matrix input = rounded(random_matrix(random, tokens, 1700), WeightFormat::bf16);
+        const Matrix start = random_matrix(random, tokens, 72, 5), want = product(input, weight.values);
+        CHECK(relative_error(multiply(Kernel::small, weight, input, cuda::Epilogue::store).data, want.data) < 1e-5);
+        CHECK(relative_error(multiply(Kernel::small, weight, input, cuda::Epilogue::add, &start).data,
+                             sum(start, want).data) < 1e-5);
+      }
+    }
+  });
+}
+
+TEST("gemm: a token's bits are the same alone, among others, and in the kernel for many tokens") {
+  Random random(3);
+  for (WeightFormat format : kHeld) {
+    const int cols = 1300, tokens = 150;
+    const DeviceWeight weight(WeightKind::linear, format, {random_matrix(random, 140, cols)});
+    const DeviceWeight both(WeightKind::gate_up, format,
+                            {random_matrix(random, 70, cols), random_matrix(random, 70, cols)});
+    CHECK(weight.view.splits() == 2);
+    const Matrix input = rounded(random_matrix(random, tokens, cols), WeightFormat::bf16);
+    const Matrix start = random_matrix(random, tokens, 140);
+    for (cuda::Epilogue epilogue : {cuda::Epilogue::store, cuda::Epilogue::add, cuda::Epilogue::silu_mul}) {
+      const DeviceWeight& w = epilogue == cuda::Epilogue::silu_mul ? both : weight;
+      const Matrix all = multiply(Kernel::large, w, input, epilogue, &start);
+      for (int few : {1, 9, 20, 50, 129}) {
+        const Matrix some = first_rows(start, few);
+        const auto same = [&](const Matrix& m) { return std::equal(m.data.begin(), m.data.end(), all.data.begin()); };
+        CHECK(same(multiply(Kernel::small, w, first_rows(input, few), epilogue, &some)));
+        CHECK(few < 100 || same(multiply(Kernel::large, w, first_rows(input, few), epilogue, &some)));
+      }
+    }
+  }
+}
+
+TEST("gemm_large: odd shapes against plain loops in three orders") {
+  cuda_host::each_order([] {
+    Random random(4);
+    for (WeightFormat format : kHeld) {
+      const Matrix input = rounded(random_matrix(random, 133, 270), WeightFormat::bf16);
+      const DeviceWeight weight(WeightKind::linear, format, {random_matrix(random, 150, 270)});
+      const Matrix want = product(input, weight.values), start = random_matrix(random, 133, 150, 5);
+      CHECK(relative_error(multiply(Kernel::large, weight, input, cuda::Epilogue::add, &start).data,
+                           sum(start, want).data) < 1e-5);
+    }
+  });
+}
+
+TEST("gemm: a NaN in a group of weights reaches the rows that hold it and no other") {
+  Random random(5);
+  for (WeightFormat format : kHeld) {
+    Matrix m = random_matrix(random, 32, 256);
+    m.data[5 * 256 + 17] = kNan;
+    const DeviceWeight weight(WeightKind::linear, format, {m});
+    const Matrix got = multiply(Kernel::small, weight, random_matrix(random, 4, 256), cuda::Epilogue::store);
+    for (int i = 0; i < 4 * 32; i++) CHECK(std::isnan(got.data[i]) == (i % 32 == 5));
+  }
+}
+
+TEST("gemm: bytes, mma and shared memory as the comments tell") {
+  Random random(6);
+  for (WeightFormat format : kHeld) {
+    const int rows = 128, cols = 512;
+    const DeviceWeight weight(WeightKind::linear, format, {random_matrix(random, rows, cols)});
+    const int64_t weight_bytes = int64_t{rows} / 16 * weight.view.slabs() * cuda::slab_bytes(format);
+    for (int tokens : {8, 16, 32, 64, 128}) {
+      const Kernel kernel = tokens > 64 ? Kernel::large : Kernel::small;
+      const int block_rows = tokens > 32 ? 128 : 64;
+      multiply(kernel, weight, random_matrix(random, tokens, cols), cuda::Epilogue::store);
+      const auto& report = cuda_host::last_launch();
+      CHECK(report.tensor("weights").loaded == weight_bytes);
+      CHECK(report.tensor("weights").narrowest_load == 16);
+      CHECK(report.tensor("activations").loaded == int64_t{tokens} * cols * 2 * (rows / block_rows));
+      CHECK(report.tensor("activations").narrowest_load == 16);
+      CHECK(report.tensor("out").stored == int64_t{tokens} * rows * 4);
+      CHECK(report.mma_bf16 == round_up(rows, block_rows) / 16 * (tokens / 8) * (cols / 16));
+      CHECK(report.bank_conflicts() == 0);
+      const std::string tile =
+          std::string("<") + name_of(format) + (tokens > 64 ? ">" : ", " + std::to_string(tokens / 8) + ">");
+      CHECK(tokens > 64 ? claimed("gemm_large.cu", "gemm_large" + tile) : claimed("gemm.cu", "gemm" + tile));
+    }
+  }
+}
+
+int main(int argc, char** argv) { return check::run(argc, argv); }

@@ -1,0 +1,269 @@
+// The head of the CUDA backend under host execution: tokens and numbers against the formulas, over odd vocabularies;
+// the same bits in any batch.
+#include "backend/cuda/head.h"
+#include "cuda_tensors.h"
+
+using namespace sdar;
+using namespace oracle;
+
+namespace {
+
+struct Outcome {
+  std::vector<cuda::DeviceHeadResult> results;
+  Matrix logits;  ///< of those that asked for them
+};
+
+/// Runs the three kernels for some rows of x and requests; `spare` requests beyond the count must change nothing.
+Outcome run(const DeviceWeight& weight, const Matrix& x, std::span<const HeadRequest> requests, bool all_logits,
+            int spare = 0) {
+  const int vocabulary = weight.view.rows, count = static_cast<int>(requests.size()), most = count + spare;
+  std::vector<cuda::DeviceHeadRequest> device(static_cast<size_t>(most));
+  std::vector<int32_t> banned{-7}, bias_ids{-7};
+  std::vector<float> bias_values{0};
+  Matrix input{most, x.cols, std::vector<float>(static_cast<size_t>(most * x.cols), kNan)};
+  int rows = 0;
+  for (int i = 0; i < count; i++) {
+    const HeadRequest& r = requests[i];
+    cuda::DeviceHeadRequest& d = device[i];
+    d.uniform = r.uniform, d.temperature = r.temperature, d.top_p = r.top_p, d.top_k = r.top_k;
+    d.sampled_confidence = r.confidence == Confidence::sampled;
+    d.banned = static_cast<int32_t>(banned.size()), d.banned_count = static_cast<int32_t>(r.banned.size());
+    banned.insert(banned.end(), r.banned.begin(), r.banned.end());
+    d.bias = static_cast<int32_t>(bias_ids.size()), d.bias_count = static_cast<int32_t>(r.bias_ids.size());
+    bias_ids.insert(bias_ids.end(), r.bias_ids.begin(), r.bias_ids.end());
+    bias_values.insert(bias_values.end(), r.bias_values.begin(), r.bias_values.end());
+    d.logits = all_logits || r.temperature > 0 ? rows++ : -1;
+    std::copy_n(x.row(r.row), x.cols, &input.data[static_cast<size_t>(i * x.cols)]);
+  }
+  for (int i = count; i < most; i++) device[i].temperature = 1;
+  const Buffer<cuda::DeviceHeadRequest> device_requests(device, "requests");
+  const Buffer<int32_t> device_count(std::vector<int32_t>{count}, "count"), device_banned(banned, "banned"),
+      device_bias_ids(bias_ids, "bias ids");
+  const Buffer<float> device_bias(bias_values, "bias values");
+  const size_t tiles = static_cast<size_t>(cuda::head_tiles(vocabulary));
+  const Buffer<float> numbers(most * tiles * 4, "numbers"), logits(static_cast<size_t>(rows * vocabulary), "logits");
+  const Buffer<int32_t> best_ids(most * tiles, "best ids");
+  const Buffer<cuda::DeviceHeadResult> results(static_cast<size_t>(most), "results");
+  const auto activations = put_tiles(input, "activations");
+  const cuda::HeadLists lists{device_requests.get(), device_count.get(),    most,
+                              device_banned.get(),   device_bias_ids.get(), device_bias.get()};
+  const cuda::HeadBuffers buffers{numbers.get(), best_ids.get(), logits.get(), results.get()};
+  cuda::head(nullptr, {weight.view, activations->get(), lists, buffers});
+  cuda::head_merge(nullptr, vocabulary, lists, buffers);
+  cuda::sample(nullptr, vocabulary, lists, buffers);
+  Outcome outcome;
+  outcome.results.resize(static_cast<size_t>(count));
+  cuda_host::download(outcome.results.data(), results.get(), outcome.results.size() * sizeof(cuda::DeviceHeadResult));
+  if (rows > 0) outcome.logits = {rows, vocabulary, logits.values()};
+  return outcome;
+}
+
+bool same(const cuda::DeviceHeadResult& a, const cuda::DeviceHeadResult& b) {
+  return std::memcmp(&a, &b, sizeof a) == 0;
+}
+
+void compare(const cuda::DeviceHeadResult& got, std::span<const float> logits, const HeadRequest& request) {
+  const Choice expected = choose(logits, request);
+  CHECK(got.finite == 1);
+  CHECK_NEAR(got.max, expected.result.max, 0);
+  CHECK_NEAR(got.logsumexp, expected.result.logsumexp, 2e-6 * std::max(1.0f, std::abs(expected.result.logsumexp)));
+  CHECK_NEAR(got.entropy, expected.result.entropy, 3e-5);
+  if (expected.margin < 1e-5) return;  // too near to another choice
+  CHECK(got.token == expected.result.token);
+  if (got.token != expected.result.token) return;
+  CHECK_NEAR(got.confidence, expected.result.confidence, 2e-6 + 1e-5 * expected.result.confidence);
+  CHECK_NEAR(got.logprob, expected.result.logprob, 1e-5);
+}
+
+/// Requests of all kinds; `banned` and biases live as long as this.
+struct Requests {
+  std::vector<HeadRequest> all;
+  std::vector<std::vector<int32_t>> banned, bias_ids;
+  std::vector<std::vector<float>> bias_values;
+
+  Requests(Random& random, int count, int rows, int vocabulary) : banned(count), bias_ids(count), bias_values(count) {
+    for (int i = 0; i < count; i++) {
+      HeadRequest r;
+      r.row = random.below(rows);
+      if (i % 3) r.temperature = random.between(0.1, 2);
+      if (i % 4 == 1) r.top_k = 1 + random.below(vocabulary);
+      if (i % 5 < 2) r.top_p = random.between(0.05, 1);
+      r.uniform = random.uniform();
+      r.confidence = i % 2 ? Confidence::model : Confidence::sampled;
+      for (int j = 0; j < i % 3 && j < vocabulary - 1; j++) banned[i].push_back(random.below(vocabulary));
+      for (int id = random.below(9); i % 6 == 1 && id < vocabulary; id += 1 + random.below(60)) {
+        bias_ids[i].push_back(id);
+        bias_values[i].push_back(random.between(-2, 2));
+      }
+      r.banned = banned[i];
+      r.bias_ids = bias_ids[i];
+      r.bias_values = bias_values[i];
+      all.push_back(r);
+    }
+  }
+};
+
+}  // namespace
+
+TEST("head: greedy and sampled tokens with their numbers, over odd vocabularies and all kinds of requests") {
+  cuda_host::each_order([] {
+    Random random(1);
+    for (WeightFormat format : {WeightFormat::bf16, WeightFormat::int8}) {
+      for (int vocabulary : {2, 64, 101, 333, 1030}) {
+        const int rows = 7, hidden = 128;
+        const DeviceWeight weight(WeightKind::table, format, {random_matrix(random, vocabulary, hidden, 0.5)});
+        const Matrix x = rounded(random_matrix(random, rows, hidden), WeightFormat::bf16);
+        const Requests requests(random, vocabulary > 500 ? 40 : 18, rows, vocabulary);
+        const Outcome with = run(weight, x, requests.all, true, 3), without = run(weight, x, requests.all, false);
+        Matrix want = product(x, weight.values);
+        for (size_t i = 0; i < requests.all.size(); i++) {
+          const HeadRequest& r = requests.all[i];
+          CHECK(same(with.results[i], without.results[i]));
+          std::vector<float> biased(want.row(r.row), want.row(r.row + 1));
+          for (size_t j = 0; j < r.bias_ids.size(); j++) biased[r.bias_ids[j]] += r.bias_values[j];
+          const std::span<const float> logits(with.logits.row(static_cast<int64_t>(i)), biased.size());
+          CHECK(relative_error(logits, biased) < 1e-5);
+          compare(with.results[i], logits, r);
+        }
+      }
+    }
+  });
+}
+
+TEST("head: a request's bits do not depend on the others") {
+  Random random(2);
+  for (WeightFormat format : {WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4}) {
+    const DeviceWeight weight(WeightKind::linear, format, {random_matrix(random, 500, 256)});
+    const Matrix x = random_matrix(random, 9, 256);
+    const Requests requests(random, 100, 9, 500);
+    const Outcome all = run(weight, x, requests.all, false, 20);
+    for (size_t few : {1, 20, 50}) {
+      const Outcome some = run(weight, x, std::span(requests.all).last(few), false, 1);
+      for (size_t i = 0; i < few; i++) CHECK(same(some.results[i], all.results[100 - few + i]));
+    }
+  }
+}
+
+TEST("head: ties go to the lower id, in the argmax and in top-k; banned ids keep their probability") {
+  Random random(3);
+  const int n = 600, hidden = 128;
+  Matrix m{n, hidden, std::vector<float>(static_cast<size_t>(n * hidden))};
+  for (int id : {40, 41, 255, 256, 599}) m.data[static_cast<size_t>(id * hidden)] = 1;
+  const DeviceWeight weight(WeightKind::table, WeightFormat::bf16, {m});
+  Matrix x{1, hidden, std::vector<float>(hidden)};
+  x.data[0] = 6;
+  HeadRequest r;
+  const auto one = [&] { return run(weight, x, {&r, 1}, false).results[0]; };
+  const cuda::DeviceHeadResult plain = one();
+  CHECK(plain.token == 40);
+  const std::vector<int32_t> banned{256, 40, 41, -1, 9999};
+  r.banned = banned;
+  const cuda::DeviceHeadResult rest = one();
+  CHECK(rest.token == 255 && rest.confidence == plain.confidence && rest.logsumexp == plain.logsumexp);
+  r.banned = {};
+  r.temperature = 1, r.top_k = 3, r.uniform = 0.99;
+  CHECK(one().token == 255);
+  r.uniform = 0.5;
+  CHECK(one().token == 41);
+  r.top_k = 7, r.uniform = 0.9999;  // the five, then 0 and 1
+  CHECK(one().token == 599);
+  r.top_k = 0, r.top_p = 0.1, r.uniform = 0.99;
+  CHECK(one().token == 40);
+}
+
+TEST("head: extreme temperatures, uniforms and logits") {
+  Random random(4);
+  const int n = 300, hidden = 128;
+  const DeviceWeight weight(WeightKind::table, WeightFormat::bf16, {random_matrix(random, n, hidden, 20)});
+  const Matrix x = rounded(random_matrix(random, 3, hidden, 20), WeightFormat::bf16);
+  std::vector<HeadRequest> requests;
+  for (float temperature : {1e-30f, 0.01f, 1.0f, 1e6f}) {
+    for (double uniform : {0.0, 0.5, 1 - 0x1p-53}) {
+      HeadRequest r;
+      r.row = static_cast<int32_t>(requests.size() % 3);
+      r.temperature = temperature, r.uniform = uniform;
+      requests.push_back(r);
+    }
+  }
+  const Outcome got = run(weight, x, requests, true);
+  for (size_t i = 0; i < requests.size(); i++) {
+    const std::span<const float> logits(got.logits.row(static_cast<int64_t>(i)), n);
+    CHECK(got.results[i].finite == 1 && std::isfinite(got.results[i].confidence) && got.results[i].entropy >= 0);
+    if (requests[i].temperature > 1e5f && requests[i].uniform == 0) CHECK(got.results[i].token == 0);
+    if (requests[i].temperature > 1e5f && requests[i].uniform > 0.9) CHECK(got.results[i].token == n - 1);
+    if (requests[i].temperature < 0.1f) {
+      CHECK(got.results[i].token == std::max_element(logits.begin(), logits.end()) - logits.begin());
+    }
+  }
+}
+
+TEST("head: NaN and infinity among the logits, or no id allowed, spoil their request alone") {
+  Random random(5);
+  const int n = 200, hidden = 128;
+  const DeviceWeight weight(WeightKind::table, WeightFormat::bf16, {random_matrix(random, n, hidden)});
+  Matrix x = random_matrix(random, 3, hidden);
+  x.data[hidden + 3] = kNan;
+  std::vector<int32_t> every(n);
+  std::iota(every.begin(), every.end(), 0);
+  for (float temperature : {0.0f, 0.8f}) {
+    std::vector<HeadRequest> requests(4);
+    for (int i = 0; i < 4; i++) requests[i].temperature = temperature, requests[i].row = i % 3;
+    requests[2].banned = every;
+    const std::vector<int32_t> ids{7};
+    const std::vector<float> infinity{INFINITY};
+    requests[3].bias_ids = ids, requests[3].bias_values = infinity;
+    const Outcome got = run(weight, x, requests, false);
+    CHECK(got.results[0].finite == 1);
+    CHECK(claimed("sample.cu", "sample"));
+    for (int i = 1; i < 4; i++) CHECK(got.results[i].finite == 0 && got.results[i].token == 0);
+  }
+}
+
+TEST("head: blocks of requests past the count end before they read weights") {
+  Random random(7);
+  const DeviceWeight weight(WeightKind::table, WeightFormat::bf16, {random_matrix(random, 64, 128)});
+  const Buffer<cuda::DeviceHeadRequest> requests(std::vector<cuda::DeviceHeadRequest>(100), "requests");
+  const Buffer<int32_t> count(std::vector<int32_t>{3}, "count"), ids(100, "ids");
+  const Buffer<float> numbers(400, "numbers");
+  const auto activations = put_tiles(random_matrix(random, 100, 128), "activations");
+  cuda::head(nullptr, {weight.view,
+                       activations->get(),
+                       {requests.get(), count.get(), 100, nullptr, nullptr, nullptr},
+                       {numbers.get(), ids.get(), nullptr, nullptr}});
+  CHECK(cuda_host::last_launch().tensor("weights").loaded == 64 * 128 * 2);
+}
+
+TEST("head: bytes, mma and shared memory as the comments tell") {
+  Random random(6);
+  const int vocabulary = 512, hidden = 256;
+  const DeviceWeight weight(WeightKind::table, WeightFormat::bf16, {random_matrix(random, vocabulary, hidden)});
+  for (int count : {8, 32, 64}) {
+    std::vector<HeadRequest> requests(static_cast<size_t>(count));
+    const Matrix x = random_matrix(random, 1, hidden);
+    const auto activations =
+        put_tiles({count, hidden, random.floats(static_cast<size_t>(count * hidden))}, "activations");
+    const Buffer<cuda::DeviceHeadRequest> device(std::vector<cuda::DeviceHeadRequest>(static_cast<size_t>(count)),
+                                                 "requests");
+    const Buffer<int32_t> device_count(std::vector<int32_t>{count}, "count"),
+        ids(8 * static_cast<size_t>(count), "ids");
+    const Buffer<float> partial(32 * static_cast<size_t>(count), "numbers");
+    cuda::head(nullptr, {weight.view,
+                         activations->get(),
+                         {device.get(), device_count.get(), count, nullptr, nullptr, nullptr},
+                         {partial.get(), ids.get(), nullptr, nullptr}});
+    const auto& report = cuda_host::last_launch();
+    CHECK(report.bank_conflicts() == 0);
+    CHECK(report.mma_bf16 == vocabulary / 16 * (count / 8) * (hidden / 16));
+    CHECK(report.tensor("weights").loaded == vocabulary * hidden * 2);
+    CHECK(report.tensor("numbers").stored == count * 8 * 16);
+    CHECK(claimed("head.cu", "head<bf16, " + std::to_string(count / 8) + ">"));
+    const Buffer<cuda::DeviceHeadResult> results(static_cast<size_t>(count), "results");
+    cuda::head_merge(nullptr, vocabulary, {device.get(), device_count.get(), count, nullptr, nullptr, nullptr},
+                     {partial.get(), ids.get(), nullptr, results.get()});
+    CHECK(claimed("head_merge.cu", "head_merge"));
+    CHECK(report.tensor("numbers").loaded == count * 8 * 16 * 2);
+    CHECK(report.bank_conflicts() == 0);
+  }
+}
+
+int main(int argc, char** argv) { return check::run(argc, argv); }

@@ -1,0 +1,91 @@
+// q/k-norm, RoPE and page write under host execution.
+#include "cuda_steps.h"
+
+using namespace sdar;
+using namespace oracle;
+
+namespace {
+
+std::vector<float> turned(const Matrix& head, const std::vector<float>& norm, int position, double theta) {
+  const int half = static_cast<int>(head.cols) / 2;
+  const std::vector<float> x = rms_norm(head, norm, 1e-6).data;
+  std::vector<float> y(x.size());
+  for (int i = 0; i < half; i++) {
+    const double angle = position * std::pow(theta, -1.0 * i / half);
+    y[i] = static_cast<float>(x[i] * std::cos(angle) - x[i + half] * std::sin(angle));
+    y[i + half] = static_cast<float>(x[i + half] * std::cos(angle) + x[i] * std::sin(angle));
+  }
+  return y;
+}
+
+void turns(Random& random, int head_dim, int heads, int kv_heads, int block, const std::vector<int>& lengths,
+           const std::vector<Run>& runs) {
+  ModelShape shape;
+  shape.layers = 2, shape.kv_heads = kv_heads, shape.head_dim = head_dim;
+  const PagedSequences pages(random, shape, block, lengths);
+  const Step step(pages, runs, 3);
+  const int rows = step.rows(), layer = 1;
+  const Matrix qkv = random_matrix(random, rows, (heads + 2 * kv_heads) * head_dim, 4);
+  const std::vector<float> q_norm = random.floats(head_dim, 0.5, 2), k_norm = random.floats(head_dim, 0.5, 2);
+  const Buffer<float> device_qkv(qkv.data, "qkv"), device_q_norm(q_norm, "q norm"), device_k_norm(k_norm, "k norm"),
+      device_rotations(rotations(300, head_dim, 1e4), "rotations");
+  const Buffer<uint16_t> q(static_cast<size_t>(rows) * heads * head_dim, "q");
+  cuda::rope(nullptr, {.tables = step.tables(),
+                       .pages = pages.view(),
+                       .qkv = device_qkv.get(),
+                       .q_norm = device_q_norm.get(),
+                       .k_norm = device_k_norm.get(),
+                       .rotations = device_rotations.get(),
+                       .q = q.get(),
+                       .rows = rows,
+                       .layer = layer,
+                       .heads = heads,
+                       .eps = 1e-6f});
+  int row = 0;
+  for (const Run& run : runs) {
+    for (int position = run.position; position < run.position + run.rows; position++, row++) {
+      const auto head = [&](int index) {
+        const float* begin = qkv.row(row) + index * head_dim;
+        return Matrix{1, head_dim, std::vector<float>(begin, begin + head_dim)};
+      };
+      for (int h = 0; h < heads; h++) {
+        std::vector<uint16_t> bits(static_cast<size_t>(head_dim));
+        cuda_host::download(bits.data(), q.get() + (row * heads + h) * head_dim, bits.size() * 2);
+        std::vector<float> got;
+        for (uint16_t b : bits) got.push_back(bf16_to_f32(b));
+        CHECK(bf16_distance(got, turned(head(h), q_norm, position, 1e4)) <= 1);
+      }
+      for (int h = 0; h < kv_heads; h++) {
+        CHECK(bf16_distance(pages.get(run.sequence, layer, false, h, position),
+                            turned(head(heads + h), k_norm, position, 1e4)) <= 1);
+        CHECK(pages.get(run.sequence, layer, true, h, position) ==
+              rounded(head(heads + kv_heads + h), WeightFormat::bf16).data);
+        CHECK(std::isnan(pages.get(run.sequence, 0, true, h, position)[0]));  // the other layer
+      }
+    }
+  }
+}
+
+}  // namespace
+
+TEST("rope: heads of 64 and 128, blocks that fill a page and blocks that do not, padding rows") {
+  cuda_host::each_order([] {
+    Random random(1);
+    turns(random, 64, 4, 2, 8, {80, 40}, {{0, 56, 16}, {1, 8, 8}});
+    turns(random, 128, 3, 1, 6, {130, 70}, {{1, 54, 12}, {0, 120, 6}});
+    turns(random, 128, 4, 4, 1, {140}, {{0, 63, 2}});
+  });
+}
+
+TEST("rope: the bytes that its comment tells") {
+  Random random(2);
+  turns(random, 128, 4, 2, 4, {64}, {{0, 0, 64}});
+  const auto& report = cuda_host::last_launch();
+  CHECK(report.tensor("qkv").loaded == 64 * 8 * 128 * 4);
+  CHECK(report.tensor("q").stored == 64 * 4 * 128 * 2);
+  CHECK(report.tensor("pages").stored == 64 * 4 * 128 * 2);
+  CHECK(report.tensor("rotations").loaded == 64 * 6 * 128 * 4);
+  CHECK(claimed("rope.cu", "rope<128>"));
+}
+
+int main(int argc, char** argv) { return check::run(argc, argv); }

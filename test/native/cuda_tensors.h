@@ -1,0 +1,115 @@
+// Weights and activations for tests of CUDA kernels, in the layouts of backend/cuda/layout.h.
+#pragma once
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <string>
+
+#include "backend/cuda/gemm.h"
+#include "backend/cuda/packing.h"
+#include "check.h"
+#include "cpu_kernels.h"
+#include "cuda_host/executor.h"
+#include "cuda_host/memory.h"
+#include "cuda_host/report.h"
+
+namespace oracle {
+
+using cuda_host::Buffer;
+
+inline std::vector<std::byte> packed_for_cuda(WeightKind kind, WeightFormat format, const std::vector<Matrix>& parts,
+                                              WeightSpec* spec_out = nullptr) {
+  WeightSpec spec{kind, format, 0, parts[0].cols};
+  std::vector<SourceTensor> sources;
+  for (const Matrix& part : parts) {
+    spec.rows += part.rows;
+    sources.push_back({reinterpret_cast<const std::byte*>(part.data.data()), DType::f32, part.rows, part.cols});
+  }
+  std::vector<std::byte> bytes(cuda::packed_bytes(spec), std::byte{0xA5});  // what packing leaves out shows
+  for (int64_t unit = cuda::pack_units(spec); unit-- > 0;) cuda::pack(spec, sources, unit, unit + 1, bytes.data());
+  if (spec_out) *spec_out = spec;
+  return bytes;
+}
+
+/// A weight on the device and the values that its packed form stands for, [rows, cols] in the order of its parts: those
+/// of the CPU backend.
+struct DeviceWeight {
+  Matrix values;
+  std::unique_ptr<Buffer<std::byte>> bytes;
+  cuda::DeviceMatrix view;
+
+  DeviceWeight(WeightKind kind, WeightFormat format, const std::vector<Matrix>& parts) {
+    WeightSpec spec;
+    bytes = std::make_unique<Buffer<std::byte>>(packed_for_cuda(kind, format, parts, &spec), "weights");
+    auto cpu = fast_backend(fast_sets().back(), 1, 32);
+    values = unpacked(hold(*cpu, kind, format, parts));
+    view = {reinterpret_cast<const uint8_t*>(bytes->get()), kind, cuda::held_format(spec),
+            static_cast<int32_t>(spec.rows), static_cast<int32_t>(spec.cols)};
+  }
+};
+
+/// Activation tiles on the device. Rows past the last of `m` stay unwritten, columns past the last are zero.
+inline std::unique_ptr<Buffer<uint16_t>> put_tiles(const Matrix& m, const std::string& name) {
+  const int tokens = static_cast<int>(m.rows), columns = static_cast<int>(m.cols), padded = cuda::padded_k(columns);
+  auto buffer =
+      std::make_unique<Buffer<uint16_t>>(static_cast<size_t>(cuda::activation_elements(tokens, columns)), name);
+  for (int token = 0; token < tokens; token++) {
+    for (int k = 0; k < padded; k += cuda::kPieceK) {
+      uint16_t piece[cuda::kPieceK] = {};
+      for (int i = 0; i < cuda::kPieceK && k + i < columns; i++) piece[i] = f32_to_bf16(m.row(token)[k + i]);
+      cuda_host::upload(buffer->get() + cuda::activation_index(token, k, padded), piece, sizeof piece);
+    }
+  }
+  return buffer;
+}
+/// Tiles for a kernel to fill: columns past the last are zero, the rest unwritten.
+inline std::unique_ptr<Buffer<uint16_t>> empty_tiles(int tokens, int columns, const std::string& name) {
+  const int padded = cuda::padded_k(columns);
+  auto buffer =
+      std::make_unique<Buffer<uint16_t>>(static_cast<size_t>(cuda::activation_elements(tokens, columns)), name);
+  const uint16_t zero = 0;
+  for (int token = 0; token < tokens; token++) {
+    for (int k = columns; k < padded; k++)
+      cuda_host::upload(buffer->get() + cuda::activation_index(token, k, padded), &zero, sizeof zero);
+  }
+  return buffer;
+}
+/// Throws Error(UNWRITTEN) where a kernel left something out. Columns past the last have to be zero.
+inline Matrix get_tiles(const Buffer<uint16_t>& buffer, int tokens, int columns) {
+  const int padded = cuda::padded_k(columns);
+  Matrix m{tokens, columns, {}};
+  for (int token = 0; token < tokens; token++) {
+    for (int k = 0; k < padded; k++) {
+      uint16_t bits;
+      cuda_host::download(&bits, buffer.get() + cuda::activation_index(token, k, padded), sizeof bits);
+      if (k < columns) m.data.push_back(bf16_to_f32(bits));
+      if (k >= columns) CHECK(bits == 0);
+    }
+  }
+  return m;
+}
+
+/// Whether the first comment of backend/cuda/FILE claims the threads and the shared memory of the last launch for
+/// `name`.
+inline bool claimed(const std::string& file, const std::string& name) {
+  std::ifstream in(SDAR_SOURCE_ROOT "native/backend/cuda/" + file);
+  const std::string text((std::istreambuf_iterator<char>(in)), {});
+  const auto& report = cuda_host::last_launch();
+  return text.find("// Occupancy: " + name + ": " + std::to_string(report.threads) + " threads, " +
+                   std::to_string(report.shared_bytes) + " shared, ") != std::string::npos;
+}
+
+/// The largest distance in units of the last place of bf16, of values of at least `floor` of the largest; smaller ones
+/// count in units of that.
+inline double bf16_distance(std::span<const float> got, std::span<const float> want, double floor = 1.0 / 64) {
+  double largest = 0, worst = got.size() == want.size() ? 0 : 1e9;
+  for (float w : want) largest = std::max(largest, std::abs(static_cast<double>(w)));
+  for (size_t i = 0; i < got.size() && i < want.size(); i++) {
+    const double size = std::max(std::abs(static_cast<double>(want[i])), floor * largest);
+    const double units = std::abs(static_cast<double>(got[i]) - want[i]) / std::exp2(std::floor(std::log2(size)) - 7);
+    worst = std::isnan(units) ? 1e9 : std::max(worst, units);
+  }
+  return worst;
+}
+
+}  // namespace oracle
