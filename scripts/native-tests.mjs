@@ -33,15 +33,19 @@ function runOne(name, build, wrapper, env) {
   });
 }
 
+/** Whether a test is among those named; "cuda_*" names all that begin so. */
+const isNamed = (test, names) =>
+  names.some((name) => (name.endsWith("*") ? test.startsWith(name.slice(0, -1)) : test === name));
+
 /**
  * Returns the numbers of cases that passed and failed. `wrapper` is put before each test's command line; `only` names
- * the tests to build and run; none named means all.
+ * the tests to build and run, none named means all; those named by `without` are left out of all.
  */
-export async function nativeTests({ folder, options, label, wrapper = [], env = {}, only = [] }) {
+export async function nativeTests({ folder, options, label, wrapper = [], env = {}, only = [], without = [] }) {
   const names = readdirSync(join(root, "test", "native"))
     .filter((name) => name.endsWith("_test.cc"))
     .map((name) => name.slice(0, -3))
-    .filter((name) => only.length === 0 || only.includes(name))
+    .filter((name) => (only.length === 0 ? !isNamed(name, without) : isNamed(name, only)))
     .sort();
   const build = await cmake(folder, options, { label, targets: names });
   const total = { passed: 0, failed: 0 };

@@ -69,13 +69,13 @@ TEST("every allocation of the engine's thread may fail") {
   const sdar::Request probe = request(30, 20, 1);
   const auto expected = runner.run({probe})[0];
   int told = 0, unharmed = 0;
-  const int most = harness::quick() ? 50 : 600;
+  const int most = harness::quick() ? 20 : 600;
   for (int n = 0; n < most; n++) {
     std::vector<sdar::Request> requests;
     for (int i = 0; i < 5; i++) requests.push_back(request(20 + 15 * i, 60 + 8 * i, ++seed));
     requests.push_back(probe);
     const int64_t before = failed;
-    countdown = harness::quick() ? 7 * n : n;
+    countdown = harness::quick() ? 17 * n : n;
     const auto results = runner.run(requests);
     countdown = -1;
     for (const auto& result : results) {

@@ -8,7 +8,8 @@
 //   NOT_COHERENT       load_global_cached or _stream of memory that this launch writes
 //   DIVERGENT_BARRIER  threads at different barriers, or gone
 //   DIVERGENT_WARP     lanes at different warp-wide functions, or gone
-//   WRONG_MASK         a mask without the calling lane, with lanes that are gone or elsewhere, or not the same in all
+//   WRONG_MASK         a mask without the calling lane, with lanes that are gone or elsewhere, or not the same in all;
+//                      stricter than the hardware: lanes may not wait with masks that overlap
 // What it cannot see: orders of blocks that wait for one another (none may), and memory that a fence alone orders.
 #pragma once
 #include <cstdint>
