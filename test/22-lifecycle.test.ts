@@ -202,6 +202,39 @@ const script = (body: string) =>
     },
   );
 
+/** Sixty requests on a cache for one or two, eight at a time: of every kind that can be in the way when the world ends. */
+const crowd = `
+  import { Engine } from ${JSON.stringify(entry)};
+  const engine = await Engine.load("sdar-nano", { maxConcurrent: 8, kvCache: { tokens: 2048 } });
+  const runs = Array.from({ length: 60 }, (_, i) =>
+    engine.generate({ prompt: "a", ignoreEos: true, denoise: { strategy: "sequential" }, key: String(i % 3), n: 1 + (i % 2), deadline: 600_000 }));
+  for (const run of runs) run.result().catch(() => {});
+  const unread = engine.generate({ ...${JSON.stringify(long)}, priority: 9, highWaterMark: 1 });
+  await unread[Symbol.asyncIterator]().next();
+  while (engine.stats().preemptions === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+`;
+
+t.test("workers and processes may end amid waiting, paused and preempted requests", async (t) => {
+  for (let i = 0; i < 3; i++) {
+    const w = new Worker(
+      `import { parentPort } from "node:worker_threads"; ${crowd} parentPort.postMessage(1); await Promise.all(runs.map((run) => run.result()));`,
+      { eval: true, execArgv: ["--input-type=module"] },
+    );
+    await new Promise((resolve, reject) => w.once("message", resolve).once("error", reject));
+    await sleep(5 * i);
+    t.equal(await w.terminate(), 1);
+  }
+  const run = (body: string) =>
+    spawnSync(process.execPath, ["--input-type=module", "-e", body], { encoding: "utf8", timeout: 60_000 });
+  t.match(run(`${crowd} process.exit(3);`), { status: 3, signal: null, stderr: "" });
+  const thrown = run(`${crowd} setTimeout(() => { throw new Error("the service's own"); }, 5);`);
+  t.match(
+    thrown,
+    { status: 1, signal: null, stderr: /the service's own/ },
+    "an uncaught exception ends a process as it always does",
+  );
+});
+
 t.test("processes end when nothing runs any more, and not before", async (t) => {
   const idle = script(`await Engine.load("sdar-nano");`);
   t.match(idle, { status: 0, stderr: "" }, "an idle engine does not keep a process");

@@ -274,6 +274,44 @@ t.test("bench dial", async (t) => {
   t.match(await sdar(["bench", "dial", "--prompts", file]), { status: 2, stderr: /--prompts: .*answer/ });
 });
 
+t.test("bench serve", async (t) => {
+  const plot = join(scratch, "serve.svg");
+  const few = ["--concurrency", "1,3", "--max-tokens", "24", "--seconds", "0.2", "--rounds", "2", "--threads", "2"];
+  const { status, stdout } = await sdar(["bench", "serve", ...tiny, ...few, "--json", "--plot", plot]);
+  t.equal(status, 0);
+  const { results, settings } = JSON.parse(stdout);
+  t.match(settings, { weights: "int8", concurrency: [1, 3], layers: 1, isa: String });
+  t.match(results, [
+    { concurrency: 1, samples: { length: 2 } },
+    { concurrency: 3, samples: { length: 2 } },
+  ]);
+  for (const r of results) {
+    t.ok(r.minTokensPerSecond > 0 && r.minTokensPerSecond <= r.tokensPerSecond);
+    t.ok(r.tokensPerSecond <= r.maxTokensPerSecond && r.rows >= r.tokensPerStep);
+    t.ok(r.stepMs > 0 && r.bareMs > 0 && r.ofAllowed > 0 && r.schedulerShare > 0 && r.schedulerShare < 1);
+  }
+  t.ok(results[0].rows < results[1].rows, "more requests, more positions in a step");
+  t.match(readFileSync(plot, "utf8"), /^<svg .*throughput.*bare forward/s);
+  const words = await sdar(["bench", "serve", "--max-tokens", "1000"]);
+  t.match(words, { status: 2, stderr: /max-tokens/ });
+});
+
+t.test("bench latency", async (t) => {
+  const few = ["--prefix-tokens", "300", "--long-prompt", "500", "--concurrency", "2", "--rounds", "1"];
+  const { status, stdout } = await sdar(["bench", "latency", ...tiny, ...few, "--seconds", "0.3", "--json"]);
+  t.equal(status, 0);
+  const { results, settings } = JSON.parse(stdout);
+  t.match(settings, { prefixTokens: 300, rounds: 1 });
+  t.match(results, [
+    { name: "prefix", sameTokensWithoutCache: true, ratio: Number },
+    { name: "prompt", promptTokens: 500, runningRequests: 2 },
+    { name: "blocked" },
+  ]);
+  t.ok(results[0].cachedTokens[0] > 200 && results[0].cachedTokens[0] < 300, "whole blocks of it");
+  t.ok(results[1].msBetweenTokens > 0 && results[1].ratio > 0);
+  t.ok(results[2].tokensPerSecond > 0 && results[2].loss < 1);
+});
+
 t.test("make-checkpoint writes what --shape has in memory", async (t) => {
   const out = join(scratch, "checkpoint");
   const make = ["make-checkpoint", ...tiny, "--out", out];

@@ -64,6 +64,25 @@ TEST("a worker that is held up does not hold up the others' indices") {
   CHECK(done == 63);
 }
 
+TEST("more threads than cores: jobs follow each other at once, and nobody enters a job that is over") {
+  Pool pool(8);
+  std::atomic<int64_t> next{0};
+  for (int round = 0; round < 3000; round++) {
+    const int64_t count = 1 + round % 19;
+    std::vector<int> seen(count, 0);  // gone after the round: a late worker would write into what was freed
+    next = 0;
+    pool.offer([&](int) {
+      for (int64_t i; (i = next.fetch_add(1)) < count;) seen[i]++;
+    });
+    for (int n : seen) CHECK(n == 1);
+    if (round % 500 == 0) {
+      std::vector<int> calls(8, 0);
+      pool.run([&](int worker) { calls[worker]++; });
+      for (int n : calls) CHECK(n == 1);
+    }
+  }
+}
+
 TEST("pools side by side, made and ended without a job") {
   Pool a(2), b(3);
   { Pool unused(4); }

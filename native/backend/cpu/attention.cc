@@ -181,7 +181,7 @@ void Attention::run(const AttentionArgs& args, const float* q_norm, const float*
   });
   next_.store(0, std::memory_order_relaxed);
   const int64_t count = static_cast<int64_t>(tasks_.size()) * shape_.kv_heads;
-  pool_.run([&](int worker) {
+  pool_.offer([&](int worker) {
     for (int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count;) {
       attend(args, tasks_[i / shape_.kv_heads], static_cast<int32_t>(i % shape_.kv_heads), workers_[worker]);
     }

@@ -23,6 +23,9 @@ namespace {
 
 constexpr auto kSpin = std::chrono::microseconds(80);
 constexpr int32_t kStop = -1;
+constexpr uint64_t kOpen = 1u << 31, kInside = kOpen - 1;
+
+constexpr uint64_t gate_of(int32_t generation) { return static_cast<uint64_t>(generation) << 32; }
 
 void pause() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -33,17 +36,18 @@ void pause() {
 }
 
 /// Waits until `value` differs from `old`: spinning first, then asleep.
-int32_t wait_for_change(const std::atomic<int32_t>& value, int32_t old) {
+template <class T>
+T wait_for_change(const std::atomic<T>& value, T old) {
   const auto deadline = std::chrono::steady_clock::now() + kSpin;
   do {
     for (int i = 0; i < 64; i++) {
-      const int32_t now = value.load(std::memory_order_acquire);
+      const T now = value.load(std::memory_order_acquire);
       if (now != old) return now;
       pause();
     }
   } while (std::chrono::steady_clock::now() < deadline);
   for (;;) {
-    const int32_t now = value.load(std::memory_order_acquire);
+    const T now = value.load(std::memory_order_acquire);
     if (now != old) return now;
     value.wait(old, std::memory_order_acquire);
   }
@@ -133,16 +137,32 @@ void Pool::stop() {
   workers_.clear();
 }
 
-void Pool::run_erased(Function function, void* argument) {
-  if (threads_ == 1) return function(argument, 0);
+void Pool::open_erased(Function function, void* argument) {
   function_ = function;
   argument_ = argument;
-  pending_.store(threads_ - 1, std::memory_order_relaxed);
-  const int32_t generation = generation_.load(std::memory_order_relaxed);
-  generation_.store(generation == std::numeric_limits<int32_t>::max() ? 0 : generation + 1, std::memory_order_release);
+  const int32_t before = generation_.load(std::memory_order_relaxed);
+  const int32_t generation = before == std::numeric_limits<int32_t>::max() ? 0 : before + 1;
+  gate_.store(gate_of(generation) | kOpen, std::memory_order_release);
+  generation_.store(generation, std::memory_order_release);
   generation_.notify_all();
-  function(argument, 0);
-  for (int32_t left = pending_.load(std::memory_order_acquire); left != 0;) left = wait_for_change(pending_, left);
+}
+
+/// No worker may enter any more; waits for those inside.
+void Pool::close() {
+  uint64_t gate = gate_.fetch_and(~kOpen, std::memory_order_acq_rel) & ~kOpen;
+  while ((gate & kInside) != 0) gate = wait_for_change(gate_, gate);
+}
+
+bool Pool::enter(int32_t generation) {
+  uint64_t gate = gate_.load(std::memory_order_relaxed);
+  while (gate >> 32 == gate_of(generation) >> 32 && (gate & kOpen) != 0)
+    if (gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acquire, std::memory_order_relaxed)) return true;
+  return false;
+}
+
+void Pool::leave() {
+  const uint64_t gate = gate_.fetch_sub(1, std::memory_order_release) - 1;
+  if ((gate & (kInside | kOpen)) == 0) gate_.notify_one();
 }
 
 void Pool::split(int64_t count) {
@@ -156,8 +176,9 @@ void Pool::work(int worker) {
   for (int32_t seen = 0;;) {
     seen = wait_for_change(generation_, seen);
     if (seen == kStop) return;
+    if (!enter(seen)) continue;
     function_(argument_, worker);
-    if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) pending_.notify_one();
+    leave();
   }
 }
 

@@ -25,7 +25,25 @@ class Pool {
   /// body(worker) once on every worker; returns when all have finished.
   template <class Body>
   void run(Body&& body) {
-    run_erased([](void* b, int worker) { (*static_cast<std::remove_reference_t<Body>*>(b))(worker); }, &body);
+    std::atomic<int32_t> left{threads_};
+    const auto counted = [&](int worker) {
+      body(worker);
+      left.fetch_sub(1, std::memory_order_release);
+    };
+    open(counted);
+    counted(0);
+    while (left.load(std::memory_order_acquire) != 0) std::this_thread::yield();
+    close();
+  }
+
+  /// body(worker) on the caller and on every worker that comes before the caller has finished: whatever is to be done
+  /// must be taken from a queue. On a busy machine nobody waits for a thread that the system does not let run.
+  template <class Body>
+  void offer(Body&& body) {
+    if (threads_ == 1) return body(0);
+    open(body);
+    body(0);
+    close();
   }
 
   /// body(index, worker) for every index in [0, count). Worker w owns the w-th part of the range and takes it in
@@ -37,7 +55,7 @@ class Pool {
       return;
     }
     split(count);
-    run([&](int worker) {
+    offer([&](int worker) {
       for (int w = 0; w < threads_; w++) {
         Share& share = shares_[(worker + w) % threads_];
         // Looking first keeps the line shared while many workers pass by a finished share.
@@ -57,7 +75,15 @@ class Pool {
     int64_t end = 0;
   };
 
-  void run_erased(Function function, void* argument);
+  template <class Body>
+  void open(Body& body) {
+    open_erased([](void* b, int worker) { (*static_cast<Body*>(b))(worker); },
+                const_cast<void*>(static_cast<const void*>(&body)));
+  }
+  void open_erased(Function function, void* argument);
+  void close();
+  bool enter(int32_t generation);
+  void leave();
   void split(int64_t count);
   void work(int worker);
   void stop();
@@ -67,7 +93,8 @@ class Pool {
   Function function_ = nullptr;
   void* argument_ = nullptr;
   alignas(64) std::atomic<int32_t> generation_{0};  ///< counts jobs; negative: stop
-  alignas(64) std::atomic<int32_t> pending_{0};     ///< workers that have not finished the job
+  /// The job's generation, whether it may be entered, how many workers are in it.
+  alignas(64) std::atomic<uint64_t> gate_{0};
   std::vector<std::thread> workers_;
 };
 
