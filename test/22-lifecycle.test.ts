@@ -207,7 +207,7 @@ const crowd = `
   import { Engine } from ${JSON.stringify(entry)};
   const engine = await Engine.load("sdar-nano", { maxConcurrent: 8, kvCache: { tokens: 1088 } });
   const runs = Array.from({ length: 60 }, (_, i) =>
-    engine.generate({ prompt: "a" + i, ignoreEos: true, denoise: { strategy: "sequential" }, key: String(i % 3), n: 1 + (i % 2), deadline: 600_000 }));
+    engine.generate({ prompt: "a" + i, ignoreEos: true, denoise: { strategy: "sequential" }, maxTokens: 300, key: String(i % 3), n: 1 + (i % 2), deadline: 600_000 }));
   for (const run of runs) run.result().catch(() => {});
   const unread = engine.generate({ ...${JSON.stringify(long)}, priority: 9, highWaterMark: 1 });
   await unread[Symbol.asyncIterator]().next();

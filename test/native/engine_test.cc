@@ -28,6 +28,9 @@ Request prompt_of(int length, uint32_t seed = 1) {
   return r;
 }
 
+/// As many as share a step where code is fast.
+int crowd() { return harness::quick() ? 17 : 33; }
+
 /// Requests of different lengths, strategies, block lengths and temperatures.
 std::vector<Request> mixed(int count) {
   std::vector<Request> all;
@@ -59,7 +62,7 @@ std::vector<Request> mixed(int count) {
 }  // namespace
 
 TEST("a request gives the same bits alone and among 32 others, with 1, 2 and 3 threads, in every instruction set") {
-  const auto requests = mixed(33);
+  const auto requests = mixed(crowd());
   for (const std::string& isa : harness::instruction_sets()) {
     for (WeightFormat weights : {WeightFormat::f32, WeightFormat::bf16}) {
       if (harness::quick() && weights == WeightFormat::f32) continue;
@@ -81,9 +84,9 @@ TEST("a request gives the same bits alone and among 32 others, with 1, 2 and 3 t
                         "request " + std::to_string(i) + " differs: " + isa + ", " + sdar::name_of(weights) + ", " +
                             std::to_string(threads) + " threads");
         }
-        CHECK(after.max_sequences >= 16);
+        CHECK(after.max_sequences >= crowd() / 2);
         const double mean = double(after.sequences - before.sequences) / double(after.steps - before.steps);
-        CHECK(mean >= 16);
+        CHECK(mean >= crowd() / 2);
         if (isa == "portable") break;  // plain loops use one thread
       }
     }
@@ -103,7 +106,7 @@ TEST("prompts taken in small chunks give the same bits") {
 }
 
 TEST("a step that cannot hold every sequence takes turns and changes nothing") {
-  const auto requests = mixed(33);
+  const auto requests = mixed(crowd());
   EngineOptions options{.path = kNano, .weights = WeightFormat::bf16, .threads = 2};
   const auto wide = harness::Runner(options).run(requests);
   options.max_rows = 130;
@@ -113,7 +116,7 @@ TEST("a step that cannot hold every sequence takes turns and changes nothing") {
 }
 
 TEST("a cache too small for all makes requests wait, and every page comes back") {
-  const auto requests = mixed(33);
+  const auto requests = mixed(crowd());
   EngineOptions options{.path = kNano, .weights = WeightFormat::bf16, .threads = 2};
   const auto wide = harness::Runner(options).run(requests);
   options.kv_tokens = 512;

@@ -21,6 +21,17 @@ inline std::vector<std::string> instruction_sets() {
   return sets;
 }
 
+/// A checkpoint for tests of what happens around the forward pass, whatever its weights: with SDAR_TEST_QUICK a tiny
+/// one.
+struct SmallModel {
+  const char* path;
+  int32_t ids;  ///< random prompts are of ids below
+  int32_t mask_id;
+};
+inline SmallModel small_model() {
+  return quick() ? SmallModel{"test/golden/tiny-dense", 310, 319} : SmallModel{"models/sdar-nano", 550, 559};
+}
+
 struct Result {
   std::vector<sdar::TokenRecord> tokens;
   int ends = 0;     ///< how often it ended: 1

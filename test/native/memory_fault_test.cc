@@ -51,14 +51,14 @@ void operator delete(void* p, size_t, std::align_val_t) noexcept { std::free(p);
 
 TEST("every allocation of the engine's thread may fail") {
   exempt = true;
-  sdar::EngineOptions options{.path = "models/sdar-nano", .weights = sdar::WeightFormat::int8, .threads = 1};
+  sdar::EngineOptions options{.path = harness::small_model().path, .weights = sdar::WeightFormat::int8, .threads = 1};
   options.kv_tokens = 6 * 64;
   harness::Runner runner(options);
   uint32_t seed = 0;
   const auto request = [&](int length, int tokens, uint32_t s) {
     std::mt19937 random(s);
     sdar::Request r;
-    for (int i = 0; i < length; i++) r.tokens.push_back(int32_t(random() % 550));
+    for (int i = 0; i < length; i++) r.tokens.push_back(int32_t(random() % harness::small_model().ids));
     r.max_tokens = tokens;
     r.ignore_eos = true;
     r.drafts = true;

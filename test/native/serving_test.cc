@@ -20,10 +20,8 @@ using std::chrono::milliseconds;
 
 namespace {
 
-const char kNano[] = "models/sdar-nano";
-
-EngineOptions nano(int64_t kv_tokens = 0) {
-  EngineOptions options{.path = kNano, .weights = sdar::WeightFormat::int8, .threads = 2};
+EngineOptions small_engine(int64_t kv_tokens = 0) {
+  EngineOptions options{.path = harness::small_model().path, .weights = sdar::WeightFormat::int8, .threads = 2};
   options.kv_tokens = kv_tokens;
   return options;
 }
@@ -31,7 +29,8 @@ EngineOptions nano(int64_t kv_tokens = 0) {
 Request prompt_of(int length, uint32_t seed = 1, int max_tokens = 24) {
   std::mt19937 random(seed);
   Request r;
-  for (int i = 0; i < length; i++) r.tokens.push_back(int32_t(random() % 550));
+  for (int i = 0; i < length; i++) r.tokens.push_back(int32_t(random() % harness::small_model().ids));
+  r.block_length = 8;
   r.max_tokens = max_tokens;
   r.ignore_eos = true;
   return r;
@@ -39,7 +38,7 @@ Request prompt_of(int length, uint32_t seed = 1, int max_tokens = 24) {
 
 /// What every request gives when nothing disturbs it.
 std::vector<Result> undisturbed(const std::vector<Request>& requests) {
-  EngineOptions options = nano();
+  EngineOptions options = small_engine();
   options.prefix_cache = false;
   std::vector<Request> plain = requests;
   for (Request& r : plain) {
@@ -74,7 +73,7 @@ TEST("requests that are preempted and resumed give the tokens of an undisturbed 
   }
   const auto expected = undisturbed(requests);
   for (const bool cache : {false, true}) {
-    EngineOptions options = nano(9 * 64);
+    EngineOptions options = small_engine(9 * 64);
     options.prefix_cache = cache;
     harness::Runner runner(options);
     const auto results = runner.run(requests);
@@ -93,7 +92,7 @@ TEST("requests that are preempted and resumed give the tokens of an undisturbed 
 }
 
 TEST("the least important, then the newest request is preempted") {
-  EngineOptions options = nano(4 * 64);
+  EngineOptions options = small_engine(4 * 64);
   harness::Runner runner(options);
   std::vector<uint64_t> ids;
   for (int i = 0; i < 3; i++) {
@@ -117,7 +116,7 @@ TEST("a prompt seen before is found in the cache, and gives the same tokens as w
   longer.tokens.resize(200);
   longer.tokens.insert(longer.tokens.end(), more.begin(), more.end());
   const auto expected = undisturbed({first, other, longer});
-  harness::Runner runner(nano());
+  harness::Runner runner(small_engine());
   const auto cold = runner.run({first})[0];
   CHECK(cold.same(expected[0]) && cold.cached_tokens == 0);
   const auto warm = runner.run({first})[0];
@@ -133,7 +132,7 @@ TEST("a prompt seen before is found in the cache, and gives the same tokens as w
 
 TEST("the next turn of a conversation finds what was generated in the one before") {
   Request first = prompt_of(100, 4, 120);
-  harness::Runner runner(nano());
+  harness::Runner runner(small_engine());
   const auto answer = runner.run({first})[0];
   Request second = first;
   for (const auto& t : answer.tokens) second.tokens.push_back(t.id);
@@ -150,10 +149,10 @@ TEST("salts and block lengths do not share, a literal mask id never enters") {
   Request salted = plain, blocks = plain, literal = plain, late = plain;
   salted.salt = "tenant";
   blocks.block_length = 4;
-  literal.tokens[3] = 559;
-  late.tokens[130] = 559;
+  literal.tokens[3] = harness::small_model().mask_id;
+  late.tokens[130] = harness::small_model().mask_id;
   const auto expected = undisturbed({plain, salted, blocks, literal, late});
-  harness::Runner runner(nano());
+  harness::Runner runner(small_engine());
   for (int round = 0; round < 2; round++) {
     const std::vector<Request> all = {plain, salted, blocks, literal, late};
     const int cached[2][5] = {{0, 0, 0, 0, 128}, {192, 192, 192, 0, 128}};
@@ -163,7 +162,7 @@ TEST("salts and block lengths do not share, a literal mask id never enters") {
       CHECK(result.cached_tokens == cached[round][i]);
     }
   }
-  EngineOptions off = nano();
+  EngineOptions off = small_engine();
   off.prefix_cache = false;
   harness::Runner uncached(off);
   for (int round = 0; round < 2; round++) CHECK(uncached.run({plain})[0].cached_tokens == 0);
@@ -172,7 +171,7 @@ TEST("salts and block lengths do not share, a literal mask id never enters") {
 
 TEST("a pinned prompt stays when others are evicted") {
   for (const bool pin : {true, false}) {
-    harness::Runner runner(nano(10 * 64));
+    harness::Runner runner(small_engine(10 * 64));
     Request precious = prompt_of(130, 7);
     precious.pin = pin;
     runner.run({precious});
@@ -199,7 +198,7 @@ TEST("answers of one prompt share its pages and differ by their index alone") {
   const auto expected = undisturbed(answers);
   CHECK(!expected[0].same(expected[1]) && !expected[1].same(expected[2]));
   for (const bool cache : {true, false}) {
-    EngineOptions options = nano();
+    EngineOptions options = small_engine();
     options.prefix_cache = cache;
     harness::Runner runner(options);
     const auto results = runner.run(answers);
@@ -214,7 +213,7 @@ TEST("answers of one prompt share its pages and differ by their index alone") {
 
 TEST("answers go on when the first one is aborted or paused before its prompt is there") {
   for (const bool abort : {true, false}) {
-    EngineOptions options = nano();
+    EngineOptions options = small_engine();
     options.prefill_rows = 64;
     harness::Runner runner(options);
     std::vector<uint64_t> ids;
@@ -241,7 +240,7 @@ TEST("a paused request computes nothing, may lose its pages, and goes on with th
   const Request slow = prompt_of(100, 13, 200);
   const Request others = prompt_of(300, 14, 100);
   const auto expected = undisturbed({slow, others});
-  harness::Runner runner(nano(8 * 64));
+  harness::Runner runner(small_engine(8 * 64));
   const uint64_t id = runner.submit(slow);
   while (runner.result(id).tokens.size() < 20) runner.pump();
   runner.engine().pause(id);
@@ -262,7 +261,7 @@ TEST("a paused request computes nothing, may lose its pages, and goes on with th
 }
 
 TEST("deadlines end waiting, running and paused requests with DEADLINE_EXCEEDED") {
-  EngineOptions options = nano();
+  EngineOptions options = small_engine();
   options.max_concurrent = 1;
   harness::Runner runner(options);
   Request r = prompt_of(20, 15, 900);
@@ -286,7 +285,7 @@ TEST("deadlines end waiting, running and paused requests with DEADLINE_EXCEEDED"
 }
 
 TEST("lower ranks are admitted first") {
-  EngineOptions options = nano();
+  EngineOptions options = small_engine();
   options.max_concurrent = 1;
   harness::Runner runner(options);
   Request block = prompt_of(full_or(600, 200), 17, 50);  // keeps the engine busy while the others arrive
@@ -318,7 +317,7 @@ TEST("a long prompt enters beside running requests in pieces, and every one of t
   std::vector<Request> all = small;
   all.push_back(large);
   const auto expected = undisturbed(all);
-  harness::Runner runner(nano());
+  harness::Runner runner(small_engine());
   std::vector<uint64_t> ids;
   for (const Request& r : small) ids.push_back(runner.submit(r));
   while (runner.result(ids[0]).tokens.size() < 30) runner.pump();
@@ -335,7 +334,7 @@ TEST("a long prompt enters beside running requests in pieces, and every one of t
 }
 
 TEST("the counters of a step add up") {
-  harness::Runner runner(nano());
+  harness::Runner runner(small_engine());
   std::vector<Request> requests;
   for (int i = 0; i < 8; i++) requests.push_back(prompt_of(40 + i, 30 + i));
   runner.run(requests);
@@ -372,7 +371,7 @@ TEST(
     requests.push_back(r);
   }
   const auto expected = undisturbed(requests);
-  EngineOptions options = nano(7 * 64);
+  EngineOptions options = small_engine(7 * 64);
   options.max_concurrent = 12;
   harness::Runner runner(options);
   enum Fate { none, aborted, paused, late };
