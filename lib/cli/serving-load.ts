@@ -48,18 +48,25 @@ export const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(r
 
 /**
  * Keeps `concurrency` requests going until `until` has been awaited, then aborts what runs. The next request of each
- * begins when the one before has ended.
+ * begins when the one before has ended. The first ones have a part of their tokens left, each another, as if the load
+ * had been there for long.
  */
 export async function closedLoop<T>(
   engine: Engine,
   concurrency: number,
-  request: () => GenerateRequest,
+  request: () => GenerateRequest & { maxTokens: number },
   until: () => Promise<T>,
 ): Promise<T> {
   const controller = new AbortController();
   setMaxListeners(0, controller.signal);
-  const client = async () => {
-    while (!controller.signal.aborted) await engine.generate({ ...request(), signal: controller.signal }).result();
+  const client = async (_: unknown, index: number) => {
+    let share = (index + 1) / concurrency;
+    while (!controller.signal.aborted) {
+      const next = request();
+      const maxTokens = Math.ceil(share * next.maxTokens);
+      await engine.generate({ ...next, maxTokens, signal: controller.signal }).result();
+      share = 1;
+    }
   };
   const clients = Array.from({ length: concurrency }, client);
   try {
@@ -86,12 +93,22 @@ export interface Window {
   schedulerShare: number;
 }
 
+/** The counters as soon as another step has ended, and when that was. */
+async function afterStep(engine: Engine) {
+  const { steps } = engine.stats();
+  for (;;) {
+    await sleep(1);
+    const stats = engine.stats();
+    if (stats.steps > steps) return { stats, at: performance.now() };
+  }
+}
+
+/** Whole steps, for about so many seconds. */
 export async function observe(engine: Engine, seconds: number): Promise<Window> {
-  const before = engine.stats();
-  const began = performance.now();
+  const { stats: before, at: began } = await afterStep(engine);
   await sleep(1000 * seconds);
-  const after = engine.stats();
-  const elapsed = (performance.now() - began) / 1000;
+  const { stats: after, at: ended } = await afterStep(engine);
+  const elapsed = (ended - began) / 1000;
   const steps = after.steps - before.steps;
   const scheduler = after.schedulerSeconds - before.schedulerSeconds;
   const computing = after.stepSeconds - before.stepSeconds;
