@@ -7,6 +7,7 @@ import { createInterface } from "node:readline";
 import { buildAddon } from "./build.mjs";
 import { BuildError, root } from "./cmake.mjs";
 import { canCross, crossTests } from "./cross-arm64.mjs";
+import { gpuBenchCheck } from "./gpu-bench.mjs";
 import { plainTests } from "./native-tests.mjs";
 import { sanitizedTests } from "./sanitize.mjs";
 
@@ -75,6 +76,7 @@ if (thorough) {
   await step("native tests, address and undefined behaviour", () => sanitizedTests("address,undefined"));
   await step("native tests, threads", () => sanitizedTests("thread"));
   if (canCross()) await step("native tests on 64-bit Arm", crossTests);
+  await step("bench/gpu with nvcc", () => gpuBenchCheck(full));
   await step("the package (knip, publint, attw)", () =>
     one(spawnSync("npm", ["run", "check"], { cwd: root, stdio: "inherit" }).status),
   );

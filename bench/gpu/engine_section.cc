@@ -17,7 +17,8 @@ namespace {
 
 constexpr double kSettleSeconds = 4;     // at most, until all requests have begun to answer
 constexpr double kPoissonSettle = 1.5;   // of a Poisson load
-constexpr double kPoissonFactor = 4;     // of a measurement's seconds
+constexpr double kPoissonFactor = 4;     // of a measurement's seconds, at least
+constexpr double kPoissonArrivals = 20;  // expected, at least
 constexpr double kLoads[] = {0.5, 0.8};  // of the closed loop's rate
 constexpr int32_t kCacheReserve = 64;    // tokens per request beside prompt and answer: blocks that are under way
 constexpr int32_t kMostRows = 8192;      // of a step
@@ -137,7 +138,7 @@ class ShapeRun {
   void poisson(LoadClient& client, const Json& reference, double load) {
     const int32_t block = reference["block"], rate = reference["forced"];
     const double requests = load * reference["tokensPerSecond"].get<double>() / o_.answer;
-    const double window = kPoissonFactor * o_.seconds;
+    const double window = std::max(kPoissonFactor * o_.seconds, kPoissonArrivals / requests);
     const std::string what =
         shape_ + ", Poisson arrivals at " + std::to_string(std::lround(100 * load)) + " % of the closed loop";
     if (!budget_.allows(kPoissonSettle + window, what)) return;

@@ -57,6 +57,11 @@ find_cublaslt() {
   [ -z "$file" ] || export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$(dirname "$file")"
 }
 
+if given --help "$@"; then
+  sed -n '2,7s/^# \{0,1\}//p' "$0"
+  sed -n '/kUsage.. = R"(/,/)";/p' "$root/bench/gpu/options.cc" | sed 's/.*R"(//; /)";/d'
+  exit 0
+fi
 executable=${SDAR_GPU_BENCH:-}
 if [ -z "$executable" ]; then
   build
