@@ -109,7 +109,7 @@ TEST("head: greedy and sampled tokens with their numbers, over odd vocabularies 
   cuda_host::each_order([] {
     Random random(1);
     for (WeightFormat format : {WeightFormat::bf16, WeightFormat::int8}) {
-      for (int vocabulary : {2, 64, 101, 333, 1030}) {
+      for (int vocabulary : {2, 64, 129, 333, 1030}) {
         const int rows = 7, hidden = 128;
         const DeviceWeight weight(WeightKind::table, format, {random_matrix(random, vocabulary, hidden, 0.5)});
         const Matrix x = rounded(random_matrix(random, rows, hidden), WeightFormat::bf16);
@@ -223,14 +223,17 @@ TEST("head: blocks of requests past the count end before they read weights") {
   Random random(7);
   const DeviceWeight weight(WeightKind::table, WeightFormat::bf16, {random_matrix(random, 64, 128)});
   const Buffer<cuda::DeviceHeadRequest> requests(std::vector<cuda::DeviceHeadRequest>(100), "requests");
-  const Buffer<int32_t> count(std::vector<int32_t>{3}, "count"), ids(100, "ids");
+  const Buffer<int32_t> ids(100, "ids");
   const Buffer<float> numbers(400, "numbers");
   const auto activations = put_tiles(random_matrix(random, 100, 128), "activations");
-  cuda::head(nullptr, {weight.view,
-                       activations->get(),
-                       {requests.get(), count.get(), 100, nullptr, nullptr, nullptr},
-                       {numbers.get(), ids.get(), nullptr, nullptr}});
-  CHECK(cuda_host::last_launch().tensor("weights").loaded == 64 * 128 * 2);
+  for (int32_t count : {3, 64}) {
+    const Buffer<int32_t> device_count(std::vector<int32_t>{count}, "count");
+    cuda::head(nullptr, {weight.view,
+                         activations->get(),
+                         {requests.get(), device_count.get(), 100, nullptr, nullptr, nullptr},
+                         {numbers.get(), ids.get(), nullptr, nullptr}});
+    CHECK(cuda_host::last_launch().tensor("weights").loaded == 64 * 128 * 2);
+  }
 }
 
 TEST("head: bytes, mma and shared memory as the comments tell") {

@@ -231,7 +231,7 @@ SDAR_KERNEL((warps * kWarp), warps == 1 ? 2 : 1, attention, AttentionArgs a) {
   for (int page = page_begin; page < page_end; page++) {
     cp_async_wait<0>();
     sync_block();  // the page is here for all; the one before it has been used by all
-    if (page + 1 < page_end) ask(page + 1);
+    if (in_range(page + 1, page_end)) ask(page + 1);
     cp_async_commit();
     const int begin = page * per_page, stage = page % kStages;
     float scores[kRowTiles][4];

@@ -145,7 +145,7 @@ SDAR_KERNEL(128, token_tiles == 8 ? 2 : 4, head, HeadArgs a) {
                           block_index_y() * T::kBlockRowTiles,
                           block_index_x() * T::kBlockTokenTiles};
   const int first_request = source.first_token_tile * kTileTokens;
-  if (!guard(first_request < count)) return;
+  if (!in_range(first_request, count)) return;
   typename T::Sums sums;
   T::clear(sums);
   T::start(source, 0, slabs);

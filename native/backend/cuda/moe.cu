@@ -64,7 +64,7 @@ SDAR_DEVICE void choose(const RouteArgs& a, Shared<float> logits, int token) {
     SDAR_UNROLL
     for (int i = 0; i < kPerLane; i++) {
       const int expert = i * kWarp + lane_index();
-      if (expert >= a.expert_count || taken >> i & 1 || (best_expert < kMaxExperts && !(logit[i] > best))) continue;
+      if (taken >> i & 1 || (best_expert < kMaxExperts && !(logit[i] > best))) continue;  // one that is none comes last
       best = logit[i];
       best_expert = expert;
     }
