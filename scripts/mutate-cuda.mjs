@@ -1,6 +1,6 @@
 // Mutants of the CUDA kernels: every barrier, wait, commit, fence, guard and bound of native/backend/cuda is dropped in turn
-// (a bound is also moved by one, a wait lets one more group be under way), in each kernel that reaches it, and a test under
-// host execution must fail. Prints each mutant with the test that caught it, and the count; --json FILE keeps the list.
+// (a bound is also moved by one, a wait lets one more group be under way, a mask of all lanes loses half), in each kernel
+// that reaches it, and a test under host execution must fail. Prints each mutant with the test that caught it, and the count; --json FILE keeps the list.
 //   npm run test:cuda-mutants [-- KERNEL …]
 // Fails when a mutant survives, when a place is reached by no test, or when a kernel ran in fewer than three orders of fibers.
 import { spawn } from "node:child_process";
@@ -13,7 +13,7 @@ import { buildTests } from "./native-tests.mjs";
 const folder = "native/backend/cuda";
 const slowest = 60e3; // ms: slower cases are not used
 const orders = 3;
-const changes = { bound: ["drop", "more", "less"], wait: ["drop", "more"] };
+const changes = { bound: ["drop", "more", "less"], wait: ["drop", "more"], full_mask: ["less"] };
 
 /** Runs a program; `failed` tells why, if it did. Whoever runs longer than `limit` ms hangs. */
 function run(program, args, env, limit) {
@@ -88,7 +88,8 @@ function unreached(mutants) {
     cp_async_commit: "commit",
     thread_fence: "fence",
   };
-  const call = new RegExp(`\\b(${Object.keys(functions).join("|")})\\b(<[^>]*>)?\\(`, "g");
+  const call = new RegExp(`\\b(${Object.keys(functions).join("|")})(<[^>]*>)?\\(`, "g");
+  const masked = /\b(shuffle|shuffle_xor|shuffle_up|shuffle_down|ballot|any|all)\(kFullMask\b/g;
   const missing = [];
   for (const file of readdirSync(join(root, folder)).filter((name) => /\.cuh?$/.test(name))) {
     if (file === "instructions.cuh") continue; // defines them
@@ -98,6 +99,8 @@ function unreached(mutants) {
       for (const [, name] of line.replace(/\/\/.*/, "").matchAll(call)) {
         wanted[functions[name]] = (wanted[functions[name]] ?? 0) + 1;
       }
+      const masks = [...line.matchAll(masked)].length;
+      if (masks > 0) wanted.full_mask = masks;
       for (const [kind, count] of Object.entries(wanted)) {
         const here = mutants.filter((m) => m.kind === kind && m.place.startsWith(`${folder}/${file}:${index + 1}:`));
         if (new Set(here.map((m) => m.place)).size < count) missing.push(`${file}:${index + 1}: ${kind}`);

@@ -98,8 +98,8 @@ std::string short_name(const std::string& kernel) {
 }  // namespace
 
 const char* name_of(SiteKind kind) {
-  constexpr const char* kNames[] = {"access", "barrier", "warp_barrier", "wait", "commit",
-                                    "fence",  "bound",   "guard",        "mask"};
+  constexpr const char* kNames[] = {"access", "barrier", "warp_barrier", "wait",      "commit",
+                                    "fence",  "bound",   "guard",        "full_mask", "part_mask"};
   return kNames[static_cast<int>(kind)];
 }
 

@@ -12,11 +12,22 @@
 namespace sdar::cuda_host {
 
 /// What a site is of; an `access` is never changed.
-enum class SiteKind : uint8_t { access, barrier, warp_barrier, wait, commit, fence, bound, guard, mask };
+enum class SiteKind : uint8_t {
+  access,
+  barrier,
+  warp_barrier,
+  wait,
+  commit,
+  fence,
+  bound,
+  guard,
+  full_mask,
+  part_mask
+};
 const char* name_of(SiteKind kind);
 
-/// drop: the check is not made (all threads pass). Of a bound: one `more` or `less` passes. Of a wait: one `more` group
-/// may be under way.
+/// drop: the check is not made, all threads pass. Of a bound: one `more` or `less` passes. Of a wait: one `more` group
+/// may be under way. Of a full mask: half of the lanes are in it, `less`.
 enum class Change : uint8_t { none, drop, more, less };
 
 struct Site {

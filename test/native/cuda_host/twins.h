@@ -180,18 +180,22 @@ inline int atomic_add(int* p, int n, SDAR_AT) {
 
 // ---- within a warp
 namespace detail {
+/// And makes of `mask` what a mutation run has there: all lanes, or half of them.
+inline const cuda_host::Site& mask_site(uint32_t& mask, std::source_location at) {
+  using enum cuda_host::SiteKind;
+  const cuda_host::Site& site = cuda_host::site_at(at, mask == kFullMask ? full_mask : part_mask);
+  if (site.change != cuda_host::Change::none) mask = site.dropped() ? kFullMask : mask & 0xffffu;
+  return site;
+}
 template <class T>
 T shuffle_how(cuda_host::Shuffle how, uint32_t mask, T v, int operand, std::source_location at) {
   static_assert(sizeof(T) == 4);
-  const cuda_host::Site& site =
-      cuda_host::site_at(at, mask == kFullMask ? cuda_host::SiteKind::access : cuda_host::SiteKind::mask);
-  return std::bit_cast<T>(
-      cuda_host::shuffle(site, how, site.dropped() ? kFullMask : mask, std::bit_cast<uint32_t>(v), operand));
+  const cuda_host::Site& site = mask_site(mask, at);
+  return std::bit_cast<T>(cuda_host::shuffle(site, how, mask, std::bit_cast<uint32_t>(v), operand));
 }
 inline uint32_t vote(const char* name, uint32_t mask, bool predicate, std::source_location at) {
-  const cuda_host::Site& site =
-      cuda_host::site_at(at, mask == kFullMask ? cuda_host::SiteKind::access : cuda_host::SiteKind::mask);
-  return cuda_host::ballot(site, name, site.dropped() ? kFullMask : mask, predicate);
+  const cuda_host::Site& site = mask_site(mask, at);
+  return cuda_host::ballot(site, name, mask, predicate);
 }
 }  // namespace detail
 template <class T>
