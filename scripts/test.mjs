@@ -5,9 +5,10 @@ import { once } from "node:events";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { buildAddon } from "./build.mjs";
-import { BuildError, root } from "./cmake.mjs";
+import { BuildError, has, root } from "./cmake.mjs";
 import { canCross, crossTests } from "./cross-arm64.mjs";
 import { gpuBenchCheck } from "./gpu-bench.mjs";
+import { mutateCuda } from "./mutate-cuda.mjs";
 import { plainTests } from "./native-tests.mjs";
 import { sanitizedTests } from "./sanitize.mjs";
 
@@ -72,6 +73,14 @@ await step("layout of native sources", () => one(node("scripts/clang-format.mjs"
 await step("direction of includes", () => one(node("scripts/check-includes.mjs")));
 await step("native tests", plainTests);
 await step("TypeScript tests", typescriptTests);
+if (has("nvcc")) {
+  await step("CUDA kernels: registers, spills, occupancy, instructions", () =>
+    one(node("scripts/cuda-report.mjs", ...(full ? ["--all"] : []))),
+  );
+} else {
+  console.log("\n== CUDA kernels for a GPU: skipped, nvcc was not found");
+}
+if (full) await step("mutants of the CUDA kernels", () => mutateCuda());
 if (thorough) {
   await step("native tests, address and undefined behaviour", () => sanitizedTests("address,undefined"));
   await step("native tests, threads", () => sanitizedTests("thread"));

@@ -15,7 +15,7 @@ constexpr int32_t kMaskId = 99;
 struct Tables {
   std::vector<cuda::DenoiseSlot> slots;
   std::vector<int32_t> tokens;
-  int rows = 0, masked = 0;
+  int rows = 0, masked = 0, active = 0, positions = 0;
 
   Tables(Random& random, int count) {
     for (int i = 0; i < count; i++) {
@@ -41,14 +41,16 @@ struct Tables {
         s.row = rows + 2;
         rows += 2 + s.block_length;
         masked += count_bits(s.masked);
+        active++;
+        positions += s.block_length;
       }
       slots.push_back(s);
     }
   }
 };
 
-/// Lists requests, makes up results, fills, and compares with the host's choice.
-void steps(Random& random, int count, int spare) {
+/// Lists requests, makes up results, fills, and compares with the host's choice; and costs with cost.h when counting.
+void steps(Random& random, int count, int spare, bool counting = false) {
   const Tables t(random, count);
   const Buffer<cuda::DenoiseSlot> slots(t.slots, "slots");
   const Buffer<int32_t> tokens(t.tokens, "tokens"), ids(static_cast<size_t>(t.rows), "ids"),
@@ -56,8 +58,11 @@ void steps(Random& random, int count, int spare) {
   const Buffer<cuda::DenoiseOutcome> outcomes(static_cast<size_t>(count), "outcomes");
   const Buffer<cuda::DeviceHeadRequest> requests(static_cast<size_t>(t.masked + spare), "requests");
   const cuda::DenoiseTables tables{slots.get(), tokens.get(), outcomes.get(), count, kMaskId};
-  cuda::list_requests(nullptr, {tables, requests.get(), rows.get(), request_count.get(), t.masked + spare, ids.get()});
+  const cuda::ListRequestsArgs args{tables,           requests.get(), rows.get(), request_count.get(),
+                                    t.masked + spare, ids.get()};
+  cuda::list_requests(nullptr, args);
   CHECK(claimed("choose.cu", "list_requests"));
+  if (counting) check_cost(cuda::list_requests_cost(args, t.active, t.masked, t.positions));
 
   CHECK(request_count.values()[0] == t.masked);
   const std::vector<int32_t> got_rows = rows.values();
@@ -96,6 +101,15 @@ void steps(Random& random, int count, int spare) {
   const Buffer<cuda::DeviceHeadResult> device_results(results, "results");
   cuda::choose_fill(nullptr, tables, device_results.get());
   CHECK(claimed("choose.cu", "choose_fill"));
+  if (counting) {
+    int filled = 0;
+    for (int i = 0; i < count; i++) {
+      uint64_t bits = 0;
+      if (t.slots[i].row >= 0) cuda_host::download(&bits, &outcomes.get()[i].filled, sizeof bits);
+      filled += count_bits(bits);
+    }
+    check_cost(cuda::choose_fill_cost(tables, t.active, t.masked, filled));
+  }
   const std::vector<cuda::DenoiseSlot> after = slots.values();
   const std::vector<int32_t> filled_tokens = tokens.values();
   index = 0;
@@ -136,6 +150,12 @@ TEST("choose: requests, ids and fills of slots of all kinds, some of which take 
     Random random(1);
     for (int count : {1, 6, 41}) steps(random, count, random.below(70));
   });
+}
+
+TEST("choose: bytes as cost.h tells") {
+  Random random(2);
+  steps(random, 37, 5, true);
+  steps(random, 128, 0, true);
 }
 
 int main(int argc, char** argv) { return check::run(argc, argv); }

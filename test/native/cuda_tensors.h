@@ -3,8 +3,10 @@
 #include <fstream>
 #include <iterator>
 #include <memory>
+#include <source_location>
 #include <string>
 
+#include "backend/cuda/cost.h"
 #include "backend/cuda/gemm.h"
 #include "backend/cuda/packing.h"
 #include "check.h"
@@ -101,6 +103,25 @@ inline bool claimed([[maybe_unused]] const std::string& file, [[maybe_unused]] c
 #else
   return true;
 #endif
+}
+
+/// In what the last launch's counters are more than 5 % away from `want`; empty when they agree.
+inline std::string difference(const cuda::Cost& want) {
+  const auto& got = cuda_host::last_launch();
+  std::string text;
+  const auto compare = [&](const char* what, int64_t counted, int64_t expected) {
+    if (std::abs(static_cast<double>(counted - expected)) <= 0.05 * static_cast<double>(expected)) return;
+    text += " " + std::string(what) + " " + std::to_string(counted) + ", expected " + std::to_string(expected) + ";";
+  };
+  compare("loaded", got.loaded, want.loaded);
+  compare("loaded_once", got.loaded_once, want.loaded_once);
+  compare("stored", got.stored, want.stored);
+  compare("mma", got.mma_bf16 + got.mma_s8, want.mma);
+  return text;
+}
+inline void check_cost(const cuda::Cost& want, std::source_location at = std::source_location::current()) {
+  const std::string text = difference(want);
+  if (!text.empty()) check::fail(at.file_name(), static_cast<int>(at.line()), cuda_host::last_launch().kernel + text);
 }
 
 /// The largest distance in units of the last place of bf16, of values of at least `floor` of the largest; smaller ones

@@ -1,7 +1,8 @@
 // Around the head: which rows of the step want a token, and which tokens are kept.
 //
-// list_requests: one block; bytes: 120 per slot, 56 per masked position. choose_fill: a warp per slot; 120 per slot and
-// 12 per masked position. Both are as long as a launch.
+// Bytes (as code: cost.h), most of them the same words for a whole warp. list_requests, one block: 140 per slot, 512
+// per slot with a block, 64 read and 48 written per masked position. choose_fill, a warp per slot: 512 per slot, 800
+// per slot with a block, 16 per masked position. Both are as long as a launch.
 // choose_fill's lanes each hold the block's confidences and entropies in local memory, because denoise/choose.h walks
 // over arrays.
 // Occupancy: list_requests: 1024 threads, 4224 shared, 1 block on sm_80, 1 on sm_86, 1 on sm_90

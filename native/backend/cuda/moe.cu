@@ -1,8 +1,8 @@
 // Around the products of a mixture of experts: which experts a token takes, which rows an expert has, and the sum.
 //
-// Bytes: route: per token hidden · 4 of x and the router (experts · hidden · 4: 1 MB at 30B-A3B), both from L2; 64
-// tokens are 64 MB of L2, some 20 µs. group: tokens · top_k · 4 per expert, twice, from L2. combine: per token hidden ·
-// 4 · (top_k + 2).
+// Bytes (as code: cost.h): route: per token hidden · 4 of x and the router (experts · hidden · 4: 1 MB at 30B-A3B),
+// both from L2; 64 tokens are 64 MB of L2, some 20 µs. group: tokens · top_k · 4 per expert, twice, from L2. combine:
+// per token hidden · 4 · (top_k + 2), and 2 · top_k per column for rows and weights, from L1.
 // Share of peak: none of these is limited by HBM; the weights of the experts that 64 tokens take, 9 MB each, need
 // twenty times as long. Shared memory of route as claimed is for hidden 2048.
 //
@@ -64,7 +64,7 @@ SDAR_DEVICE void choose(const RouteArgs& a, Shared<float> logits, int token) {
     SDAR_UNROLL
     for (int i = 0; i < kPerLane; i++) {
       const int expert = i * kWarp + lane_index();
-      if (expert >= a.expert_count || taken >> i & 1 || (best_expert < kMaxExperts && !(logit[i] > best))) continue;
+      if (taken >> i & 1 || (best_expert < kMaxExperts && !(logit[i] > best))) continue;  // one that is none comes last
       best = logit[i];
       best_expert = expert;
     }

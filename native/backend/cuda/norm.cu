@@ -1,7 +1,7 @@
 // RMSNorm of f32 rows, rounded to bf16 in the order the matrix product reads: one block per row, 8 columns per thread
 // and turn. The residual has been added to x by the product before (Epilogue::add).
 //
-// Bytes: tokens · hidden · (4 read from memory, 4 more from L1, 2 written) and hidden · 4 for the weights; a row of
+// Bytes (as code: cost.h): tokens · hidden · (4 read from memory, 4 more and 4 of weights from L1, 2 written); a row of
 // 2560 is 10 KB, so 64 tokens are 0.9 MB: limited by launch time there, by memory (90 % of bandwidth) from some 1000
 // tokens on.
 // Occupancy: rms_norm: 256 threads, 32 shared, 6 blocks on sm_80, 6 on sm_86, 6 on sm_90
