@@ -107,27 +107,20 @@ SDAR_KERNEL(128, token_tiles == 8 ? 2 : 4, gemm, GemmArgs a, int parts) {
   }
 }
 
-LaunchShape shape_of(const DeviceMatrix& weight, int32_t tokens, int token_tiles) {
-  const int row_tiles = token_tiles == 8 ? 8 : 4;
-  return {.grid_x = ceil_div(tokens, token_tiles * kTileTokens),
-          .grid_y = ceil_div(weight.row_tiles(), row_tiles),
-          .grid_z = weight.splits(),
-          .threads = 128};
-}
-
-int token_tiles_for(int32_t tokens) { return tokens <= 8 ? 1 : tokens <= 16 ? 2 : tokens <= 32 ? 4 : 8; }
-
 template <WeightFormat format, int token_tiles>
 void launch_tile(Stream stream, const GemmArgs& args) {
-  LaunchShape shape = shape_of(args.weight, args.tokens, token_tiles);
-  shape.shared_bytes = Tile<format, token_tiles>::kSharedBytes;
-  shape.stream = stream;
+  const LaunchShape shape{.grid_x = ceil_div(args.tokens, token_tiles * kTileTokens),
+                          .grid_y = ceil_div(args.weight.row_tiles(), gemm_row_tiles(token_tiles)),
+                          .grid_z = args.weight.splits(),
+                          .threads = 128,
+                          .shared_bytes = Tile<format, token_tiles>::kSharedBytes,
+                          .stream = stream};
   SDAR_LAUNCH(shape, (gemm_kernel<format, token_tiles>), args, args.weight.splits());
 }
 
 template <WeightFormat format>
 void launch_format(Stream stream, const GemmArgs& args) {
-  switch (token_tiles_for(args.tokens)) {
+  switch (gemm_token_tiles(args.tokens)) {
     case 1:
       return launch_tile<format, 1>(stream, args);
     case 2:
@@ -140,16 +133,6 @@ void launch_format(Stream stream, const GemmArgs& args) {
 }
 
 }  // namespace
-
-size_t gemm_tickets(const DeviceMatrix& weight, int32_t tokens) {
-  const LaunchShape shape = shape_of(weight, tokens, token_tiles_for(tokens));
-  return weight.splits() > 1 ? static_cast<size_t>(shape.grid_x) * shape.grid_y : 0;
-}
-
-size_t gemm_partial_floats(const DeviceMatrix& weight, int32_t tokens) {
-  const int token_tiles = token_tiles_for(tokens), row_tiles = token_tiles == 8 ? 8 : 4;
-  return gemm_tickets(weight, tokens) * weight.splits() * token_tiles * kTileTokens * row_tiles * kTileRows;
-}
 
 void gemm(Stream stream, const GemmArgs& args) {
   if (args.tokens == 0) return;
