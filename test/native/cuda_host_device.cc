@@ -1,5 +1,6 @@
 #include "cuda_host_device.h"
 
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
@@ -21,8 +22,8 @@ int break_at = 0;
 template <class F>
 int32_t guarded(SdarCudaError* error, F body) {
   const auto tell = [&](const std::string& code, const char* message) {
-    std::strncpy(error->code, code.c_str(), sizeof error->code - 1);
-    std::strncpy(error->message, message, sizeof error->message - 1);
+    std::snprintf(error->code, sizeof error->code, "%s", code.c_str());
+    std::snprintf(error->message, sizeof error->message, "%s", message);
     return 1;
   };
   try {

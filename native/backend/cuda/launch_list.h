@@ -28,10 +28,9 @@ class LaunchList {
   /// The first time one by one, so that the device has loaded all kernels; captured the second time.
   void run() {
     if (graph_) return device_.replay(graph_);
-    const bool capture = runs_++ > 0 && device_.has_graphs();
-    if (capture) device_.begin_capture();
-    for (const Launch& l : launches_) device_.launch(l.kernel, arguments_.data() + l.begin, l.bytes);
-    if (!capture) return;
+    if (runs_++ == 0 || !device_.has_graphs()) return launch_all();
+    device_.begin_capture();
+    launch_all();
     graph_ = device_.end_capture();
     device_.replay(graph_);
   }
@@ -42,6 +41,10 @@ class LaunchList {
     Kernel kernel;
     size_t begin, bytes;
   };
+  void launch_all() const {
+    for (const Launch& l : launches_) device_.launch(l.kernel, arguments_.data() + l.begin, l.bytes);
+  }
+
   Device& device_;
   std::vector<Launch> launches_;
   std::vector<std::byte> arguments_;

@@ -1,6 +1,7 @@
 #include "backend/cuda/library.h"
 
 #include <dlfcn.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <mutex>
@@ -15,13 +16,16 @@ constexpr char kFile[] = "libsdar_cuda.so";
 constexpr char kHow[] =
     "; it is built from the sources where CUDA's compiler (nvcc 12.8 or newer) is on the PATH: npm run build:native";
 
-/// Beside the file that holds this code.
+/// Beside the file that holds this code; where that is a prebuilt addon, prebuilds/linux-x64/…, the library may have
+/// been built from the same package's sources.
 std::string default_file() {
   Dl_info info{};
   if (!dladdr(reinterpret_cast<const void*>(&open_library), &info) || !info.dli_fname) return kFile;
-  const std::string here = info.dli_fname;
-  const size_t slash = here.rfind('/');
-  return (slash == std::string::npos ? "./" : here.substr(0, slash + 1)) + kFile;
+  const std::string path = info.dli_fname;
+  const size_t slash = path.rfind('/');
+  const std::string folder = slash == std::string::npos ? "./" : path.substr(0, slash + 1);
+  const std::string beside = folder + kFile, built = folder + "../../build/Release/" + kFile;
+  return access(beside.c_str(), R_OK) != 0 && access(built.c_str(), R_OK) == 0 ? built : beside;
 }
 
 Library open_file(const std::string& file) {
