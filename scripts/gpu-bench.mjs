@@ -53,7 +53,7 @@ async function compileAll() {
 }
 
 async function buildAll() {
-  const options = { CMAKE_BUILD_TYPE: "Release", SDAR_ADDON: "OFF", SDAR_GPU_BENCH: "ON" };
+  const options = { CMAKE_BUILD_TYPE: "Release", SDAR_ADDON: "OFF", SDAR_CUDA: "OFF", SDAR_GPU_BENCH: "ON" };
   const build = await cmake("build/gpu-bench", options, { label: "sdar-gpu-bench", targets: ["sdar-gpu-bench"] });
   const executable = join(build, "bench", "gpu", "sdar-gpu-bench");
   const { status, stdout } = spawnSync(executable, ["oracle"], { encoding: "utf8" });

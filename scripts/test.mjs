@@ -7,6 +7,7 @@ import { createInterface } from "node:readline";
 import { buildAddon } from "./build.mjs";
 import { BuildError, has, root } from "./cmake.mjs";
 import { canCross, crossTests } from "./cross-arm64.mjs";
+import { allArchitectures, buildCudaLibrary, canBuildCuda } from "./cuda-library.mjs";
 import { gpuBenchCheck } from "./gpu-bench.mjs";
 import { mutateCuda } from "./mutate-cuda.mjs";
 import { plainTests } from "./native-tests.mjs";
@@ -64,6 +65,10 @@ async function typescriptTests() {
 }
 
 await step("native addon", async () => one((await buildAddon()) ? 0 : 1));
+if (canBuildCuda())
+  await step("CUDA library", async () =>
+    one((await buildCudaLibrary(full ? allArchitectures : ["80", "90a"])) ? 0 : 1),
+  );
 await step("TypeScript build", () => one(node(tool("typescript/bin/tsc"), "-p", "tsconfig.build.json")));
 await step("types of tests and benchmarks", () => one(node(tool("typescript/bin/tsc"), "--noEmit")));
 await step("layout and lint (biome)", () =>

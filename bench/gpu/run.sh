@@ -39,7 +39,7 @@ build() {
   echo "# building for $(architectures), log in $log"
   local generator=()
   if has ninja && [ ! -e "$folder/CMakeCache.txt" ]; then generator=(-G Ninja); fi
-  if ! { cmake -S "$root" -B "$folder" "${generator[@]}" -DCMAKE_BUILD_TYPE=Release -DSDAR_ADDON=OFF -DSDAR_GPU_BENCH=ON \
+  if ! { cmake -S "$root" -B "$folder" "${generator[@]}" -DCMAKE_BUILD_TYPE=Release -DSDAR_ADDON=OFF -DSDAR_CUDA=OFF -DSDAR_GPU_BENCH=ON \
     -DCMAKE_CUDA_ARCHITECTURES="$(architectures)" &&
     cmake --build "$folder" --target sdar-gpu-bench --parallel "$(nproc)"; } >"$log" 2>&1; then
     grep -nE -m 20 -A 4 "error|Error" "$log" >&2 || tail -n 20 "$log" >&2

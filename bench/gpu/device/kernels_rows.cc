@@ -145,7 +145,8 @@ void measure_rows(KernelBench& bench, const NamedShape& model) {
     }
     const int most = kSlots * block;
     const DeviceArray<cuda::DenoiseSlot> fresh(slots), used(slots);
-    const DeviceArray<int32_t> tokens(std::vector<int32_t>(kSlots * 64)), ids(most), rows(most), count(1);
+    const DeviceArray<int32_t> tokens(std::vector<int32_t>(kSlots * 64)), ids(most), rows(most),
+        counts(static_cast<size_t>(cuda::ceil_div(most, cuda::kHeadTurn)));
     const DeviceArray<cuda::DenoiseOutcome> outcomes(kSlots);
     const DeviceArray<cuda::DeviceHeadRequest> requests(most);
     std::vector<cuda::DeviceHeadResult> found(static_cast<size_t>(most));
@@ -157,7 +158,7 @@ void measure_rows(KernelBench& bench, const NamedShape& model) {
     const std::string size = "128 blocks of " + std::to_string(block);
     const double slot_bytes = static_cast<double>(fresh.bytes());
     bench.measure("list_requests", "any", "", size, {slot_bytes + 56.0 * most, 0}, [&](cuda::Stream stream, int) {
-      cuda::list_requests(stream, {tables, requests.get(), rows.get(), count.get(), most, ids.get()});
+      cuda::list_requests(stream, {tables, requests.get(), rows.get(), counts.get(), most, ids.get()});
     });
     // Slots advance, so they are set back before each launch.
     bench.measure("choose_fill and a copy of its slots", "any", "", size, {4 * slot_bytes + 12.0 * most, 0},

@@ -4,9 +4,14 @@
 #include <cstdio>
 #include <cstring>
 
+#include "backend/cuda/library.h"
 #include "check.h"
 #include "device.h"
 #include "util/error.h"
+
+namespace sdar::cuda {
+extern "C" const SdarCudaInterface* sdar_cuda_interface(uint32_t version);  // cuda_library/runtime.cc, linked in
+}
 
 namespace gpu_bench {
 
@@ -55,6 +60,7 @@ Json open_card(const Options& options) {
     unsupported(std::string(card.name) + " is sm_" + std::to_string(card.major) + std::to_string(card.minor) +
                 "; the kernels need sm_80 (A100, RTX 30) or newer");
   succeed(cudaSetDevice(index), "opening " + options.device);
+  sdar::cuda::use_interface(sdar::cuda::sdar_cuda_interface(sdar::cuda::kAbiVersion));
   return {{"name", card.name},
           {"architecture", "sm_" + std::to_string(card.major) + std::to_string(card.minor)},
           {"multiprocessors", card.multiProcessorCount},
