@@ -42,9 +42,9 @@ t.test("a step computed by hand: SDAR-4B, one block of 4 on an A800", async (t) 
   const got = one("--card", "a800", "--batch", "1", "--block", "4", "--tokens-per-forward", "1");
   t.equal(got.rows, 5, "the block, and one position of a committed block in each of its four forwards");
   const launch = (name: string) => got.launches.find((l) => l.kernel === name) as Launch;
-  // 19456 · 2560 weights and 5 tokens of bf16, 5 · 9728 bf16 outputs, at 87 % of 2039 GB/s, and 2 µs.
+  // Launched as 8: 19456 · 2560 weights and 8 tokens of bf16, 8 · 9728 bf16 outputs, at 87 % of 2039 GB/s, and 2 µs.
   const gateUp = launch("gemm gate_up");
-  t.equal(gateUp.memory, 19456 * 2560 * 2 + 5 * 2560 * 2 + 5 * 9728 * 2);
+  t.equal(gateUp.memory, 19456 * 2560 * 2 + 8 * 2560 * 2 + 8 * 9728 * 2);
   t.equal(gateUp.operations, 2 * 19456 * 2560 * 8, "tokens fill a tile of 8");
   t.match([gateUp.count, gateUp.limit], [36, "memory"]);
   t.ok(Math.abs(gateUp.microseconds - (1e6 * gateUp.memory) / (0.87 * 2039e9) - 2) < 1e-6);
@@ -54,6 +54,9 @@ t.test("a step computed by hand: SDAR-4B, one block of 4 on an A800", async (t) 
     got.launches.some((l) => l.kernel === "attention_merge"),
     "517 keys are three chunks",
   );
+  const large = one("--card", "a800", "--batch", "128", "--block", "4", "--tokens-per-forward", "2");
+  t.match([large.rows, large.launches.find((l) => l.kernel === "head_merge")?.count], [768, 1]);
+  t.equal(large.launches.filter((l) => l.kernel === "head").length, 2, "384 requests are two turns of 256");
   // Host, and every launch.
   const sum = got.launches.reduce((total, l) => total + l.count * l.microseconds, 60);
   t.ok(Math.abs(sum / 1e3 - got.ms) < 1e-9);
@@ -75,12 +78,12 @@ t.test("a small step reads every weight once", async (t) => {
     // All weights but an embedding that is not the head, and norms.
     const embedding = model.tied ? 0 : model.matrices.head.bytes[weights];
     const ratio = read / (model.weightBytes[weights] - embedding);
-    t.ok(ratio > 0.999 && ratio < 1.01, `${shape} ${weights}: ${ratio}`);
+    t.ok(ratio > 0.999 && ratio < 1.02, `${shape} ${weights}: ${ratio}`);
   }
   const sparse = one("--shape", "sdar-30b-a3b", ...step);
   const experts = sparse.launches.find((l) => l.kernel === "gemm_grouped gate_up") as Launch;
-  // 5 tokens take 8 of 128 experts each.
-  const met = 128 * (1 - (1 - 8 / 128) ** 5);
+  // 8 tokens, of which 3 are padding, take 8 of 128 experts each.
+  const met = 128 * (1 - (1 - 8 / 128) ** 8);
   t.ok(Math.abs(experts.memory / (met * models["sdar-30b-a3b"].matrices.expertGateUp.bytes.bf16) - 1) < 0.02);
 });
 

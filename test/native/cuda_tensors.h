@@ -69,10 +69,12 @@ inline std::unique_ptr<Buffer<uint16_t>> empty_tiles(int tokens, int columns, co
   const int padded = cuda::padded_k(columns);
   auto buffer =
       std::make_unique<Buffer<uint16_t>>(static_cast<size_t>(cuda::activation_elements(tokens, columns)), name);
-  const uint16_t zero = 0;
+  const uint16_t zeros[cuda::kPieceK] = {};
   for (int token = 0; token < tokens; token++) {
-    for (int k = columns; k < padded; k++)
-      cuda_host::upload(buffer->get() + cuda::activation_index(token, k, padded), &zero, sizeof zero);
+    for (int k = columns, count; k < padded; k += count) {
+      count = cuda::kPieceK - k % cuda::kPieceK;
+      cuda_host::upload(buffer->get() + cuda::activation_index(token, k, padded), zeros, count * sizeof zeros[0]);
+    }
   }
   return buffer;
 }
@@ -81,11 +83,13 @@ inline Matrix get_tiles(const Buffer<uint16_t>& buffer, int tokens, int columns)
   const int padded = cuda::padded_k(columns);
   Matrix m{tokens, columns, {}};
   for (int token = 0; token < tokens; token++) {
-    for (int k = 0; k < padded; k++) {
-      uint16_t bits;
-      cuda_host::download(&bits, buffer.get() + cuda::activation_index(token, k, padded), sizeof bits);
-      if (k < columns) m.data.push_back(bf16_to_f32(bits));
-      if (k >= columns) CHECK(bits == 0);
+    for (int first = 0; first < padded; first += cuda::kPieceK) {
+      uint16_t bits[cuda::kPieceK];
+      cuda_host::download(bits, buffer.get() + cuda::activation_index(token, first, padded), sizeof bits);
+      for (int k = first; k < first + cuda::kPieceK; k++) {
+        if (k < columns) m.data.push_back(bf16_to_f32(bits[k - first]));
+        if (k >= columns) CHECK(bits[k - first] == 0);
+      }
     }
   }
   return m;

@@ -46,6 +46,7 @@ void add_yardstick(KernelBench& bench, nlohmann::ordered_json& result, const Dev
   const DeviceArray<float> y(static_cast<size_t>(tokens) * m.rows);
   const auto x = random_tiles(tokens, m.cols);
   const size_t bytes = static_cast<size_t>(m.rows) * m.cols * 2;
+  succeed(cudaDeviceSynchronize(), "filling");
   const double seconds = bench.timer.seconds([&](cuda::Stream s, int i) {
     bench.lt->multiply(s, pool.get() + static_cast<size_t>(i % copies) * bytes, x->get(), y.get());
   });

@@ -7,6 +7,10 @@
 const ceil = (a, b) => Math.ceil(a / b);
 const up = (a, b) => ceil(a, b) * b;
 
+const powerOfTwo = (n) => 2 ** Math.max(3, Math.ceil(Math.log2(n)));
+/** A step's rows as they are launched, so that few sizes come up. Source: step_input.cc, rounded_rows. */
+const roundedRows = (rows) => (rows <= 64 ? powerOfTwo(rows) : up(rows, rows <= 1024 ? 64 : 256));
+
 /** Shares of the peaks that kernels are assumed to reach. `dequantise` multiplies `rate` where weights are not bf16. */
 export const efficiencies = {
   gemm: { bandwidth: 0.87, rate: 0.5, dequantise: 0.7 },
@@ -20,8 +24,11 @@ export const efficiencies = {
 const pageSlots = 64;
 const tokensPerPage = (block) => Math.floor(pageSlots / block) * block;
 
-/** Rows up to which a product goes to gemm, which reads weights once per 64; above, gemm_large. */
+/** Rows up to which a product goes to gemm, which reads weights once per 64; above, gemm_large. Source: backend_ops.cc. */
 const smallRows = 64;
+/** Requests that the head takes at once (choose.h), and copies to and from the card beside the launches (step_input.cc). */
+const headTurn = 256;
+const copies = 9;
 
 /** What the tokens of a product are padded to, and the blocks of weight rows that each read all activations. */
 function tile(rows) {
@@ -118,25 +125,30 @@ function attention(model, step, context) {
   return launches;
 }
 
+/** In turns, each of which reads the weights again. Greedy requests want no sample. */
 function head(model, requests, format, context) {
   const matrix = model.matrices.head;
-  const tokens = requests <= 8 ? 8 : requests <= 32 ? 32 : up(requests, 64);
-  const blockRows = tokens >= 64 ? 128 : 64;
-  const activations = requests * up(matrix.cols, 128) * 2;
-  const partial = requests * ceil(model.vocabulary, 64) * 20;
   const { bandwidth, rate, dequantise } = efficiencies.gemm;
-  return [
-    {
-      kernel: "head",
-      memory: matrix.bytes[format] + activations + partial,
-      cache: matrix.bytes[format] * ceil(tokens, 64) + activations * ceil(matrix.rows, blockRows) + partial,
-      operations: 2 * up(matrix.rows, 16) * up(matrix.cols, 128) * tokens,
-      bandwidth,
-      rate: format === "bf16" ? rate : rate * dequantise,
-    },
-    rowwise("head_merge", 2 * partial, context),
-    rowwise("sample", 0, context), // greedy requests end at once
-  ];
+  const turns = [];
+  for (let first = 0; first < requests; first += headTurn) {
+    const taken = Math.min(headTurn, requests - first);
+    const tokens = taken <= 8 ? 8 : taken <= 32 ? 32 : up(taken, 64);
+    const blockRows = tokens >= 64 ? 128 : 64;
+    const activations = taken * up(matrix.cols, 128) * 2;
+    const partial = taken * ceil(model.vocabulary, 64) * 20;
+    turns.push(
+      {
+        kernel: "head",
+        memory: matrix.bytes[format] + activations + partial,
+        cache: matrix.bytes[format] * ceil(tokens, 64) + activations * ceil(matrix.rows, blockRows) + partial,
+        operations: 2 * up(matrix.rows, 16) * up(matrix.cols, 128) * tokens,
+        bandwidth,
+        rate: format === "bf16" ? rate : rate * dequantise,
+      },
+      rowwise("head_merge", 2 * partial, context),
+    );
+  }
+  return turns;
 }
 
 /** The architecture whose limits a card has. */
@@ -146,7 +158,9 @@ export const familyOf = (card) => (card.mmaShare < 1 ? "sm_90" : card.multiproce
  * All launches of a step: {batch, block, context, rows, requests, weights}. rows: positions computed, committed blocks
  * included; requests: masked positions; context: keys before each sequence's rows.
  */
-export function launchesOf(model, step, card) {
+export function launchesOf(model, asked, card) {
+  const step = { ...asked, rows: roundedRows(asked.rows) };
+  const paddedRequests = powerOfTwo(asked.requests);
   const { hidden, heads, kvHeads, headDim, layers, experts, expertsPerToken } = model;
   const { rows, requests, weights: format } = step;
   const context = { card, family: familyOf(card) };
@@ -172,14 +186,15 @@ export function launchesOf(model, step, card) {
     norm("rms_norm (attention)", rows),
     product("qkv", qkv, rows, format, context),
     rowwise("rope", rows * (heads + 2 * kvHeads) * headDim * 6, context),
-    ...attention(model, step, context),
+    ...attention(model, asked, context),
     product("o", o, rows, format, context),
     ...mlp,
   ];
   const outer = [
+    { ...rowwise("copies to and from the card", 0, context), count: copies },
     rowwise("list_requests", step.batch * 120 + requests * 56, context),
     rowwise("embed", rows * hidden * 6, context),
-    norm("rms_norm (head)", requests),
+    norm("rms_norm (head)", paddedRequests),
     ...head(model, requests, format, context),
     rowwise("choose_fill", step.batch * 120 + requests * 12, context),
   ];
