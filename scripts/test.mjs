@@ -7,6 +7,8 @@ import { createInterface } from "node:readline";
 import { buildAddon } from "./build.mjs";
 import { BuildError, has, root } from "./cmake.mjs";
 import { canCross, crossTests } from "./cross-arm64.mjs";
+import { allArchitectures, buildCudaLibrary, canBuildCuda } from "./cuda-library.mjs";
+import { gpuBenchCheck } from "./gpu-bench.mjs";
 import { mutateCuda } from "./mutate-cuda.mjs";
 import { plainTests } from "./native-tests.mjs";
 import { sanitizedTests } from "./sanitize.mjs";
@@ -63,6 +65,10 @@ async function typescriptTests() {
 }
 
 await step("native addon", async () => one((await buildAddon()) ? 0 : 1));
+if (canBuildCuda())
+  await step("CUDA library", async () =>
+    one((await buildCudaLibrary(full ? allArchitectures : ["80", "90a"])) ? 0 : 1),
+  );
 await step("TypeScript build", () => one(node(tool("typescript/bin/tsc"), "-p", "tsconfig.build.json")));
 await step("types of tests and benchmarks", () => one(node(tool("typescript/bin/tsc"), "--noEmit")));
 await step("layout and lint (biome)", () =>
@@ -84,6 +90,7 @@ if (thorough) {
   await step("native tests, address and undefined behaviour", () => sanitizedTests("address,undefined"));
   await step("native tests, threads", () => sanitizedTests("thread"));
   if (canCross()) await step("native tests on 64-bit Arm", crossTests);
+  await step("bench/gpu with nvcc", () => gpuBenchCheck(full));
   await step("the package (knip, publint, attw)", () =>
     one(spawnSync("npm", ["run", "check"], { cwd: root, stdio: "inherit" }).status),
   );

@@ -28,6 +28,10 @@ inline int& failures() {
   static int n = 0;
   return n;
 }
+/// Thrown by a case that cannot run here.
+struct Skip {
+  std::string reason;
+};
 struct Register {
   Register(const char* name, std::function<void()> body) { cases().push_back({name, std::move(body)}); }
 };
@@ -51,14 +55,17 @@ inline int run(int argc, char** argv) {
     for (int i = 1; i < argc; i++) wanted |= test.name.find(argv[i]) != std::string::npos;
     if (!wanted) continue;
     const int before = failures();
+    std::string skipped;
     try {
       test.body();
+    } catch (const Skip& skip) {
+      skipped = " # SKIP " + skip.reason;
     } catch (const std::exception& e) {
       fail(test.name.c_str(), 0, std::string("uncaught: ") + e.what());
     }
     const bool ok = failures() == before;
     failed += !ok;
-    std::printf("%s %d - %s\n", ok ? "ok" : "not ok", ++number, test.name.c_str());
+    std::printf("%s %d - %s%s\n", ok ? "ok" : "not ok", ++number, test.name.c_str(), skipped.c_str());
     std::fflush(stdout);
   }
   std::printf("1..%d\n", number);

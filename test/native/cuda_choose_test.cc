@@ -27,8 +27,8 @@ struct Tables {
       }
       tokens.resize(static_cast<size_t>(i + 1) * 64, -1);
       s.seed = static_cast<uint64_t>(random.below(1 << 30)) << 20;
-      s.params = {static_cast<Strategy>(random.below(4)), random.below(6), random.between(0.2, 0.9),
-                  random.between(0.2, 3)};
+      s.params = {static_cast<Strategy>(random.below(kStrategies)), random.below(6), random.between(0.2, 0.9),
+                  random.between(0.2, 3), random.between(0.1, 4)};
       s.position = 64 * random.below(9), s.step = random.below(5), s.answer = random.below(3);
       s.temperature = random.below(2) ? random.between(0.5, 1) : 0;
       s.top_p = random.between(0.5, 1), s.top_k = random.below(50), s.sampled_confidence = random.below(2);
@@ -54,17 +54,19 @@ void steps(Random& random, int count, int spare, bool counting = false) {
   const Tables t(random, count);
   const Buffer<cuda::DenoiseSlot> slots(t.slots, "slots");
   const Buffer<int32_t> tokens(t.tokens, "tokens"), ids(static_cast<size_t>(t.rows), "ids"),
-      rows(static_cast<size_t>(t.masked + spare), "rows"), request_count(1, "request count");
+      rows(static_cast<size_t>(t.masked + spare), "rows"),
+      counts(static_cast<size_t>(cuda::ceil_div(t.masked + spare, cuda::kHeadTurn)), "request counts");
   const Buffer<cuda::DenoiseOutcome> outcomes(static_cast<size_t>(count), "outcomes");
   const Buffer<cuda::DeviceHeadRequest> requests(static_cast<size_t>(t.masked + spare), "requests");
   const cuda::DenoiseTables tables{slots.get(), tokens.get(), outcomes.get(), count, kMaskId};
-  const cuda::ListRequestsArgs args{tables,           requests.get(), rows.get(), request_count.get(),
-                                    t.masked + spare, ids.get()};
+  const cuda::ListRequestsArgs args{tables, requests.get(), rows.get(), counts.get(), t.masked + spare, ids.get()};
   cuda::list_requests(nullptr, args);
   CHECK(claimed("choose.cu", "list_requests"));
   if (counting) check_cost(cuda::list_requests_cost(args, t.active, t.masked, t.positions));
 
-  CHECK(request_count.values()[0] == t.masked);
+  const std::vector<int32_t> turns = counts.values();
+  for (int turn = 0; turn < static_cast<int>(turns.size()); turn++)
+    CHECK(turns[turn] == std::clamp(t.masked - turn * cuda::kHeadTurn, 0, cuda::kHeadTurn));
   const std::vector<int32_t> got_rows = rows.values();
   std::vector<cuda::DeviceHeadRequest> got(static_cast<size_t>(t.masked));
   for (int i = 0; i < t.masked; i++) {  // the end of the struct is padding
@@ -91,7 +93,7 @@ void steps(Random& random, int count, int spare, bool counting = false) {
       CHECK(r.temperature == s.temperature && r.top_p == s.top_p && r.top_k == s.top_k);
       CHECK(r.sampled_confidence == s.sampled_confidence && r.banned == s.banned && r.bias == s.bias);
       CHECK(r.banned_count == s.banned_count + (s.position + offset < s.free_from ? s.early_count : 0));
-      CHECK(r.bias_count == s.bias_count && r.logits == (s.temperature > 0 ? index : -1));
+      CHECK(r.bias_count == s.bias_count && r.logits == (s.temperature > 0 ? index % cuda::kHeadTurn : -1));
       index++;
     }
   }

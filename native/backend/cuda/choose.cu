@@ -51,7 +51,7 @@ SDAR_DEVICE void put_request(const ListRequestsArgs& a, const DenoiseSlot* slot,
   store_global<int32_t>(&to->banned_count, early ? banned + load_global<int32_t>(&slot->early_count) : banned);
   store_global<int32_t>(&to->bias, load_global<int32_t>(&slot->bias));
   store_global<int32_t>(&to->bias_count, load_global<int32_t>(&slot->bias_count));
-  store_global<int32_t>(&to->logits, temperature > 0 ? index : -1);
+  store_global<int32_t>(&to->logits, temperature > 0 ? index % kHeadTurn : -1);
   store_global<int32_t>(a.rows + index, load_global<int32_t>(&slot->row) + offset);
 }
 
@@ -71,7 +71,10 @@ SDAR_KERNEL(kListThreads, 1, list_requests, ListRequestsArgs a) {
   }
   store_shared<int>(firsts + slot_index, first);
   if (in_range(slot_index, t.count)) store_global<int32_t>(&t.outcomes[slot_index].first, first);
-  if (thread_index() == 0) store_global<int32_t>(a.request_count, all);
+  for (int turn = thread_index(); turn * kHeadTurn < a.max_requests; turn += kListThreads) {
+    const int left = all - turn * kHeadTurn;
+    store_global<int32_t>(a.request_counts + turn, left < 0 ? 0 : left < kHeadTurn ? left : kHeadTurn);
+  }
   for (int i = all + thread_index(); i < a.max_requests; i += kListThreads) store_global<int32_t>(a.rows + i, 0);
   sync_block();
 
@@ -124,6 +127,7 @@ SDAR_KERNEL(kFillThreads, 2, choose_fill, DenoiseTables t, const DeviceHeadResul
   params.steps = load_global<int32_t>(&slot->params.steps);
   params.threshold = load_global<float>(&slot->params.threshold);
   params.entropy_bound = load_global<float>(&slot->params.entropy_bound);
+  params.factor = load_global<float>(&slot->params.factor);
   const int step = load_global<int32_t>(&slot->step);
   const uint64_t filled =
       finite ? choose_positions(params, load_global<int32_t>(&slot->block_length), step, masked, confidence, entropy)
