@@ -19,7 +19,7 @@ const changes = { bound: ["drop", "more", "less"], wait: ["drop", "more"], full_
 function run(program, args, env, limit) {
   return new Promise((resolve) => {
     const start = Date.now();
-    const child = spawn(program, args, { cwd: root, env: { ...process.env, ...env }, timeout: limit });
+    const child = spawn(program, args, { cwd: root, env: { ...process.env, SDAR_TEST_QUICK: "1", ...env }, timeout: limit });
     let text = "";
     for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => (text += data));
     child.on("close", (status, signal) => {

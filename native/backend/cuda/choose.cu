@@ -75,7 +75,8 @@ SDAR_KERNEL(kListThreads, 1, list_requests, ListRequestsArgs a) {
     const int left = all - turn * kHeadTurn;
     store_global<int32_t>(a.request_counts + turn, left < 0 ? 0 : left < kHeadTurn ? left : kHeadTurn);
   }
-  for (int i = all + thread_index(); i < a.max_requests; i += kListThreads) store_global<int32_t>(a.rows + i, 0);
+  for (int i = all + thread_index(); in_range(i, a.max_requests); i += kListThreads)
+    store_global<int32_t>(a.rows + i, 0);
   sync_block();
 
   // a warp takes a slot, a lane two offsets of its block
