@@ -75,17 +75,18 @@ SDAR_KERNEL(kListThreads, 1, list_requests, ListRequestsArgs a) {
     const int left = all - turn * kHeadTurn;
     store_global<int32_t>(a.request_counts + turn, left < 0 ? 0 : left < kHeadTurn ? left : kHeadTurn);
   }
-  for (int i = all + thread_index(); i < a.max_requests; i += kListThreads) store_global<int32_t>(a.rows + i, 0);
+  for (int i = all + thread_index(); in_range(i, a.max_requests); i += kListThreads)
+    store_global<int32_t>(a.rows + i, 0);
   sync_block();
 
   // a warp takes a slot, a lane two offsets of its block
-  for (int index = warp_index(); index < t.count; index += kListWarps) {
+  for (int index = warp_index(); in_range(index, t.count); index += kListWarps) {
     const DenoiseSlot* slot = t.slots + index;
     const int row = load_global<int32_t>(&slot->row);
     if (!guard(row >= 0)) continue;
     const uint64_t masked = masked_of(slot);
     const int length = load_global<int32_t>(&slot->block_length), begin = load_shared<int>(firsts + index);
-    for (int offset = lane_index(); offset < length; offset += kWarp) {
+    for (int offset = lane_index(); in_range(offset, length); offset += kWarp) {
       const bool is_masked = masked >> offset & 1;
       store_global<int32_t>(a.ids + row + offset,
                             is_masked ? t.mask_id : load_global<int32_t>(t.tokens + index * kMaxBlock + offset));

@@ -218,8 +218,8 @@ Cost list_requests_cost(const ListRequestsArgs& a, int32_t slots, int32_t masked
 
 Cost choose_fill_cost(const DenoiseTables& tables, int32_t slots, int32_t masked, int32_t filled) {
   Cost c;
-  c.loaded = tables.count * per_warp(16) + slots * per_warp(4 + 21) + masked * 16;
-  c.loaded_once = tables.count * 12 + slots * 25 + masked * 16;
+  c.loaded = tables.count * per_warp(16) + slots * per_warp(4 + 25) + masked * 16;
+  c.loaded_once = tables.count * 12 + slots * 29 + masked * 16;
   c.stored = slots * 32 + filled * 4;
   return c;
 }

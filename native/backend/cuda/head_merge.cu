@@ -27,7 +27,7 @@ SDAR_KERNEL(kThreads, 8, head_merge, HeadLists lists, HeadBuffers buffers, int t
     best = other;
     best_id = other_id;
   };
-  for (int tile = thread_index(); tile < tiles; tile += kThreads) {
+  for (int tile = thread_index(); in_range(tile, tiles); tile += kThreads) {
     const Floats4 n = load_global_cached<Floats4>(numbers + tile * 4);
     max = maximum(max, n.f[0]);
     take(n.f[1], load_global_cached<int32_t>(ids + tile));
@@ -51,7 +51,7 @@ SDAR_KERNEL(kThreads, 8, head_merge, HeadLists lists, HeadBuffers buffers, int t
   sync_block();
 
   float sum = 0, weighted = 0;
-  for (int tile = thread_index(); tile < tiles; tile += kThreads) {
+  for (int tile = thread_index(); in_range(tile, tiles); tile += kThreads) {
     const Floats4 n = load_global_cached<Floats4>(numbers + tile * 4);
     const float shift = n.f[0] - max, factor = exp_fast(shift);
     sum = fused(factor, n.f[2], sum);
