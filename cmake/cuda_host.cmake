@@ -8,8 +8,8 @@ target_include_directories(cuda_host PUBLIC native test/native)
 target_link_libraries(cuda_host PUBLIC sdar_core)
 
 file(GLOB SDAR_CUDA_KERNELS CONFIGURE_DEPENDS native/backend/cuda/*.cu)
-file(GLOB SDAR_CUDA_PLAIN CONFIGURE_DEPENDS native/backend/cuda/*.cc)
-add_library(cuda_host_kernels STATIC ${SDAR_CUDA_KERNELS} ${SDAR_CUDA_PLAIN})
+add_library(cuda_host_kernels STATIC ${SDAR_CUDA_KERNELS} native/backend/cuda_library/launch_kernel.cc
+            test/native/cuda_host_device.cc)
 set_source_files_properties(${SDAR_CUDA_KERNELS} PROPERTIES LANGUAGE CXX)
 target_link_libraries(cuda_host_kernels PUBLIC cuda_host)
 # Registers hold anything at first.

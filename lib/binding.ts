@@ -162,6 +162,19 @@ export interface NativeEngine {
   close(): Promise<void>;
 }
 
+/** What the machine has for device "cuda". */
+export interface NativeCuda {
+  /** the library of the kernels that was opened; "" for none */
+  library: string;
+  /** versions of CUDA: what the driver knows, what the library was built with; "" where unknown */
+  driver: string;
+  runtime: string;
+  /** `capability` as "9.0", `memory` in bytes, `problem` why it cannot be used or "" */
+  cards: { name: string; capability: string; memory: number; problem: string }[];
+  /** why no card can be used, and what to do; "" when one can */
+  problem: string;
+}
+
 export interface Binding {
   /**
    * Loads off the JavaScript thread. onProgress gets (doneBytes, totalBytes); cancel() on the returned handle makes the
@@ -175,6 +188,8 @@ export interface Binding {
   ): { promise: Promise<NativeEngine>; cancel: () => void };
   /** instruction sets this machine runs, best first */
   instructionSets(): string[];
+  /** opens the CUDA library and asks the driver, which may take a moment */
+  examineCuda(): NativeCuda;
 }
 
 /** A record of NativeEvents, taken apart; `values` is the payload. */

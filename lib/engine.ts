@@ -83,7 +83,11 @@ export class Engine {
     let handle: ReturnType<Binding["load"]> | undefined;
     const cancel = () => handle?.cancel();
     try {
-      const request = { ...settings, path, weights: weights === "auto" ? ownPrecision(path) : weights };
+      const request = {
+        ...settings,
+        path,
+        weights: weights === "auto" ? ownPrecision(path, settings.device) : weights,
+      };
       handle = getBinding().load(request, progress, () => wake());
       signal?.addEventListener("abort", cancel, { once: true });
       // Read while the weights are.
@@ -232,7 +236,8 @@ function checkListener(name: unknown, listener: unknown): void {
 }
 
 /** What `weights: "auto"` means for a checkpoint. The addon reports what is wrong with config.json. */
-function ownPrecision(path: string): WeightFormat {
+function ownPrecision(path: string, device: string): WeightFormat {
+  if (device.startsWith("cuda")) return "bf16";
   const config = readJson(join(path, "config.json"), "CONFIG_INVALID");
   return (config?.torch_dtype ?? config?.dtype) === "float32" ? "f32" : "bf16";
 }

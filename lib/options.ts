@@ -121,15 +121,10 @@ function cacheFolder(weightCache: boolean | string): string {
   return SDAR_CACHE_DIR || join(XDG_CACHE_HOME || join(homedir(), ".cache"), "sdar-engine");
 }
 
-/** Throws INVALID_OPTION, or UNSUPPORTED_DEVICE for what this build cannot run on. */
+/** Throws INVALID_OPTION. Whether there is such a device the addon knows. */
 export function parseLoadOptions(input: LoadOptions = {}): ParsedLoadOptions {
   const options = check(loadSchema, input, "options");
   const { device = "auto", kvCache = {}, isa = "", threads = 0, maxConcurrent = 64, queue = {} } = options;
-  if (device.startsWith("cuda")) {
-    const allowed = "auto or cpu";
-    const message = `device: "${device}" is not supported by this build; give ${allowed}`;
-    throw new SdarError("UNSUPPORTED_DEVICE", message, { option: "device", value: device, allowed });
-  }
   if (kvCache.bytes !== undefined && kvCache.tokens !== undefined) {
     throw invalidOption("kvCache", kvCache, "either bytes or tokens, not both");
   }

@@ -7,11 +7,15 @@ export type Quality = "exact" | "balanced" | "fast";
 
 /** Options of `Engine.load`. All are optional; an unknown one is refused. */
 export interface LoadOptions {
-  /** Where the model runs: `"auto"` (default) or `"cpu"`. `"cuda"` and `"cuda:N"` are refused as UNSUPPORTED_DEVICE. */
+  /**
+   * Where the model runs. `"cuda"` is the first NVIDIA card that can be used (compute capability 8.0 or newer), `"cuda:N"` a
+   * certain one; UNSUPPORTED_DEVICE says what is missing. `"auto"` (default) takes a card when one can be used and runs this
+   * model, weights and kvCache.dtype, else the CPU. A card holds weights as bf16, int8 or int4 and the cache as bf16.
+   */
   device?: "auto" | "cpu" | "cuda" | `cuda:${number}`;
   /**
-   * How weights are held; fewer bits are read faster. `"auto"` (default) is f32 for checkpoints stored as f32, bf16 for all
-   * others. With int4 the embedding and the head have 8 bits.
+   * How weights are held; fewer bits are read faster. `"auto"` (default) is f32 for checkpoints stored as f32 unless
+   * `device` names a card, bf16 for all others. With int4 the embedding and the head have 8 bits.
    */
   weights?: "auto" | "f32" | "bf16" | "int8" | "int4";
   /** The key/value cache. `bytes` and `tokens` exclude each other; the default is chosen from the memory there is. */

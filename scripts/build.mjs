@@ -1,36 +1,13 @@
 // Builds the addon from source into build/Release/sdar_node.node. It needs CMake and a C++20 compiler, and downloads nothing:
 // the N-API headers come from the npm packages node-api-headers and node-addon-api.
-import { createHash } from "node:crypto";
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
-import { cmake, isMain, orExit, root } from "./cmake.mjs";
+import { cmake, digestOf, isMain, orExit, root } from "./cmake.mjs";
 
 const release = join(root, "build", "Release");
 const addon = join(release, "sdar_node.node");
 const stamp = join(release, "sdar_node.sources");
-
-/** A digest of everything the addon is made of, so that an up-to-date one is not built again. */
-function sourcesDigest() {
-  const hash = createHash("sha256").update(`${process.platform} ${process.arch}`);
-  const add = (path) => {
-    const full = join(root, path);
-    if (!existsSync(full)) return;
-    if (!statSync(full).isDirectory()) return hash.update(`${path}\n`).update(readFileSync(full));
-    for (const name of readdirSync(full).sort()) add(join(path, name));
-  };
-  for (const path of ["CMakeLists.txt", "cmake", "native", "third_party"]) add(path);
-  return hash.digest("hex");
-}
 
 function headerFolders() {
   const require = createRequire(import.meta.url);
@@ -43,11 +20,12 @@ export const options = (tests) => ({
   CMAKE_BUILD_TYPE: "Release",
   SDAR_ADDON: "ON",
   SDAR_TESTS: tests ? "ON" : "OFF",
+  SDAR_CUDA: "OFF", // scripts/cuda-library.mjs
   SDAR_NAPI_INCLUDE: headerFolders(),
 });
 
 export async function buildAddon() {
-  const digest = sourcesDigest();
+  const digest = digestOf(["CMakeLists.txt", "cmake", "native", "third_party"]);
   if (existsSync(addon) && existsSync(stamp) && readFileSync(stamp, "utf8") === digest) return addon;
   const build = await cmake(folder, options(false), { label: "sdar-engine: native addon", targets: ["sdar_node"] });
   mkdirSync(release, { recursive: true });

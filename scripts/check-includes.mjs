@@ -15,7 +15,7 @@ const below = {
   util: [],
 };
 /** Where a backend is chosen and made: these know its one public header and nothing else of it. */
-const choosers = ["engine/load.cc", "addon/addon.cc"];
+const choosers = ["engine/load.cc", "addon/devices.cc"];
 const publicHeader = /^backend\/(\w+)\/\1\.h$/;
 
 const native = join(root, "native");

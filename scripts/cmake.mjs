@@ -1,6 +1,17 @@
 // Runs CMake for the other scripts: picks the generator, the number of jobs, and turns the build's output into progress lines.
 import { spawn, spawnSync } from "node:child_process";
-import { appendFileSync, existsSync, mkdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { availableParallelism, freemem, totalmem } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -22,6 +33,19 @@ export async function orExit(work) {
     console.error(error.message);
     process.exit(1);
   }
+}
+
+/** A digest of sources (files and folders below the project), so that what is up to date is not built again. */
+export function digestOf(paths, settings = "") {
+  const hash = createHash("sha256").update(`${process.platform} ${process.arch} ${settings}`);
+  const add = (path) => {
+    const full = join(root, path);
+    if (!existsSync(full)) return;
+    if (!statSync(full).isDirectory()) return hash.update(`${path}\n`).update(readFileSync(full));
+    for (const name of readdirSync(full).sort()) add(join(path, name));
+  };
+  for (const path of paths) add(path);
+  return hash.digest("hex");
 }
 
 const advice = `To compile the native part of sdar-engine, install CMake 3.20 or newer and a C++20 compiler (GCC 11, Clang 14, Xcode 15 or newer), then run the command again:
@@ -80,7 +104,7 @@ export async function cmake(folder, options, { label, targets = [] }) {
   writeFileSync(log, "");
   if (!existsSync(cache)) {
     if (has("ninja")) configure.push("-G", "Ninja");
-    if (has("ccache")) configure.push("-DCMAKE_CXX_COMPILER_LAUNCHER=ccache");
+    if (has("ccache")) configure.push("-DCMAKE_CXX_COMPILER_LAUNCHER=ccache", "-DCMAKE_CUDA_COMPILER_LAUNCHER=ccache");
   }
   console.log(`${label}: configuring`);
   if ((await run("cmake", configure, log)) !== 0) {

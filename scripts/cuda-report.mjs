@@ -5,7 +5,7 @@
 //   // Occupancy: NAME<ARGUMENTS>: THREADS threads, BYTES shared, N blocks on sm_80, N on sm_86, N on sm_90[, BYTES local]
 // sm_89 and sm_120 have the limits of sm_86, sm_100 those of sm_90.
 import { spawn } from "node:child_process";
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { has, root } from "./cmake.mjs";
@@ -94,24 +94,28 @@ function blocksPerSm({ registers, threads, shared }, limit) {
 const wrong = [];
 const results = [];
 
+function checkInstructions(file, text) {
+  // Vectors that fall apart: only choose.cu has a byte to load.
+  if (file !== "choose.cu" && /ld\.(global|shared)[.\w:]*\.[us]8/.test(text))
+    wrong.push(`${file}: loads of single bytes in its PTX`);
+  for (const pattern of expected[file] ?? [])
+    if (!pattern.test(text)) wrong.push(`${file}: no ${pattern.source} in its PTX`);
+}
+
 async function compile(file, architecture) {
-  const object = join(tmpdir(), `sdar-${process.pid}-${file}-${architecture}.o`);
   const arch = `sm_${architecture}`;
-  const report = await run("nvcc", [
-    ...flags,
-    `-arch=${arch}`,
-    "-Xptxas",
-    "-v",
-    "-cubin",
-    "-o",
-    object,
-    join(folder, file),
-  ]);
+  const kept = join(scratch, `${file}-${arch}`); // the PTX stays there
+  mkdirSync(kept);
+  const how = [...flags, `-arch=${arch}`, "-Xptxas", "-v", "-cubin", "--keep", "--keep-dir", kept];
+  const report = await run("nvcc", [...how, "-o", join(kept, "cubin"), join(folder, file)]);
+  if (["80", "120"].includes(architecture))
+    checkInstructions(file, readFileSync(join(kept, file.replace(/cu$/, "ptx")), "utf8"));
   const kernels = [
     ...report.matchAll(
       /Compiling entry function '(\S+)'[\s\S]*?(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads[\s\S]*?Used (\d+) registers/g,
     ),
   ];
+  if (kernels.length === 0) return;
   const names = (
     await run(
       "c++filt",
@@ -147,17 +151,6 @@ async function compile(file, architecture) {
     if (!names.includes(name)) wrong.push(`${file} claims ${name}, which it does not have`);
 }
 
-async function instructions(file, virtual) {
-  const output = join(tmpdir(), `sdar-${process.pid}-${file}-${virtual}.ptx`);
-  await run("nvcc", [...flags, `-arch=compute_${virtual}`, "-ptx", "-o", output, join(folder, file)]);
-  const text = readFileSync(output, "utf8");
-  // Vectors that fall apart: only choose.cu has a byte to load.
-  if (file !== "choose.cu" && /ld\.(global|shared)[.\w:]*\.[us]8/.test(text))
-    wrong.push(`${file}: loads of single bytes in its PTX`);
-  for (const pattern of expected[file] ?? [])
-    if (!pattern.test(text)) wrong.push(`${file}: no ${pattern.source} in its PTX`);
-}
-
 if (!has("nvcc")) {
   console.log("skipped: nvcc was not found");
   process.exit(0);
@@ -165,15 +158,14 @@ if (!has("nvcc")) {
 const files = readdirSync(folder)
   .filter((name) => name.endsWith(".cu"))
   .sort();
-const work = files.flatMap((file) => [
-  ...architectures.map((architecture) => () => compile(file, architecture)),
-  ...(all ? ["80", "120"] : ["80"]).map((virtual) => () => instructions(file, virtual)),
-]);
+const scratch = mkdtempSync(join(tmpdir(), "sdar-cuda-"));
+const work = files.flatMap((file) => architectures.map((architecture) => () => compile(file, architecture)));
 await Promise.all(
   Array.from({ length: Math.min(4, availableParallelism()) }, async () => {
     for (let job = work.shift(); job; job = work.shift()) await job().catch((error) => wrong.push(error.message));
   }),
 );
+rmSync(scratch, { recursive: true });
 results.sort((a, b) => `${a.file}${a.kernel}${a.arch}`.localeCompare(`${b.file}${b.kernel}${b.arch}`));
 for (const r of results) {
   const occupancy = r.threads ? `${r.shared} bytes shared, ${r.blocks} blocks of ${r.threads} threads` : "";

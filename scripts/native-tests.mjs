@@ -37,16 +37,19 @@ function runOne(name, build, wrapper, env) {
 const isNamed = (test, names) =>
   names.some((name) => (name.endsWith("*") ? test.startsWith(name.slice(0, -1)) : test === name));
 
+const namesOf = (only, without) =>
+  readdirSync(join(root, "test", "native"))
+    .filter((name) => name.endsWith("_test.cc"))
+    .map((name) => name.slice(0, -3))
+    .filter((name) => (only.length === 0 ? !isNamed(name, without) : isNamed(name, only)))
+    .sort();
+
 /**
  * Returns the numbers of cases that passed and failed. `wrapper` is put before each test's command line; `only` names
  * the tests to build and run, none named means all; those named by `without` are left out of all.
  */
 export async function nativeTests({ folder, options, label, wrapper = [], env = {}, only = [], without = [] }) {
-  const names = readdirSync(join(root, "test", "native"))
-    .filter((name) => name.endsWith("_test.cc"))
-    .map((name) => name.slice(0, -3))
-    .filter((name) => (only.length === 0 ? !isNamed(name, without) : isNamed(name, only)))
-    .sort();
+  const names = namesOf(only, without);
   const build = await cmake(folder, options, { label, targets: names });
   const total = { passed: 0, failed: 0 };
   for (const name of names) {
@@ -59,8 +62,14 @@ export async function nativeTests({ folder, options, label, wrapper = [], env = 
   return total;
 }
 
-export const plainTests = (only = []) =>
-  nativeTests({ folder: addonFolder, options: addonOptions(true), label: "native tests", only });
+const plain = () => ({ folder: addonFolder, options: addonOptions(true), label: "native tests" });
+export const plainTests = (only = []) => nativeTests({ ...plain(), only });
+/** Builds the tests named, without running them; they lie in `build`. */
+export async function buildTests(only) {
+  const names = namesOf(only, []);
+  const { folder, options, label } = plain();
+  return { build: await cmake(folder, options, { label, targets: names }), names };
+}
 
 /** For the top level of a script: prints the counts, and fails when a case failed. */
 export async function report(work) {

@@ -5,8 +5,11 @@ import { once } from "node:events";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { buildAddon } from "./build.mjs";
-import { BuildError, root } from "./cmake.mjs";
+import { BuildError, has, root } from "./cmake.mjs";
 import { canCross, crossTests } from "./cross-arm64.mjs";
+import { allArchitectures, buildCudaLibrary, canBuildCuda } from "./cuda-library.mjs";
+import { gpuBenchCheck } from "./gpu-bench.mjs";
+import { mutateCuda } from "./mutate-cuda.mjs";
 import { plainTests } from "./native-tests.mjs";
 import { sanitizedTests } from "./sanitize.mjs";
 
@@ -62,6 +65,10 @@ async function typescriptTests() {
 }
 
 await step("native addon", async () => one((await buildAddon()) ? 0 : 1));
+if (canBuildCuda())
+  await step("CUDA library", async () =>
+    one((await buildCudaLibrary(full ? allArchitectures : ["80", "90a"])) ? 0 : 1),
+  );
 await step("TypeScript build", () => one(node(tool("typescript/bin/tsc"), "-p", "tsconfig.build.json")));
 await step("types of tests and benchmarks", () => one(node(tool("typescript/bin/tsc"), "--noEmit")));
 await step("layout and lint (biome)", () =>
@@ -71,10 +78,19 @@ await step("layout of native sources", () => one(node("scripts/clang-format.mjs"
 await step("direction of includes", () => one(node("scripts/check-includes.mjs")));
 await step("native tests", plainTests);
 await step("TypeScript tests", typescriptTests);
+if (has("nvcc")) {
+  await step("CUDA kernels: registers, spills, occupancy, instructions", () =>
+    one(node("scripts/cuda-report.mjs", ...(full ? ["--all"] : []))),
+  );
+} else {
+  console.log("\n== CUDA kernels for a GPU: skipped, nvcc was not found");
+}
+if (full) await step("mutants of the CUDA kernels", () => mutateCuda());
 if (thorough) {
   await step("native tests, address and undefined behaviour", () => sanitizedTests("address,undefined"));
   await step("native tests, threads", () => sanitizedTests("thread"));
   if (canCross()) await step("native tests on 64-bit Arm", crossTests);
+  await step("bench/gpu with nvcc", () => gpuBenchCheck(full));
   await step("the package (knip, publint, attw)", () =>
     one(spawnSync("npm", ["run", "check"], { cwd: root, stdio: "inherit" }).status),
   );

@@ -5,7 +5,7 @@ import { loadBinding } from "../lib/binding.js";
 import { shippedModelPath } from "../lib/checkpoint.js";
 import { Engine } from "../lib/engine.js";
 import type { GenerateRequest } from "../lib/index.js";
-import { FakeNative, fakeEngine, fakeInfo } from "./fake-binding.js";
+import { FakeNative, fakeEngine, fakeInfo, noCuda } from "./fake-binding.js";
 
 type RejectsWanted = { code: string; message?: RegExp; option?: string; value?: unknown; allowed?: string };
 const messages = [{ role: "user", content: "2+2" }];
@@ -135,6 +135,7 @@ function pendingLoad() {
       return { promise, cancel };
     },
     instructionSets: () => [],
+    examineCuda: () => noCuda,
   };
   return { pending, getBinding: () => binding };
 }

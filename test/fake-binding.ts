@@ -30,6 +30,8 @@ export const fakeInfo: NativeModelInfo = {
   kv: { dtype: "bf16", pages: 4, tokens: 256, bytes: 4096 },
 };
 
+export const noCuda = { library: "", driver: "", runtime: "", cards: [], problem: "none here" };
+
 const reasons = ["end", "stop", "length", "abort"];
 
 export class FakeNative implements NativeEngine {
@@ -189,6 +191,7 @@ export async function fakeEngine({ options, path = shippedModelPath(), info, clo
       return { promise: Promise.resolve(holder.native), cancel() {} };
     },
     instructionSets: () => ["fake"],
+    examineCuda: () => noCuda,
   };
   const engine = await Engine.loadWith(() => binding, path, options, clock);
   return { engine, native: holder.native as FakeNative, settings: holder.settings as NativeLoadOptions };

@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { availableParallelism, cpus, totalmem } from "node:os";
 import { join } from "node:path";
 import { Command } from "commander";
-import { loadBinding } from "../binding.js";
+import { loadBinding, type NativeCuda } from "../binding.js";
 import { shippedModel, shippedModelPath } from "../checkpoint.js";
 import { wrapError } from "../errors.js";
 
@@ -26,10 +26,12 @@ function examine() {
   const problems: string[] = [];
   let addon = "none";
   let instructionSets: string[] = [];
+  let cuda: NativeCuda | undefined;
   try {
     const binding = loadBinding();
     addon = binding.file;
     instructionSets = binding.instructionSets();
+    cuda = binding.examineCuda();
   } catch (error) {
     problems.push(wrapError(error).message);
   }
@@ -43,8 +45,18 @@ function examine() {
     threads: availableParallelism(),
     memory: `${(totalmem() / 2 ** 30).toFixed(1)} GiB`,
     instructionSets,
+    cuda: cuda?.cards.map((card, index) => describeCard(card, index)) ?? [],
+    cudaDriver: cuda?.driver || "none",
+    cudaLibrary: cuda?.library ? `${cuda.library} (CUDA ${cuda.runtime})` : "none",
+    // Not among the problems: the CPU computes then.
+    ...(cuda?.problem ? { cudaMissing: cuda.problem } : {}),
     addon,
     model: present ? model : "none",
     problems,
   };
+}
+
+function describeCard({ name, capability, memory, problem }: NativeCuda["cards"][number], index: number): string {
+  const what = name === "" ? "" : `${name}, ${(memory / 2 ** 30).toFixed(0)} GiB, compute capability ${capability}`;
+  return `cuda:${index} ${what}${problem && `: cannot be used: ${problem}`}`;
 }

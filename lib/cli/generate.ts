@@ -26,6 +26,7 @@ interface Flags {
   topP?: number;
   seed?: number | bigint;
   stop?: string[];
+  device?: LoadOptions["device"];
   weights?: LoadOptions["weights"];
   threads?: number;
   watch?: boolean;
@@ -64,6 +65,7 @@ export function generateCommand(): Command {
     .option("--top-p <p>", "sample among the fewest tokens of this probability", numeric)
     .option("--seed <n>", "seed of sampling (default: random)", integer)
     .option("--stop <text>", "text that ends the answer; may be repeated", (text, all: string[] = []) => [...all, text])
+    .option("--device <name>", "auto, cpu, cuda or cuda:N (default: auto)")
     .option("--weights <format>", "auto, f32, bf16, int8 or int4 (default: auto)")
     .option("--threads <n>", "threads that compute (default: this machine's cores)", numeric)
     .action(generate);
@@ -77,7 +79,8 @@ async function generate(given: string | undefined, flags: Flags, command: Comman
   const { signal } = interrupt;
   try {
     const loading = performance.now();
-    await using engine = await Engine.load(flags.model, { weights: flags.weights, threads: flags.threads, signal });
+    const { device, weights, threads } = flags;
+    await using engine = await Engine.load(flags.model, { device, weights, threads, signal });
     const loadMs = performance.now() - loading;
     if (!flags.raw && !engine.model.hasChatTemplate && engine.model.hasTokenizer) {
       throw new SdarError("TEMPLATE_MISSING", `${engine.model.path} has no chat template; use --raw`);

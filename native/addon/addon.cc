@@ -7,7 +7,7 @@
 
 #include "addon/bench.h"
 #include "addon/convert.h"
-#include "backend/cpu/cpu.h"
+#include "addon/devices.h"
 #include "engine/engine.h"
 #include "util/error.h"
 
@@ -255,17 +255,10 @@ Napi::Value load(const Napi::CallbackInfo& info) {
   return handle;
 }
 
-Napi::Value instruction_sets(const Napi::CallbackInfo& info) {
-  auto names = Napi::Array::New(info.Env());
-  uint32_t i = 0;
-  for (const std::string& name : cpu::instruction_sets()) names.Set(i++, name);
-  return names;
-}
-
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Napi::FunctionReference(Napi::Persistent(NativeEngine::define(env))));
   exports.Set("load", Napi::Function::New<load>(env));
-  exports.Set("instructionSets", Napi::Function::New<instruction_sets>(env));
+  define_devices(env, exports);
   define_bench(env, exports);
   return exports;
 }

@@ -7,8 +7,8 @@
 #include <random>
 
 #include "cache/page_pool.h"
-#include "engine/step.h"
 #include "model/shapes.h"
+#include "ops/step.h"
 #include "util/error.h"
 
 namespace sdar {

@@ -14,6 +14,7 @@
 
 #include "engine/scheduler.h"
 #include "model/config.h"
+#include "model/forward.h"
 #include "model/weights.h"
 #include "ops/backend.h"
 
@@ -21,7 +22,7 @@ namespace sdar {
 
 struct EngineOptions {
   std::string path;             ///< folder of a checkpoint in the Hugging Face layout
-  std::string device = "auto";  ///< auto, cpu
+  std::string device = "auto";  ///< auto, cpu, cuda, cuda:N
   WeightFormat weights = WeightFormat::bf16;
   int threads = 0;       ///< 0: all this process may use
   std::string isa = {};  ///< empty: the best this machine has
@@ -46,6 +47,7 @@ struct Model {
   CacheShape cache;
   size_t page_bytes = 0;
   std::unique_ptr<Forward> forward;
+  std::unique_ptr<StepRunner> runner;
 };
 
 /// `hooks.threads` is set here.
@@ -93,7 +95,6 @@ class Engine {
   SequenceContext context_;
   EventBuffer events_;
   PagePool pool_;
-  Runner runner_;
   Scheduler scheduler_;
 
   mutable std::mutex mutex_;  // guards what follows

@@ -1,9 +1,13 @@
 // Makes a Model: the one place that knows which backends exist.
 #include <algorithm>
+#include <charconv>
+#include <string_view>
 
 #include "backend/cpu/cpu.h"
+#include "backend/cuda/cuda.h"
 #include "engine/bench.h"
 #include "engine/engine.h"
+#include "engine/runner.h"
 #include "util/error.h"
 #include "util/memory.h"
 
@@ -11,14 +15,45 @@ namespace sdar {
 
 namespace {
 
-std::unique_ptr<Backend> make_backend(const EngineOptions& options) {
-  if (options.device == "auto" || options.device == "cpu")
-    return cpu::make_backend({.threads = options.threads, .isa = options.isa});
-  throw Error(code::kUnsupportedDevice, "device \"" + options.device + "\" is not available; allowed: auto, cpu");
+KvFormat kv_format(const EngineOptions& options) {
+  return options.kv_format.value_or(options.weights == WeightFormat::f32 ? KvFormat::f32 : KvFormat::bf16);
 }
 
-/// Pages are committed by the operating system only when they are first written, so a generous default costs nothing.
-int64_t cache_pages(const EngineOptions& options, int32_t context, size_t page_bytes) {
+/// "cuda" is −1, "cuda:N" is N.
+int32_t card_of(const std::string& device) {
+  constexpr std::string_view kPrefix = "cuda:";
+  const char* end = device.data() + device.size();
+  int32_t card = -1;
+  const auto parsed = std::from_chars(device.data() + kPrefix.size(), end, card);
+  if (!device.starts_with(kPrefix) || parsed.ec != std::errc() || parsed.ptr != end || card < 0)
+    throw Error(code::kUnsupportedDevice, "device is \"" + device + "\"; allowed: auto, cpu, cuda, cuda:N");
+  return card;
+}
+
+std::unique_ptr<Backend> make_cuda_backend(const ModelConfig& config, const EngineOptions& options) {
+  const int32_t card = options.device == "cuda" ? -1 : card_of(options.device);
+  if (!options.isa.empty())
+    throw Error(code::kInvalidOption, "isa is \"" + options.isa + "\", of the CPU; give it with device \"cpu\" only");
+  auto backend = cuda::make_backend({.card = card, .threads = options.threads});
+  const std::string what = cuda::unsupported(config.shape, options.weights, kv_format(options));
+  if (!what.empty()) throw Error(code::kUnsupportedDevice, "device \"" + options.device + "\" cannot run " + what);
+  return backend;
+}
+
+/// "auto" takes a card when one can be used and can run this, else the CPU.
+std::unique_ptr<Backend> make_backend(const ModelConfig& config, const EngineOptions& options) {
+  const bool automatic = options.device == "auto";
+  if (!automatic && options.device != "cpu") return make_cuda_backend(config, options);
+  if (automatic && options.isa.empty() &&
+      cuda::unsupported(config.shape, options.weights, kv_format(options)).empty() && cuda::examine().problem.empty())
+    return cuda::make_backend({.threads = options.threads});
+  return cpu::make_backend({.threads = options.threads, .isa = options.isa});
+}
+
+/// Pages in the host's memory are committed by the operating system only when they are first written, so a generous
+/// default costs nothing; a card's are taken at once.
+int64_t cache_pages(const EngineOptions& options, int32_t context, size_t page_bytes,
+                    std::optional<int64_t> device_memory) {
   const auto pages = [](int64_t tokens) { return (tokens + kPageSlots - 1) / kPageSlots; };
   int64_t count;
   if (options.kv_tokens > 0) {
@@ -26,7 +61,8 @@ int64_t cache_pages(const EngineOptions& options, int32_t context, size_t page_b
   } else if (options.kv_bytes > 0) {
     count = options.kv_bytes / static_cast<int64_t>(page_bytes);
   } else {
-    const int64_t affordable = available_memory() / 4 / static_cast<int64_t>(page_bytes);
+    const int64_t memory = device_memory ? *device_memory : available_memory() / 4;
+    const int64_t affordable = std::max<int64_t>(memory, 0) / static_cast<int64_t>(page_bytes);
     // Blocks need not fill a page (length 33 leaves half empty), hence twice the context for the one sequence that must
     // fit.
     const int64_t least = 2 * pages(context);
@@ -44,18 +80,23 @@ std::unique_ptr<Model> assemble(ModelConfig config, const EngineOptions& options
                                 const MakeWeights& make) {
   auto model = std::make_unique<Model>();
   model->config = std::move(config);
-  model->backend = make_backend(options);
+  model->backend = make_backend(model->config, options);
   model->format = options.weights;
   hooks.threads = model->backend->threads();
   hooks.cache_folder = options.cache_folder;
   model->weights = make(*model->backend, model->config, hooks);
   const ModelShape& shape = model->config.shape;
-  const KvFormat format =
-      options.kv_format.value_or(options.weights == WeightFormat::f32 ? KvFormat::f32 : KvFormat::bf16);
+  const KvFormat format = kv_format(options);
   model->page_bytes = model->backend->page_bytes(shape, format);
-  model->cache = {.pages = cache_pages(options, shape.context, model->page_bytes), .format = format};
+  model->cache = {.pages = cache_pages(options, shape.context, model->page_bytes,
+                                       model->backend->cache_memory(shape, options.max_rows)),
+                  .format = format};
   model->backend->configure(shape, model->cache, options.max_rows);
   model->forward = std::make_unique<Forward>(*model->backend, model->config, model->weights, options.max_rows);
+  Forward& forward = *model->forward;
+  model->runner = model->backend->make_runner(
+      model->config.mask_token_id, [&forward](int32_t rows, bool with_head) { forward.walk(rows, with_head); });
+  if (!model->runner) model->runner = std::make_unique<Runner>(forward);
   return model;
 }
 
@@ -77,6 +118,8 @@ std::unique_ptr<Model> random_model(const ModelConfig& config, const EngineOptio
 }
 
 std::unique_ptr<LimitProbe> make_limit_probe(const Backend& backend) {
+  if (backend.device() != "cpu")
+    throw Error(code::kUnsupportedDevice, "limits are measured on the CPU; device is \"" + backend.device() + "\"");
   return cpu::make_limit_probe(backend.threads(), backend.isa());
 }
 

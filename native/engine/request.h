@@ -5,29 +5,19 @@
 #include <string>
 #include <vector>
 
-#include "denoise/strategy.h"
-#include "ops/head.h"
+#include "ops/step.h"
 
 namespace sdar {
 
-struct Request {
+struct Request : Decoding {
   uint64_t id = 0;  ///< chosen by the caller, unique among what runs
   std::vector<int32_t> tokens;
-  int32_t max_tokens = 0;    ///< >= 1
-  int32_t block_length = 0;  ///< 1 … 64; 0: the checkpoint's
-  DenoiseParams denoise;
-  float temperature = 0;  ///< 0: greedy
-  int32_t top_k = 0;      ///< 0: all
-  float top_p = 1;
-  uint64_t seed = 0;
-  int32_t answer = 0;  ///< index among the answers of one prompt
-  Confidence confidence = Confidence::model;
+  int32_t max_tokens = 0;         ///< >= 1
+  int32_t block_length = 0;       ///< 1 … 64; 0: the checkpoint's
   std::vector<std::string> stop;  ///< bytes
   std::vector<int32_t> stop_tokens;
   bool ignore_eos = false;
   int32_t min_tokens = 0;
-  std::vector<int32_t> bias_ids;  ///< ascending
-  std::vector<float> bias_values;
   bool drafts = false;
 
   /// Requests of one group (0: none) have the same prompt: others wait until answer 0 has brought it into the cache.

@@ -9,7 +9,7 @@
 
 namespace sdar {
 
-Runner::Ticket Runner::submit(StepPlan& plan) {
+StepRunner::Ticket Runner::submit(StepPlan& plan) {
   plan_ = &plan;
   segments_.clear();
   ids_.clear();
@@ -27,12 +27,11 @@ Runner::Ticket Runner::submit(StepPlan& plan) {
 }
 
 void Runner::add_head_requests(const StepSequence& s) {
-  const Request& r = *s.request;
-  const int32_t first_row = s.segment.row + s.segment.rows - s.segment.block_length;
+  const Decoding& r = *s.decoding;
   for (uint64_t left = s.masked; left; left &= left - 1) {
     const int32_t offset = std::countr_zero(left);
     const int32_t position = s.active_position() + offset;
-    requests_.push_back({.row = first_row + offset,
+    requests_.push_back({.row = s.active_row() + offset,
                          .temperature = r.temperature,
                          .top_k = r.top_k,
                          .top_p = r.top_p,
@@ -59,7 +58,7 @@ std::span<const StepOutcome> Runner::poll(Ticket ticket) {
     choose(s, next, outcomes_[i]);
     next += std::popcount(s.masked);
   }
-  choose_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  forward_.seconds().choose += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   plan_ = nullptr;
   return outcomes_;
 }
@@ -76,7 +75,7 @@ void Runner::choose(const StepSequence& s, const HeadResult* results, StepOutcom
   }
   if (outcome.finite)
     outcome.filled =
-        choose_positions(s.request->denoise, s.segment.block_length, s.step, s.masked, confidence, entropy);
+        choose_positions(s.decoding->denoise, s.segment.block_length, s.step, s.masked, confidence, entropy);
 }
 
 }  // namespace sdar

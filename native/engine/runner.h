@@ -1,29 +1,22 @@
-// Runs planned steps: lays the sequences' rows side by side, walks the forward pass, then chooses and fills.
+// Runs steps op by op on a backend, and chooses and fills on the host.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
-#include "engine/step.h"
 #include "model/forward.h"
+#include "ops/step.h"
 
 namespace sdar {
 
-class Runner {
+class Runner final : public StepRunner {
  public:
-  using Ticket = uint64_t;
-
   explicit Runner(Forward& forward) : forward_(forward) {}
 
-  /// Takes a plan of at most forward.max_rows() rows. One step is in flight at a time; what the plan points to stays as
-  /// it is until poll().
-  Ticket submit(StepPlan& plan);
-  /// Outcomes of that step, in the order of the plan's sequences; valid until the next submit().
-  std::span<const StepOutcome> poll(Ticket ticket);
-
-  const OpSeconds& op_seconds() const { return forward_.seconds(); }
-  /// Seconds that choosing took in the last step.
-  double choose_seconds() const { return choose_seconds_; }
+  Ticket submit(StepPlan& plan) override;
+  std::span<const StepOutcome> poll(Ticket ticket) override;
+  const OpSeconds& seconds() const override { return forward_.seconds(); }
 
  private:
   void add_head_requests(const StepSequence& sequence);
@@ -37,7 +30,6 @@ class Runner {
   std::vector<HeadRequest> requests_;
   std::vector<HeadResult> results_;
   std::vector<StepOutcome> outcomes_;
-  double choose_seconds_ = 0;
 };
 
 }  // namespace sdar

@@ -41,7 +41,7 @@ constexpr int32_t kPromptRows = 512;
 
 }  // namespace
 
-Scheduler::Scheduler(Runner& runner, PagePool& pool, EventBuffer& events, const SequenceContext& context,
+Scheduler::Scheduler(StepRunner& runner, PagePool& pool, EventBuffer& events, const SequenceContext& context,
                      SchedulerLimits limits)
     : runner_(runner),
       pool_(pool),
@@ -49,6 +49,7 @@ Scheduler::Scheduler(Runner& runner, PagePool& pool, EventBuffer& events, const 
       context_(context),
       limits_(limits),
       residency_(pool, limits.prefix_cache) {
+  limits_.max_concurrent = std::min(limits_.max_concurrent, runner.max_sequences());
   running_.reserve(limits.max_concurrent);
   plan_.sequences.reserve(limits.max_concurrent);
   planned_.reserve(limits.max_concurrent);
@@ -240,11 +241,11 @@ void Scheduler::plan() {
 }
 
 void Scheduler::compute() {
-  const OpSeconds before = runner_.op_seconds();
+  const OpSeconds before = runner_.seconds();
   const auto start = Clock::now();
   const auto outcomes = runner_.poll(runner_.submit(plan_));
   const double seconds = seconds_since(start);
-  const OpSeconds& after = runner_.op_seconds();
+  const OpSeconds& after = runner_.seconds();
 
   const int32_t rows = plan_.rows();
   budget_.observe(prefill_rows_, rows - prefill_rows_, seconds);
@@ -254,7 +255,7 @@ void Scheduler::compute() {
   stats_.seconds.attention += (1 - prefill) * attention;
   stats_.seconds.gemm += (1 - prefill) * products;
   stats_.seconds.head += after.head - before.head;
-  stats_.seconds.denoise += runner_.choose_seconds();
+  stats_.seconds.denoise += after.choose - before.choose;
   stats_.step_seconds += seconds;
   stats_.steps++;
   stats_.rows += rows;

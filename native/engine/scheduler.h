@@ -9,8 +9,8 @@
 #include "engine/events.h"
 #include "engine/prefill_budget.h"
 #include "engine/residency.h"
-#include "engine/runner.h"
 #include "engine/stats.h"
+#include "ops/step.h"
 
 namespace sdar {
 
@@ -25,7 +25,7 @@ class Scheduler {
  public:
   using Clock = std::chrono::steady_clock;
 
-  Scheduler(Runner& runner, PagePool& pool, EventBuffer& events, const SequenceContext& context,
+  Scheduler(StepRunner& runner, PagePool& pool, EventBuffer& events, const SequenceContext& context,
             SchedulerLimits limits);
 
   void add(Request request);
@@ -67,7 +67,7 @@ class Scheduler {
   void forget(Job& job);
   void count();
 
-  Runner& runner_;
+  StepRunner& runner_;
   PagePool& pool_;
   EventBuffer& events_;
   const SequenceContext& context_;

@@ -69,7 +69,7 @@ StepSequence Sequence::plan(int32_t max_rows) const {
   s.ids = tokens_.data() + committed_;
   s.step = step_;
   s.masked = masked_;
-  s.request = &request_;
+  s.decoding = &request_;
   s.banned = never_;
   s.banned_early = never_early_;
   s.free_from = prompt_ + request_.min_tokens;

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "engine/request.h"
-#include "engine/step.h"
 #include "engine/stop_matcher.h"
+#include "ops/step.h"
 
 namespace sdar {
 

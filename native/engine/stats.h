@@ -3,7 +3,7 @@
 #include <array>
 #include <cstdint>
 
-#include "engine/step.h"
+#include "ops/step.h"
 
 namespace sdar {
 

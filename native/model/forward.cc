@@ -26,7 +26,7 @@ class Laps {
 Forward::Forward(Backend& backend, const ModelConfig& config, const ModelWeights& weights, int32_t max_rows)
     : backend_(backend), config_(config), weights_(weights), max_rows_(max_rows) {
   const ModelShape& s = config.shape;
-  const size_t rows = max_rows;
+  const size_t rows = static_cast<size_t>(backend.buffer_rows(max_rows));
   x_ = backend.allocate(rows * s.hidden);
   qkv_ = backend.allocate(rows * (s.heads + 2 * s.kv_heads) * s.head_dim);
   attended_ = backend.allocate(rows * s.heads * s.head_dim);
@@ -36,8 +36,23 @@ Forward::Forward(Backend& backend, const ModelConfig& config, const ModelWeights
 void Forward::run(std::span<const Segment> segments, std::span<const int32_t> ids,
                   std::span<const HeadRequest> requests, std::span<HeadResult> results, float* logits) {
   const int32_t rows = static_cast<int32_t>(ids.size());
-  Laps laps;
   backend_.begin_step(segments, rows);
+  layers(rows, ids);
+  Laps laps;
+  if (!requests.empty()) head(requests, results, logits);
+  backend_.finish_step();
+  laps.lap(seconds_.head);
+  if (weights_.cache && weights_.cache->damaged())
+    throw Error(code::kCheckpointTruncated, weights_.cache->path() + " was cut short while its weights were in use");
+}
+
+void Forward::walk(int32_t rows, bool with_head) {
+  layers(rows, {});
+  if (with_head) head({}, {}, nullptr);
+}
+
+void Forward::layers(int32_t rows, std::span<const int32_t> ids) {
+  Laps laps;
   backend_.embed(*weights_.embedding, ids, x_);
   for (size_t i = 0; i < weights_.layers.size(); i++) {
     const LayerWeights& layer = weights_.layers[i];
@@ -66,19 +81,16 @@ void Forward::run(std::span<const Segment> segments, std::span<const int32_t> id
     }
   }
   laps.lap(seconds_.products);
-  if (!requests.empty()) {
-    const Weight* head = weights_.lm_head ? weights_.lm_head.get() : weights_.embedding.get();
-    backend_.head({.x = x_,
-                   .norm = weights_.final_norm.get(),
-                   .weight = head,
-                   .requests = requests,
-                   .results = results,
-                   .logits = logits});
-  }
-  backend_.finish_step();
-  laps.lap(seconds_.head);
-  if (weights_.cache && weights_.cache->damaged())
-    throw Error(code::kCheckpointTruncated, weights_.cache->path() + " was cut short while its weights were in use");
+}
+
+void Forward::head(std::span<const HeadRequest> requests, std::span<HeadResult> results, float* logits) {
+  const Weight* weight = weights_.lm_head ? weights_.lm_head.get() : weights_.embedding.get();
+  backend_.head({.x = x_,
+                 .norm = weights_.final_norm.get(),
+                 .weight = weight,
+                 .requests = requests,
+                 .results = results,
+                 .logits = logits});
 }
 
 }  // namespace sdar

@@ -6,15 +6,9 @@
 #include "model/config.h"
 #include "model/weights.h"
 #include "ops/backend.h"
+#include "ops/step.h"
 
 namespace sdar {
-
-/// Seconds spent since the start, by kind of op.
-struct OpSeconds {
-  double attention = 0;
-  double products = 0;  ///< norms and matrix products of the layers
-  double head = 0;
-};
 
 class Forward {
  public:
@@ -24,11 +18,17 @@ class Forward {
   /// ids [rows] in, results[i] answers requests[i]; `logits` [requests, vocabulary] when wanted. Returns when done.
   void run(std::span<const Segment> segments, std::span<const int32_t> ids, std::span<const HeadRequest> requests,
            std::span<HeadResult> results, float* logits = nullptr);
+  /// The ops of a step of `rows` rows that begin_step has announced, for a backend that keeps them and runs them later:
+  /// ids and requests are where it has put them.
+  void walk(int32_t rows, bool with_head);
 
   int32_t max_rows() const { return max_rows_; }
-  const OpSeconds& seconds() const { return seconds_; }
+  OpSeconds& seconds() { return seconds_; }
 
  private:
+  void layers(int32_t rows, std::span<const int32_t> ids);
+  void head(std::span<const HeadRequest> requests, std::span<HeadResult> results, float* logits);
+
   Backend& backend_;
   const ModelConfig& config_;
   const ModelWeights& weights_;

@@ -165,9 +165,15 @@ void build(Backend& backend, const std::vector<PlannedWeight>& plan, TensorSourc
   weights.bytes = layout.bytes;
   const int threads = hooks.threads > 0 ? hooks.threads : backend.threads();
   const std::optional<PackedCache> cache = cache_for(backend, plan, source, hooks, layout.bytes);
+  const bool copied = backend.begin_adopting(layout.bytes, format);
   if (cache && (weights.cache = cache->open(threads))) {
     if (hooks.progress) hooks.progress(total, total);
-    return adopt(backend, plan, layout, PackedCache::payload(*weights.cache), weights);
+    adopt(backend, plan, layout, PackedCache::payload(*weights.cache), weights);
+    if (!copied) return;
+    if (weights.cache->damaged())
+      throw Error(code::kCheckpointTruncated, weights.cache->path() + " was cut short while it was read");
+    weights.cache = nullptr;
+    return;
   }
   const std::shared_ptr<std::byte> memory = allocate(layout.bytes, format);
   Packer packer(backend, source, hooks, total);
@@ -180,7 +186,7 @@ void build(Backend& backend, const std::vector<PlannedWeight>& plan, TensorSourc
   source.check();
   packer.look_up();
   adopt(backend, plan, layout, memory.get(), weights);
-  weights.memory = memory;
+  if (!copied) weights.memory = memory;
   if (cache) cache->write({memory.get(), layout.bytes}, threads);
 }
 

@@ -3,7 +3,9 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -13,6 +15,7 @@
 #include "ops/linear.h"
 #include "ops/moe.h"
 #include "ops/segment.h"
+#include "ops/step.h"
 #include "ops/weights.h"
 
 namespace sdar {
@@ -39,6 +42,9 @@ struct CacheShape {
   KvFormat format = KvFormat::f32;
 };
 
+/// Makes the ops of a step of `rows` rows, begin_step and finish_step left out; `with_head`: ending in the head.
+using StepWalk = std::function<void(int32_t rows, bool with_head)>;
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -55,15 +61,26 @@ class Backend {
   virtual int64_t pack_units(const WeightSpec& spec) const = 0;
   virtual void pack(const WeightSpec& spec, std::span<const SourceTensor> parts, int64_t unit_begin, int64_t unit_end,
                     std::byte* packed) const = 0;
+  /// Announces that all weights, so many packed bytes, are about to be adopted. True: adopt copies them, so that the
+  /// packed bytes need not be kept. Throws Error(OUT_OF_MEMORY).
+  virtual bool begin_adopting(size_t /*bytes*/, WeightFormat /*format*/) { return false; }
   /// `packed` (64-byte aligned, packed_bytes(spec) long) outlives the handle.
   virtual std::unique_ptr<Weight> adopt(const WeightSpec& spec, const std::byte* packed) = 0;
 
   /// Bytes of one page over all layers, keys and values.
   virtual size_t page_bytes(const ModelShape& shape, KvFormat format) const = 0;
+  /// Bytes for pages in a memory of the backend's own, once the weights are there; none: pages lie in the host's
+  /// memory.
+  virtual std::optional<int64_t> cache_memory(const ModelShape& /*shape*/, int32_t /*max_rows*/) const { return {}; }
   /// Once, before the first step. max_rows bounds M of every step. Throws Error(OUT_OF_MEMORY).
   virtual void configure(const ModelShape& shape, const CacheShape& cache, int32_t max_rows) = 0;
+  /// Rows that memory for steps of up to `max_rows` rows must have.
+  virtual int32_t buffer_rows(int32_t max_rows) const { return max_rows; }
   /// Zeroed, 64-byte aligned, owned by the backend until it is destroyed.
   virtual float* allocate(size_t floats) = 0;
+  /// A runner that chooses and fills where the step is computed, after configure(). Null: the host does that. `walk` is
+  /// called when ops have to be made; embed then has no ids and the head no requests: they are where the step is.
+  virtual std::unique_ptr<StepRunner> make_runner(int32_t /*mask_id*/, StepWalk /*walk*/) { return nullptr; }
 
   /// Announces the rows of the step: per-step tables (RoPE, work split) are made here.
   virtual void begin_step(std::span<const Segment> segments, int32_t rows) = 0;

@@ -31,6 +31,7 @@ inline constexpr char kPromptTooLong[] = "PROMPT_TOO_LONG";
 inline constexpr char kCacheTooSmall[] = "CACHE_TOO_SMALL";
 inline constexpr char kNumericError[] = "NUMERIC_ERROR";
 inline constexpr char kOutOfMemory[] = "OUT_OF_MEMORY";
+inline constexpr char kDeviceFailed[] = "DEVICE_FAILED";  // a card's error, which sticks
 inline constexpr char kAborted[] = "ABORTED";
 inline constexpr char kDeadlineExceeded[] = "DEADLINE_EXCEEDED";
 inline constexpr char kDisposed[] = "DISPOSED";

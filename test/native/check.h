@@ -1,9 +1,11 @@
 // A page of checks for native tests: no framework, so that they build wherever the core does.
 //   TEST("name") { CHECK(x == y); CHECK_NEAR(a, b, 1e-4); CHECK_THROWS("CODE", "part of the message", f()); }
-//   int main(int c, char** v) { return check::run(c, v); }   // arguments: parts of test names to run
+//   int main(int c, char** v) { return check::run(c, v); }   // arguments: parts of test names to run; --list
+//   With SDAR_TEST_STOP set, the process ends at the first failed check.
 #pragma once
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <sstream>
@@ -26,14 +28,26 @@ inline int& failures() {
   static int n = 0;
   return n;
 }
+/// Thrown by a case that cannot run here.
+struct Skip {
+  std::string reason;
+};
 struct Register {
   Register(const char* name, std::function<void()> body) { cases().push_back({name, std::move(body)}); }
 };
 inline void fail(const char* file, int line, const std::string& what) {
   if (++failures() <= 50) std::printf("#   %s:%d: %s\n", file, line, what.c_str());
+  if (std::getenv("SDAR_TEST_STOP")) {
+    std::fflush(stdout);
+    std::_Exit(1);
+  }
 }
 /// Prints TAP, so that the JavaScript test runner can read each case.
 inline int run(int argc, char** argv) {
+  if (argc == 2 && std::strcmp(argv[1], "--list") == 0) {
+    for (const auto& test : cases()) std::printf("%s\n", test.name.c_str());
+    return 0;
+  }
   int number = 0, failed = 0;
   std::printf("TAP version 14\n");
   for (auto& test : cases()) {
@@ -41,14 +55,17 @@ inline int run(int argc, char** argv) {
     for (int i = 1; i < argc; i++) wanted |= test.name.find(argv[i]) != std::string::npos;
     if (!wanted) continue;
     const int before = failures();
+    std::string skipped;
     try {
       test.body();
+    } catch (const Skip& skip) {
+      skipped = " # SKIP " + skip.reason;
     } catch (const std::exception& e) {
       fail(test.name.c_str(), 0, std::string("uncaught: ") + e.what());
     }
     const bool ok = failures() == before;
     failed += !ok;
-    std::printf("%s %d - %s\n", ok ? "ok" : "not ok", ++number, test.name.c_str());
+    std::printf("%s %d - %s%s\n", ok ? "ok" : "not ok", ++number, test.name.c_str(), skipped.c_str());
     std::fflush(stdout);
   }
   std::printf("1..%d\n", number);

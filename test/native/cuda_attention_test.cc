@@ -43,14 +43,14 @@ struct Case {
       }
     }
   }
-  Matrix run(const std::vector<Run>& runs) const {
+  Matrix run(const std::vector<Run>& runs, bool counting = false) const {
     const Step step(pages, runs);
     Matrix all{0, shape.heads * shape.head_dim, {}};
     for (const Run& r : runs) {
       all.data.insert(all.data.end(), q[r.sequence].row(r.position), q[r.sequence].row(r.position + r.rows));
       all.rows += r.rows;
     }
-    return attend(pages, step, all, shape.heads, 1);
+    return attend(pages, step, all, shape.heads, 1, counting);
   }
   Matrix want(const Run& r) const {
     const int dim = shape.head_dim, group = shape.heads / shape.kv_heads;
@@ -157,23 +157,16 @@ TEST("attention: what lies behind the segment, NaN or another's keys, is not see
   CHECK(c.run({{0, 8, 4}}).data == before.data);
 }
 
-TEST("attention: bytes, mma and shared memory as the comment tells") {
+TEST("attention: bytes and mma as cost.h tells, loads of 16 bytes, no bank conflicts") {
   Random random(6);
-  const int dim = 128, kv_heads = 2, pages = 3;
-  const Case c(random, shape_of(dim, 8, kv_heads), 4, {pages * 64});
-  c.fill(0, pages * 64);
-  for (int rows : {4, 64}) {
-    c.run({{0, pages * 64 - rows, rows}});
-    const auto& report = cuda_host::last_launch();
-    const int blocks = rows == 4 ? 1 : 4, warps = rows == 4 ? 1 : 4;  // per KV head: 4 heads per position
-    CHECK(report.tensor("pages").narrowest_load == 16);
-    CHECK(report.tensor("pages").loaded == int64_t{blocks} * kv_heads * pages * 2 * 64 * dim * 2);
-    CHECK(report.tensor("q").loaded == int64_t{rows} * 8 * dim * 2);
-    CHECK(report.tensor("tiles").stored == int64_t{rows} * 8 * dim * 2);
-    CHECK(report.mma_bf16 == int64_t{blocks} * warps * kv_heads * pages * dim);
-    CHECK(report.bank_conflicts() == 0);
-    CHECK(claimed("attention.cu", rows == 4 ? "attention<128, 1>" : "attention<128, 4>"));
-  }
+  const Case even(random, shape_of(128, 8, 2), 4, {192, 512});
+  even.fill(0, 192), even.fill(1, 512);
+  even.run({{0, 188, 4}}, true);
+  even.run({{0, 128, 64}}, true);
+  even.run({{0, 188, 4}, {1, 508, 4}}, true);
+  const Case odd(random, shape_of(64, 6, 2), 6, {132, 540, 66});  // pages of 60
+  odd.fill(0, 132), odd.fill(1, 540), odd.fill(2, 66);
+  odd.run({{0, 60, 72}, {1, 528, 12}, {2, 60, 6}}, true);
 }
 
 TEST("attention: slots behind the segment's end are not read") {

@@ -15,7 +15,7 @@ constexpr int32_t kMaskId = 99;
 struct Tables {
   std::vector<cuda::DenoiseSlot> slots;
   std::vector<int32_t> tokens;
-  int rows = 0, masked = 0;
+  int rows = 0, masked = 0, active = 0, positions = 0;
 
   Tables(Random& random, int count) {
     for (int i = 0; i < count; i++) {
@@ -27,8 +27,8 @@ struct Tables {
       }
       tokens.resize(static_cast<size_t>(i + 1) * 64, -1);
       s.seed = static_cast<uint64_t>(random.below(1 << 30)) << 20;
-      s.params = {static_cast<Strategy>(random.below(4)), random.below(6), random.between(0.2, 0.9),
-                  random.between(0.2, 3)};
+      s.params = {static_cast<Strategy>(random.below(kStrategies)), random.below(6), random.between(0.2, 0.9),
+                  random.between(0.2, 3), random.between(0.1, 4)};
       s.position = 64 * random.below(9), s.step = random.below(5), s.answer = random.below(3);
       s.temperature = random.below(2) ? random.between(0.5, 1) : 0;
       s.top_p = random.between(0.5, 1), s.top_k = random.below(50), s.sampled_confidence = random.below(2);
@@ -41,25 +41,32 @@ struct Tables {
         s.row = rows + 2;
         rows += 2 + s.block_length;
         masked += count_bits(s.masked);
+        active++;
+        positions += s.block_length;
       }
       slots.push_back(s);
     }
   }
 };
 
-/// Lists requests, makes up results, fills, and compares with the host's choice.
-void steps(Random& random, int count, int spare) {
+/// Lists requests, makes up results, fills, and compares with the host's choice; and costs with cost.h when counting.
+void steps(Random& random, int count, int spare, bool counting = false) {
   const Tables t(random, count);
   const Buffer<cuda::DenoiseSlot> slots(t.slots, "slots");
   const Buffer<int32_t> tokens(t.tokens, "tokens"), ids(static_cast<size_t>(t.rows), "ids"),
-      rows(static_cast<size_t>(t.masked + spare), "rows"), request_count(1, "request count");
+      rows(static_cast<size_t>(t.masked + spare), "rows"),
+      counts(static_cast<size_t>(cuda::ceil_div(t.masked + spare, cuda::kHeadTurn)), "request counts");
   const Buffer<cuda::DenoiseOutcome> outcomes(static_cast<size_t>(count), "outcomes");
   const Buffer<cuda::DeviceHeadRequest> requests(static_cast<size_t>(t.masked + spare), "requests");
   const cuda::DenoiseTables tables{slots.get(), tokens.get(), outcomes.get(), count, kMaskId};
-  cuda::list_requests(nullptr, {tables, requests.get(), rows.get(), request_count.get(), t.masked + spare, ids.get()});
+  const cuda::ListRequestsArgs args{tables, requests.get(), rows.get(), counts.get(), t.masked + spare, ids.get()};
+  cuda::list_requests(nullptr, args);
   CHECK(claimed("choose.cu", "list_requests"));
+  if (counting) check_cost(cuda::list_requests_cost(args, t.active, t.masked, t.positions));
 
-  CHECK(request_count.values()[0] == t.masked);
+  const std::vector<int32_t> turns = counts.values();
+  for (int turn = 0; turn < static_cast<int>(turns.size()); turn++)
+    CHECK(turns[turn] == std::clamp(t.masked - turn * cuda::kHeadTurn, 0, cuda::kHeadTurn));
   const std::vector<int32_t> got_rows = rows.values();
   std::vector<cuda::DeviceHeadRequest> got(static_cast<size_t>(t.masked));
   for (int i = 0; i < t.masked; i++) {  // the end of the struct is padding
@@ -86,7 +93,7 @@ void steps(Random& random, int count, int spare) {
       CHECK(r.temperature == s.temperature && r.top_p == s.top_p && r.top_k == s.top_k);
       CHECK(r.sampled_confidence == s.sampled_confidence && r.banned == s.banned && r.bias == s.bias);
       CHECK(r.banned_count == s.banned_count + (s.position + offset < s.free_from ? s.early_count : 0));
-      CHECK(r.bias_count == s.bias_count && r.logits == (s.temperature > 0 ? index : -1));
+      CHECK(r.bias_count == s.bias_count && r.logits == (s.temperature > 0 ? index % cuda::kHeadTurn : -1));
       index++;
     }
   }
@@ -96,6 +103,15 @@ void steps(Random& random, int count, int spare) {
   const Buffer<cuda::DeviceHeadResult> device_results(results, "results");
   cuda::choose_fill(nullptr, tables, device_results.get());
   CHECK(claimed("choose.cu", "choose_fill"));
+  if (counting) {
+    int filled = 0;
+    for (int i = 0; i < count; i++) {
+      uint64_t bits = 0;
+      if (t.slots[i].row >= 0) cuda_host::download(&bits, &outcomes.get()[i].filled, sizeof bits);
+      filled += count_bits(bits);
+    }
+    check_cost(cuda::choose_fill_cost(tables, t.active, t.masked, filled));
+  }
   const std::vector<cuda::DenoiseSlot> after = slots.values();
   const std::vector<int32_t> filled_tokens = tokens.values();
   index = 0;
@@ -136,6 +152,12 @@ TEST("choose: requests, ids and fills of slots of all kinds, some of which take 
     Random random(1);
     for (int count : {1, 6, 41}) steps(random, count, random.below(70));
   });
+}
+
+TEST("choose: bytes as cost.h tells") {
+  Random random(2);
+  steps(random, 37, 5, true);
+  steps(random, 128, 0, true);
 }
 
 int main(int argc, char** argv) { return check::run(argc, argv); }

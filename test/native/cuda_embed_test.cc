@@ -1,4 +1,6 @@
 // The embedding kernel against the values of the packed table: nothing may differ.
+#include <set>
+
 #include "backend/cuda/embed.h"
 #include "cuda_tensors.h"
 
@@ -7,16 +9,15 @@ using namespace oracle;
 
 namespace {
 
-void embeds(WeightFormat format, int vocabulary, int hidden, int rows) {
+/// Returns what it should cost.
+cuda::Cost embeds(WeightFormat format, int vocabulary, int hidden, const std::vector<int32_t>& ids) {
+  const int rows = static_cast<int>(ids.size());
   Random random(static_cast<uint64_t>(hidden + rows));
   const DeviceWeight table(WeightKind::table, format, {random_matrix(random, vocabulary, hidden)});
-  std::vector<int32_t> ids(static_cast<size_t>(rows));
-  for (auto& id : ids) id = random.below(vocabulary);
-  ids.front() = vocabulary - 1;
-
   const Buffer<int32_t> device_ids(ids, "ids");
   const Buffer<float> x(static_cast<size_t>(rows) * hidden, "x");
-  cuda::embed(nullptr, {table.view, device_ids.get(), x.get(), rows});
+  const cuda::EmbedArgs args{table.view, device_ids.get(), x.get(), rows};
+  cuda::embed(nullptr, args);
   const std::vector<float> got = x.values();
   int wrong = 0;
   for (int row = 0; row < rows; row++) {
@@ -24,6 +25,15 @@ void embeds(WeightFormat format, int vocabulary, int hidden, int rows) {
       wrong += got[static_cast<size_t>(row) * hidden + i] != table.values.row(ids[row])[i];
   }
   CHECK(wrong == 0);
+  return cuda::embed_cost(args, static_cast<int32_t>(std::set(ids.begin(), ids.end()).size()));
+}
+
+void embeds_some(WeightFormat format, int vocabulary, int hidden, int rows) {
+  Random random(static_cast<uint64_t>(vocabulary + rows));
+  std::vector<int32_t> ids(static_cast<size_t>(rows));
+  for (auto& id : ids) id = random.below(vocabulary);
+  ids.front() = vocabulary - 1;
+  embeds(format, vocabulary, hidden, ids);
 }
 
 }  // namespace
@@ -31,26 +41,24 @@ void embeds(WeightFormat format, int vocabulary, int hidden, int rows) {
 TEST("embedding: any number of rows, sizes that do not fill a block") {
   cuda_host::each_order([] {
     for (WeightFormat format : {WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4}) {  // int4 is held as int8
-      embeds(format, 64, 128, 4);
-      embeds(format, 7, 8, 1);
-      embeds(format, 100, 264, 33);
-      embeds(format, 33, 1024, 5);
+      embeds_some(format, 64, 128, 4);
+      embeds_some(format, 7, 8, 1);
+      embeds_some(format, 100, 264, 33);
+      embeds_some(format, 33, 1024, 5);
     }
   });
 }
 
-TEST("embedding: the bytes that its comment tells, 16 at a time in bf16") {
-  const int hidden = 1024, rows = 16;
-  embeds(WeightFormat::bf16, 50, hidden, rows);
-  const auto& report = cuda_host::last_launch();
-  CHECK(report.tensor("weights").loaded == rows * hidden * 2);
-  CHECK(report.tensor("weights").narrowest_load == 16);
-  CHECK(report.tensor("x").stored == rows * hidden * 4);
-  CHECK(report.tensor("ids").loaded == rows * (hidden / 8) * 4);
-  CHECK(claimed("embed.cu", "embed<bf16>"));
-  embeds(WeightFormat::int8, 50, hidden, rows);
-  CHECK(claimed("embed.cu", "embed<int8>"));
-  CHECK(report.tensor("weights").loaded == rows * hidden + rows * (hidden / 8) * 4);
+TEST("embedding: bytes as cost.h tells, the table's 16 at a time") {
+  for (WeightFormat format : {WeightFormat::bf16, WeightFormat::int8}) {
+    for (int hidden : {1024, 264}) {
+      const std::vector<int32_t> ids{1, 49, 18, 1, 20, 37, 40, 6, 18};  // of no tile rows g and g + 8
+      check_cost(embeds(format, 50, hidden, ids));
+      const int64_t scales = format == WeightFormat::int8 ? int64_t{9} * (hidden / 8) * 4 : 0;
+      CHECK(cuda_host::last_launch().tensor("weights").narrow == scales);
+    }
+    CHECK(claimed("embed.cu", std::string("embed<") + name_of(format) + ">"));
+  }
 }
 
 int main(int argc, char** argv) { return check::run(argc, argv); }

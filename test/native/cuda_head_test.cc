@@ -109,7 +109,7 @@ TEST("head: greedy and sampled tokens with their numbers, over odd vocabularies 
   cuda_host::each_order([] {
     Random random(1);
     for (WeightFormat format : {WeightFormat::bf16, WeightFormat::int8}) {
-      for (int vocabulary : {2, 64, 101, 333, 1030}) {
+      for (int vocabulary : {2, 64, 129, 333, 1030}) {
         const int rows = 7, hidden = 128;
         const DeviceWeight weight(WeightKind::table, format, {random_matrix(random, vocabulary, hidden, 0.5)});
         const Matrix x = rounded(random_matrix(random, rows, hidden), WeightFormat::bf16);
@@ -223,46 +223,72 @@ TEST("head: blocks of requests past the count end before they read weights") {
   Random random(7);
   const DeviceWeight weight(WeightKind::table, WeightFormat::bf16, {random_matrix(random, 64, 128)});
   const Buffer<cuda::DeviceHeadRequest> requests(std::vector<cuda::DeviceHeadRequest>(100), "requests");
-  const Buffer<int32_t> count(std::vector<int32_t>{3}, "count"), ids(100, "ids");
+  const Buffer<int32_t> ids(100, "ids");
   const Buffer<float> numbers(400, "numbers");
   const auto activations = put_tiles(random_matrix(random, 100, 128), "activations");
-  cuda::head(nullptr, {weight.view,
-                       activations->get(),
-                       {requests.get(), count.get(), 100, nullptr, nullptr, nullptr},
-                       {numbers.get(), ids.get(), nullptr, nullptr}});
-  CHECK(cuda_host::last_launch().tensor("weights").loaded == 64 * 128 * 2);
-}
-
-TEST("head: bytes, mma and shared memory as the comments tell") {
-  Random random(6);
-  const int vocabulary = 512, hidden = 256;
-  const DeviceWeight weight(WeightKind::table, WeightFormat::bf16, {random_matrix(random, vocabulary, hidden)});
-  for (int count : {8, 32, 64}) {
-    std::vector<HeadRequest> requests(static_cast<size_t>(count));
-    const Matrix x = random_matrix(random, 1, hidden);
-    const auto activations =
-        put_tiles({count, hidden, random.floats(static_cast<size_t>(count * hidden))}, "activations");
-    const Buffer<cuda::DeviceHeadRequest> device(std::vector<cuda::DeviceHeadRequest>(static_cast<size_t>(count)),
-                                                 "requests");
-    const Buffer<int32_t> device_count(std::vector<int32_t>{count}, "count"),
-        ids(8 * static_cast<size_t>(count), "ids");
-    const Buffer<float> partial(32 * static_cast<size_t>(count), "numbers");
+  for (int32_t count : {3, 64}) {
+    const Buffer<int32_t> device_count(std::vector<int32_t>{count}, "count");
     cuda::head(nullptr, {weight.view,
                          activations->get(),
-                         {device.get(), device_count.get(), count, nullptr, nullptr, nullptr},
-                         {partial.get(), ids.get(), nullptr, nullptr}});
-    const auto& report = cuda_host::last_launch();
-    CHECK(report.bank_conflicts() == 0);
-    CHECK(report.mma_bf16 == vocabulary / 16 * (count / 8) * (hidden / 16));
-    CHECK(report.tensor("weights").loaded == vocabulary * hidden * 2);
-    CHECK(report.tensor("numbers").stored == count * 8 * 16);
-    CHECK(claimed("head.cu", "head<bf16, " + std::to_string(count / 8) + ">"));
-    const Buffer<cuda::DeviceHeadResult> results(static_cast<size_t>(count), "results");
-    cuda::head_merge(nullptr, vocabulary, {device.get(), device_count.get(), count, nullptr, nullptr, nullptr},
-                     {partial.get(), ids.get(), nullptr, results.get()});
-    CHECK(claimed("head_merge.cu", "head_merge"));
-    CHECK(report.tensor("numbers").loaded == count * 8 * 16 * 2);
-    CHECK(report.bank_conflicts() == 0);
+                         {requests.get(), device_count.get(), 100, nullptr, nullptr, nullptr},
+                         {numbers.get(), ids.get(), nullptr, nullptr}});
+    CHECK(cuda_host::last_launch().tensor("weights").loaded == 64 * 128 * 2);
+  }
+}
+
+TEST("head: bytes and mma as cost.h tells, loads of 16 bytes, no bank conflicts") {
+  Random random(6);
+  struct Shape {
+    int vocabulary, hidden, most, count, logits;
+  };
+  for (const Shape& s : {Shape{512, 256, 8, 8, 0}, Shape{512, 256, 32, 32, 0}, Shape{512, 256, 64, 64, 64},
+                         Shape{333, 200, 150, 67, 5}, Shape{1030, 136, 20, 17, 0}}) {
+    for (WeightFormat format : {WeightFormat::bf16, WeightFormat::int8}) {
+      const DeviceWeight weight(WeightKind::table, format, {random_matrix(random, s.vocabulary, s.hidden)});
+      const size_t most = static_cast<size_t>(s.most), tiles = static_cast<size_t>(cuda::head_tiles(s.vocabulary));
+      const auto activations = put_tiles(random_matrix(random, s.most, s.hidden), "activations");
+      std::vector<cuda::DeviceHeadRequest> requests(most);
+      for (int i = 0; i < s.logits; i++) requests[i].logits = i;
+      const Buffer<cuda::DeviceHeadRequest> device(requests, "requests");
+      const Buffer<int32_t> count(std::vector<int32_t>{s.count}, "count"), ids(most * tiles, "ids");
+      const Buffer<float> numbers(most * tiles * 4, "numbers"), logits(most * s.vocabulary, "logits");
+      const Buffer<cuda::DeviceHeadResult> results(most, "results");
+      const cuda::HeadLists lists{device.get(), count.get(), s.most, nullptr, nullptr, nullptr};
+      const cuda::HeadBuffers buffers{numbers.get(), ids.get(), logits.get(), results.get()};
+      cuda::head(nullptr, {weight.view, activations->get(), lists, buffers});
+      const auto& report = cuda_host::last_launch();
+      check_cost(cuda::head_cost(weight.view, s.most, s.count, s.logits));
+      CHECK(report.bank_conflicts() == 0);
+      CHECK(report.tensor("weights").narrow == 0 && report.tensor("activations").narrow == 0);
+      const std::string tokens = s.most <= 8 ? "1" : s.most <= 32 ? "4" : "8";
+      CHECK(claimed("head.cu", std::string("head<") + name_of(format) + ", " + tokens + ">"));
+      cuda::head_merge(nullptr, s.vocabulary, lists, buffers);
+      check_cost(cuda::head_merge_cost(s.vocabulary, s.most, s.count));
+      CHECK(claimed("head_merge.cu", "head_merge"));
+      CHECK(report.bank_conflicts() == 0);
+    }
+  }
+}
+
+TEST("sample: bytes as cost.h tells") {
+  Random random(8);
+  for (int vocabulary : {4096, 9999}) {
+    const DeviceWeight weight(WeightKind::table, WeightFormat::bf16, {random_matrix(random, vocabulary, 128, 0.1)});
+    std::vector<HeadRequest> requests(6);
+    for (auto& r : requests) r.temperature = 1, r.uniform = random.uniform();
+    run(weight, random_matrix(random, 1, 128), requests, false);
+    const cuda::Cost plain = cuda::sample_cost(vocabulary, 6, 6);
+    check_cost(plain);
+    CHECK(claimed("sample.cu", "sample"));
+    if (vocabulary < 9999) continue;
+    const auto more_passes = [&] {
+      run(weight, random_matrix(random, 1, 128), std::span(requests).first(1), false);
+      return static_cast<double>(cuda_host::last_launch().loaded - plain.loaded / 6) / (4.0 * vocabulary);
+    };
+    requests[0].top_k = 50;
+    CHECK_NEAR(more_passes(), 15, 3);
+    requests[0].top_k = 0, requests[0].top_p = 0.9f;
+    CHECK_NEAR(more_passes(), 35, 3);
   }
 }
 

@@ -41,7 +41,7 @@ struct Layer {
   std::vector<float> norm;
   Matrix router;
   std::vector<std::unique_ptr<DeviceWeight>> gate_up, down;
-  mutable int64_t copied = 0;  ///< bytes, by the last product
+  bool counting = false;  ///< costs and accesses are checked
 
   Layer(Random& random, WeightFormat f, int h, int i, int e, int k, bool r)
       : hidden(h), inner(i), experts(e), top_k(k), renormalise(r), format(f) {
@@ -64,20 +64,30 @@ struct Layer {
         weights(choices, "choice weights"), out(static_cast<size_t>(most) * hidden, "out");
     const Buffer<int32_t> chosen(choices, "experts"), begin(experts, "begin"), count(experts, "count"),
         row_tokens(most, "row tokens"), rows(choices, "rows");
-    cuda::route(nullptr, {.x = device_x.get(),
-                          .norm = device_norm.get(),
-                          .router = device_router.get(),
-                          .experts = chosen.get(),
-                          .weights = weights.get(),
-                          .tokens = tokens,
-                          .hidden = hidden,
-                          .expert_count = experts,
-                          .top_k = top_k,
-                          .eps = 1e-6f,
-                          .renormalise = renormalise});
+    const auto check = [&](const cuda::Cost& cost) {
+      if (!counting) return;
+      check_cost(cost);
+      CHECK(cuda_host::last_launch().bank_conflicts() == 0);
+    };
+    const cuda::RouteArgs route{.x = device_x.get(),
+                                .norm = device_norm.get(),
+                                .router = device_router.get(),
+                                .experts = chosen.get(),
+                                .weights = weights.get(),
+                                .tokens = tokens,
+                                .hidden = hidden,
+                                .expert_count = experts,
+                                .top_k = top_k,
+                                .eps = 1e-6f,
+                                .renormalise = renormalise};
+    cuda::route(nullptr, route);
+    check(cuda::route_cost(route));
+    CHECK(!counting || cuda_host::last_launch().tensor("router").narrow == 0);
     routed.experts = chosen.values(), routed.weights = weights.values();
-    cuda::group(nullptr,
-                {chosen.get(), {begin.get(), count.get(), row_tokens.get(), rows.get()}, tokens, experts, top_k});
+    const cuda::GroupArgs group{
+        chosen.get(), {begin.get(), count.get(), row_tokens.get(), rows.get()}, tokens, experts, top_k};
+    cuda::group(nullptr, group);
+    check(cuda::group_cost(group));
     const auto input = empty_tiles(most, hidden, "input"), middle = empty_tiles(most, inner, "middle");
     cuda::rms_norm(nullptr, {.x = device_x.get(),
                              .norm = device_norm.get(),
@@ -86,26 +96,33 @@ struct Layer {
                              .tokens = most,
                              .hidden = hidden,
                              .eps = 1e-6f});
+    const std::vector<int32_t> counts = count.values();
     const auto multiply = [&](const auto& experts_of, const uint16_t* activations, cuda::Epilogue epilogue) {
       std::vector<const uint8_t*> pointers;
       for (const auto& weight : experts_of) pointers.push_back(weight->view.data);
       const Buffer<const uint8_t*> device_pointers(pointers, "pointers");
-      cuda::gemm_grouped(nullptr, {.weights = device_pointers.get(),
-                                   .shape = experts_of[0]->view,
-                                   .activations = activations,
-                                   .begin = begin.get(),
-                                   .count = count.get(),
-                                   .expert_count = experts,
-                                   .tokens = tokens,
-                                   .top_k = top_k,
-                                   .epilogue = epilogue,
-                                   .out = out.get(),
-                                   .tiles = middle->get()});
+      const cuda::GroupedGemmArgs args{.weights = device_pointers.get(),
+                                       .shape = experts_of[0]->view,
+                                       .activations = activations,
+                                       .begin = begin.get(),
+                                       .count = count.get(),
+                                       .expert_count = experts,
+                                       .tokens = tokens,
+                                       .top_k = top_k,
+                                       .epilogue = epilogue,
+                                       .out = out.get(),
+                                       .tiles = middle->get()};
+      cuda::gemm_grouped(nullptr, args);
+      check(cuda::gemm_grouped_cost(args, counts));
+      if (!counting) return;
+      for (const auto& tensor : cuda_host::last_launch().tensors)
+        CHECK(tensor.narrow == 0 || (tensor.name != "weights" && tensor.name != "input" && tensor.name != "middle"));
     };
     multiply(gate_up, input->get(), cuda::Epilogue::silu_mul);
     multiply(down, middle->get(), cuda::Epilogue::store);
-    copied = cuda_host::last_launch().async_copied;
-    cuda::combine(nullptr, {out.get(), rows.get(), weights.get(), device_x.get(), tokens, hidden, top_k});
+    const cuda::CombineArgs combine{out.get(), rows.get(), weights.get(), device_x.get(), tokens, hidden, top_k};
+    cuda::combine(nullptr, combine);
+    check(cuda::combine_cost(combine));
     return {tokens, hidden, device_x.values()};
   }
 };
@@ -179,13 +196,17 @@ TEST("moe: a token's bits are the same alone and among others") {
   }
 }
 
-TEST("moe: only the weights of experts that some token takes are read") {
+TEST("moe: bytes and mma as cost.h tells: only the weights of experts that some token takes are read") {
   Random random(4);
-  const Layer layer(random, WeightFormat::bf16, 128, 40, 40, 3, true);
   Routed routed;
-  layer.run(random_matrix(random, 1, 128), routed);
-  const int64_t weight = 128 * 128 * 2, token = 128 * 2, blocks = 2;
-  CHECK(layer.copied == 3 * (weight + blocks * token));
+  for (WeightFormat format : {WeightFormat::bf16, WeightFormat::int4}) {
+    Layer even(random, format, 256, 128, 16, 4, true), odd(random, format, 136, 40, 40, 3, true);
+    even.counting = odd.counting = true;
+    even.run(random_matrix(random, 8, 256), routed);
+    even.run(random_matrix(random, 64, 256), routed);
+    odd.run(random_matrix(random, 1, 136), routed);
+    odd.run(random_matrix(random, 11, 136), routed);
+  }
 }
 
 int main(int argc, char** argv) { return check::run(argc, argv); }

@@ -1,4 +1,6 @@
 // RMSNorm into activation tiles under host execution.
+#include <set>
+
 #include "backend/cuda/norm.h"
 #include "cuda_tensors.h"
 
@@ -7,7 +9,8 @@ using namespace oracle;
 
 namespace {
 
-void normalises(Random& random, int rows, int hidden, bool chosen) {
+/// Returns what it should cost.
+cuda::Cost normalises(Random& random, int rows, int hidden, bool chosen) {
   const Matrix x = random_matrix(random, rows, hidden, 3);
   const std::vector<float> norm = random.floats(static_cast<size_t>(hidden), 0.5, 2);
   std::vector<int32_t> which;
@@ -20,15 +23,17 @@ void normalises(Random& random, int rows, int hidden, bool chosen) {
   const Buffer<int32_t> device_rows(which, "rows");
   const int tokens = static_cast<int>(which.size());
   const auto tiles = empty_tiles(tokens, hidden, "tiles");
-  cuda::rms_norm(nullptr, {.x = device_x.get(),
-                           .norm = device_norm.get(),
-                           .rows = chosen ? device_rows.get() : nullptr,
-                           .tiles = tiles->get(),
-                           .tokens = tokens,
-                           .hidden = hidden,
-                           .eps = 1e-6f});
+  const cuda::NormArgs args{.x = device_x.get(),
+                            .norm = device_norm.get(),
+                            .rows = chosen ? device_rows.get() : nullptr,
+                            .tiles = tiles->get(),
+                            .tokens = tokens,
+                            .hidden = hidden,
+                            .eps = 1e-6f};
+  cuda::rms_norm(nullptr, args);
   const Matrix want = rounded(rms_norm(picked, norm, 1e-6), WeightFormat::bf16);
   CHECK(bf16_distance(get_tiles(*tiles, tokens, hidden).data, want.data, 1e-6) <= 1);
+  return cuda::rms_norm_cost(args, static_cast<int32_t>(std::set(which.begin(), which.end()).size()));
 }
 
 }  // namespace
@@ -43,16 +48,17 @@ TEST("rms_norm: odd shapes, all rows and chosen ones") {
   });
 }
 
-TEST("rms_norm: the bytes that its comment tells") {
+TEST("rms_norm: bytes as cost.h tells, 16 at a time") {
   Random random(2);
-  normalises(random, 8, 1024, false);
-  const auto& report = cuda_host::last_launch();
-  CHECK(report.tensor("x").loaded == 2 * 8 * 1024 * 4);
-  CHECK(report.tensor("x").loaded_once == 8 * 1024 * 4);
-  CHECK(report.tensor("x").narrowest_load == 16);
-  CHECK(report.tensor("tiles").stored == 8 * 1024 * 2);
-  CHECK(report.bank_conflicts() == 0);
-  CHECK(claimed("norm.cu", "rms_norm"));
+  for (int hidden : {1024, 2056}) {
+    for (bool chosen : {false, true}) {
+      check_cost(normalises(random, 8, hidden, chosen));
+      const auto& report = cuda_host::last_launch();
+      CHECK(report.tensor("x").narrow == 0 && report.tensor("norm").narrow == 0);
+      CHECK(report.bank_conflicts() == 0);
+      CHECK(claimed("norm.cu", "rms_norm"));
+    }
+  }
 }
 
 int main(int argc, char** argv) { return check::run(argc, argv); }

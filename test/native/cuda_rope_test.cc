@@ -1,4 +1,6 @@
 // q/k-norm, RoPE and page write under host execution.
+#include <set>
+
 #include "cuda_steps.h"
 
 using namespace sdar;
@@ -18,32 +20,36 @@ std::vector<float> turned(const Matrix& head, const std::vector<float>& norm, in
   return y;
 }
 
-void turns(Random& random, int head_dim, int heads, int kv_heads, int block, const std::vector<int>& lengths,
-           const std::vector<Run>& runs) {
+/// Returns what it should cost.
+cuda::Cost turns(Random& random, int head_dim, int heads, int kv_heads, int block, const std::vector<int>& lengths,
+                 const std::vector<Run>& runs, int padding = 3) {
   ModelShape shape;
   shape.layers = 2, shape.kv_heads = kv_heads, shape.head_dim = head_dim;
   const PagedSequences pages(random, shape, block, lengths);
-  const Step step(pages, runs, 3);
+  const Step step(pages, runs, padding);
   const int rows = step.rows(), layer = 1;
   const Matrix qkv = random_matrix(random, rows, (heads + 2 * kv_heads) * head_dim, 4);
   const std::vector<float> q_norm = random.floats(head_dim, 0.5, 2), k_norm = random.floats(head_dim, 0.5, 2);
   const Buffer<float> device_qkv(qkv.data, "qkv"), device_q_norm(q_norm, "q norm"), device_k_norm(k_norm, "k norm"),
       device_rotations(rotations(300, head_dim, 1e4), "rotations");
   const Buffer<uint16_t> q(static_cast<size_t>(rows) * heads * head_dim, "q");
-  cuda::rope(nullptr, {.tables = step.tables(),
-                       .pages = pages.view(),
-                       .qkv = device_qkv.get(),
-                       .q_norm = device_q_norm.get(),
-                       .k_norm = device_k_norm.get(),
-                       .rotations = device_rotations.get(),
-                       .q = q.get(),
-                       .rows = rows,
-                       .layer = layer,
-                       .heads = heads,
-                       .eps = 1e-6f});
+  const cuda::RopeArgs args{.tables = step.tables(),
+                            .pages = pages.view(),
+                            .qkv = device_qkv.get(),
+                            .q_norm = device_q_norm.get(),
+                            .k_norm = device_k_norm.get(),
+                            .rotations = device_rotations.get(),
+                            .q = q.get(),
+                            .rows = rows,
+                            .layer = layer,
+                            .heads = heads,
+                            .eps = 1e-6f};
+  cuda::rope(nullptr, args);
+  std::set<int> positions;
   int row = 0;
   for (const Run& run : runs) {
     for (int position = run.position; position < run.position + run.rows; position++, row++) {
+      positions.insert(position);
       const auto head = [&](int index) {
         const float* begin = qkv.row(row) + index * head_dim;
         return Matrix{1, head_dim, std::vector<float>(begin, begin + head_dim)};
@@ -64,6 +70,7 @@ void turns(Random& random, int head_dim, int heads, int kv_heads, int block, con
       }
     }
   }
+  return cuda::rope_cost(args, padding, static_cast<int32_t>(positions.size()));
 }
 
 }  // namespace
@@ -73,19 +80,16 @@ TEST("rope: heads of 64 and 128, blocks that fill a page and blocks that do not,
     Random random(1);
     turns(random, 64, 4, 2, 8, {80, 40}, {{0, 56, 16}, {1, 8, 8}});
     turns(random, 128, 3, 1, 6, {130, 70}, {{1, 54, 12}, {0, 120, 6}});
-    turns(random, 128, 4, 4, 1, {140}, {{0, 63, 2}});
+    turns(random, 128, 4, 4, 1, {140}, {{0, 63, 2}}, 0);
   });
 }
 
-TEST("rope: the bytes that its comment tells") {
+TEST("rope: bytes as cost.h tells") {
   Random random(2);
-  turns(random, 128, 4, 2, 4, {64}, {{0, 0, 64}});
-  const auto& report = cuda_host::last_launch();
-  CHECK(report.tensor("qkv").loaded == 64 * 8 * 128 * 4);
-  CHECK(report.tensor("q").stored == 64 * 4 * 128 * 2);
-  CHECK(report.tensor("pages").stored == 64 * 4 * 128 * 2);
-  CHECK(report.tensor("rotations").loaded == 64 * 6 * 128 * 4);
+  check_cost(turns(random, 128, 4, 2, 4, {64}, {{0, 0, 64}}));
   CHECK(claimed("rope.cu", "rope<128>"));
+  check_cost(turns(random, 64, 7, 1, 6, {130, 70}, {{1, 54, 12}, {0, 60, 18}}));
+  CHECK(claimed("rope.cu", "rope<64>"));
 }
 
 int main(int argc, char** argv) { return check::run(argc, argv); }

@@ -94,8 +94,9 @@ inline std::vector<float> rotations(int positions, int head_dim, double theta) {
 }
 
 /// Attention of a step over its queries q [rows, heads · head_dim]; launches what the plan says, and some items of
-/// nobody, as a replayed graph has.
-inline Matrix attend(const PagedSequences& pages, const Step& step, const Matrix& q, int heads, int layer) {
+/// nobody, as a replayed graph has. When counting, costs and accesses are checked as well.
+inline Matrix attend(const PagedSequences& pages, const Step& step, const Matrix& q, int heads, int layer,
+                     bool counting = false) {
   const int rows = step.rows(), columns = heads * pages.head_dim;
   cuda::AttentionPlan plan = cuda::plan_attention(step.segments, heads / pages.kv_heads);
   std::vector<uint16_t> bits;
@@ -112,6 +113,7 @@ inline Matrix attend(const PagedSequences& pages, const Step& step, const Matrix
                            .partials = partials.get(),
                            .layer = layer,
                            .heads = heads};
+  const cuda::AttentionShape shape{heads, pages.kv_heads, pages.head_dim};
   cuda::AttentionItem nobody;
   nobody.segment = -1;
   for (auto* items : {&plan.narrow, &plan.wide}) {
@@ -120,7 +122,13 @@ inline Matrix attend(const PagedSequences& pages, const Step& step, const Matrix
     const Buffer<cuda::AttentionItem> device_items(*items, "items");
     args.items = device_items.get();
     args.item_count = static_cast<int32_t>(items->size());
-    (items == &plan.narrow ? cuda::attention_narrow : cuda::attention_wide)(nullptr, args);
+    const bool narrow = items == &plan.narrow;
+    (narrow ? cuda::attention_narrow : cuda::attention_wide)(nullptr, args);
+    if (!counting) continue;
+    check_cost(cuda::attention_cost(shape, step.segments, *items, narrow ? 1 : 4));
+    CHECK(cuda_host::last_launch().tensor("pages").narrow == 0);
+    CHECK(cuda_host::last_launch().bank_conflicts() == 0);
+    CHECK(claimed("attention.cu", "attention<" + std::to_string(pages.head_dim) + (narrow ? ", 1>" : ", 4>")));
   }
   if (!plan.merges.empty()) {
     cuda::MergeItem none;
@@ -135,6 +143,10 @@ inline Matrix attend(const PagedSequences& pages, const Step& step, const Matrix
                                     .heads = heads,
                                     .kv_heads = pages.kv_heads,
                                     .head_dim = pages.head_dim});
+    if (counting) {
+      check_cost(cuda::attention_merge_cost(shape, step.segments, plan.merges));
+      CHECK(claimed("attention_merge.cu", "attention_merge<" + std::to_string(pages.head_dim) + ">"));
+    }
   }
   return get_tiles(*tiles, rows, columns);
 }

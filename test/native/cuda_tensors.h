@@ -3,8 +3,10 @@
 #include <fstream>
 #include <iterator>
 #include <memory>
+#include <source_location>
 #include <string>
 
+#include "backend/cuda/cost.h"
 #include "backend/cuda/gemm.h"
 #include "backend/cuda/packing.h"
 #include "check.h"
@@ -67,10 +69,12 @@ inline std::unique_ptr<Buffer<uint16_t>> empty_tiles(int tokens, int columns, co
   const int padded = cuda::padded_k(columns);
   auto buffer =
       std::make_unique<Buffer<uint16_t>>(static_cast<size_t>(cuda::activation_elements(tokens, columns)), name);
-  const uint16_t zero = 0;
+  const uint16_t zeros[cuda::kPieceK] = {};
   for (int token = 0; token < tokens; token++) {
-    for (int k = columns; k < padded; k++)
-      cuda_host::upload(buffer->get() + cuda::activation_index(token, k, padded), &zero, sizeof zero);
+    for (int k = columns, count; k < padded; k += count) {
+      count = cuda::kPieceK - k % cuda::kPieceK;
+      cuda_host::upload(buffer->get() + cuda::activation_index(token, k, padded), zeros, count * sizeof zeros[0]);
+    }
   }
   return buffer;
 }
@@ -79,24 +83,49 @@ inline Matrix get_tiles(const Buffer<uint16_t>& buffer, int tokens, int columns)
   const int padded = cuda::padded_k(columns);
   Matrix m{tokens, columns, {}};
   for (int token = 0; token < tokens; token++) {
-    for (int k = 0; k < padded; k++) {
-      uint16_t bits;
-      cuda_host::download(&bits, buffer.get() + cuda::activation_index(token, k, padded), sizeof bits);
-      if (k < columns) m.data.push_back(bf16_to_f32(bits));
-      if (k >= columns) CHECK(bits == 0);
+    for (int first = 0; first < padded; first += cuda::kPieceK) {
+      uint16_t bits[cuda::kPieceK];
+      cuda_host::download(bits, buffer.get() + cuda::activation_index(token, first, padded), sizeof bits);
+      for (int k = first; k < first + cuda::kPieceK; k++) {
+        if (k < columns) m.data.push_back(bf16_to_f32(bits[k - first]));
+        if (k >= columns) CHECK(bits[k - first] == 0);
+      }
     }
   }
   return m;
 }
 
 /// Whether the first comment of backend/cuda/FILE claims the threads and the shared memory of the last launch for
-/// `name`.
-inline bool claimed(const std::string& file, const std::string& name) {
+/// `name`; on a real device (test/native/cuda_device) nobody knows.
+inline bool claimed([[maybe_unused]] const std::string& file, [[maybe_unused]] const std::string& name) {
+#ifdef SDAR_CUDA_HOST
   std::ifstream in(SDAR_SOURCE_ROOT "native/backend/cuda/" + file);
   const std::string text((std::istreambuf_iterator<char>(in)), {});
   const auto& report = cuda_host::last_launch();
   return text.find("// Occupancy: " + name + ": " + std::to_string(report.threads) + " threads, " +
                    std::to_string(report.shared_bytes) + " shared, ") != std::string::npos;
+#else
+  return true;
+#endif
+}
+
+/// In what the last launch's counters are more than 5 % away from `want`; empty when they agree.
+inline std::string difference(const cuda::Cost& want) {
+  const auto& got = cuda_host::last_launch();
+  std::string text;
+  const auto compare = [&](const char* what, int64_t counted, int64_t expected) {
+    if (std::abs(static_cast<double>(counted - expected)) <= 0.05 * static_cast<double>(expected)) return;
+    text += " " + std::string(what) + " " + std::to_string(counted) + ", expected " + std::to_string(expected) + ";";
+  };
+  compare("loaded", got.loaded, want.loaded);
+  compare("loaded_once", got.loaded_once, want.loaded_once);
+  compare("stored", got.stored, want.stored);
+  compare("mma", got.mma_bf16 + got.mma_s8, want.mma);
+  return text;
+}
+inline void check_cost(const cuda::Cost& want, std::source_location at = std::source_location::current()) {
+  const std::string text = difference(want);
+  if (!text.empty()) check::fail(at.file_name(), static_cast<int>(at.line()), cuda_host::last_launch().kernel + text);
 }
 
 /// The largest distance in units of the last place of bf16, of values of at least `floor` of the largest; smaller ones

@@ -1,34 +1,14 @@
 // Reference outputs of a float32 PyTorch model: the same tokens, every token's step, and its confidence to 1e-4, in
 // every instruction set this machine has, all cases of a model running at once.
 #include <cstdio>
-#include <fstream>
-#include <nlohmann/json.hpp>
 
 #include "check.h"
+#include "golden_cases.h"
 #include "harness.h"
 
 using nlohmann::json;
 
 namespace {
-
-sdar::Strategy strategy(const std::string& name) {
-  const char* names[] = {"low_confidence_dynamic", "low_confidence_static", "sequential", "entropy_bounded"};
-  for (int i = 0; i < 4; i++)
-    if (name == names[i]) return static_cast<sdar::Strategy>(i);
-  throw sdar::Error("TEST", "unknown strategy " + name);
-}
-
-sdar::Request request_of(const json& c) {
-  sdar::Request r;
-  r.tokens = c["tokens"].get<std::vector<int32_t>>();
-  r.max_tokens = c["max_tokens"];
-  r.block_length = c["B"];
-  r.denoise.strategy = strategy(c["strategy"]);
-  if (c.contains("steps") && !c["steps"].is_null()) r.denoise.steps = c["steps"];
-  r.denoise.threshold = c.value("tau", 0.9f);
-  r.denoise.entropy_bound = c.value("gamma", 0.35f);
-  return r;
-}
 
 void compare(const json& c, const harness::Result& result, const std::string& where) {
   const auto output = c["output"].get<std::vector<int32_t>>();
@@ -45,13 +25,12 @@ void compare(const json& c, const harness::Result& result, const std::string& wh
   }
 }
 
-void golden(const std::string& name, const std::string& model) {
-  std::ifstream file("test/golden/" + name + ".golden.json");
-  const json cases = json::parse(file)["cases"];
+void compare_all(const std::string& name, const std::string& model) {
+  const json cases = golden::cases(name);
   for (const std::string& isa : harness::instruction_sets()) {
     harness::Runner runner({.path = model, .weights = sdar::WeightFormat::f32, .threads = 2, .isa = isa});
     std::vector<sdar::Request> requests;
-    for (const json& c : cases) requests.push_back(request_of(c));
+    for (const json& c : cases) requests.push_back(golden::request_of(c));
     const auto results = runner.run(requests);
     for (size_t i = 0; i < results.size(); i++)
       compare(cases[i], results[i], name + " case " + std::to_string(i) + " " + isa);
@@ -61,16 +40,15 @@ void golden(const std::string& name, const std::string& model) {
 
 }  // namespace
 
-TEST("golden tiny-dense") { golden("tiny-dense", "test/golden/tiny-dense"); }
-TEST("golden tiny-f16-sharded") { golden("tiny-f16-sharded", "test/golden/tiny-f16-sharded"); }
-TEST("golden tiny-tied") { golden("tiny-tied", "test/golden/tiny-tied"); }
-TEST("golden tiny-moe") { golden("tiny-moe", "test/golden/tiny-moe"); }
-TEST("golden sdar-nano") { golden("sdar-nano", "models/sdar-nano"); }
+TEST("golden tiny-dense") { compare_all("tiny-dense", "test/golden/tiny-dense"); }
+TEST("golden tiny-f16-sharded") { compare_all("tiny-f16-sharded", "test/golden/tiny-f16-sharded"); }
+TEST("golden tiny-tied") { compare_all("tiny-tied", "test/golden/tiny-tied"); }
+TEST("golden tiny-moe") { compare_all("tiny-moe", "test/golden/tiny-moe"); }
+TEST("golden sdar-nano") { compare_all("sdar-nano", "models/sdar-nano"); }
 
 TEST("golden first logits of the tiny models") {
   for (const char* name : {"tiny-dense", "tiny-f16-sharded", "tiny-tied", "tiny-moe"}) {
-    std::ifstream file(std::string("test/golden/") + name + ".golden.json");
-    const json cases = json::parse(file)["cases"];
+    const json cases = golden::cases(name);
     for (const std::string& isa : harness::instruction_sets()) {
       auto model = sdar::load_model(
           {.path = std::string("test/golden/") + name, .weights = sdar::WeightFormat::f32, .isa = isa}, {});

@@ -60,8 +60,9 @@ struct Result {
 
 class Runner {
  public:
-  explicit Runner(const sdar::EngineOptions& options)
-      : engine_(sdar::load_model(options, {}), options, [this] {
+  explicit Runner(const sdar::EngineOptions& options) : Runner(sdar::load_model(options, {}), options) {}
+  Runner(std::unique_ptr<sdar::Model> model, const sdar::EngineOptions& options)
+      : engine_(std::move(model), options, [this] {
           std::lock_guard lock(mutex_);
           woken_ = true;
           changed_.notify_one();

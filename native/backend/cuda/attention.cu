@@ -1,8 +1,8 @@
 // Block attention over paged keys and values: each warp takes 16 query rows (positions × heads of a KV group) and walks
 // over pages of 64 slots, which the warps of a block share; Q·Kᵀ and P·V by mma.m16n8k16, softmax in registers.
 //
-// Bytes of an item: pages · 2 · 64 · head_dim · 2 for keys and values, read once per block; q and output 4 · head_dim
-// per query row; with partial results 4 · (head_dim + 2) per query row and chunk.
+// Bytes of an item (as code: cost.h): 4 · head_dim per filled slot of its pages for keys and values, read once per
+// block; q and output 4 · head_dim per query row; with partial results 16 · 4 · (head_dim + 2) per chunk.
 // mma of an item: warps · pages · head_dim (half for Q·Kᵀ, half for P·V).
 // Share of peak, narrow (one block of 4 tokens, 4 heads per KV head: the 16 rows are full): a page of head_dim 128 is
 // 32 KB and costs its warp 128 mma, 64 ldmatrix and some 700 other instructions, about 1800 clocks: 18 bytes a clock,
@@ -231,7 +231,7 @@ SDAR_KERNEL((warps * kWarp), warps == 1 ? 2 : 1, attention, AttentionArgs a) {
   for (int page = page_begin; page < page_end; page++) {
     cp_async_wait<0>();
     sync_block();  // the page is here for all; the one before it has been used by all
-    if (page + 1 < page_end) ask(page + 1);
+    if (in_range(page + 1, page_end)) ask(page + 1);
     cp_async_commit();
     const int begin = page * per_page, stage = page % kStages;
     float scores[kRowTiles][4];

@@ -36,9 +36,12 @@ struct AttentionPlan {
   std::vector<MergeItem> merges;
   int32_t partials = 0;
 };
+/// Places for partial results that a step may use.
+constexpr int32_t kMaxPartials = 1024;
 /// group: query heads per KV head. Segments of 64 query rows or more become wide items; the chunks of others are shared
-/// out to blocks of their own.
-AttentionPlan plan_attention(std::span<const DeviceSegment> segments, int32_t group);
+/// out to blocks of their own, as long as there are places for their results.
+AttentionPlan plan_attention(std::span<const DeviceSegment> segments, int32_t group,
+                             int32_t max_partials = kMaxPartials);
 
 /// q [rows, heads, head_dim] bf16; keys and values in the pages. Softmax in f32; per chunk an online softmax over its
 /// pages, keys in ascending order; chunks merged in ascending order by log-sum-exp. Weights are rounded to bf16 before

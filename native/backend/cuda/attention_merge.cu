@@ -1,7 +1,7 @@
 // Merges the chunks of query rows that were shared out over blocks: in ascending order, as attention.cu does within a
 // block. A warp per query row and KV head.
 //
-// Bytes: query rows · chunks · 4 · (head_dim + 2) read from L2, 2 · head_dim written per query row.
+// Bytes (as code: cost.h): query rows · chunks · 4 · (head_dim + 2) read from L2, 2 · head_dim written per query row.
 // Occupancy: attention_merge<128>: 128 threads, 0 shared, 9 blocks on sm_80, 9 on sm_86, 8 on sm_90
 // Occupancy: attention_merge<64>: 128 threads, 0 shared, 9 blocks on sm_80, 8 on sm_86, 8 on sm_90
 #include "backend/cuda/attention.h"

@@ -3,7 +3,7 @@
 
 namespace sdar::cuda {
 
-AttentionPlan plan_attention(std::span<const DeviceSegment> segments, int32_t group) {
+AttentionPlan plan_attention(std::span<const DeviceSegment> segments, int32_t group, int32_t max_partials) {
   constexpr int32_t kWideRows = 4 * kFragmentRows;
   AttentionPlan plan;
   for (size_t i = 0; i < segments.size(); i++) {
@@ -17,7 +17,7 @@ AttentionPlan plan_attention(std::span<const DeviceSegment> segments, int32_t gr
       AttentionItem item{static_cast<int32_t>(i), first, 0, chunks, -1};
       if (wide) {
         plan.wide.push_back(item);
-      } else if (chunks == 1) {
+      } else if (chunks == 1 || plan.partials + chunks > max_partials) {
         plan.narrow.push_back(item);
       } else {
         plan.merges.push_back({item.segment, first, plan.partials, chunks});

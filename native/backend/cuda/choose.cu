@@ -1,7 +1,8 @@
 // Around the head: which rows of the step want a token, and which tokens are kept.
 //
-// list_requests: one block; bytes: 120 per slot, 56 per masked position. choose_fill: a warp per slot; 120 per slot and
-// 12 per masked position. Both are as long as a launch.
+// Bytes (as code: cost.h), most of them the same words for a whole warp. list_requests, one block: 140 per slot, 512
+// per slot with a block, 64 read and 48 written per masked position. choose_fill, a warp per slot: 512 per slot, 800
+// per slot with a block, 16 per masked position. Both are as long as a launch.
 // choose_fill's lanes each hold the block's confidences and entropies in local memory, because denoise/choose.h walks
 // over arrays.
 // Occupancy: list_requests: 1024 threads, 4224 shared, 1 block on sm_80, 1 on sm_86, 1 on sm_90
@@ -50,7 +51,7 @@ SDAR_DEVICE void put_request(const ListRequestsArgs& a, const DenoiseSlot* slot,
   store_global<int32_t>(&to->banned_count, early ? banned + load_global<int32_t>(&slot->early_count) : banned);
   store_global<int32_t>(&to->bias, load_global<int32_t>(&slot->bias));
   store_global<int32_t>(&to->bias_count, load_global<int32_t>(&slot->bias_count));
-  store_global<int32_t>(&to->logits, temperature > 0 ? index : -1);
+  store_global<int32_t>(&to->logits, temperature > 0 ? index % kHeadTurn : -1);
   store_global<int32_t>(a.rows + index, load_global<int32_t>(&slot->row) + offset);
 }
 
@@ -70,18 +71,22 @@ SDAR_KERNEL(kListThreads, 1, list_requests, ListRequestsArgs a) {
   }
   store_shared<int>(firsts + slot_index, first);
   if (in_range(slot_index, t.count)) store_global<int32_t>(&t.outcomes[slot_index].first, first);
-  if (thread_index() == 0) store_global<int32_t>(a.request_count, all);
-  for (int i = all + thread_index(); i < a.max_requests; i += kListThreads) store_global<int32_t>(a.rows + i, 0);
+  for (int turn = thread_index(); turn * kHeadTurn < a.max_requests; turn += kListThreads) {
+    const int left = all - turn * kHeadTurn;
+    store_global<int32_t>(a.request_counts + turn, left < 0 ? 0 : left < kHeadTurn ? left : kHeadTurn);
+  }
+  for (int i = all + thread_index(); in_range(i, a.max_requests); i += kListThreads)
+    store_global<int32_t>(a.rows + i, 0);
   sync_block();
 
   // a warp takes a slot, a lane two offsets of its block
-  for (int index = warp_index(); index < t.count; index += kListWarps) {
+  for (int index = warp_index(); in_range(index, t.count); index += kListWarps) {
     const DenoiseSlot* slot = t.slots + index;
     const int row = load_global<int32_t>(&slot->row);
     if (!guard(row >= 0)) continue;
     const uint64_t masked = masked_of(slot);
     const int length = load_global<int32_t>(&slot->block_length), begin = load_shared<int>(firsts + index);
-    for (int offset = lane_index(); offset < length; offset += kWarp) {
+    for (int offset = lane_index(); in_range(offset, length); offset += kWarp) {
       const bool is_masked = masked >> offset & 1;
       store_global<int32_t>(a.ids + row + offset,
                             is_masked ? t.mask_id : load_global<int32_t>(t.tokens + index * kMaxBlock + offset));
@@ -123,6 +128,7 @@ SDAR_KERNEL(kFillThreads, 2, choose_fill, DenoiseTables t, const DeviceHeadResul
   params.steps = load_global<int32_t>(&slot->params.steps);
   params.threshold = load_global<float>(&slot->params.threshold);
   params.entropy_bound = load_global<float>(&slot->params.entropy_bound);
+  params.factor = load_global<float>(&slot->params.factor);
   const int step = load_global<int32_t>(&slot->step);
   const uint64_t filled =
       finite ? choose_positions(params, load_global<int32_t>(&slot->block_length), step, masked, confidence, entropy)

@@ -48,15 +48,19 @@ struct DenoiseTables {
 };
 constexpr int32_t kMaxSlots = 1024;
 
-/// requests, their rows of the step and their number, slots and positions in ascending order; ids of the active blocks'
-/// rows: tokens, or the mask id. Request i of a temperature has row i of the logits. Rows past the last request are 0.
+/// The head takes requests in turns of so many.
+constexpr int32_t kHeadTurn = 256;
+
+/// requests, their rows of the step and their number in each turn, slots and positions in ascending order; ids of the
+/// active blocks' rows: tokens, or the mask id. Request i of a temperature has row i % kHeadTurn of the logits. Rows
+/// past the last request are 0.
 struct ListRequestsArgs {
   DenoiseTables tables;
   DeviceHeadRequest* requests = nullptr;  ///< [max_requests]
   int32_t* rows = nullptr;                ///< [max_requests]
-  int32_t* request_count = nullptr;
-  int32_t max_requests = 0;  ///< at least the number of masked positions
-  int32_t* ids = nullptr;    ///< [rows of the step]
+  int32_t* request_counts = nullptr;      ///< [max_requests / kHeadTurn, rounded up]
+  int32_t max_requests = 0;               ///< at least the number of masked positions
+  int32_t* ids = nullptr;                 ///< [rows of the step]
 };
 void list_requests(Stream stream, const ListRequestsArgs& args);
 

@@ -19,8 +19,8 @@
 // no
 //   operator*. The width of an access is that of its explicit type: load_global<Words4>(p) loads 16 bytes.
 // - Shared memory is dynamic only, cut by byte offsets: shared_memory<float>(offset).
-// - Every bound check is in_range(i, n), every other mask guard(condition): tests drop each of them in turn, like each
-//   barrier, wait and fence, and something must fail. Do not check what cannot happen.
+// - Every bound check is in_range(i, n), in loops too, every other mask guard(condition): scripts/mutate-cuda.mjs drops
+//   each of them in turn, like each barrier, wait and fence, and a test must fail. Do not check what cannot happen.
 // - Warp-wide functions (shuffles, votes, sync_warp, ldmatrix, mma) are called by all lanes of the mask together; mma
 // and
 //   ldmatrix by all 32. They order no memory, sync_warp does.

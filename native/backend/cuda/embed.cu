@@ -1,8 +1,7 @@
 // x = table[ids]: one thread widens 8 values of one row.
 //
-// Bytes: rows · hidden · (2 or 1 read + 4 written), 4 per thread for its id and, int8, for its scale. A row's pieces
-// are 64 bytes long, in int8 8 of every 16 bytes, so that memory reads twice as much. Limited by launch time below some
-// 64 rows of 2560 (1 MB).
+// Bytes (as code: cost.h): rows · hidden · (2 read + 4 written), 4 per thread for its id and, int8, for its scale. In
+// int8 a row is 8 of every 16 bytes, which are read whole. Limited by launch time below some 64 rows of 2560 (1 MB).
 // Occupancy: embed<bf16>: 256 threads, 0 shared, 8 blocks on sm_80, 6 on sm_86, 8 on sm_90
 // Occupancy: embed<int8>: 256 threads, 0 shared, 8 blocks on sm_80, 6 on sm_86, 8 on sm_90
 #include "backend/cuda/device.cuh"
@@ -32,12 +31,13 @@ SDAR_KERNEL(kThreads, 8, embed, EmbedArgs a) {
     SDAR_UNROLL
     for (int i = 0; i < 4; i++) values[2 * i] = low_bf16(pairs.w[i]), values[2 * i + 1] = high_bf16(pairs.w[i]);
   } else {
-    const Words2 bytes = load_global_cached<Words2>(slab + in_slab / kPieceK * 512 + lane * 16 + line / 8 * 8);
+    const Words4 both = load_global_stream<Words4>(slab + in_slab / kPieceK * 512 + lane * 16);  // lines g and g + 8
     const float scale = load_global_cached<float>(slab + slab_data_bytes(format) + line * 4);
     SDAR_UNROLL
     for (int i = 0; i < kPerThread; i++) {
       const int byte = i % 4 == 1 ? 2 : i % 4 == 2 ? 1 : i % 4;  // of four k in order 0 2 1 3
-      values[i] = static_cast<float>(static_cast<int8_t>(bytes.w[i / 4] >> byte * 8)) * scale;
+      const uint32_t bytes = line < 8 ? both.w[i / 4] : both.w[2 + i / 4];
+      values[i] = static_cast<float>(static_cast<int8_t>(bytes >> byte * 8)) * scale;
     }
   }
   float* to = a.x + int64_t{row} * hidden + column;

@@ -3,8 +3,8 @@
 // A block of 4 warps takes 64 weight rows (128 above 32 tokens), all tokens and one part of the sum over k; parts are
 // added by the block that finishes last, in ascending order. Activations are read again by every block, from L2.
 //
-// Bytes of a launch: weights row tiles · slabs · slab bytes, once; activations tokens · padded k · 2 per row of blocks;
-// with parts, 4 · 2 · parts · padded outputs · padded tokens.
+// Bytes of a launch (as code: cost.h): weights row tiles · slabs · slab bytes, once; activations tokens · padded k · 2
+// per row of blocks; with parts, 4 · 2 · parts · padded outputs · padded tokens.
 // mma: row tiles · token tiles · padded k / 16, both rounded up to whole blocks.
 // Share of peak: weights in flight per SM = blocks · (stages − 1) · 64 or 128 rows: 70 KB and more, where 3.35 TB/s ·
 // 600 ns / 132 SMs = 15 KB are needed; shared memory moves (weights + 4 · activations) per stage, below its 128 bytes
@@ -107,27 +107,20 @@ SDAR_KERNEL(128, token_tiles == 8 ? 2 : 4, gemm, GemmArgs a, int parts) {
   }
 }
 
-LaunchShape shape_of(const DeviceMatrix& weight, int32_t tokens, int token_tiles) {
-  const int row_tiles = token_tiles == 8 ? 8 : 4;
-  return {.grid_x = ceil_div(tokens, token_tiles * kTileTokens),
-          .grid_y = ceil_div(weight.row_tiles(), row_tiles),
-          .grid_z = weight.splits(),
-          .threads = 128};
-}
-
-int token_tiles_for(int32_t tokens) { return tokens <= 8 ? 1 : tokens <= 16 ? 2 : tokens <= 32 ? 4 : 8; }
-
 template <WeightFormat format, int token_tiles>
 void launch_tile(Stream stream, const GemmArgs& args) {
-  LaunchShape shape = shape_of(args.weight, args.tokens, token_tiles);
-  shape.shared_bytes = Tile<format, token_tiles>::kSharedBytes;
-  shape.stream = stream;
+  const LaunchShape shape{.grid_x = ceil_div(args.tokens, token_tiles * kTileTokens),
+                          .grid_y = ceil_div(args.weight.row_tiles(), gemm_row_tiles(token_tiles)),
+                          .grid_z = args.weight.splits(),
+                          .threads = 128,
+                          .shared_bytes = Tile<format, token_tiles>::kSharedBytes,
+                          .stream = stream};
   SDAR_LAUNCH(shape, (gemm_kernel<format, token_tiles>), args, args.weight.splits());
 }
 
 template <WeightFormat format>
 void launch_format(Stream stream, const GemmArgs& args) {
-  switch (token_tiles_for(args.tokens)) {
+  switch (gemm_token_tiles(args.tokens)) {
     case 1:
       return launch_tile<format, 1>(stream, args);
     case 2:
@@ -140,16 +133,6 @@ void launch_format(Stream stream, const GemmArgs& args) {
 }
 
 }  // namespace
-
-size_t gemm_tickets(const DeviceMatrix& weight, int32_t tokens) {
-  const LaunchShape shape = shape_of(weight, tokens, token_tiles_for(tokens));
-  return weight.splits() > 1 ? static_cast<size_t>(shape.grid_x) * shape.grid_y : 0;
-}
-
-size_t gemm_partial_floats(const DeviceMatrix& weight, int32_t tokens) {
-  const int token_tiles = token_tiles_for(tokens), row_tiles = token_tiles == 8 ? 8 : 4;
-  return gemm_tickets(weight, tokens) * weight.splits() * token_tiles * kTileTokens * row_tiles * kTileRows;
-}
 
 void gemm(Stream stream, const GemmArgs& args) {
   if (args.tokens == 0) return;

@@ -45,8 +45,22 @@ struct GemmArgs {
 
 /// For 1 … 64 tokens (more are taken in turns of 64).
 void gemm(Stream stream, const GemmArgs& args);
-size_t gemm_partial_floats(const DeviceMatrix& weight, int32_t tokens);
-size_t gemm_tickets(const DeviceMatrix& weight, int32_t tokens);
+/// How gemm shares a product out: tiles of tokens and of rows per block. Partial results are those of whole blocks.
+SDAR_HOST_DEVICE constexpr int32_t gemm_token_tiles(int32_t tokens) {
+  return tokens <= 8 ? 1 : tokens <= 16 ? 2 : tokens <= 32 ? 4 : 8;
+}
+SDAR_HOST_DEVICE constexpr int32_t gemm_row_tiles(int32_t token_tiles) { return token_tiles == 8 ? 8 : 4; }
+inline size_t gemm_tickets(const DeviceMatrix& weight, int32_t tokens) {
+  const int32_t token_tiles = gemm_token_tiles(tokens);
+  return weight.splits() <= 1 ? 0
+                              : static_cast<size_t>(ceil_div(tokens, token_tiles * kTileTokens)) *
+                                    static_cast<size_t>(ceil_div(weight.row_tiles(), gemm_row_tiles(token_tiles)));
+}
+inline size_t gemm_partial_floats(const DeviceMatrix& weight, int32_t tokens) {
+  const int32_t token_tiles = gemm_token_tiles(tokens);
+  return gemm_tickets(weight, tokens) * static_cast<size_t>(weight.splits()) *
+         static_cast<size_t>(token_tiles * kTileTokens * gemm_row_tiles(token_tiles) * kTileRows);
+}
 
 /// For many tokens.
 void gemm_large(Stream stream, const GemmArgs& args);

@@ -1,9 +1,9 @@
 // Products of the rows of each expert with that expert's weight: gemm.cu's loop with one part of k. Blocks of experts
 // without rows end at once, so that only the weights of experts that some token takes are read.
 //
-// Bytes and mma per expert with rows: those of gemm.cu. At 64 tokens of 30B-A3B nearly all 128 experts have rows, 4 on
-// average: 128 · 1536 · 2048 · 2 = 805 MB of gate_up per layer in bf16 for 64 · 8 rows, limited by HBM as gemm is; its
-// blocks, 24 · 128, fill any card without parts of k: 85 to 90 % of bandwidth.
+// Bytes and mma per expert with rows (as code: cost.h): those of gemm.cu. At 64 tokens of 30B-A3B nearly all 128
+// experts have rows, 4 on average: 128 · 1536 · 2048 · 2 = 805 MB of gate_up per layer in bf16 for 64 · 8 rows, limited
+// by HBM as gemm is; its blocks, 24 · 128, fill any card without parts of k: 85 to 90 % of bandwidth.
 // Occupancy: gemm_grouped<bf16, 1>: 128 threads, 36864 shared, 4 blocks on sm_80, 2 on sm_86, 6 on sm_90
 // Occupancy: gemm_grouped<bf16, 8>: 128 threads, 73728 shared, 2 blocks on sm_80, 1 on sm_86, 3 on sm_90
 // Occupancy: gemm_grouped<int8, 1>: 128 threads, 41984 shared, 3 blocks on sm_80, 2 on sm_86, 5 on sm_90

@@ -4,8 +4,8 @@
 // after the other and adds each to `out` as gemm.cu does, so that an element has the same bits in both. Blocks that
 // share weight rows run side by side and find them in L2.
 //
-// Bytes of a launch: weights once per 128 tokens, activations once per 128 rows, both mostly from L2; `out` 4 bytes per
-// element and part written, and read from the second part on (from the first for Epilogue::add).
+// Bytes of a launch (as code: cost.h): weights once per 128 tokens, activations once per 128 rows, both mostly from L2;
+// `out` 4 bytes per element and part written, and read from the second part on (from the first for Epilogue::add).
 // mma: row tiles · token tiles · padded k / 16, both rounded up to whole blocks.
 // Share of peak: of a piece (32 k) a warp loads 4 · 1 KB of bf16 weights and 4 · 512 bytes of activations for 32 mma; a
 // block 48 KB in 384 clocks of shared memory for 256 mma, which the tensor cores of an A100 take 512 clocks for and

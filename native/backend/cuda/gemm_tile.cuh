@@ -89,7 +89,7 @@ struct GemmTile {
   SDAR_DEVICE static void start(const GemmSource& s, int begin, int end) {
     SDAR_UNROLL
     for (int i = 0; i < kStages - 1; i++) {
-      if (begin + i < end) load_stage(s, i, begin + i);
+      if (i < kPadK / kSlabK || in_range(begin + i, end)) load_stage(s, i, begin + i);  // a part has kPadK at least
       cp_async_commit();
     }
   }
@@ -98,7 +98,7 @@ struct GemmTile {
     cp_async_wait<kStages - 2>();
     sync_block();  // the stage is here for all; the one before it has been used by all
     const int next = i + kStages - 1;
-    if (begin + next < end) load_stage(s, next % kStages, begin + next);
+    if (in_range(begin + next, end)) load_stage(s, next % kStages, begin + next);
     cp_async_commit();
   }
 

@@ -1,7 +1,8 @@
 // Logits of up to 64 requests per block and pass, reduced to partial results while they are in shared memory.
 //
-// Bytes, mma and stages are those of gemm.cu, with one part of k: at 1.7B (151,936 · 2048, bf16) 622 MB of weights per
-// 64 requests and 24 bytes of partial results per request and 64 ids, 57 KB per request; no logits but those asked for.
+// Bytes (as code: cost.h), mma and stages are those of gemm.cu, with one part of k: at 1.7B (151,936 · 2048, bf16)
+// 622 MB of weights per 64 requests and 20 bytes of partial results per request and 64 ids, 47 KB per request; no
+// logits but those asked for.
 // Share of peak: the main loop's 85 to 90 % of bandwidth. A block's reduction of 64 requests · 128 ids is some 1300
 // instructions per warp, beside 16,000 of its loop over 2048 k; blocks of the same SM hide it.
 // The logits reuse the stages' shared memory (34 KB at most).
@@ -145,7 +146,7 @@ SDAR_KERNEL(128, token_tiles == 8 ? 2 : 4, head, HeadArgs a) {
                           block_index_y() * T::kBlockRowTiles,
                           block_index_x() * T::kBlockTokenTiles};
   const int first_request = source.first_token_tile * kTileTokens;
-  if (!guard(first_request < count)) return;
+  if (!in_range(first_request, count)) return;
   typename T::Sums sums;
   T::clear(sums);
   T::start(source, 0, slabs);

@@ -1,7 +1,8 @@
 // From partial results to one result per request: a block per request, tiles of ids in an order that the vocabulary
 // alone decides (thread i: i, i + 256, …; lanes as a tree; warps in ascending order).
 //
-// Bytes: 20 per request and 64 ids, 24 written twice: 48 KB per request of 151,936 ids, limited by launch time.
+// Bytes (as code: cost.h): 20 per request and 64 ids, 16 of them twice, and 28 written: 48 KB per request of 151,936
+// ids, limited by launch time.
 // Occupancy: head_merge: 256 threads, 128 shared, 8 blocks on sm_80, 6 on sm_86, 8 on sm_90
 #include "backend/cuda/device.cuh"
 #include "backend/cuda/head.h"
@@ -26,7 +27,7 @@ SDAR_KERNEL(kThreads, 8, head_merge, HeadLists lists, HeadBuffers buffers, int t
     best = other;
     best_id = other_id;
   };
-  for (int tile = thread_index(); tile < tiles; tile += kThreads) {
+  for (int tile = thread_index(); in_range(tile, tiles); tile += kThreads) {
     const Floats4 n = load_global_cached<Floats4>(numbers + tile * 4);
     max = maximum(max, n.f[0]);
     take(n.f[1], load_global_cached<int32_t>(ids + tile));
@@ -50,7 +51,7 @@ SDAR_KERNEL(kThreads, 8, head_merge, HeadLists lists, HeadBuffers buffers, int t
   sync_block();
 
   float sum = 0, weighted = 0;
-  for (int tile = thread_index(); tile < tiles; tile += kThreads) {
+  for (int tile = thread_index(); in_range(tile, tiles); tile += kThreads) {
     const Floats4 n = load_global_cached<Floats4>(numbers + tile * 4);
     const float shift = n.f[0] - max, factor = exp_fast(shift);
     sum = fused(factor, n.f[2], sum);

@@ -30,7 +30,7 @@ void launch(const LaunchShape& s, void (*kernel)(P...), A... arguments) {
     kernel<<<dim3(s.grid_x, s.grid_y, s.grid_z), s.threads, s.shared_bytes, s.stream>>>(static_cast<P>(arguments)...);
     status = cudaGetLastError();
   }
-  if (status != cudaSuccess) throw Error(code::kInternal, std::string("CUDA launch: ") + cudaGetErrorString(status));
+  if (status != cudaSuccess) throw Error(code::kDeviceFailed, std::string("launch: ") + cudaGetErrorString(status));
 }
 
 // ---- who am I

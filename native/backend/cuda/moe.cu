@@ -1,8 +1,8 @@
 // Around the products of a mixture of experts: which experts a token takes, which rows an expert has, and the sum.
 //
-// Bytes: route: per token hidden · 4 of x and the router (experts · hidden · 4: 1 MB at 30B-A3B), both from L2; 64
-// tokens are 64 MB of L2, some 20 µs. group: tokens · top_k · 4 per expert, twice, from L2. combine: per token hidden ·
-// 4 · (top_k + 2).
+// Bytes (as code: cost.h): route: per token hidden · 4 of x and the router (experts · hidden · 4: 1 MB at 30B-A3B),
+// both from L2; 64 tokens are 64 MB of L2, some 20 µs. group: tokens · top_k · 4 per expert, twice, from L2. combine:
+// per token hidden · 4 · (top_k + 2), and 2 · top_k per column for rows and weights, from L1.
 // Share of peak: none of these is limited by HBM; the weights of the experts that 64 tokens take, 9 MB each, need
 // twenty times as long. Shared memory of route as claimed is for hidden 2048.
 //
@@ -22,9 +22,10 @@ constexpr int kPerLane = kMaxExperts / kWarp;
 /// rmsnorm(x) of one token in shared memory, [hidden] f32 at `to`; the sums of the warps lie at 0.
 SDAR_DEVICE void normalise(const RouteArgs& a, const float* x, Shared<float> to) {
   const Shared<float> sums = shared_memory<float>(0);
+  const int pieces = a.hidden / 4;
   float sum = 0;
-  for (int k = thread_index() * 4; k < a.hidden; k += kThreads * 4) {
-    const Floats4 v = load_global_cached<Floats4>(x + k);
+  for (int piece = thread_index(); in_range(piece, pieces); piece += kThreads) {
+    const Floats4 v = load_global_cached<Floats4>(x + piece * 4);
     SDAR_UNROLL
     for (int i = 0; i < 4; i++) sum = fused(v.f[i], v.f[i], sum);
   }
@@ -34,7 +35,8 @@ SDAR_DEVICE void normalise(const RouteArgs& a, const float* x, Shared<float> to)
   sum = 0;
   for (int warp = 0; warp < kWarps; warp++) sum += load_shared<float>(sums + warp);
   const float scale = rsqrt_fast(sum / static_cast<float>(a.hidden) + a.eps);
-  for (int k = thread_index() * 4; k < a.hidden; k += kThreads * 4) {
+  for (int piece = thread_index(); in_range(piece, pieces); piece += kThreads) {
+    const int k = piece * 4;
     const Floats4 v = load_global_cached<Floats4>(x + k), w = load_global_cached<Floats4>(a.norm + k);
     store_shared<Floats4>(
         to + k, {{v.f[0] * scale * w.f[0], v.f[1] * scale * w.f[1], v.f[2] * scale * w.f[2], v.f[3] * scale * w.f[3]}});
@@ -64,7 +66,7 @@ SDAR_DEVICE void choose(const RouteArgs& a, Shared<float> logits, int token) {
     SDAR_UNROLL
     for (int i = 0; i < kPerLane; i++) {
       const int expert = i * kWarp + lane_index();
-      if (expert >= a.expert_count || taken >> i & 1 || (best_expert < kMaxExperts && !(logit[i] > best))) continue;
+      if (taken >> i & 1 || (best_expert < kMaxExperts && !(logit[i] > best))) continue;  // one that is none comes last
       best = logit[i];
       best_expert = expert;
     }
@@ -100,11 +102,11 @@ SDAR_KERNEL(kThreads, 2, route, RouteArgs a) {
   const Shared<float> logits = shared_memory<float>(kWarps * 4), h = shared_memory<float>((kWarps + kMaxExperts) * 4);
   normalise(a, a.x + int64_t{token} * a.hidden, h);
   sync_block();
-  for (int expert = warp_index(); expert < a.expert_count; expert += kWarps) {
+  for (int expert = warp_index(); in_range(expert, a.expert_count); expert += kWarps) {
     const float* row = a.router + int64_t{expert} * a.hidden;
     float sum = 0;
-    for (int k = lane_index() * 4; k < a.hidden; k += kWarp * 4) {
-      const Floats4 w = load_global_cached<Floats4>(row + k), v = load_shared<Floats4>(h + k);
+    for (int piece = lane_index(); in_range(piece, a.hidden / 4); piece += kWarp) {
+      const Floats4 w = load_global_cached<Floats4>(row + piece * 4), v = load_shared<Floats4>(h + piece * 4);
       SDAR_UNROLL
       for (int i = 0; i < 4; i++) sum = fused(w.f[i], v.f[i], sum);
     }
@@ -132,7 +134,8 @@ SDAR_DEVICE int bits_in(uint32_t set) {
 SDAR_KERNEL(kGroupThreads, 1, group, GroupArgs a) {
   const Shared<int> counts = shared_memory<int>(0), begins = shared_memory<int>(kMaxExperts * 4);
   const int places = grouped_rows(a.tokens, a.expert_count, a.top_k);
-  for (int row = thread_index(); row < places; row += kGroupThreads) store_global<int32_t>(a.grouped.tokens + row, 0);
+  for (int row = thread_index(); in_range(row, places); row += kGroupThreads)
+    store_global<int32_t>(a.grouped.tokens + row, 0);
   for (int expert = warp_index(); expert < a.expert_count; expert += kGroupWarps) {
     int count = 0;
     for (int first = 0; first < a.tokens; first += kWarp) {

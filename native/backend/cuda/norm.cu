@@ -1,7 +1,7 @@
 // RMSNorm of f32 rows, rounded to bf16 in the order the matrix product reads: one block per row, 8 columns per thread
 // and turn. The residual has been added to x by the product before (Epilogue::add).
 //
-// Bytes: tokens · hidden · (4 read from memory, 4 more from L1, 2 written) and hidden · 4 for the weights; a row of
+// Bytes (as code: cost.h): tokens · hidden · (4 read from memory, 4 more and 4 of weights from L1, 2 written); a row of
 // 2560 is 10 KB, so 64 tokens are 0.9 MB: limited by launch time there, by memory (90 % of bandwidth) from some 1000
 // tokens on.
 // Occupancy: rms_norm: 256 threads, 32 shared, 6 blocks on sm_80, 6 on sm_86, 6 on sm_90
@@ -19,10 +19,11 @@ SDAR_KERNEL(kThreads, 6, rms_norm, NormArgs a) {
   const float* x = a.x + int64_t{row} * a.hidden;
 
   float sum = 0;
-  for (int k = thread_index() * kPerThread; k < a.hidden; k += kThreads * kPerThread) {
+  const int pieces = a.hidden / kPerThread;
+  for (int piece = thread_index(); in_range(piece, pieces); piece += kThreads) {
     SDAR_UNROLL
     for (int half = 0; half < kPerThread; half += 4) {
-      const Floats4 v = load_global<Floats4>(x + k + half);
+      const Floats4 v = load_global<Floats4>(x + piece * kPerThread + half);
       SDAR_UNROLL
       for (int i = 0; i < 4; i++) sum = fused(v.f[i], v.f[i], sum);
     }
@@ -37,7 +38,8 @@ SDAR_KERNEL(kThreads, 6, rms_norm, NormArgs a) {
   const float scale = rsqrt_fast(sum / static_cast<float>(a.hidden) + a.eps);
 
   const int padded = padded_k(a.hidden);
-  for (int k = thread_index() * kPerThread; k < a.hidden; k += kThreads * kPerThread) {
+  for (int piece = thread_index(); in_range(piece, pieces); piece += kThreads) {
+    const int k = piece * kPerThread;
     Words4 pairs;
     SDAR_UNROLL
     for (int half = 0; half < 2; half++) {

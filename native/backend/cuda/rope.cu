@@ -1,8 +1,8 @@
 // q/k-norm, RoPE and page write: one warp per row and head, q, k and v alike; nothing is read twice.
 //
-// Bytes: rows · (heads + 2 kv_heads) · head_dim · (4 read, 2 written), and per row and q or k head 4 · head_dim of
-// rotations and 4 · head_dim of norm weights, from L1. At 64 rows of SDAR-4B 2.4 MB: about as long as its launch; at
-// 512 rows limited by memory (80 % of bandwidth).
+// Bytes (as code: cost.h): rows · (heads + 2 kv_heads) · head_dim · (4 read, 2 written); per row and q or k head 4 ·
+// head_dim of rotations and 4 · head_dim of norm weights, per lane 12 to 24 of tables, all from L1. At 64 rows of
+// SDAR-4B 2.4 MB: about as long as its launch; at 512 rows limited by memory (80 % of bandwidth).
 // Occupancy: rope<128>: 256 threads, 0 shared, 8 blocks on sm_80, 6 on sm_86, 8 on sm_90
 // Occupancy: rope<64>: 256 threads, 0 shared, 8 blocks on sm_80, 6 on sm_86, 8 on sm_90
 #include "backend/cuda/device.cuh"

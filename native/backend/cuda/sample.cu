@@ -4,9 +4,10 @@
 // share the vocabulary. The last id that top-k or top-p keeps is found by bisection over the bits of a logit; tiles of
 // 64 ids whose best logit lies below the threshold are passed over, so a pass reads little more than the ids above it.
 //
-// Bytes per request: 4 · vocabulary for the entropy at T and for the last sum and the choice each; per pass of a
-// bisection (32 passes each for top-k and top-p) 4 bytes per 64 ids and 256 per tile that holds an id above. From L2:
-// with 151,936 ids 0.6 MB a full pass, some 10 µs for one block; top-k 50 costs 32 passes of 0.1 MB at most.
+// Bytes per request (as code, without bisections: cost.h): 4 · vocabulary for the entropy at T and for the last sum and
+// the choice each; per pass of a bisection (32 each for top-k and top-p) 4 bytes per 64 ids and 256 per tile that holds
+// an id above. Thresholds that most tiles reach cost a full pass: of 10,000 normal logits some 15 for top-k 50, 35 for
+// top-p 0.9. From L2: with 151,936 ids 0.6 MB a full pass, some 10 µs for one block.
 // Occupancy: sample: 512 threads, 144 shared, 2 blocks on sm_80, 2 on sm_86, 2 on sm_90
 #include "backend/cuda/device.cuh"
 #include "backend/cuda/head.h"

@@ -11,6 +11,7 @@ namespace sdar::cuda_host {
 
 struct Traffic {
   int64_t loaded = 0, loaded_once = 0, stored = 0;  ///< bytes; loaded_once counts each word's first load of a launch
+  int64_t narrow = 0;                               ///< of `loaded`: by loads of less than 16 bytes
   int narrowest_load = 0;                           ///< bytes; 0: none
 };
 

@@ -35,7 +35,8 @@ uint64_t seed_of_environment() {
   const char* text = std::getenv("SDAR_CUDA_SEED");
   return text ? std::strtoull(text, nullptr, 10) : 1;
 }
-uint64_t state = seed_of_environment() * 0x9E3779B97F4A7C15u | 1;
+uint64_t seed = seed_of_environment();
+uint64_t state = seed * 0x9E3779B97F4A7C15u | 1;
 
 void make_ready(Warp& warp, uint32_t lanes) {
   warp.ready |= lanes;
@@ -190,7 +191,10 @@ uint64_t random_number() {
   state ^= state << 17;
   return state;
 }
-void set_seed(uint64_t seed) { state = seed * 0x9E3779B97F4A7C15u | 1; }
+void set_seed(uint64_t value) {
+  seed = value;
+  state = seed * 0x9E3779B97F4A7C15u | 1;
+}
 void set_shared_limit(int bytes) { shared_limit = bytes; }
 bool running() { return me != nullptr; }
 
@@ -219,6 +223,7 @@ void execute(const Launch& launch) {
   order.resize(static_cast<size_t>(s.grid_x) * s.grid_y * s.grid_z);
   std::iota(order.begin(), order.end(), 0);
   for (size_t i = order.size(); i > 1; i--) std::swap(order[i - 1], order[random_number() % i]);
+  enter_kernel(launch.kernel, seed);
   begin_report(launch.kernel, static_cast<int64_t>(order.size()), s.threads, s.shared_bytes);
   try {
     for (const int64_t number : order) run_block(number);

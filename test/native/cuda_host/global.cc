@@ -107,6 +107,7 @@ void read_global(const Site& site, const void* p, uint32_t bytes, void* to, Cohe
   Traffic& t = traffic_of(a.owner[at / kGranule] - 1);
   t.loaded += bytes;
   t.loaded_once += first_time;
+  if (bytes < 16) t.narrow += bytes;
   if (t.narrowest_load == 0 || static_cast<int>(bytes) < t.narrowest_load) t.narrowest_load = static_cast<int>(bytes);
   me->warp->log.add(site.index, false, me->lane, at, bytes);
 }

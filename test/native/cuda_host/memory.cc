@@ -111,9 +111,9 @@ void* allocate(size_t bytes, std::string name) {
   const std::lock_guard lock(guard);
   Arena& a = arena();
   const uint64_t room = (bytes + kGranule - 1) / kGranule * kGranule;
-  if (bytes > a.limit - std::min(a.limit, a.held) || room + kGranule > kArenaBytes - a.next)
+  if (bytes > device_memory_left() || room + kGranule > kArenaBytes - a.next)
     throw Error(code::kOutOfMemory, "device memory for " + name + ": " + std::to_string(bytes) + " bytes asked, " +
-                                        std::to_string(a.limit - std::min(a.limit, a.held)) + " free");
+                                        std::to_string(device_memory_left()) + " free");
   const uint64_t at = a.next;
   Allocation& made = a.allocations.emplace_back();
   made.begin = at;
@@ -175,6 +175,7 @@ void fill(void* device, int byte, size_t bytes) {
 }
 
 size_t allocated_bytes() { return arena().held; }
+size_t device_memory_left() { return arena().limit - std::min(arena().limit, arena().held); }
 void set_device_memory_limit(size_t bytes) { arena().limit = bytes; }
 
 }  // namespace sdar::cuda_host

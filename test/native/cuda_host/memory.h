@@ -20,6 +20,7 @@ void download(void* host, const void* device, size_t bytes);
 void fill(void* device, int byte, size_t bytes);
 
 size_t allocated_bytes();
+size_t device_memory_left();
 /// What the pretended card has; 8 GB unless set.
 void set_device_memory_limit(size_t bytes);
 

@@ -66,12 +66,17 @@ inline int grid_size_x() { return cuda_host::block.launch->shape.grid_x; }
 inline int grid_size_y() { return cuda_host::block.launch->shape.grid_y; }
 inline int grid_size_z() { return cuda_host::block.launch->shape.grid_z; }
 
-// ---- marks for tests: what a mutation run drops
+// ---- marks for tests: what a mutation run changes
 inline bool in_range(int64_t index, int64_t bound, SDAR_AT) {
-  return cuda_host::site_at(at, cuda_host::SiteKind::bound).dropped || index < bound;
+  const cuda_host::Change change = cuda_host::site_at(at, cuda_host::SiteKind::bound).change;
+  if (change != cuda_host::Change::none) [[unlikely]] {
+    if (change == cuda_host::Change::drop) return true;
+    bound += change == cuda_host::Change::more ? 1 : -1;
+  }
+  return index < bound;
 }
 inline bool guard(bool condition, SDAR_AT) {
-  return cuda_host::site_at(at, cuda_host::SiteKind::guard).dropped || condition;
+  return cuda_host::site_at(at, cuda_host::SiteKind::guard).dropped() || condition;
 }
 
 inline float bits_to_f32(uint32_t bits) { return std::bit_cast<float>(bits); }
@@ -136,8 +141,8 @@ void store_global(U* p, std::type_identity_t<T> value, SDAR_AT) {
 // ---- asynchronous copies
 template <class T, class U>
 void cp_async_16(Shared<T> s, const U* global, bool valid, SDAR_AT) {
-  const cuda_host::Site& site = cuda_host::site_at(at, cuda_host::SiteKind::bound);
-  cuda_host::copy_async(site, s.offset, valid || site.dropped ? global : nullptr);
+  const cuda_host::Site& site = cuda_host::site_at(at, cuda_host::SiteKind::guard);
+  cuda_host::copy_async(site, s.offset, valid || site.dropped() ? global : nullptr);
 }
 template <class T, class U>
 void cp_async_16(Shared<T> s, const U* global, SDAR_AT) {
@@ -145,26 +150,26 @@ void cp_async_16(Shared<T> s, const U* global, SDAR_AT) {
 }
 inline void cp_async_commit(SDAR_AT) {
   const cuda_host::Site& site = cuda_host::site_at(at, cuda_host::SiteKind::commit);
-  if (!site.dropped) cuda_host::commit_copies(site);
+  if (!site.dropped()) cuda_host::commit_copies(site);
 }
 template <int pending>
 void cp_async_wait(SDAR_AT) {
   const cuda_host::Site& site = cuda_host::site_at(at, cuda_host::SiteKind::wait);
-  if (!site.dropped) cuda_host::wait_for_copies(site, pending);
+  if (!site.dropped()) cuda_host::wait_for_copies(site, pending + (site.change == cuda_host::Change::more));
 }
 
 // ---- barriers, fences, tickets
 inline void sync_block(SDAR_AT) {
   const cuda_host::Site& site = cuda_host::site_at(at, cuda_host::SiteKind::barrier);
-  if (!site.dropped) cuda_host::block_barrier(site);
+  if (!site.dropped()) cuda_host::block_barrier(site);
 }
 inline void sync_warp(uint32_t mask, SDAR_AT) {
   const cuda_host::Site& site = cuda_host::site_at(at, cuda_host::SiteKind::warp_barrier);
-  if (!site.dropped) cuda_host::warp_barrier(site, mask);
+  if (!site.dropped()) cuda_host::warp_barrier(site, mask);
 }
 inline void thread_fence(SDAR_AT) {
   const cuda_host::Site& site = cuda_host::site_at(at, cuda_host::SiteKind::fence);
-  if (!site.dropped) cuda_host::fence_global(site);
+  if (!site.dropped()) cuda_host::fence_global(site);
 }
 inline uint32_t atomic_add(uint32_t* p, uint32_t n, SDAR_AT) {
   return cuda_host::add_global(cuda_host::site_at(at), p, n);
@@ -175,18 +180,22 @@ inline int atomic_add(int* p, int n, SDAR_AT) {
 
 // ---- within a warp
 namespace detail {
+/// And makes of `mask` what a mutation run has there: all lanes, or half of them.
+inline const cuda_host::Site& mask_site(uint32_t& mask, std::source_location at) {
+  using enum cuda_host::SiteKind;
+  const cuda_host::Site& site = cuda_host::site_at(at, mask == kFullMask ? full_mask : part_mask);
+  if (site.change != cuda_host::Change::none) mask = site.dropped() ? kFullMask : mask & 0xffffu;
+  return site;
+}
 template <class T>
 T shuffle_how(cuda_host::Shuffle how, uint32_t mask, T v, int operand, std::source_location at) {
   static_assert(sizeof(T) == 4);
-  const cuda_host::Site& site =
-      cuda_host::site_at(at, mask == kFullMask ? cuda_host::SiteKind::access : cuda_host::SiteKind::mask);
-  return std::bit_cast<T>(
-      cuda_host::shuffle(site, how, site.dropped ? kFullMask : mask, std::bit_cast<uint32_t>(v), operand));
+  const cuda_host::Site& site = mask_site(mask, at);
+  return std::bit_cast<T>(cuda_host::shuffle(site, how, mask, std::bit_cast<uint32_t>(v), operand));
 }
 inline uint32_t vote(const char* name, uint32_t mask, bool predicate, std::source_location at) {
-  const cuda_host::Site& site =
-      cuda_host::site_at(at, mask == kFullMask ? cuda_host::SiteKind::access : cuda_host::SiteKind::mask);
-  return cuda_host::ballot(site, name, site.dropped ? kFullMask : mask, predicate);
+  const cuda_host::Site& site = mask_site(mask, at);
+  return cuda_host::ballot(site, name, mask, predicate);
 }
 }  // namespace detail
 template <class T>

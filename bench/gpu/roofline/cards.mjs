@@ -1,0 +1,105 @@
+// What a card can do, by its vendor or by who measured it. Units: bytes per second, operations per second (two for a
+// multiply-add), bytes, seconds. `mmaShare` is the part of `tensorPeak` that mma.sync reaches, the instruction that the
+// kernels use: from sm_90 on the peak belongs to instructions of a warp group.
+
+const ampere = "NVIDIA A100 Tensor Core GPU Architecture whitepaper; A100 80GB SXM datasheet";
+const ada = "NVIDIA Ada GPU Architecture whitepaper, appendix A";
+const hopper = "NVIDIA H100 Tensor Core GPU Architecture whitepaper; H100 SXM datasheet";
+const ofHopper =
+  "mma.sync on Hopper: about 62 % of wgmma's peak (Luo et al., Benchmarking and Dissecting the Nvidia Hopper GPU Architecture, arXiv:2402.13499)";
+
+export const cards = {
+  "a100-80g": {
+    name: "A100 80 GB SXM",
+    multiprocessors: 108,
+    clock: 1.41e9,
+    bandwidth: 2039e9,
+    tensorPeak: 312e12,
+    mmaShare: 1,
+    l2: 40e6,
+    memory: 80e9,
+    sources: [ampere],
+  },
+  a800: {
+    name: "A800 80 GB SXM",
+    multiprocessors: 108,
+    clock: 1.41e9,
+    bandwidth: 2039e9,
+    tensorPeak: 312e12,
+    mmaShare: 1,
+    l2: 40e6,
+    memory: 80e9,
+    sources: ["as A100 80 GB SXM; NVLink alone is narrower (NVIDIA A800 datasheet)", ampere],
+  },
+  "rtx-4090": {
+    name: "RTX 4090",
+    multiprocessors: 128,
+    clock: 2.52e9,
+    bandwidth: 1008e9,
+    tensorPeak: 165.2e12,
+    mmaShare: 1,
+    l2: 72e6,
+    memory: 24e9,
+    sources: [ada, "bf16 with f32 sums runs at half the rate of f16 with f16 sums on GeForce"],
+  },
+  l40s: {
+    name: "L40S",
+    multiprocessors: 142,
+    clock: 2.52e9,
+    bandwidth: 864e9,
+    tensorPeak: 362e12,
+    mmaShare: 1,
+    l2: 96e6,
+    memory: 48e9,
+    sources: ["NVIDIA L40S datasheet", ada],
+  },
+  "h100-sxm": {
+    name: "H100 SXM",
+    multiprocessors: 132,
+    clock: 1.83e9,
+    bandwidth: 3350e9,
+    tensorPeak: 989.4e12,
+    mmaShare: 0.62,
+    l2: 50e6,
+    memory: 80e9,
+    sources: [hopper, ofHopper],
+  },
+  h200: {
+    name: "H200",
+    multiprocessors: 132,
+    clock: 1.83e9,
+    bandwidth: 4800e9,
+    tensorPeak: 989.4e12,
+    mmaShare: 0.62,
+    l2: 50e6,
+    memory: 141e9,
+    sources: ["NVIDIA H200 datasheet", hopper, ofHopper],
+  },
+  b200: {
+    name: "B200",
+    multiprocessors: 148,
+    clock: 1.85e9,
+    bandwidth: 8000e9,
+    tensorPeak: 2250e12,
+    mmaShare: 0.25,
+    l2: 126e6,
+    memory: 180e9,
+    sources: [
+      "NVIDIA DGX B200 datasheet (an eighth of it; half of the figures with sparsity)",
+      "L2: NVIDIA Blackwell Tuning Guide",
+      "mma.sync on Blackwell: assumed, at an A100 multiprocessor's 2048 operations per clock; the peak is tcgen05's",
+    ],
+  },
+};
+
+// Assumptions that no vendor states.
+export const assumptions = {
+  // Seconds that a launch costs beyond what the bytes and operations take: the gap to the kernel before, filling and draining.
+  launch: 2e-6,
+  launchSource:
+    "0.5 µs between the nodes of a graph (3.4 µs for a kernel of 2.9 µs: NVIDIA Developer Blog, Getting Started with CUDA Graphs, 2019), 1.5 µs to fill and drain (assumed)",
+  // Bytes of L2 that a multiprocessor gets per clock, all of them reading.
+  l2PerClock: 24,
+  // Seconds from one step to the next on the host: outcomes read, the next plan written and submitted, not overlapped.
+  host: 60e-6,
+};

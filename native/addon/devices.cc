@@ -1,0 +1,48 @@
+#include "addon/devices.h"
+
+#include <string>
+
+#include "backend/cpu/cpu.h"
+#include "backend/cuda/cuda.h"
+
+namespace sdar::addon {
+
+namespace {
+
+Napi::Value instruction_sets(const Napi::CallbackInfo& info) {
+  auto names = Napi::Array::New(info.Env());
+  uint32_t i = 0;
+  for (const std::string& name : cpu::instruction_sets()) names.Set(i++, name);
+  return names;
+}
+
+Napi::Value examine_cuda(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const cuda::Examination found = cuda::examine();
+  auto cards = Napi::Array::New(env);
+  for (uint32_t i = 0; i < found.cards.size(); i++) {
+    const cuda::Card& card = found.cards[i];
+    auto o = Napi::Object::New(env);
+    o.Set("name", card.name);
+    o.Set("capability", card.capability);
+    o.Set("memory", double(card.memory));
+    o.Set("problem", card.problem);
+    cards.Set(i, o);
+  }
+  auto o = Napi::Object::New(env);
+  o.Set("library", found.library);
+  o.Set("driver", found.driver);
+  o.Set("runtime", found.runtime);
+  o.Set("cards", cards);
+  o.Set("problem", found.problem);
+  return o;
+}
+
+}  // namespace
+
+void define_devices(Napi::Env env, Napi::Object exports) {
+  exports.Set("instructionSets", Napi::Function::New<instruction_sets>(env));
+  exports.Set("examineCuda", Napi::Function::New<examine_cuda>(env));
+}
+
+}  // namespace sdar::addon

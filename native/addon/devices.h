@@ -1,0 +1,10 @@
+// What this machine can compute on; lib/binding.ts is the contract.
+#pragma once
+#include <napi.h>
+
+namespace sdar::addon {
+
+/// Adds instructionSets and examineCuda.
+void define_devices(Napi::Env env, Napi::Object exports);
+
+}  // namespace sdar::addon

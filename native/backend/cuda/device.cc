@@ -1,0 +1,156 @@
+#include "backend/cuda/device.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "util/error.h"
+
+namespace sdar::cuda {
+namespace {
+
+constexpr size_t kStagingBytes = size_t{8} << 20;
+std::string mib(uint64_t bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB"; }
+
+}  // namespace
+
+template <class F, class... A>
+void Device::call(F function, A... arguments) const {
+  if (!failure_.empty()) throw Error(code::kDeviceFailed, failure_);
+  SdarCudaError error{};
+  if (function(arguments..., &error) == 0) return;
+  const std::string code = error.code;
+  std::string message = error.message;
+  if (code == code::kDeviceFailed) {
+    message = failure_ = "cuda:" + std::to_string(index_) + " (" + card_.name + ") failed: " + message +
+                         "; load the model again, in a new process if it fails again";
+  }
+  throw Error(code, message);
+}
+
+Device::Device(const SdarCudaInterface& interface, int32_t index) : interface_(interface), index_(index) {
+  call(interface_.card, index, &card_);
+  call(interface_.open, index, &device_);
+  try {
+    staging_ = allocate_pinned(kStagingBytes);
+  } catch (...) {
+    interface_.close(device_);
+    throw;
+  }
+}
+
+Device::~Device() {
+  release_pinned(staging_);
+  interface_.close(device_);
+}
+
+uint64_t Device::free_memory() const {
+  uint64_t free = 0, total = 0;
+  call(interface_.memory, device_, &free, &total);
+  return free;
+}
+
+void* Device::allocate(size_t bytes, const std::string& name, const std::string& advice) {
+  void* memory = nullptr;
+  try {
+    call(interface_.allocate, device_, bytes, name.c_str(), &memory);
+  } catch (const Error& e) {
+    if (e.code() != code::kOutOfMemory) throw;
+    throw Error(code::kOutOfMemory, mib(bytes) + " for " + name + " do not fit on cuda:" + std::to_string(index_) +
+                                        " (" + card_.name + "), where " + mib(free_memory()) + " of " +
+                                        mib(card_.memory) + " are free" + (advice.empty() ? "" : ": " + advice));
+  }
+  return memory;
+}
+
+void Device::release(void* memory) noexcept {
+  if (memory) interface_.release(device_, memory);
+}
+
+void* Device::allocate_pinned(size_t bytes) {
+  void* memory = nullptr;
+  call(interface_.allocate_pinned, device_, bytes, &memory);
+  return memory;
+}
+
+void Device::release_pinned(void* memory) noexcept {
+  if (memory) interface_.release_pinned(device_, memory);
+}
+
+void Device::upload(void* to, const void* pinned, size_t bytes) {
+  if (bytes > 0) call(interface_.upload, device_, to, pinned, bytes);
+}
+void Device::download(void* pinned, const void* from, size_t bytes) {
+  if (bytes > 0) call(interface_.download, device_, pinned, from, bytes);
+}
+void Device::fill(void* to, int byte, size_t bytes) {
+  if (bytes > 0) call(interface_.fill, device_, to, byte, bytes);
+}
+void Device::mark(int32_t place) { call(interface_.mark, device_, place); }
+void Device::wait(int32_t place) { call(interface_.wait, device_, place); }
+
+// Half of the staging memory is filled while the other half is under way.
+void Device::upload_now(void* to, const void* from, size_t bytes) {
+  constexpr size_t kHalf = kStagingBytes / 2;
+  const auto* source = static_cast<const std::byte*>(from);
+  int32_t half = 0;
+  for (size_t at = 0; at < bytes; at += kHalf, half ^= 1) {
+    auto* staging = static_cast<std::byte*>(staging_) + half * kHalf;
+    const size_t n = std::min(kHalf, bytes - at);
+    if (at >= 2 * kHalf) wait(half);
+    std::memcpy(staging, source + at, n);
+    upload(static_cast<std::byte*>(to) + at, staging, n);
+    mark(half);
+  }
+  if (bytes > 0) wait(half ^ 1);
+}
+
+void Device::download_now(void* to, const void* from, size_t bytes) {
+  for (size_t at = 0; at < bytes; at += kStagingBytes) {
+    const size_t n = std::min(kStagingBytes, bytes - at);
+    download(staging_, static_cast<const std::byte*>(from) + at, n);
+    mark(0);
+    wait(0);
+    std::memcpy(static_cast<std::byte*>(to) + at, staging_, n);
+  }
+}
+
+void Device::launch(Kernel kernel, const void* arguments, size_t bytes) {
+  call(interface_.launch, device_, static_cast<int32_t>(kernel), arguments, bytes);
+}
+void Device::begin_capture() { call(interface_.begin_capture, device_); }
+SdarCudaGraph* Device::end_capture() {
+  SdarCudaGraph* graph = nullptr;
+  call(interface_.end_capture, device_, &graph);
+  return graph;
+}
+void Device::replay(SdarCudaGraph* graph) { call(interface_.replay, device_, graph); }
+void Device::release_graph(SdarCudaGraph* graph) noexcept {
+  if (graph) interface_.release_graph(device_, graph);
+}
+
+Arena::~Arena() {
+  for (void* memory : allocations_) device_.release(memory);
+}
+
+void Arena::reserve(size_t bytes, const std::string& name, const std::string& advice) {
+  allocations_.reserve(allocations_.size() + 1);
+  next_ = static_cast<std::byte*>(device_.allocate(bytes, name, advice));
+  if (device_.checks_bounds()) return device_.release(next_);  // it would have fitted
+  allocations_.push_back(next_);
+  left_ = bytes;
+}
+
+void* Arena::take(size_t bytes, const std::string& name) {
+  bytes = std::max<size_t>(bytes, 16);
+  if (device_.checks_bounds() || padded(bytes) > left_) {
+    allocations_.reserve(allocations_.size() + 1);
+    allocations_.push_back(device_.allocate(bytes, name));
+    return allocations_.back();
+  }
+  void* memory = next_;
+  next_ += padded(bytes);
+  left_ -= padded(bytes);
+  return memory;
+}
+
+}  // namespace sdar::cuda

@@ -1,0 +1,86 @@
+// A card as the host side sees it: the C interface with exceptions, and memory that is cut from one allocation.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "backend/cuda/abi.h"
+#include "backend/cuda/kernels.h"
+
+namespace sdar::cuda {
+
+/// Throws Error: OUT_OF_MEMORY, DEVICE_FAILED. After a DEVICE_FAILED every later call throws it again: a card's errors
+/// stick.
+class Device {
+ public:
+  Device(const SdarCudaInterface& interface, int32_t index);
+  ~Device();
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  const SdarCudaCard& card() const { return card_; }
+  int32_t index() const { return index_; }
+  uint64_t free_memory() const;
+
+  /// `advice` ends the message of an OUT_OF_MEMORY.
+  void* allocate(size_t bytes, const std::string& name, const std::string& advice = {});
+  void release(void* memory) noexcept;
+  void* allocate_pinned(size_t bytes);
+  void release_pinned(void* memory) noexcept;
+
+  void upload(void* to, const void* pinned, size_t bytes);
+  void download(void* pinned, const void* from, size_t bytes);
+  void fill(void* to, int byte, size_t bytes);
+  void mark(int32_t place);
+  void wait(int32_t place);
+  /// Copies of any host memory; they wait.
+  void upload_now(void* to, const void* from, size_t bytes);
+  void download_now(void* to, const void* from, size_t bytes);
+
+  void launch(Kernel kernel, const void* arguments, size_t bytes);
+  bool has_graphs() const { return interface_.begin_capture != nullptr; }
+  bool checks_bounds() const { return interface_.checks_bounds != 0; }
+  void begin_capture();
+  SdarCudaGraph* end_capture();
+  void replay(SdarCudaGraph* graph);
+  void release_graph(SdarCudaGraph* graph) noexcept;
+
+ private:
+  template <class F, class... A>
+  void call(F function, A... arguments) const;
+
+  const SdarCudaInterface& interface_;
+  int32_t index_;
+  SdarCudaCard card_{};
+  SdarCudaDevice* device_ = nullptr;
+  mutable std::string failure_;  ///< why the card can no longer be used
+  void* staging_ = nullptr;      ///< pinned, for copies of other memory
+};
+
+/// Memory that is freed with the arena, 256-byte aligned. What `reserve` allocated is handed out by `take`; what does
+/// not fit any more gets an allocation of its own.
+class Arena {
+ public:
+  explicit Arena(Device& device) : device_(device) {}
+  ~Arena();
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+
+  static constexpr size_t kAlignment = 256;
+  static constexpr size_t padded(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+  void reserve(size_t bytes, const std::string& name, const std::string& advice);
+  void* take(size_t bytes, const std::string& name);
+  template <class T>
+  T* take(size_t count, const std::string& name) {
+    return static_cast<T*>(take(count * sizeof(T), name));
+  }
+
+ private:
+  Device& device_;
+  std::vector<void*> allocations_;
+  std::byte* next_ = nullptr;
+  size_t left_ = 0;
+};
+
+}  // namespace sdar::cuda

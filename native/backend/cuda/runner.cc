@@ -1,0 +1,72 @@
+#include "backend/cuda/runner.h"
+
+#include <bit>
+
+#include "backend/cuda/backend.h"
+#include "util/error.h"
+
+namespace sdar::cuda {
+
+StepRunner::Ticket CudaRunner::submit(StepPlan& plan) {
+  StepInput& input = backend_.input();
+  plan_ = nullptr;
+  input.lay_out(plan);
+  if (input.shape().sampling) backend_.prepare_sampling();
+  LaunchList& list = launches();
+  input.upload();
+  list.run();
+  input.download();
+  backend_.card().mark(0);
+  plan_ = &plan;
+  return ++ticket_;
+}
+
+LaunchList& CudaRunner::launches() {
+  const StepInput& input = backend_.input();
+  if (version_ != input.version() || recorded_.size() > kMaxShapes) recorded_.clear();
+  version_ = input.version();
+  const auto at = recorded_.find(input.shape());
+  if (at != recorded_.end()) {
+    replayed_++;
+    return *at->second;
+  }
+  auto list = std::make_unique<LaunchList>(backend_.card());
+  record(*list);
+  return *recorded_.emplace(input.shape(), std::move(list)).first->second;
+}
+
+void CudaRunner::record(LaunchList& list) {
+  struct Recording {
+    CudaBackend& backend;
+    ~Recording() { backend.record(nullptr); }
+  } recording{backend_};
+  backend_.record(&list);
+  const StepInput& input = backend_.input();
+  const StepShape& shape = input.shape();
+  if (shape.slots > 0) backend_.emit<Kernel::list_requests>(input.list_requests(mask_id_));
+  walk_(shape.rows, shape.requests > 0);
+  if (shape.slots > 0) backend_.emit<Kernel::choose_fill>({input.denoise_tables(mask_id_), input.results.get()});
+}
+
+std::span<const StepOutcome> CudaRunner::poll(Ticket ticket) {
+  if (ticket != ticket_ || !plan_) throw Error(code::kInternal, "a step was polled that is not in flight");
+  const StepPlan& plan = *std::exchange(plan_, nullptr);
+  backend_.card().wait(0);
+  outcomes_.resize(plan.sequences.size());
+  size_t slot = 0;
+  for (size_t i = 0; i < outcomes_.size(); i++) {
+    outcomes_[i].filled = 0;
+    outcomes_[i].finite = true;
+    if (plan.sequences[i].denoise) take_in(plan.sequences[i], backend_.input().outcomes[slot++], outcomes_[i]);
+  }
+  return outcomes_;
+}
+
+void CudaRunner::take_in(const StepSequence& sequence, const DenoiseOutcome& outcome, StepOutcome& to) const {
+  to.filled = outcome.filled;
+  to.finite = outcome.finite != 0;
+  const DeviceHeadResult* result = backend_.input().results.host() + outcome.first;
+  for (uint64_t left = sequence.masked; left; left &= left - 1) to.at[std::countr_zero(left)] = host_result(*result++);
+}
+
+}  // namespace sdar::cuda

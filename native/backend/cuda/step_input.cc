@@ -1,0 +1,214 @@
+#include "backend/cuda/step_input.h"
+
+#include <algorithm>
+#include <bit>
+#include <string>
+
+#include "util/error.h"
+
+namespace sdar::cuda {
+namespace {
+
+int32_t ceil_to(int32_t value, int32_t step) { return (value + step - 1) / step * step; }
+int32_t power_of_two(int32_t value, int32_t least) {
+  return value <= 0 ? 0 : std::max(least, static_cast<int32_t>(std::bit_ceil(static_cast<uint32_t>(value))));
+}
+template <class T>
+void copy(const std::vector<T>& from, const StepArray<T>& to) {
+  std::copy(from.begin(), from.end(), to.host());
+}
+
+}  // namespace
+
+int32_t rounded_rows(int32_t rows) {
+  if (rows <= 64) return power_of_two(rows, 8);
+  return ceil_to(rows, rows <= 1024 ? 64 : 256);
+}
+
+StepInput::StepInput(Device& device, const ModelShape& shape, int32_t max_rows)
+    : ids(device, "ids"),
+      narrow(device, "narrow items"),
+      wide(device, "wide items"),
+      merges(device, "merge items"),
+      requests(device, "requests"),
+      request_rows(device, "request rows"),
+      request_counts(device, "request counts"),
+      outcomes(device, "outcomes"),
+      results(device, "results"),
+      group_(shape.heads / shape.kv_heads),
+      max_rows_(max_rows),
+      segments_(device, "segments"),
+      row_segment_(device, "row segments"),
+      page_ids_(device, "page ids"),
+      tokens_(device, "tokens"),
+      banned_(device, "banned ids"),
+      bias_ids_(device, "bias ids"),
+      bias_values_(device, "bias values"),
+      slots_(device, "slots") {
+  const size_t rows = static_cast<size_t>(std::bit_ceil(static_cast<uint32_t>(rounded_rows(max_rows))));
+  for (StepArray<int32_t>* array : {&ids, &request_rows, &request_counts, &row_segment_}) array->reserve(rows);
+  requests.reserve(rows);
+  results.reserve(rows);
+  segments_.reserve(kMaxSlots);
+  slots_.reserve(kMaxSlots);
+  outcomes.reserve(kMaxSlots);
+  tokens_.reserve(size_t{kMaxSlots} * kMaxBlock);
+  // These may grow.
+  page_ids_.reserve(4096);
+  narrow.reserve(1024), wide.reserve(1024), merges.reserve(256);
+  banned_.reserve(4096), bias_ids_.reserve(1024), bias_values_.reserve(1024);
+}
+
+void StepInput::lay_out_rows(std::span<const Segment> segments, int32_t rows, bool rounded) {
+  if (rows > max_rows_)
+    throw Error(code::kInternal, "a step of " + std::to_string(rows) + " rows was planned; at most " +
+                                     std::to_string(max_rows_) + " fit");
+  shape_ = {.rows = rounded ? rounded_rows(rows) : rows};
+  device_segments_.clear();
+  int32_t pages = 0;
+  for (const Segment& s : segments) {
+    device_segments_.push_back({s.row, s.rows, s.position, s.block_length, pages});
+    pages += ceil_div(s.position + s.rows, tokens_per_page(s.block_length));
+  }
+  segment_count_ = segments.size(), page_count_ = static_cast<size_t>(pages);
+  reserve(segments_, segment_count_);
+  reserve(page_ids_, page_count_);
+  copy(device_segments_, segments_);
+  std::fill_n(row_segment_.host(), shape_.rows, -1);
+  for (size_t i = 0; i < segments.size(); i++) {
+    const Segment& s = segments[i];
+    std::fill_n(row_segment_.host() + s.row, s.rows, static_cast<int32_t>(i));
+    std::copy_n(s.pages, ceil_div(s.position + s.rows, tokens_per_page(s.block_length)),
+                page_ids_.host() + device_segments_[i].pages);
+  }
+
+  const AttentionPlan plan = plan_attention(device_segments_, group_);
+  const auto put = [&](const auto& items, auto& array, auto nobodys) {
+    const int32_t count = static_cast<int32_t>(items.size()), room = rounded ? power_of_two(count, 4) : count;
+    reserve(array, static_cast<size_t>(room));
+    copy(items, array);
+    nobodys.segment = -1;
+    std::fill(array.host() + count, array.host() + room, nobodys);
+    return room;
+  };
+  shape_.narrow = put(plan.narrow, narrow, AttentionItem{});
+  shape_.wide = put(plan.wide, wide, AttentionItem{});
+  shape_.merges = put(plan.merges, merges, MergeItem{});
+  slot_count_ = 0;
+}
+
+void StepInput::lay_out(std::span<const Segment> segments, int32_t rows) { lay_out_rows(segments, rows, false); }
+
+void StepInput::lay_out(StepPlan& plan) {
+  if (plan.sequences.size() > size_t{kMaxSlots})
+    throw Error(code::kInternal, "a step of " + std::to_string(plan.sequences.size()) + " sequences was planned");
+  plan_segments_.clear();
+  int32_t rows = 0, masked = 0;
+  size_t banned = 0, bias = 0;
+  for (StepSequence& s : plan.sequences) {
+    s.segment.row = rows;
+    rows += s.segment.rows;
+    plan_segments_.push_back(s.segment);
+    if (!s.denoise) continue;
+    masked += std::popcount(s.masked);
+    banned += s.banned_early.size();
+    bias += s.decoding->bias_ids.size();
+  }
+  lay_out_rows(plan_segments_, rows, true);
+  std::fill_n(ids.host(), shape_.rows, 0);
+  begin_lists(banned, bias);
+  for (const StepSequence& s : plan.sequences) {
+    // The active block's ids are written again by list_requests.
+    std::copy_n(s.ids, s.segment.rows, ids.host() + s.segment.row);
+    if (s.denoise) add_slot(s);
+  }
+  masked_count_ = static_cast<size_t>(masked);
+  shape_.requests = power_of_two(masked, 8);
+  shape_.slots = power_of_two(static_cast<int32_t>(slot_count_), 4);
+  std::fill(slots_.host() + slot_count_, slots_.host() + shape_.slots, DenoiseSlot{});
+}
+
+void StepInput::add_slot(const StepSequence& s) {
+  const Decoding& d = *s.decoding;
+  const int32_t block = s.segment.block_length;
+  std::copy_n(s.ids + s.segment.rows - block, block, tokens_.host() + slot_count_ * kMaxBlock);
+  slots_[slot_count_++] = {
+      .masked = s.masked,
+      .seed = d.seed,
+      .params = d.denoise,
+      .row = s.active_row(),
+      .position = s.active_position(),
+      .block_length = block,
+      .step = s.step,
+      .answer = d.answer,
+      .temperature = d.temperature,
+      .top_p = d.top_p,
+      .top_k = d.top_k,
+      .sampled_confidence = d.confidence == Confidence::sampled,
+      .banned = add_banned(s.banned_early),
+      .banned_count = static_cast<int32_t>(s.banned.size()),
+      .early_count = static_cast<int32_t>(s.banned_early.size() - s.banned.size()),
+      .free_from = s.free_from,
+      .bias = add_bias(d.bias_ids, d.bias_values),
+      .bias_count = static_cast<int32_t>(d.bias_ids.size()),
+  };
+  shape_.sampling |= d.temperature > 0;
+}
+
+void StepInput::begin_lists(size_t banned, size_t bias) {
+  reserve(banned_, banned);
+  reserve(bias_ids_, bias);
+  reserve(bias_values_, bias);
+  banned_count_ = bias_count_ = 0;
+}
+
+int32_t StepInput::add_banned(std::span<const int32_t> list) {
+  std::copy(list.begin(), list.end(), banned_.host() + banned_count_);
+  return static_cast<int32_t>(std::exchange(banned_count_, banned_count_ + list.size()));
+}
+
+int32_t StepInput::add_bias(std::span<const int32_t> list, std::span<const float> values) {
+  std::copy(list.begin(), list.end(), bias_ids_.host() + bias_count_);
+  std::copy(values.begin(), values.end(), bias_values_.host() + bias_count_);
+  return static_cast<int32_t>(std::exchange(bias_count_, bias_count_ + list.size()));
+}
+
+void StepInput::upload() {
+  segments_.upload(segment_count_);
+  row_segment_.upload(static_cast<size_t>(shape_.rows));
+  page_ids_.upload(page_count_);
+  ids.upload(static_cast<size_t>(shape_.rows));
+  narrow.upload(static_cast<size_t>(shape_.narrow));
+  wide.upload(static_cast<size_t>(shape_.wide));
+  merges.upload(static_cast<size_t>(shape_.merges));
+  if (slot_count_ == 0) return;
+  slots_.upload(static_cast<size_t>(shape_.slots));
+  tokens_.upload(slot_count_ * kMaxBlock);
+  upload_lists();
+}
+
+void StepInput::upload_lists() {
+  banned_.upload(banned_count_);
+  bias_ids_.upload(bias_count_);
+  bias_values_.upload(bias_count_);
+}
+
+void StepInput::download() const {
+  outcomes.download(slot_count_);
+  results.download(slot_count_ == 0 ? 0 : masked_count_);
+}
+
+HeadLists StepInput::head_lists() const {
+  return {requests.get(), request_counts.get(), shape_.requests, banned_.get(), bias_ids_.get(), bias_values_.get()};
+}
+
+DenoiseTables StepInput::denoise_tables(int32_t mask_id) const {
+  return {slots_.get(), tokens_.get(), outcomes.get(), shape_.slots, mask_id};
+}
+
+ListRequestsArgs StepInput::list_requests(int32_t mask_id) const {
+  return {denoise_tables(mask_id), requests.get(),  request_rows.get(),
+          request_counts.get(),    shape_.requests, ids.get()};
+}
+
+}  // namespace sdar::cuda

@@ -1,0 +1,90 @@
+// What a step takes from the host: rows, pages, the division of attention, slots. Laid out in pinned memory and copied
+// at the start of the step to where its launches expect it, so that the same launches can run again on other data.
+#pragma once
+#include <compare>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "backend/cuda/attention.h"
+#include "backend/cuda/choose.h"
+#include "backend/cuda/step_array.h"
+#include "ops/backend.h"
+#include "ops/step.h"
+
+namespace sdar::cuda {
+
+/// What the launches of a step depend on besides data in memory: the sizes of grids.
+struct StepShape {
+  int32_t rows = 0;
+  int32_t narrow = 0, wide = 0, merges = 0;  ///< attention items
+  int32_t requests = 0;                      ///< rows of the head
+  int32_t slots = 0;
+  bool sampling = false;  ///< some request has a temperature
+  auto operator<=>(const StepShape&) const = default;
+};
+
+/// Sizes are rounded up, so that few shapes come up: few rows to a power of two, many to a multiple of 64 or 256. The
+/// rows, items and slots beyond are marked as nobody's.
+int32_t rounded_rows(int32_t rows);
+
+class StepInput {
+ public:
+  StepInput(Device& device, const ModelShape& shape, int32_t max_rows);
+
+  /// Rows of the segments as they are, without any slot.
+  void lay_out(std::span<const Segment> segments, int32_t rows);
+  /// A plan of at most max_rows rows and kMaxSlots sequences: rounded sizes, a slot for each active block in the plan's
+  /// order. Sets the segments' rows.
+  void lay_out(StepPlan& plan);
+  /// The ids never chosen and the biases of a step's requests, one list after the other.
+  void begin_lists(size_t banned, size_t bias);
+  int32_t add_banned(std::span<const int32_t> ids);
+  int32_t add_bias(std::span<const int32_t> ids, std::span<const float> values);
+
+  /// Asks for the copies.
+  void upload();
+  void upload_lists();
+  /// Asks for the copies of outcomes and results to the host.
+  void download() const;
+
+  const StepShape& shape() const { return shape_; }
+  int32_t max_rows() const { return max_rows_; }
+  /// Grows when an array has moved: launches that were kept with its address are void.
+  uint64_t version() const { return version_; }
+  StepTables tables() const { return {segments_.get(), row_segment_.get(), page_ids_.get()}; }
+  HeadLists head_lists() const;
+  DenoiseTables denoise_tables(int32_t mask_id) const;
+  ListRequestsArgs list_requests(int32_t mask_id) const;
+
+  // Read by launches, or by them alone.
+  StepArray<int32_t> ids;
+  StepArray<AttentionItem> narrow, wide;
+  StepArray<MergeItem> merges;
+  StepArray<DeviceHeadRequest> requests;
+  StepArray<int32_t> request_rows, request_counts;
+  StepArray<DenoiseOutcome> outcomes;
+  StepArray<DeviceHeadResult> results;
+
+ private:
+  template <class T>
+  void reserve(StepArray<T>& array, size_t count) {
+    if (array.reserve(count)) version_++;
+  }
+  void lay_out_rows(std::span<const Segment> segments, int32_t rows, bool rounded);
+  void add_slot(const StepSequence& sequence);
+
+  int32_t group_, max_rows_;
+  StepShape shape_;
+  uint64_t version_ = 0;
+  size_t segment_count_ = 0, page_count_ = 0, slot_count_ = 0, banned_count_ = 0, bias_count_ = 0;
+  size_t masked_count_ = 0;  ///< requests that are somebody's
+  std::vector<Segment> plan_segments_;
+  std::vector<DeviceSegment> device_segments_;
+  StepArray<DeviceSegment> segments_;
+  StepArray<int32_t> row_segment_, page_ids_, tokens_, banned_, bias_ids_;
+  StepArray<float> bias_values_;
+  StepArray<DenoiseSlot> slots_;
+};
+
+}  // namespace sdar::cuda

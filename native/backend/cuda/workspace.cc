@@ -1,0 +1,101 @@
+#include "backend/cuda/workspace.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+#include <vector>
+
+namespace sdar::cuda {
+namespace {
+
+/// The products that gemm may split, whatever the format: largest partial results and number of tickets.
+std::pair<size_t, size_t> split_sizes(const ModelShape& s) {
+  const std::pair<int32_t, int32_t> products[] = {{(s.heads + 2 * s.kv_heads) * s.head_dim, s.hidden},
+                                                  {s.hidden, s.heads * s.head_dim},
+                                                  {s.hidden, s.intermediate}};
+  size_t floats = 0, tickets = 0;
+  for (const auto& [rows, cols] : products) {
+    if (rows == 0 || cols == 0) continue;
+    const DeviceMatrix matrix{.kind = WeightKind::linear, .rows = rows, .cols = cols};
+    for (const int32_t tokens : {8, 16, 32, 64}) {
+      floats = std::max(floats, gemm_partial_floats(matrix, tokens));
+      tickets = std::max(tickets, gemm_tickets(matrix, tokens));
+    }
+  }
+  return {floats, tickets};
+}
+
+/// Calls take(pointer, count, name) for every array.
+template <class Take>
+void each_array(Workspace& w, const ModelShape& s, int32_t rows, Take take) {
+  const auto count = [](auto... factors) { return (static_cast<size_t>(factors) * ...); };
+  const auto [split_floats, tickets] = split_sizes(s);
+  take(w.tiles, static_cast<size_t>(activation_elements(rows, s.hidden)), "normalised rows");
+  take(w.q, count(rows, s.heads, s.head_dim), "queries");
+  take(w.attention, count(kMaxPartials, s.kv_heads, attention_partial_floats(s.head_dim)), "attention partials");
+  take(w.gemm_partials, split_floats, "product partials");
+  take(w.gemm_tickets, tickets, "product tickets");
+  take(w.rotations, count(s.context, s.head_dim), "rotations");
+  take(w.head_numbers, count(kHeadTurn, head_tiles(s.vocabulary), 4), "head partials");
+  take(w.head_ids, count(kHeadTurn, head_tiles(s.vocabulary)), "head ids");
+  if (s.experts == 0) return;
+  const int32_t grouped = grouped_rows(rows, s.experts, s.experts_per_token);
+  take(w.experts, count(rows, s.experts_per_token), "experts");
+  take(w.expert_weights, count(rows, s.experts_per_token), "expert weights");
+  take(w.grouped.begin, count(s.experts), "expert begins");
+  take(w.grouped.count, count(s.experts), "expert counts");
+  take(w.grouped.tokens, count(grouped), "grouped tokens");
+  take(w.grouped.rows, count(rows, s.experts_per_token), "rows of choices");
+  take(w.grouped_tiles, static_cast<size_t>(activation_elements(grouped, s.hidden)), "grouped rows");
+  take(w.inner_tiles, static_cast<size_t>(activation_elements(grouped, s.moe_intermediate)), "expert activations");
+  take(w.grouped_out, count(grouped, s.hidden), "expert results");
+  take(w.expert_data, count(s.layers, 2, s.experts), "expert pointers");
+}
+
+/// In f32 as PyTorch computes it: the angle of a far position has rounding errors that belong to the model.
+std::vector<float> turning_pairs(const ModelShape& s) {
+  const int32_t half = s.head_dim / 2;
+  std::vector<float> frequencies, pairs;
+  for (int32_t i = 0; i < half; i++) {
+    const float exponent = static_cast<float>(2 * i) / static_cast<float>(s.head_dim);
+    frequencies.push_back(1.0f / std::pow(s.rope_theta, exponent));
+  }
+  pairs.reserve(static_cast<size_t>(s.context) * s.head_dim);
+  for (int32_t position = 0; position < s.context; position++) {
+    for (const float frequency : frequencies) {
+      const float angle = static_cast<float>(position) * frequency;
+      pairs.push_back(std::cos(angle));
+      pairs.push_back(std::sin(angle));
+    }
+  }
+  return pairs;
+}
+
+}  // namespace
+
+size_t forward_bytes(const ModelShape& s, int32_t rows) {
+  const size_t columns = static_cast<size_t>(s.hidden) + (2 * s.heads + 2 * s.kv_heads) * s.head_dim + s.intermediate;
+  return columns * static_cast<size_t>(rows) * sizeof(float) + 4 * Arena::kAlignment;
+}
+
+size_t Workspace::bytes(const ModelShape& shape, int32_t rows) {
+  Workspace none;
+  size_t bytes = 0;
+  each_array(none, shape, rows, [&]<class T>(T*&, size_t count, const char*) {
+    bytes += Arena::padded(std::max<size_t>(count * sizeof(T), 16));
+  });
+  return bytes;
+}
+
+Workspace Workspace::make(Arena& arena, Device& device, const ModelShape& shape, int32_t rows) {
+  Workspace w;
+  each_array(w, shape, rows, [&]<class T>(T*& array, size_t count, const char* name) {
+    array = arena.take<T>(count, name);
+    device.fill(const_cast<std::remove_const_t<T>*>(array), 0, count * sizeof(T));
+  });
+  const std::vector<float> pairs = turning_pairs(shape);
+  device.upload_now(w.rotations, pairs.data(), pairs.size() * sizeof(float));
+  return w;
+}
+
+}  // namespace sdar::cuda

@@ -1,0 +1,36 @@
+// Device memory that the launches of a step share: one after the other, so each is used again by every layer.
+#pragma once
+#include <cstdint>
+
+#include "backend/cuda/device.h"
+#include "ops/backend.h"
+
+namespace sdar::cuda {
+
+struct Workspace {
+  uint16_t* tiles = nullptr;       ///< normalised input of products: tiles [rows, hidden]
+  uint16_t* q = nullptr;           ///< [rows, heads, head_dim]
+  float* attention = nullptr;      ///< partial results of attention [kMaxPartials, kv_heads, …]
+  float* gemm_partials = nullptr;  ///< of the largest product that is split
+  uint32_t* gemm_tickets = nullptr;
+  float* rotations = nullptr;     ///< [context, head_dim / 2] pairs cos, sin
+  float* head_numbers = nullptr;  ///< of a turn of the head
+  int32_t* head_ids = nullptr;
+  // mixture of experts
+  int32_t* experts = nullptr;       ///< [rows, top_k]
+  float* expert_weights = nullptr;  ///< [rows, top_k]
+  GroupedRows grouped;
+  uint16_t* grouped_tiles = nullptr;      ///< tiles [grouped rows, hidden]
+  uint16_t* inner_tiles = nullptr;        ///< tiles [grouped rows, moe_intermediate]
+  float* grouped_out = nullptr;           ///< [grouped rows, hidden]
+  const uint8_t** expert_data = nullptr;  ///< [layers, gate_up and down, experts]
+
+  /// Everything, zeroed, for steps of up to `rows` rows (a multiple of 8); what is returned are its bytes.
+  static size_t bytes(const ModelShape& shape, int32_t rows);
+  static Workspace make(Arena& arena, Device& device, const ModelShape& shape, int32_t rows);
+};
+
+/// What Forward asks of Backend::allocate, about: it is reserved with the rest.
+size_t forward_bytes(const ModelShape& shape, int32_t rows);
+
+}  // namespace sdar::cuda

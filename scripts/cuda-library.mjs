@@ -1,0 +1,59 @@
+// Builds libsdar_cuda.so, the CUDA kernels, beside the addon in build/Release where nvcc is found; nothing is downloaded.
+//   SDAR_CUDA_ARCHITECTURES="80;90a" node scripts/cuda-library.mjs
+// Without that variable it is built for the cards of this machine, or for all supported ones where there is none.
+// SDAR_SKIP_CUDA=1 builds none.
+import { spawnSync } from "node:child_process";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { cmake, digestOf, has, isMain, orExit, root } from "./cmake.mjs";
+
+export const allArchitectures = ["80", "86", "89", "90a", "100", "120"];
+const release = join(root, "build", "Release");
+const library = join(release, "libsdar_cuda.so");
+const stamp = join(release, "libsdar_cuda.sources");
+
+/** The architectures that this machine's cards run; none where no card answers. */
+export function cardArchitectures() {
+  const answer = spawnSync("nvidia-smi", ["--query-gpu=compute_cap", "--format=csv,noheader"], { encoding: "utf8" });
+  if (answer.status !== 0) return [];
+  const found = new Set();
+  for (const [, major, minor] of answer.stdout.matchAll(/^(\d+)\.(\d)\s*$/gm)) {
+    // Machine code runs on later cards of the same generation.
+    const runs = allArchitectures.filter((a) => {
+      const number = Number.parseInt(a, 10);
+      return Math.floor(number / 10) === Number(major) && number % 10 <= Number(minor);
+    });
+    if (runs.length > 0) found.add(runs.at(-1));
+  }
+  return allArchitectures.filter((a) => found.has(a));
+}
+
+export const canBuildCuda = () => process.platform === "linux" && !process.env.SDAR_SKIP_CUDA && has("nvcc");
+
+/** Returns the library's path. */
+export async function buildCudaLibrary(architectures) {
+  const named = process.env.SDAR_CUDA_ARCHITECTURES?.split(/[;, ]+/).filter(Boolean);
+  const cards = cardArchitectures();
+  const chosen = named ?? architectures ?? (cards.length > 0 ? cards : allArchitectures);
+  const digest = digestOf(["CMakeLists.txt", "cmake", "native"], chosen.join(";"));
+  if (existsSync(library) && existsSync(stamp) && readFileSync(stamp, "utf8") === digest) return library;
+  const options = { CMAKE_BUILD_TYPE: "Release", SDAR_ADDON: "OFF", SDAR_CUDA: "ON" };
+  const build = await cmake(
+    "build/cuda",
+    { ...options, SDAR_CUDA_ARCHITECTURES: chosen.join(";") },
+    {
+      label: `sdar-engine: CUDA library (${chosen.map((a) => `sm_${a}`).join(", ")})`,
+      targets: ["sdar_cuda"],
+    },
+  );
+  mkdirSync(release, { recursive: true });
+  copyFileSync(join(build, "libsdar_cuda.so"), `${library}.new`);
+  renameSync(`${library}.new`, library);
+  writeFileSync(stamp, digest);
+  return library;
+}
+
+if (isMain(import.meta.url)) {
+  if (canBuildCuda()) await orExit(buildCudaLibrary());
+  else console.log("sdar-engine: the CUDA library is not built: nvcc was not found, or SDAR_SKIP_CUDA is set");
+}

@@ -1,0 +1,104 @@
+#include "cuda_host_device.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+
+#include "backend/cuda/kernels.h"
+#include "cuda_host/executor.h"
+#include "cuda_host/memory.h"
+#include "util/error.h"
+
+namespace sdar::cuda_host {
+namespace {
+
+using namespace sdar::cuda;
+
+constexpr uint64_t kMemory = uint64_t{8} << 30;
+int break_at = 0;
+
+/// Runs `body`; what it throws becomes the error.
+template <class F>
+int32_t guarded(SdarCudaError* error, F body) {
+  const auto tell = [&](const std::string& code, const char* message) {
+    std::snprintf(error->code, sizeof error->code, "%s", code.c_str());
+    std::snprintf(error->message, sizeof error->message, "%s", message);
+    return 1;
+  };
+  try {
+    body();
+    return 0;
+  } catch (const Error& e) {
+    return tell(e.code(), e.what());
+  } catch (const std::exception& e) {
+    return tell(code::kInternal, e.what());
+  }
+}
+
+int32_t versions(int32_t* driver, int32_t* runtime, SdarCudaError*) {
+  *driver = *runtime = 13000;
+  return 0;
+}
+int32_t count(int32_t* cards, SdarCudaError*) {
+  *cards = 1;
+  return 0;
+}
+int32_t card(int32_t, SdarCudaCard* to, SdarCudaError*) {
+  *to = {.name = "host executor", .major = 8, .minor = 6, .multiprocessors = 1, .memory = kMemory};
+  return 0;
+}
+int32_t open(int32_t, SdarCudaDevice** device, SdarCudaError*) {
+  *device = nullptr;  // there is but one
+  return 0;
+}
+void close(SdarCudaDevice*) {}
+int32_t memory(SdarCudaDevice*, uint64_t* free, uint64_t* total, SdarCudaError*) {
+  *free = device_memory_left();
+  *total = kMemory;
+  return 0;
+}
+int32_t allocate_named(SdarCudaDevice*, size_t bytes, const char* name, void** to, SdarCudaError* error) {
+  return guarded(error, [&] { *to = allocate(bytes, name); });
+}
+void release_one(SdarCudaDevice*, void* p) { release(p); }
+int32_t allocate_pinned(SdarCudaDevice*, size_t bytes, void** to, SdarCudaError*) {
+  *to = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+  std::memset(*to, 0xa5, bytes);
+  return 0;
+}
+void release_pinned(SdarCudaDevice*, void* p) { std::free(p); }
+int32_t copy_up(SdarCudaDevice*, void* device, const void* host, size_t bytes, SdarCudaError* error) {
+  return guarded(error, [&] { upload(device, host, bytes); });
+}
+int32_t copy_down(SdarCudaDevice*, void* host, const void* device, size_t bytes, SdarCudaError* error) {
+  return guarded(error, [&] { download(host, device, bytes); });
+}
+int32_t fill_bytes(SdarCudaDevice*, void* device, int32_t byte, size_t bytes, SdarCudaError* error) {
+  return guarded(error, [&] { fill(device, byte, bytes); });
+}
+int32_t mark(SdarCudaDevice*, int32_t, SdarCudaError*) { return 0; }
+int32_t wait(SdarCudaDevice*, int32_t, SdarCudaError*) { return 0; }
+int32_t launch(SdarCudaDevice*, int32_t kernel, const void* arguments, size_t bytes, SdarCudaError* error) {
+  return guarded(error, [&] {
+    if (break_at > 0 && --break_at == 0) throw Error(code::kDeviceFailed, "an illegal memory access was encountered");
+    launch_kernel(nullptr, kernel, arguments, bytes);
+  });
+}
+
+}  // namespace
+
+const SdarCudaInterface& device_interface() {
+  static const SdarCudaInterface interface {
+    .version = kAbiVersion, .versions = versions, .count = count, .card = card, .open = open, .close = close,
+    .memory = memory, .allocate = allocate_named, .release = release_one, .allocate_pinned = allocate_pinned,
+    .release_pinned = release_pinned, .upload = copy_up, .download = copy_down, .fill = fill_bytes, .mark = mark,
+    .wait = wait, .launch = launch, .begin_capture = nullptr, .end_capture = nullptr, .replay = nullptr,
+    .release_graph = nullptr, .checks_bounds = 1
+  };
+  return interface;
+}
+
+void break_launch(int n) { break_at = n; }
+
+}  // namespace sdar::cuda_host

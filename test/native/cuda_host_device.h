@@ -1,0 +1,14 @@
+// The host executor behind the C interface of the CUDA library, so that a whole engine can run on it. Copies and
+// launches happen when they are asked for; it knows no graphs, so that lists of launches are run one by one.
+#pragma once
+#include "backend/cuda/abi.h"
+
+namespace sdar::cuda_host {
+
+/// One card, "host executor", sm_86 by its shared memory.
+const cuda::SdarCudaInterface& device_interface();
+
+/// The n-th launch from now on fails as a card would that is broken; 0: none.
+void break_launch(int n);
+
+}  // namespace sdar::cuda_host

@@ -1,0 +1,85 @@
+// What is said when there is no card that can be used: each thing that can be missing, by name.
+#include <cstdlib>
+
+#include "backend/cuda/cuda.h"
+#include "backend/cuda/library.h"
+#include "check.h"
+#include "cuda_host_device.h"
+
+using namespace sdar;
+using namespace sdar::cuda;
+
+namespace {
+
+struct Machine {
+  int32_t driver = 13000, runtime = 13000;
+  std::vector<std::pair<int32_t, int32_t>> cards;  ///< compute capabilities
+} machine;
+
+/// The host executor's interface on a pretended machine.
+struct Pretended {
+  SdarCudaInterface interface = cuda_host::device_interface();
+  explicit Pretended(Machine m) {
+    machine = std::move(m);
+    interface.versions = [](int32_t* driver, int32_t* runtime, SdarCudaError*) {
+      *driver = machine.driver, *runtime = machine.runtime;
+      return 0;
+    };
+    interface.count = [](int32_t* n, SdarCudaError*) {
+      *n = static_cast<int32_t>(machine.cards.size());
+      return 0;
+    };
+    interface.card = [](int32_t i, SdarCudaCard* card, SdarCudaError*) {
+      *card = {.name = "Pretended", .memory = 1 << 30};
+      std::tie(card->major, card->minor) = machine.cards[static_cast<size_t>(i)];
+      return 0;
+    };
+    use_interface(&interface);
+  }
+  ~Pretended() { use_interface(nullptr); }
+};
+
+}  // namespace
+
+TEST("a machine without driver, with one too old, without cards, with cards too old") {
+  const std::pair<Machine, const char*> machines[] = {
+      {{.driver = 0}, "no NVIDIA driver answers; install one that knows CUDA 13.0"},
+      {{.driver = 12080}, "the NVIDIA driver knows CUDA 12.8, and the kernels were built with CUDA 13.0"},
+      {{}, "no NVIDIA card is visible"},
+      {{.cards = {{7, 5}, {6, 1}}}, "Pretended has compute capability 7.5; 8.0 (Ampere) or newer is needed"},
+  };
+  for (const auto& [m, part] : machines) {
+    const Pretended pretended(m);
+    CHECK(examine().problem.find(part) == 0);
+    CHECK(examine().first == -1);
+    CHECK_THROWS("UNSUPPORTED_DEVICE", part, make_backend({}));
+    CHECK_THROWS("UNSUPPORTED_DEVICE", part, make_backend({.card = 0}));
+  }
+}
+
+TEST("the first card that can be used is taken; others are refused by number") {
+  const Pretended pretended({.cards = {{7, 5}, {8, 9}, {9, 0}}});
+  const Examination found = examine();
+  CHECK(found.problem.empty() && found.first == 1 && found.cards.size() == 3);
+  CHECK(found.cards[1].capability == "8.9" && found.cards[1].problem.empty() && !found.cards[0].problem.empty());
+  CHECK(make_backend({})->device() == "cuda:1" && make_backend({})->isa() == "sm_89");
+  CHECK(make_backend({.card = 2})->device() == "cuda:2");
+  CHECK_THROWS("UNSUPPORTED_DEVICE", "device \"cuda:0\" is not available: Pretended has compute capability 7.5",
+               make_backend({.card = 0}));
+  CHECK_THROWS("UNSUPPORTED_DEVICE", "device \"cuda:3\" is not available: this machine has cards cuda:0 to cuda:2",
+               make_backend({.card = 3}));
+}
+
+TEST("a library that is not there, or is another one, is named, with how to build it") {
+  setenv("SDAR_CUDA_LIBRARY", "/nowhere/libsdar_cuda.so", 1);
+  Examination found = examine();
+  CHECK(found.library.empty() && found.cards.empty());
+  CHECK(found.problem.find("/nowhere/libsdar_cuda.so") != std::string::npos);
+  CHECK(found.problem.find("npm run build:native") != std::string::npos);
+  setenv("SDAR_CUDA_LIBRARY", "libdl.so.2", 1);
+  found = examine();
+  CHECK(found.problem.find("libdl.so.2 is of another version than this engine") == 0);
+  unsetenv("SDAR_CUDA_LIBRARY");
+}
+
+int main(int argc, char** argv) { return check::run(argc, argv); }

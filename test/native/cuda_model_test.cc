@@ -1,0 +1,231 @@
+// The whole of sdar-nano on the CUDA backend under host execution: the CPU backend's tokens, the same bits alone, in
+// any batch and in any order of fibers, whether the host or the device chooses.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+
+#include "backend/cuda/cuda.h"
+#include "backend/cuda/library.h"
+#include "backend/cuda/runner.h"
+#include "check.h"
+#include "cuda_host/executor.h"
+#include "cuda_host/memory.h"
+#include "cuda_host_device.h"
+#include "engine/runner.h"
+#include "golden_cases.h"
+#include "harness.h"
+
+using namespace sdar;
+
+namespace {
+
+const char kNano[] = "models/sdar-nano";
+const bool kFull = std::getenv("SDAR_TEST_FULL") != nullptr;
+using Results = std::vector<harness::Result>;
+
+EngineOptions options_of(const char* device, WeightFormat weights = WeightFormat::bf16) {
+  return {.path = kNano,
+          .device = device,
+          .weights = weights,
+          .threads = 1,
+          .max_concurrent = 128,
+          .kv_tokens = 32768,
+          .max_rows = 1024,
+          .prefill_rows = 512,
+          .prefix_cache = false};
+}
+
+/// The first `count` golden cases, case i with strategy (i + shift) % 5.
+std::vector<Request> requests_of(int count, int shift) {
+  const auto cases = golden::cases("sdar-nano");
+  std::vector<Request> requests;
+  for (int i = 0; i < count; i++) {
+    requests.push_back(golden::request_of(cases[i]));
+    requests.back().denoise.strategy = static_cast<Strategy>((i + shift) % kStrategies);
+  }
+  return requests;
+}
+
+/// A request of another kind each: temperatures, truncation, biases, ids that are not allowed at first.
+std::vector<Request> sampled(int count) {
+  std::vector<Request> requests = requests_of(count, 0);
+  for (int i = 0; i < count; i++) {
+    Request& r = requests[i];
+    r.temperature = i % 4 == 3 ? 0 : 0.5f + 0.3f * float(i % 3);
+    r.top_k = i % 2 ? 5 + i : 0;
+    r.top_p = i % 3 ? 0.9f : 1;
+    r.seed = 77 + uint64_t(i);
+    r.answer = i % 3;
+    r.confidence = i % 2 ? Confidence::sampled : Confidence::model;
+    r.max_tokens = 12;
+    r.min_tokens = i;
+    r.stop_tokens = {5, 48};
+    if (i % 2) r.bias_ids = {3, 40, 77}, r.bias_values = {-2, 3, 1};
+  }
+  return requests;
+}
+
+/// Compares ids and returns the number of requests with other ones, or whose tokens came at other steps.
+struct Differences {
+  int tokens = 0, steps = 0;
+};
+Differences differences(const Results& got, const Results& want) {
+  Differences d;
+  for (size_t i = 0; i < got.size(); i++) {
+    const auto same = [&](auto equal) {
+      return std::equal(got[i].tokens.begin(), got[i].tokens.end(), want[i].tokens.begin(), want[i].tokens.end(),
+                        equal);
+    };
+    const bool ids = same([](const TokenRecord& a, const TokenRecord& b) { return a.id == b.id; });
+    d.tokens += !ids || got[i].reason != want[i].reason;
+    d.steps += ids && !same([](const TokenRecord& a, const TokenRecord& b) { return a.step == b.step; });
+  }
+  return d;
+}
+
+void check_same(const Results& a, const Results& b, const char* what) {
+  for (size_t i = 0; i < a.size(); i++) {
+    if (a[i].ends != 1 || !a[i].error.empty())
+      check::fail(__FILE__, __LINE__, "request " + std::to_string(i) + ": " + a[i].message);
+    if (!a[i].same(b[i])) check::fail(__FILE__, __LINE__, "request " + std::to_string(i) + " differs " + what);
+  }
+}
+
+const cuda::CudaRunner& runner_of(harness::Runner& r) {
+  return dynamic_cast<const cuda::CudaRunner&>(*r.engine().model().runner);
+}
+
+/// Under sanitizers everything is slow: fewer requests, one order.
+const int kCount = harness::quick() ? 4 : 20;
+const uint64_t kOrders = harness::quick() ? 1 : 3;
+
+struct Executor {
+  Executor() { cuda::use_interface(&cuda_host::device_interface()); }
+  ~Executor() { cuda::use_interface(nullptr); }
+};
+
+}  // namespace
+
+TEST("the CPU's tokens with every strategy, in a mixed batch, in three orders of fibers, and alone") {
+  const Executor executor;
+  // Each case with one strategy, or with all of them.
+  std::vector<Request> requests;
+  for (int shift = 0; shift < (kFull ? kStrategies : 1); shift++)
+    for (Request& r : requests_of(kCount, shift)) requests.push_back(std::move(r));
+  const Results want = harness::Runner(options_of("cpu")).run(requests);
+  Results first;
+  for (uint64_t order = 1; order <= kOrders; order++) {
+    cuda_host::set_seed(order);
+    harness::Runner mixed(options_of("cuda"));
+    // The other orders of a short run take fewer requests.
+    const size_t count = kFull || order == 1 ? requests.size() : std::min<size_t>(requests.size(), 8);
+    const Results got = mixed.run({requests.begin(), requests.begin() + static_cast<std::ptrdiff_t>(count)});
+    if (order == 1) first = got;
+    check_same(got, first, "in another order");
+    const Differences d = differences(got, {want.begin(), want.begin() + static_cast<std::ptrdiff_t>(count)});
+    CHECK(d.tokens == 0);
+    const auto stats = mixed.engine().stats();
+    std::printf(
+        "# order %d: %zu requests in %d steps, %d of them launches that were recorded before; %d other tokens "
+        "than on the CPU, %d at other steps\n",
+        int(order), count, int(stats.steps), int(runner_of(mixed).replayed()), d.tokens, d.steps);
+    CHECK(runner_of(mixed).replayed() > stats.steps / 4);
+    CHECK(stats.max_sequences >= int(count) / 2);
+  }
+  harness::Runner alone(options_of("cuda"));
+  const int64_t before = runner_of(alone).replayed();
+  for (size_t i = 0; i < requests.size(); i += kFull ? 1 : 3) {
+    const harness::Result got = alone.run({requests[i]})[0];
+    if (!got.same(first[i])) check::fail(__FILE__, __LINE__, "request " + std::to_string(i) + " differs alone");
+  }
+  CHECK(runner_of(alone).replayed() > before);
+}
+
+TEST("samples, biases and forbidden ids: the same bits whether the host chooses or the device") {
+  const Executor executor;
+  const auto requests = sampled(harness::quick() ? 3 : 8);
+  harness::Runner device(options_of("cuda"));
+  auto model = load_model(options_of("cuda"), {});
+  model->runner = std::make_unique<Runner>(*model->forward);
+  harness::Runner host(std::move(model), options_of("cuda"));
+  check_same(device.run(requests), host.run(requests), "when the host chooses");
+}
+
+TEST("int8 and int4 weights: nearly always the CPU's tokens, whose activations are rounded otherwise") {
+  const Executor executor;
+  const auto requests = requests_of(harness::quick() ? 2 : 5, 0);
+  for (const WeightFormat weights : {WeightFormat::int8, WeightFormat::int4}) {
+    const Results got = harness::Runner(options_of("cuda", weights)).run(requests);
+    const Differences d = differences(got, harness::Runner(options_of("cpu", weights)).run(requests));
+    std::printf("# %s: %d of %zu requests have other tokens than on the CPU\n", name_of(weights), d.tokens,
+                requests.size());
+    CHECK(d.tokens <= 1);
+  }
+}
+
+TEST("pages that ran out, prompts in pieces and a step of more rows than fit: the same bits") {
+  const Executor executor;
+  auto requests = requests_of(6, 2);
+  for (Request& r : requests) r.max_tokens = 10;
+  // One of several pages, so that chunks of keys are merged, and wide items appear.
+  std::vector<int32_t> prompt;
+  for (int i = 0; i < 300; i++) prompt.push_back(requests[i % 6].tokens[i % 12]);
+  requests[0].tokens = prompt;
+  requests[0].max_tokens = 3;
+  const Results wide = harness::Runner(options_of("cuda")).run(requests);
+  EngineOptions narrow = options_of("cuda");
+  narrow.max_rows = 130, narrow.prefill_rows = 64, narrow.kv_tokens = 512;
+  check_same(harness::Runner(narrow).run(requests), wide, "in narrow steps");
+}
+
+TEST("a card that breaks fails what runs and all that comes later") {
+  const Executor executor;
+  const auto requests = requests_of(2, 0);
+  harness::Runner runner(options_of("cuda"));
+  CHECK(runner.run({requests[0]})[0].error.empty());
+  cuda_host::break_launch(20);
+  const Results broken = runner.run(requests);
+  cuda_host::break_launch(0);
+  for (const auto& r : broken) {
+    CHECK(r.error == "DEVICE_FAILED");
+    CHECK(r.message.find("cuda:0 (host executor) failed: an illegal memory access") == 0);
+  }
+  CHECK(runner.run({requests[0]})[0].error == "DEVICE_FAILED");
+  CHECK(harness::Runner(options_of("cuda")).run({requests[0]})[0].error.empty());  // another engine is not touched
+}
+
+TEST("out of memory says what was asked, what is free, and what would fit") {
+  const Executor executor;
+  cuda_host::set_device_memory_limit(cuda_host::allocated_bytes() + (size_t{3} << 20));
+  CHECK_THROWS("OUT_OF_MEMORY",
+               "10 MiB for the weights do not fit on cuda:0 (host executor), where 3 MiB of 8192 MiB are free: "
+               "weights: \"int8\" takes about",
+               load_model(options_of("cuda"), {}));
+  cuda_host::set_device_memory_limit(cuda_host::allocated_bytes() + (size_t{200} << 20));
+  EngineOptions much = options_of("cuda");
+  much.kv_tokens = 1 << 20;
+  CHECK_THROWS("OUT_OF_MEMORY", "MiB for the KV cache of 1048576 tokens and the workspace do not fit",
+               load_model(much, {}));
+  CHECK_THROWS("OUT_OF_MEMORY", "kvCache: { tokens: ", load_model(much, {}));
+  cuda_host::set_device_memory_limit(size_t{8} << 30);
+}
+
+TEST("what this backend cannot run is refused by name; auto takes the CPU then") {
+  const Executor executor;
+  CHECK_THROWS("UNSUPPORTED_DEVICE", "device \"cuda\" cannot run weights f32; allowed: bf16, int8, int4",
+               load_model(options_of("cuda", WeightFormat::f32), {}));
+  EngineOptions kv = options_of("cuda:0");
+  kv.kv_format = KvFormat::int8;
+  CHECK_THROWS("UNSUPPORTED_DEVICE", "device \"cuda:0\" cannot run kvCache.dtype int8; allowed: bf16",
+               load_model(kv, {}));
+  EngineOptions isa = options_of("cuda");
+  isa.isa = "avx2";
+  CHECK_THROWS("INVALID_OPTION", "isa", load_model(isa, {}));
+  CHECK(load_model(options_of("auto", WeightFormat::f32), {})->backend->device() == "cpu");
+  CHECK(load_model(options_of("auto"), {})->backend->device() == "cuda:0");
+  CHECK_THROWS("UNSUPPORTED_DEVICE", "this machine has one card, cuda:0", load_model(options_of("cuda:1"), {}));
+  CHECK_THROWS("UNSUPPORTED_DEVICE", "allowed: auto, cpu, cuda, cuda:N", load_model(options_of("cuda:x"), {}));
+}
+
+int main(int argc, char** argv) { return check::run(argc, argv); }
