@@ -141,10 +141,12 @@ export interface NativeStats {
   /** seconds of the native thread in steps, and in scheduling around them */
   stepSeconds: number;
   schedulerSeconds: number;
-  /** stepSeconds in parts: the prompts' share of attention and products, and the rest's */
+  /** stepSeconds in parts: the prompts' share of attention and products, and the rest's; all 0 on a card */
   seconds: { prefill: number; attention: number; gemm: number; head: number; denoise: number };
   /** [k]: denoising steps of a request that filled k tokens, k = 0 to 64 */
   tokensPerForward: number[];
+  /** why the device can no longer compute (DEVICE_FAILED); "" while it can */
+  failure: string;
 }
 
 export interface NativeEngine {

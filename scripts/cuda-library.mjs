@@ -1,7 +1,7 @@
 // Builds libsdar_cuda.so, the CUDA kernels, beside the addon in build/Release where nvcc is found; nothing is downloaded.
 //   SDAR_CUDA_ARCHITECTURES="80;90a" node scripts/cuda-library.mjs
 // Without that variable it is built for the cards of this machine, or for all supported ones where there is none.
-// SDAR_SKIP_CUDA=1 builds none.
+// SDAR_SKIP_CUDA=1 builds none. With --prebuild it is built for all and put beside the prebuilt addon.
 import { spawnSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -54,6 +54,12 @@ export async function buildCudaLibrary(architectures) {
 }
 
 if (isMain(import.meta.url)) {
-  if (canBuildCuda()) await orExit(buildCudaLibrary());
-  else console.log("sdar-engine: the CUDA library is not built: nvcc was not found, or SDAR_SKIP_CUDA is set");
+  const prebuild = process.argv.includes("--prebuild");
+  if (!canBuildCuda()) {
+    console.log("sdar-engine: the CUDA library is not built: nvcc was not found, or SDAR_SKIP_CUDA is set");
+  } else {
+    const built = await orExit(buildCudaLibrary(prebuild ? allArchitectures : undefined));
+    const beside = join(root, "prebuilds", `${process.platform}-${process.arch}`, "libsdar_cuda.so");
+    if (prebuild) copyFileSync(built, beside);
+  }
 }

@@ -141,6 +141,7 @@ const noStats = (): NativeStats => ({
   finished: { end: 0, stop: 0, length: 0, abort: 0, error: 0, deadline: 0 },
   stepSeconds: 0,
   schedulerSeconds: 0,
+  failure: "",
   seconds: { prefill: 0, attention: 0, gemm: 0, head: 0, denoise: 0 },
   tokensPerForward: [],
 });

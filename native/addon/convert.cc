@@ -234,6 +234,7 @@ Napi::Value from_stats(Napi::Env env, const EngineStats& s) {
   seconds.Set("head", s.seconds.head);
   seconds.Set("denoise", s.seconds.denoise);
   o.Set("seconds", seconds);
+  o.Set("failure", s.failure);
   return o;
 }
 

@@ -274,6 +274,7 @@ void Scheduler::step() {
     plan();
     if (!planned_.empty()) compute();
   } catch (const Error& e) {
+    if (e.code() == code::kDeviceFailed) stats_.failure = e.what();
     fail_all({e.code(), e.what()});
   } catch (const std::bad_alloc&) {
     fail_all({code::kOutOfMemory, "the system has no memory left for a step"});

@@ -2,13 +2,15 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <string>
 
 #include "ops/step.h"
 
 namespace sdar {
 
 /// How step_seconds divides. `prefill` is the share of the prompts' positions in attention and products, the other two
-/// are the rest's; what is left of a step is the embedding and laying out its rows.
+/// are the rest's; what is left of a step is the embedding and laying out its rows. All 0 where the
+/// runner cannot tell them apart (on a card).
 struct StepSeconds {
   double prefill = 0;
   double attention = 0;
@@ -44,6 +46,7 @@ struct EngineStats {
   double step_seconds = 0;
   double scheduler_seconds = 0;
   StepSeconds seconds;
+  std::string failure;  ///< why the device can no longer compute; empty while it can
 };
 
 }  // namespace sdar

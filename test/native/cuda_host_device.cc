@@ -45,7 +45,7 @@ int32_t count(int32_t* cards, SdarCudaError*) {
   return 0;
 }
 int32_t card(int32_t, SdarCudaCard* to, SdarCudaError*) {
-  *to = {.name = "host executor", .major = 8, .minor = 6, .multiprocessors = 1, .memory = kMemory};
+  *to = {.name = "host executor", .major = 8, .minor = 6, .multiprocessors = 4, .memory = kMemory};
   return 0;
 }
 int32_t open(int32_t, SdarCudaDevice** device, SdarCudaError*) {

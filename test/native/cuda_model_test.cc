@@ -152,6 +152,68 @@ TEST("samples, biases and forbidden ids: the same bits whether the host chooses 
   check_same(device.run(requests), host.run(requests), "when the host chooses");
 }
 
+namespace {
+
+/// A small mixture of experts of random weights.
+ModelConfig experts() {
+  ModelConfig config;
+  config.shape = {.layers = 2,
+                  .hidden = 136,
+                  .heads = 4,
+                  .kv_heads = 2,
+                  .head_dim = 64,
+                  .vocabulary = 300,
+                  .context = 512,
+                  .experts = 8,
+                  .experts_per_token = 3,
+                  .moe_intermediate = 72};
+  config.model_type = "sdar_moe";
+  config.tied = true;
+  config.mask_token_id = 299;
+  config.norm_topk_prob = true;
+  config.sparse = {true, true};
+  return config;
+}
+
+}  // namespace
+
+TEST("a mixture of experts: the CPU's logits; the same bits alone, together, and when the host chooses") {
+  const Executor executor;
+  const auto model_on = [](const char* device) { return random_model(experts(), options_of(device), 5, {}); };
+  const auto cpu = model_on("cpu"), card = model_on("cuda");
+  std::vector<int32_t> pages = {3, 1, 0, 2}, ids(24);
+  for (int32_t i = 0; i < 24; i++) ids[i] = i * 37 % 299;
+  const Segment segment{.row = 0, .rows = 24, .position = 0, .block_length = 4, .pages = pages.data()};
+  std::vector<HeadRequest> wanted;
+  for (int32_t row = 0; row < 24; row++) wanted.push_back({.row = row});
+  std::vector<std::vector<float>> logits;
+  for (Model* m : {cpu.get(), card.get()}) {
+    std::vector<HeadResult> results(wanted.size());
+    logits.emplace_back(wanted.size() * 300);
+    m->forward->run({&segment, 1}, ids, wanted, results, logits.back().data());
+  }
+  double largest = 0, difference = 0;
+  for (size_t i = 0; i < logits[0].size(); i++) {
+    largest = std::max(largest, std::abs(double{logits[0][i]}));
+    difference = std::max(difference, std::abs(double{logits[0][i]} - logits[1][i]));
+  }
+  std::printf("# largest logit %.3f, largest difference %.5f\n", largest, difference);
+  CHECK(largest > 0.1 && difference < 0.02 * largest);
+
+  std::vector<Request> requests = requests_of(harness::quick() ? 3 : 6, 0);
+  for (Request& r : requests) {
+    for (int32_t& id : r.tokens) id %= 299;
+    r.max_tokens = 8;
+  }
+  harness::Runner together(model_on("cuda"), options_of("cuda")), alone(model_on("cuda"), options_of("cuda"));
+  auto plain = model_on("cuda");
+  plain->runner = std::make_unique<Runner>(*plain->forward);
+  harness::Runner host(std::move(plain), options_of("cuda"));
+  const Results want = together.run(requests);
+  check_same(want, host.run(requests), "when the host chooses");
+  for (size_t i = 0; i < requests.size(); i += 2) CHECK(alone.run({requests[i]})[0].same(want[i]));
+}
+
 TEST("int8 and int4 weights: nearly always the CPU's tokens, whose activations are rounded otherwise") {
   const Executor executor;
   const auto requests = requests_of(harness::quick() ? 2 : 5, 0);
@@ -192,6 +254,7 @@ TEST("a card that breaks fails what runs and all that comes later") {
     CHECK(r.message.find("cuda:0 (host executor) failed: an illegal memory access") == 0);
   }
   CHECK(runner.run({requests[0]})[0].error == "DEVICE_FAILED");
+  CHECK(runner.engine().stats().failure == broken[0].message);
   CHECK(harness::Runner(options_of("cuda")).run({requests[0]})[0].error.empty());  // another engine is not touched
 }
 

@@ -7,9 +7,6 @@
 namespace sdar::cuda {
 namespace {
 
-/// Tokens that gemm takes at once; more are computed in tiles that share the weights among tokens.
-constexpr int32_t kFewTokens = 64;
-
 uint16_t* as_tiles(float* memory) { return reinterpret_cast<uint16_t*>(memory); }
 const uint16_t* as_tiles(const float* memory) { return reinterpret_cast<const uint16_t*>(memory); }
 
@@ -49,10 +46,10 @@ void CudaBackend::product(const DeviceWeight& weight, const uint16_t* tiles, int
                       .tiles = as_tiles(out),
                       .partials = work_.gemm_partials,
                       .tickets = work_.gemm_tickets};
-  if (tokens <= kFewTokens) {
-    emit<Kernel::gemm>(args);
-  } else {
+  if (is_large(weight.matrix, tokens, device_.card().multiprocessors)) {
     emit<Kernel::gemm_large>(args);
+  } else {
+    emit<Kernel::gemm>(args);
   }
 }
 

@@ -17,7 +17,7 @@ std::pair<size_t, size_t> split_sizes(const ModelShape& s) {
   for (const auto& [rows, cols] : products) {
     if (rows == 0 || cols == 0) continue;
     const DeviceMatrix matrix{.kind = WeightKind::linear, .rows = rows, .cols = cols};
-    for (const int32_t tokens : {8, 16, 32, 64}) {
+    for (const int32_t tokens : {8, 16, 32, kMostSharedTokens}) {
       floats = std::max(floats, gemm_partial_floats(matrix, tokens));
       tickets = std::max(tickets, gemm_tickets(matrix, tokens));
     }

@@ -103,8 +103,9 @@ int32_t open(int32_t index, SdarCudaDevice** to, SdarCudaError* error) {
     std::unique_ptr<SdarCudaDevice, decltype(&close)> device(new SdarCudaDevice{.index = index}, &close);
     require(cudaSetDevice(index), "cudaSetDevice");
     require(cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking), "cudaStreamCreate");
+    // Who waits sleeps: a spinning thread would take a core from JavaScript.
     for (cudaEvent_t& mark : device->marks)
-      require(cudaEventCreateWithFlags(&mark, cudaEventDisableTiming), "cudaEventCreate");
+      require(cudaEventCreateWithFlags(&mark, cudaEventDisableTiming | cudaEventBlockingSync), "cudaEventCreate");
     *to = device.release();
   });
 }
