@@ -18,7 +18,7 @@ namespace {
 constexpr double kSettleSeconds = 4;     // at most, until all requests have begun to answer
 constexpr double kPoissonSettle = 1.5;   // of a Poisson load
 constexpr double kPoissonFactor = 4;     // of a measurement's seconds, at least
-constexpr double kPoissonArrivals = 20;  // expected, at least
+constexpr double kPoissonArrivals = 10;  // expected, at least
 constexpr double kLoads[] = {0.5, 0.8};  // of the closed loop's rate
 constexpr int32_t kCacheReserve = 64;    // tokens per request beside prompt and answer: blocks that are under way
 constexpr int32_t kMostRows = 8192;      // of a step

@@ -90,7 +90,8 @@ void LoadClient::take(const EventBatch& batch, const std::function<void()>& ende
       if (recording_.open && kind == EventBuffer::kFinished) {
         recording_.completed++;
         const int32_t more = trace.tokens - trace.first_tokens;
-        if (more > 0) recording_.per_token.push_back(Seconds(trace.last - trace.first).count() / more);
+        if (more > 0 && trace.last > trace.first)
+          recording_.per_token.push_back(Seconds(trace.last - trace.first).count() / more);
       }
       live_.erase(found);
       if (error_.empty()) ended();

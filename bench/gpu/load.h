@@ -42,8 +42,8 @@ struct LoadResult {
   double prompt_tokens = 0;       ///< computed per second
   Percentiles first_token;        ///< from submission, of requests whose first tokens came in the window
   Percentiles between;            ///< from one delivery of a request to its next
-  Percentiles per_token;          ///< a completed request's time after its first delivery / tokens after it
-  std::string error;              ///< of the first request that failed; empty: none
+  Percentiles per_token;  ///< a completed request's time after its first delivery / tokens after it, if it had two
+  std::string error;      ///< of the first request that failed; empty: none
 };
 
 class LoadClient {

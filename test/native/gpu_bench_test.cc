@@ -118,7 +118,7 @@ TEST("the engine's section on the CPU: forced tokens per forward, percentiles, f
   const Scratch scratch;
   const std::string out = (scratch.path / "deep").string();
   CHECK(quietly({"--device", "cpu", "--shape", "tiny", "--batch", "1,3", "--block", "4,8", "--tokens-per-forward",
-                 "2,8,1", "--prompt", "16", "--answer", "32", "--seconds", "0.15", "--out", out}) == 0);
+                 "2,8,1", "--prompt", "16", "--answer", "64", "--seconds", "0.15", "--out", out}) == 0);
   const Json results = Json::parse(read(out + "/results.json"));
   CHECK(results["skipped"].empty() && results["settings"]["device"] == "cpu" && results["host"]["cores"] >= 1);
   CHECK(!results.contains("card") && !results.contains("kernels"));

@@ -14,7 +14,7 @@ using cuda::DeviceMatrix;
 
 namespace {
 
-constexpr int kSmallTokens[] = {1, 4, 8, 16, 32, 64};
+constexpr int kSmallTokens[] = {1, 4, 8, 16, 32, 64, 128, 256, 512};
 constexpr int kLargeTokens[] = {128, 256, 512, 1024, 2048};
 constexpr int kYardstickTokens = 16;  // from here on cuBLASLt is timed beside
 

@@ -24,24 +24,25 @@ export const efficiencies = {
 const pageSlots = 64;
 const tokensPerPage = (block) => Math.floor(pageSlots / block) * block;
 
-/** Rows up to which a product goes to gemm, which reads weights once per 64; above, gemm_large. Source: backend_ops.cc. */
-const smallRows = 64;
+/** Whether a product is gemm_large's. Source: native/backend/cuda/gemm.h, is_large. */
+const isLarge = (matrix, rows, card) =>
+  rows > 64 && (rows > 512 || ceil(rows, 128) * ceil(matrix.rows, 128) >= card.multiprocessors);
 /** Requests that the head takes at once (choose.h), and copies to and from the card beside the launches (step_input.cc). */
 const headTurn = 256;
 const copies = 9;
 
 /** What the tokens of a product are padded to, and the blocks of weight rows that each read all activations. */
-function tile(rows) {
-  if (rows > smallRows) return { tokens: up(rows, 128), blockRows: 128 };
-  const tokens = [8, 16, 32, 64].find((n) => rows <= n);
-  return { tokens, blockRows: tokens === 64 ? 128 : 64 };
+function tile(rows, large) {
+  if (large) return { tokens: up(rows, 128), blockRows: 128 };
+  const tokens = [8, 16, 32].find((n) => rows <= n) ?? up(rows, 64);
+  return { tokens, blockRows: tokens >= 64 ? 128 : 64 };
 }
 
 /** y = activations · Wᵀ of `rows` tokens; `written` bytes per output element, `read` ones when it is added to. */
 function product(kernel, matrix, rows, format, context) {
   const { card, family } = context;
-  const large = rows > smallRows;
-  const { tokens, blockRows } = tile(rows);
+  const large = isLarge(matrix, rows, card);
+  const { tokens, blockRows } = tile(rows, large);
   const weights = matrix.bytes[format];
   const activations = rows * up(matrix.cols, 128) * 2;
   const outputs = matrix.kind === "gate_up" ? matrix.rows / 2 : matrix.rows;
@@ -53,7 +54,10 @@ function product(kernel, matrix, rows, format, context) {
   const together = Math.max(1, Math.floor(card.multiprocessors / ceil(tokens, 128)));
   const passes = activations <= card.l2 / 2 ? 1 : ceil(rowBlocks, together);
   const assumed = large ? efficiencies.gemmLarge : efficiencies.gemm;
-  const rate = large ? assumed.rate[family === "sm_90" ? "sm_90" : "sm_80"] : assumed.rate;
+  // gemm_large's blocks take a multiprocessor each: the last round of them may leave some idle.
+  const blocks = rowBlocks * ceil(tokens, 128);
+  const busy = blocks / up(blocks, card.multiprocessors);
+  const rate = large ? busy * assumed.rate[family === "sm_90" ? "sm_90" : "sm_80"] : assumed.rate;
   return {
     kernel: `${large ? "gemm_large" : "gemm"} ${kernel}`,
     memory: weights + activations * passes + written,
