@@ -66,9 +66,7 @@ async function typescriptTests() {
 
 await step("native addon", async () => one((await buildAddon()) ? 0 : 1));
 if (canBuildCuda())
-  await step("CUDA library", async () =>
-    one((await buildCudaLibrary(full ? allArchitectures : ["80", "90a"])) ? 0 : 1),
-  );
+  await step("CUDA library", async () => one((await buildCudaLibrary(full ? allArchitectures : ["90a"])) ? 0 : 1));
 await step("TypeScript build", () => one(node(tool("typescript/bin/tsc"), "-p", "tsconfig.build.json")));
 await step("types of tests and benchmarks", () => one(node(tool("typescript/bin/tsc"), "--noEmit")));
 await step("layout and lint (biome)", () =>

@@ -35,7 +35,7 @@ function mixed(vocabSize: number): GenerateRequest[] {
 const outcome = ({ tokens, finishReason, text }: GenerateResult) => JSON.stringify({ tokens, finishReason, text });
 
 async function withEngine<T>(name: string, options: LoadOptions, use: (engine: Engine) => Promise<T>): Promise<T> {
-  const engine = await Engine.load(goldenModel(name), options);
+  const engine = await Engine.load(goldenModel(name), { prefillTokens: 512, ...options });
   try {
     return await use(engine);
   } finally {

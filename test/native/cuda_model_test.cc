@@ -13,16 +13,16 @@
 #include "cuda_host/memory.h"
 #include "cuda_host_device.h"
 #include "engine/runner.h"
-#include "golden_cases.h"
+#include "generations.h"
 #include "harness.h"
 
 using namespace sdar;
+using namespace generations;
 
 namespace {
 
 const char kNano[] = "models/sdar-nano";
 const bool kFull = std::getenv("SDAR_TEST_FULL") != nullptr;
-using Results = std::vector<harness::Result>;
 
 EngineOptions options_of(const char* device, WeightFormat weights = WeightFormat::bf16) {
   return {.path = kNano,
@@ -34,62 +34,6 @@ EngineOptions options_of(const char* device, WeightFormat weights = WeightFormat
           .max_rows = 1024,
           .prefill_rows = 512,
           .prefix_cache = false};
-}
-
-/// The first `count` golden cases, case i with strategy (i + shift) % 5.
-std::vector<Request> requests_of(int count, int shift) {
-  const auto cases = golden::cases("sdar-nano");
-  std::vector<Request> requests;
-  for (int i = 0; i < count; i++) {
-    requests.push_back(golden::request_of(cases[i]));
-    requests.back().denoise.strategy = static_cast<Strategy>((i + shift) % kStrategies);
-  }
-  return requests;
-}
-
-/// A request of another kind each: temperatures, truncation, biases, ids that are not allowed at first.
-std::vector<Request> sampled(int count) {
-  std::vector<Request> requests = requests_of(count, 0);
-  for (int i = 0; i < count; i++) {
-    Request& r = requests[i];
-    r.temperature = i % 4 == 3 ? 0 : 0.5f + 0.3f * float(i % 3);
-    r.top_k = i % 2 ? 5 + i : 0;
-    r.top_p = i % 3 ? 0.9f : 1;
-    r.seed = 77 + uint64_t(i);
-    r.answer = i % 3;
-    r.confidence = i % 2 ? Confidence::sampled : Confidence::model;
-    r.max_tokens = 12;
-    r.min_tokens = i;
-    r.stop_tokens = {5, 48};
-    if (i % 2) r.bias_ids = {3, 40, 77}, r.bias_values = {-2, 3, 1};
-  }
-  return requests;
-}
-
-/// Compares ids and returns the number of requests with other ones, or whose tokens came at other steps.
-struct Differences {
-  int tokens = 0, steps = 0;
-};
-Differences differences(const Results& got, const Results& want) {
-  Differences d;
-  for (size_t i = 0; i < got.size(); i++) {
-    const auto same = [&](auto equal) {
-      return std::equal(got[i].tokens.begin(), got[i].tokens.end(), want[i].tokens.begin(), want[i].tokens.end(),
-                        equal);
-    };
-    const bool ids = same([](const TokenRecord& a, const TokenRecord& b) { return a.id == b.id; });
-    d.tokens += !ids || got[i].reason != want[i].reason;
-    d.steps += ids && !same([](const TokenRecord& a, const TokenRecord& b) { return a.step == b.step; });
-  }
-  return d;
-}
-
-void check_same(const Results& a, const Results& b, const char* what) {
-  for (size_t i = 0; i < a.size(); i++) {
-    if (a[i].ends != 1 || !a[i].error.empty())
-      check::fail(__FILE__, __LINE__, "request " + std::to_string(i) + ": " + a[i].message);
-    if (!a[i].same(b[i])) check::fail(__FILE__, __LINE__, "request " + std::to_string(i) + " differs " + what);
-  }
 }
 
 const cuda::CudaRunner& runner_of(harness::Runner& r) {
