@@ -10,9 +10,12 @@ namespace sdar {
 class PrefillBudget {
  public:
   /// Positions for which a step is expected to take at most kStretch times what it takes without, or kUnnoticed longer.
-  int32_t rows() const {
+  /// Where more requests wait for their prompts than run, as at the start of a burst, the stretch grows with them.
+  int32_t rows(int64_t prompts, int64_t running) const {
     if (row_ <= 0 || decode_ <= 0) return kUnknown;
-    const double seconds = std::max((kStretch - 1) * decode_, kUnnoticed);
+    const double many =
+        std::max(1.0, static_cast<double>(prompts) / static_cast<double>(std::max<int64_t>(running, 1)));
+    const double seconds = std::max((kStretch - 1) * decode_ * many, kUnnoticed);
     return static_cast<int32_t>(std::clamp(seconds / row_, double{kLeast}, double{kMost}));
   }
 

@@ -202,10 +202,11 @@ void Scheduler::plan() {
   planned_.clear();
   prefill_rows_ = 0;
   const size_t n = running_.size();
-  const bool only_prompts =
-      std::all_of(running_.begin(), running_.end(), [](const JobPtr& j) { return j->sequence.prefilling(); });
+  const int64_t waiting =
+      std::count_if(running_.begin(), running_.end(), [](const JobPtr& j) { return j->sequence.prefilling(); });
+  const int64_t decoding = static_cast<int64_t>(n) - waiting;
   int32_t prefill_left = limits_.prefill_rows;
-  if (prefill_left == 0) prefill_left = only_prompts ? kPromptRows : budget_.rows();
+  if (prefill_left == 0) prefill_left = decoding == 0 ? kPromptRows : budget_.rows(waiting, decoding);
   prefill_left = std::max(prefill_left, kMaxBlockLength);
   int32_t rows_left = limits_.max_rows;
 
