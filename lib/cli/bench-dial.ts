@@ -38,6 +38,7 @@ const concurrency = 64;
 
 interface Flags {
   model: string;
+  device: NonNullable<LoadOptions["device"]>;
   prompts?: string;
   limit?: number;
   strategies: Strategy[];
@@ -60,6 +61,7 @@ export function dialCommand(): Command {
     .option("--strategies <list>", "which to run", someOf(...strategyNames), strategyNames)
     .option("--weights <format>", "auto, f32, bf16, int8, int4", oneOf("auto", ...weightFormats), "auto")
     .option("--threads <n>", "threads that compute (default: this machine's cores)", whole(1))
+    .option("--device <name>", "auto, cpu, cuda or cuda:N", "cpu")
     .option("--isa <name>", "instruction set (default: SDAR_ISA, else the best)")
     .option("--block-length <n>", "positions denoised together (default: the checkpoint's)", whole(1))
     .option("-n, --max-tokens <n>", "most tokens of an answer", whole(1), 256)
@@ -70,12 +72,12 @@ export function dialCommand(): Command {
 }
 
 async function measure(flags: Flags): Promise<void> {
-  const { model, weights, threads, isa, json, out, svg, limit, prompts, strategies, ...rest } = flags;
+  const { model, device, weights, threads, isa, json, out, svg, limit, prompts, strategies, ...rest } = flags;
   const samples = readSamples(prompts, limit);
   if (samples.length < 2 || samples.some(({ answer }) => answer === undefined)) {
     throw new SdarError("INVALID_OPTION", "--prompts: give at least two prompts, each with its answer");
   }
-  await using engine = await Engine.load(model, { weights, threads, isa });
+  await using engine = await Engine.load(model, { device, weights, threads, isa });
   const blockLength = flags.blockLength ?? engine.model.blockLength;
   const settings = settingsOf(strategies, blockLength);
   const measured: Measured[] = [];
@@ -86,7 +88,7 @@ async function measure(flags: Flags): Promise<void> {
   if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");
   const results = judge(measured);
   const info = engine.model;
-  const more = { model: info.path, weights: info.weights, isa: info.isa, threads: info.threads };
+  const more = { model: info.path, device: info.device, weights: info.weights, isa: info.isa, threads: info.threads };
   const report = { results, settings: { ...more, ...rest, blockLength, prompts: samples.length } };
   if (!json) process.stdout.write(describe(results, samples.length));
   if (svg !== undefined) {

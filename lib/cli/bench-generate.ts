@@ -19,6 +19,7 @@ const strategyNames = Object.keys(strategies) as StrategyName[];
 
 interface Flags {
   model: string;
+  device: NonNullable<LoadOptions["device"]>;
   prompts?: string;
   limit?: number;
   weights: NonNullable<LoadOptions["weights"]>;
@@ -42,6 +43,7 @@ export function benchGenerateCommand(): Command {
     .option("--limit <n>", "most prompts to run (default: all; 4 random ones if the model has no tokenizer)", whole(1))
     .option("--weights <format>", "auto, f32, bf16, int8, int4", oneOf("auto", ...weightFormats), "auto")
     .option("--threads <n>", "threads that compute (default: this machine's cores)", whole(1))
+    .option("--device <name>", "auto, cpu, cuda or cuda:N", "cpu")
     .option("--isa <name>", "instruction set (default: SDAR_ISA, else the best)")
     .option("--strategy <name>", strategyNames.join(", "), oneOf(...strategyNames), "dynamic")
     .option("--compare <name>", "run every prompt with this strategy as well, in turns", oneOf(...strategyNames))
@@ -68,9 +70,9 @@ interface Timed {
 }
 
 async function measure(flags: Flags): Promise<void> {
-  const { model, weights, threads, isa, json, out, limit, prompts, ...rest } = flags;
+  const { model, device, weights, threads, isa, json, out, limit, prompts, ...rest } = flags;
   const began = performance.now();
-  await using engine = await Engine.load(model, { weights, threads, isa });
+  await using engine = await Engine.load(model, { device, weights, threads, isa });
   const loaded = { seconds: (performance.now() - began) / 1000, peakMemoryBytes: peakMemory() };
   const { model: info } = engine;
   const samples = info.hasTokenizer ? readSamples(prompts, limit) : randomSamples(limit ?? 4, info.vocabSize);
@@ -82,6 +84,7 @@ async function measure(flags: Flags): Promise<void> {
     settings: {
       model: info.path,
       parameters: info.parameters,
+      device: info.device,
       weights: info.weights,
       isa: info.isa,
       threads: info.threads,

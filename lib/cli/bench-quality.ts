@@ -106,7 +106,7 @@ function encode(path: string, samples: readonly Sample[]): Int32Array[] {
 /** The greedy answers and, with f32, all denoising steps on the way. */
 async function answer(path: string, weights: Format, prompts: readonly Int32Array[], flags: Flags) {
   const { threads, isa, blockLength, maxTokens } = flags;
-  await using engine = await Engine.load(path, { weights, threads, isa });
+  await using engine = await Engine.load(path, { device: "cpu", weights, threads, isa });
   const drafts = weights === "f32";
   const answers = await Promise.all(
     prompts.map(async (tokens) => {

@@ -31,7 +31,7 @@ export async function withCheckpoint<T>(flags: ModelFlags, use: (path: string) =
 
 /** An engine for what the flags name, disposed of afterwards. */
 export async function withEngine<T>(path: string, options: LoadOptions, use: (engine: Engine) => Promise<T>) {
-  await using engine = await Engine.load(path, { weightCache: false, ...options });
+  await using engine = await Engine.load(path, { device: "cpu", weightCache: false, ...options });
   return await use(engine);
 }
 
