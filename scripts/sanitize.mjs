@@ -21,7 +21,8 @@ export function sanitizedTests(sanitizers, only = []) {
     only,
     // Kernels run on one thread there; the executor itself looks for their races.
     without: sanitizers === "thread" ? ["cuda_*"] : [],
-    env: { SDAR_TEST_QUICK: "1" },
+    // Orders of fibers are for the executor to vary, in the plain run; here it is watched itself.
+    env: { SDAR_TEST_QUICK: "1", SDAR_CUDA_ORDERS: "1" },
   });
 }
 

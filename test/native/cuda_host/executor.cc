@@ -191,6 +191,11 @@ uint64_t random_number() {
   state ^= state << 17;
   return state;
 }
+uint64_t orders() {
+  const char* set = std::getenv("SDAR_CUDA_ORDERS");
+  return set ? std::strtoull(set, nullptr, 10) : 3;
+}
+
 void set_seed(uint64_t value) {
   seed = value;
   state = seed * 0x9E3779B97F4A7C15u | 1;

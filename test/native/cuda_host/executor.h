@@ -114,10 +114,12 @@ bool precedes(uint64_t stamp_bits);
 /// The order of fibers and blocks from the next launch on. SDAR_CUDA_SEED sets the first.
 void set_seed(uint64_t seed);
 uint64_t random_number();
-/// Runs `body` once for each of three orders.
+/// How many orders tests run in: SDAR_CUDA_ORDERS, else three.
+uint64_t orders();
+/// Runs `body` once for each order.
 template <class F>
 void each_order(F body) {
-  for (uint64_t seed = 1; seed <= 3; seed++) {
+  for (uint64_t seed = 1; seed <= orders(); seed++) {
     set_seed(seed);
     body();
   }
