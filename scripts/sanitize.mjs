@@ -19,8 +19,8 @@ export function sanitizedTests(sanitizers, only = []) {
     label: `native tests with -fsanitize=${sanitizers}`,
     wrapper: canHoldStill ? still : [],
     only,
-    // Kernels run on one thread there; the executor itself looks for their races.
-    without: sanitizers === "thread" ? ["cuda_*"] : [],
+    // Kernels run on one thread there; the executor itself looks for their races. Whole generations take minutes.
+    without: sanitizers === "thread" ? ["cuda_*"] : process.env.SDAR_TEST_FULL ? [] : ["cuda_model_test"],
     // Orders of fibers are for the executor to vary, in the plain run; here it is watched itself.
     env: { SDAR_TEST_QUICK: "1", SDAR_CUDA_ORDERS: "1" },
   });
