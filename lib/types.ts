@@ -35,7 +35,7 @@ export interface LoadOptions {
   weightCache?: boolean | string;
   /** Threads that compute, 1 to 1024. Default: the physical cores this process may use. */
   threads?: number;
-  /** Most requests in one forward, 1 to 4096; more wait. Default 64. */
+  /** Most requests in one forward, 1 to 4096; more wait. A card takes 1024 at most. Default 64. */
   maxConcurrent?: number;
   /**
    * Most positions of prompts in one step beside requests that generate, >= 1: fewer make their tokens come more evenly, more
