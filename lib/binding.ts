@@ -34,6 +34,8 @@ export interface NativeLoadOptions {
 export interface NativeModelInfo {
   modelType: string;
   device: string;
+  /** why device "auto" computes on the CPU although a card answers; else "" */
+  cardProblem: string;
   isa: string;
   threads: number;
   weights: WeightFormat;

@@ -47,7 +47,7 @@ export class Engine {
    * @throws SdarError, as rejection: `INVALID_OPTION`, `UNSUPPORTED_DEVICE`, `MODEL_NOT_FOUND`, `NATIVE_MISSING`, `ABORTED`,
    *   or what is wrong with the checkpoint: `FILE_NOT_FOUND`, `FILE_UNREADABLE`, `CHECKPOINT_INVALID`,
    *   `CHECKPOINT_TRUNCATED`, `CONFIG_INVALID`, `UNSUPPORTED_MODEL`, `TOKENIZER_INVALID`, `UNSUPPORTED_TOKENIZER`,
-   *   `TEMPLATE_FAILED`, `OUT_OF_MEMORY`
+   *   `TEMPLATE_FAILED`, `OUT_OF_MEMORY`, `DEVICE_FAILED`
    */
   static load(pathOrId: string, options?: LoadOptions): Promise<Engine> {
     return Engine.loadWith(loadBinding, pathOrId, options);
@@ -124,6 +124,7 @@ export class Engine {
   ): Promise<Engine> {
     try {
       const info = native.info();
+      if (info.cardProblem) settings.warn(`${path} is on the CPU, not on a card: ${info.cardProblem}`);
       if (parts.tokenizer) {
         parts.tokenBytes = parts.tokenizer.tokenBytes(info.vocabSize);
         native.setTokenBytes(parts.tokenBytes.bytes, parts.tokenBytes.offsets);
@@ -140,7 +141,8 @@ export class Engine {
    * Begins a generation, or lets it wait for its turn; it goes on whether or not anyone looks at the run. Returns at once and
    * never throws: errors come from the run's iterator and its `result()`, as an SdarError: `INVALID_OPTION`, `EMPTY_PROMPT`,
    * `TOKEN_OUT_OF_RANGE`, `PROMPT_TOO_LONG`, `CACHE_TOO_SMALL`, `TOKENIZER_MISSING`, `TEMPLATE_MISSING`, `TEMPLATE_FAILED`,
-   * `QUEUE_FULL`, `DEADLINE_EXCEEDED`, `NUMERIC_ERROR`, `OUT_OF_MEMORY`, `DISPOSED`.
+   * `QUEUE_FULL`, `DEADLINE_EXCEEDED`, `NUMERIC_ERROR`, `OUT_OF_MEMORY`, `DEVICE_FAILED`, `CHECKPOINT_TRUNCATED`,
+   * `INTERNAL`, `DISPOSED`.
    *
    * Requests wait for a place among the `maxConcurrent` that run; a quarter of a second of work beyond those is handed over
    * in advance. Keys (`key`) take turns so that each gets an even share of the tokens; one that had nothing waiting begins

@@ -10,7 +10,8 @@ export interface LoadOptions {
   /**
    * Where the model runs. `"cuda"` is the first NVIDIA card that can be used (compute capability 8.0 or newer), `"cuda:N"` a
    * certain one; UNSUPPORTED_DEVICE says what is missing. `"auto"` (default) takes a card when one can be used and runs this
-   * model, weights and kvCache.dtype, else the CPU. A card holds weights as bf16, int8 or int4 and the cache as bf16.
+   * model, weights and kvCache.dtype, else the CPU; also when the card turns out to have too little memory or to fail, which
+   * `log` and `model.cardProblem` tell. A card holds weights as bf16, int8 or int4 and the cache as bf16.
    */
   device?: "auto" | "cpu" | "cuda" | `cuda:${number}`;
   /**
@@ -35,7 +36,7 @@ export interface LoadOptions {
   weightCache?: boolean | string;
   /** Threads that compute, 1 to 1024. Default: the physical cores this process may use. */
   threads?: number;
-  /** Most requests in one forward, 1 to 4096; more wait. Default 64. */
+  /** Most requests in one forward, 1 to 4096; more wait. A card takes 1024 at most. Default 64. */
   maxConcurrent?: number;
   /**
    * Most positions of prompts in one step beside requests that generate, >= 1: fewer make their tokens come more evenly, more

@@ -1,20 +1,40 @@
 // Builds libsdar_cuda.so, the CUDA kernels, beside the addon in build/Release where nvcc is found; nothing is downloaded.
 //   SDAR_CUDA_ARCHITECTURES="80;90a" node scripts/cuda-library.mjs
 // Without that variable it is built for the cards of this machine, or for all supported ones where there is none.
-// SDAR_SKIP_CUDA=1 builds none. With --prebuild it is built for all and put beside the prebuilt addon.
+// CUDACXX names a compiler other than the PATH's nvcc; SDAR_SKIP_CUDA=1 builds none. With --prebuild it is built for all and
+// put beside the prebuilt addon.
 import { spawnSync } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { cmake, digestOf, has, isMain, orExit, root } from "./cmake.mjs";
+import { cmake, digestOf, isMain, orExit, root } from "./cmake.mjs";
 
 export const allArchitectures = ["80", "86", "89", "90a", "100", "120"];
 const release = join(root, "build", "Release");
 const library = join(release, "libsdar_cuda.so");
 const stamp = join(release, "libsdar_cuda.sources");
+const folder = "build/cuda";
+
+/** The compiler's name and version, for what it made is its own; undefined where there is none. */
+function compiler() {
+  const name = process.env.CUDACXX || "nvcc";
+  const answer = spawnSync(name, ["--version"], { encoding: "utf8" });
+  return answer.status === 0 ? `${name}\n${answer.stdout}` : undefined;
+}
+
+/** Empties the build folder when it is another compiler's: CMake keeps the one that it found first. */
+function keepOnly(nvcc) {
+  const file = join(root, folder, "compiler.txt");
+  if (!existsSync(file) || readFileSync(file, "utf8") !== nvcc)
+    rmSync(join(root, folder), { recursive: true, force: true });
+  mkdirSync(join(root, folder), { recursive: true });
+  writeFileSync(file, nvcc);
+}
 
 /** The architectures that this machine's cards run; none where no card answers. */
 export function cardArchitectures() {
-  const answer = spawnSync("nvidia-smi", ["--query-gpu=compute_cap", "--format=csv,noheader"], { encoding: "utf8" });
+  const query = ["--query-gpu=compute_cap", "--format=csv,noheader"];
+  // A driver that hangs must not hold up an install.
+  const answer = spawnSync("nvidia-smi", query, { encoding: "utf8", timeout: 10_000, killSignal: "SIGKILL" });
   if (answer.status !== 0) return [];
   const found = new Set();
   for (const [, major, minor] of answer.stdout.matchAll(/^(\d+)\.(\d)\s*$/gm)) {
@@ -28,18 +48,29 @@ export function cardArchitectures() {
   return allArchitectures.filter((a) => found.has(a));
 }
 
-export const canBuildCuda = () => process.platform === "linux" && !process.env.SDAR_SKIP_CUDA && has("nvcc");
+export const canBuildCuda = () =>
+  process.platform === "linux" && !process.env.SDAR_SKIP_CUDA && compiler() !== undefined;
+
+/** What SDAR_CUDA_ARCHITECTURES asks for; undefined when it says nothing. */
+export function namedArchitectures() {
+  const named = process.env.SDAR_CUDA_ARCHITECTURES?.split(/[;, ]+/).filter(Boolean);
+  return named?.length ? named : undefined;
+}
 
 /** Returns the library's path. */
 export async function buildCudaLibrary(architectures) {
-  const named = process.env.SDAR_CUDA_ARCHITECTURES?.split(/[;, ]+/).filter(Boolean);
-  const cards = cardArchitectures();
-  const chosen = named ?? architectures ?? (cards.length > 0 ? cards : allArchitectures);
-  const digest = digestOf(["CMakeLists.txt", "cmake", "native"], chosen.join(";"));
+  const ofCards = () => {
+    const cards = cardArchitectures();
+    return cards.length > 0 ? cards : allArchitectures;
+  };
+  const chosen = namedArchitectures() ?? architectures ?? ofCards();
+  const nvcc = compiler() ?? "none";
+  const digest = digestOf(["CMakeLists.txt", "cmake", "native"], `${chosen.join(";")} ${nvcc}`);
   if (existsSync(library) && existsSync(stamp) && readFileSync(stamp, "utf8") === digest) return library;
   const options = { CMAKE_BUILD_TYPE: "Release", SDAR_ADDON: "OFF", SDAR_CUDA: "ON" };
+  keepOnly(nvcc);
   const build = await cmake(
-    "build/cuda",
+    folder,
     { ...options, SDAR_CUDA_ARCHITECTURES: chosen.join(";") },
     {
       label: `sdar-engine: CUDA library (${chosen.map((a) => `sm_${a}`).join(", ")})`,
@@ -56,7 +87,9 @@ export async function buildCudaLibrary(architectures) {
 if (isMain(import.meta.url)) {
   const prebuild = process.argv.includes("--prebuild");
   if (!canBuildCuda()) {
-    console.log("sdar-engine: the CUDA library is not built: nvcc was not found, or SDAR_SKIP_CUDA is set");
+    console.log(
+      "sdar-engine: the CUDA library is not built: nvcc, or what CUDACXX names, was not found, or SDAR_SKIP_CUDA is set",
+    );
   } else {
     const built = await orExit(buildCudaLibrary(prebuild ? allArchitectures : undefined));
     const beside = join(root, "prebuilds", `${process.platform}-${process.arch}`, "libsdar_cuda.so");

@@ -1,10 +1,10 @@
 // npm's install step: takes a prebuilt addon that fits this machine, else builds one from source.
-// SDAR_SKIP_BUILD=1 does neither; npm_config_build_from_source=true ignores prebuilt ones. Where nvcc and a card are, the CUDA
-// library is built too; that it fails does not fail the install.
+// SDAR_SKIP_BUILD=1 does neither; npm_config_build_from_source=true ignores prebuilt ones. Where nvcc and a card are, or
+// nvcc and SDAR_CUDA_ARCHITECTURES, the CUDA library is built too; that it fails does not fail the install.
 import { createRequire } from "node:module";
 import { buildAddon } from "./build.mjs";
 import { BuildError, orExit, root } from "./cmake.mjs";
-import { buildCudaLibrary, canBuildCuda, cardArchitectures } from "./cuda-library.mjs";
+import { buildCudaLibrary, canBuildCuda, cardArchitectures, namedArchitectures } from "./cuda-library.mjs";
 
 const supported = { linux: ["x64", "arm64"], darwin: ["x64", "arm64"] };
 
@@ -39,11 +39,11 @@ if (process.env.SDAR_SKIP_BUILD) {
   await orExit(buildAddon());
 }
 
-if (!process.env.SDAR_SKIP_BUILD && canBuildCuda() && cardArchitectures().length > 0) {
+if (!process.env.SDAR_SKIP_BUILD && canBuildCuda() && (namedArchitectures() || cardArchitectures().length > 0)) {
   try {
     await buildCudaLibrary();
   } catch (error) {
-    if (!(error instanceof BuildError)) throw error;
-    console.error(`${error.message}\nsdar-engine: device "cuda" will not be available`);
+    const what = error instanceof BuildError ? error.message : error;
+    console.error(`${what}\nsdar-engine: device "cuda" will not be available`);
   }
 }

@@ -170,6 +170,15 @@ t.test("loading: progress, log, and callbacks that throw", async (t) => {
   t.ok(Object.isFrozen(engine.model));
 });
 
+t.test("a card that answers but is not computed on is told", async (t) => {
+  const said: string[] = [];
+  const cardProblem = "6 MiB for the KV cache do not fit on cuda:0";
+  const options = { log: (level: string, message: string) => said.push(`${level} ${message}`) };
+  const { engine } = await fakeEngine({ options, info: { cardProblem } });
+  t.match(said, [/^warn .* is on the CPU, not on a card: 6 MiB for the KV cache do not fit on cuda:0$/, /^info /]);
+  t.equal(engine.model.cardProblem, cardProblem);
+});
+
 t.test("loading can be given up", async (t) => {
   const { pending, getBinding } = pendingLoad();
   const controller = new AbortController();

@@ -15,6 +15,7 @@ import type { LoadOptions } from "../lib/types.js";
 export const fakeInfo: NativeModelInfo = {
   modelType: "sdar",
   device: "cpu",
+  cardProblem: "",
   isa: "fake",
   threads: 1,
   weights: "bf16",

@@ -15,6 +15,7 @@
 #include "backend/cpu/attention.h"
 #include "backend/cpu/isa.h"
 #include "ops/limits.h"
+#include "util/cores.h"
 
 using namespace sdar;
 using Clock = std::chrono::steady_clock;
@@ -74,7 +75,7 @@ Settings parse(int argc, char** argv) {
       std::fprintf(stderr, "unknown option %s\n", name.c_str()), std::exit(2);
   }
   s.isa = cpu::choose_isa(s.isa);
-  if (s.threads <= 0) s.threads = cpu::usable_cores();
+  if (s.threads <= 0) s.threads = usable_cores();
   return s;
 }
 

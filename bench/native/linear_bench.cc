@@ -18,6 +18,7 @@
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/isa.h"
 #include "backend/cpu/pool.h"
+#include "util/cores.h"
 
 #ifdef __linux__
 #include <sys/mman.h>
@@ -75,7 +76,7 @@ Settings parse(int argc, char** argv) {
     }
   }
   s.isa = cpu::choose_isa(s.isa);
-  if (s.threads <= 0) s.threads = cpu::usable_cores();
+  if (s.threads <= 0) s.threads = usable_cores();
   return s;
 }
 

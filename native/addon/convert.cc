@@ -152,6 +152,7 @@ Napi::Value from_info(Napi::Env env, const Model& model) {
   const auto set = [&](const char* name, auto value) { o.Set(name, value); };
   set("modelType", config.model_type);
   set("device", model.backend->device());
+  set("cardProblem", model.card_problem);
   set("isa", model.backend->isa());
   set("threads", double(model.backend->threads()));
   set("weights", name_of(model.format));

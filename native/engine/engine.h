@@ -48,6 +48,7 @@ struct Model {
   size_t page_bytes = 0;
   std::unique_ptr<Forward> forward;
   std::unique_ptr<StepRunner> runner;
+  std::string card_problem = {};  ///< why device "auto" computes on the CPU although a card answers; else empty
 };
 
 /// `hooks.threads` is set here.

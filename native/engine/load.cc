@@ -23,11 +23,11 @@ KvFormat kv_format(const EngineOptions& options) {
 int32_t card_of(const std::string& device) {
   constexpr std::string_view kPrefix = "cuda:";
   const char* end = device.data() + device.size();
-  int32_t card = -1;
-  const auto parsed = std::from_chars(device.data() + kPrefix.size(), end, card);
-  if (!device.starts_with(kPrefix) || parsed.ec != std::errc() || parsed.ptr != end || card < 0)
-    throw Error(code::kUnsupportedDevice, "device is \"" + device + "\"; allowed: auto, cpu, cuda, cuda:N");
-  return card;
+  if (int32_t card = -1; device.starts_with(kPrefix)) {
+    const auto parsed = std::from_chars(device.data() + kPrefix.size(), end, card);
+    if (parsed.ec == std::errc() && parsed.ptr == end && card >= 0) return card;
+  }
+  throw Error(code::kUnsupportedDevice, "device is \"" + device + "\"; allowed: auto, cpu, cuda, cuda:N");
 }
 
 std::unique_ptr<Backend> make_cuda_backend(const ModelConfig& config, const EngineOptions& options) {
@@ -40,14 +40,14 @@ std::unique_ptr<Backend> make_cuda_backend(const ModelConfig& config, const Engi
   return backend;
 }
 
-/// "auto" takes a card when one can be used and can run this, else the CPU.
-std::unique_ptr<Backend> make_backend(const ModelConfig& config, const EngineOptions& options) {
-  const bool automatic = options.device == "auto";
-  if (!automatic && options.device != "cpu") return make_cuda_backend(config, options);
-  if (automatic && options.isa.empty() &&
-      cuda::unsupported(config.shape, options.weights, kv_format(options)).empty() && cuda::examine().problem.empty())
-    return cuda::make_backend({.threads = options.threads});
+std::unique_ptr<Backend> make_cpu_backend(const EngineOptions& options) {
   return cpu::make_backend({.threads = options.threads, .isa = options.isa});
+}
+
+/// Whether "auto" tries a card: one answers, and the backend can run this.
+bool card_suits(const ModelConfig& config, const EngineOptions& options) {
+  return options.isa.empty() && cuda::unsupported(config.shape, options.weights, kv_format(options)).empty() &&
+         cuda::examine().problem.empty();
 }
 
 /// Pages in the host's memory are committed by the operating system only when they are first written, so a generous
@@ -65,8 +65,9 @@ int64_t cache_pages(const EngineOptions& options, int32_t context, size_t page_b
     const int64_t affordable = std::max<int64_t>(memory, 0) / static_cast<int64_t>(page_bytes);
     // Blocks need not fill a page (length 33 leaves half empty), hence twice the context for the one sequence that must
     // fit.
-    const int64_t least = 2 * pages(context);
-    count = std::clamp(affordable, least, std::max(least, pages(context) * options.max_concurrent));
+    const int64_t least = 2 * pages(context), most = std::max(least, pages(context) * options.max_concurrent);
+    // A card that has not so much gets shorter requests; one without room for a page, an error with its numbers.
+    count = device_memory && affordable > 0 ? std::min(affordable, most) : std::clamp(affordable, least, most);
   }
   if (count < 1)
     throw Error(code::kCacheTooSmall, "kvCache holds less than one page of " + std::to_string(kPageSlots) +
@@ -74,13 +75,13 @@ int64_t cache_pages(const EngineOptions& options, int32_t context, size_t page_b
   return std::min<int64_t>(count, INT32_MAX);
 }
 
-/// A model of `config`; `make(backend, hooks)` gives its weights.
+/// A model of `config` on `backend`; `make(backend, config, hooks)` gives its weights.
 template <class MakeWeights>
-std::unique_ptr<Model> assemble(ModelConfig config, const EngineOptions& options, WeightHooks hooks,
-                                const MakeWeights& make) {
+std::unique_ptr<Model> assemble_on(std::unique_ptr<Backend> backend, const ModelConfig& config,
+                                   const EngineOptions& options, WeightHooks hooks, const MakeWeights& make) {
   auto model = std::make_unique<Model>();
-  model->config = std::move(config);
-  model->backend = make_backend(model->config, options);
+  model->config = config;
+  model->backend = std::move(backend);
   model->format = options.weights;
   hooks.threads = model->backend->threads();
   hooks.cache_folder = options.cache_folder;
@@ -97,6 +98,36 @@ std::unique_ptr<Model> assemble(ModelConfig config, const EngineOptions& options
   model->runner = model->backend->make_runner(
       model->config.mask_token_id, [&forward](int32_t rows, bool with_head) { forward.walk(rows, with_head); });
   if (!model->runner) model->runner = std::make_unique<Runner>(forward);
+  return model;
+}
+
+/// On the device that the options name; with "auto" on a card where that works, else on the CPU.
+template <class MakeWeights>
+std::unique_ptr<Model> assemble(const ModelConfig& config, const EngineOptions& options, WeightHooks hooks,
+                                const MakeWeights& make) {
+  const auto on = [&](std::unique_ptr<Backend> backend) {
+    return assemble_on(std::move(backend), config, options, hooks, make);
+  };
+  if (options.device == "cpu") return on(make_cpu_backend(options));
+  if (options.device != "auto") return on(make_cuda_backend(config, options));
+  if (!card_suits(config, options)) return on(make_cpu_backend(options));
+  int64_t most = -1;
+  if (hooks.progress) {
+    // Begins again on the CPU, and must not fall.
+    hooks.progress = [report = std::move(hooks.progress), &most](int64_t done, int64_t total) {
+      if (done > most) report(most = done, total);
+    };
+  }
+  std::string problem;
+  try {
+    return on(cuda::make_backend({.threads = options.threads}));
+  } catch (const Error& e) {
+    if (e.code() != code::kOutOfMemory && e.code() != code::kDeviceFailed && e.code() != code::kUnsupportedDevice)
+      throw;
+    problem = e.what();
+  }
+  auto model = on(make_cpu_backend(options));
+  model->card_problem = std::move(problem);
   return model;
 }
 

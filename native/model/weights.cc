@@ -126,9 +126,16 @@ class Packer {
   int64_t reported_ = -1;
 };
 
+/// A backend with memory of its own copies each weight, so this may take as long as reading a file does. `adopted` is
+/// called after each, with the bytes so far.
+template <class Adopted>
 void adopt(Backend& backend, const std::vector<PlannedWeight>& plan, const Layout& layout, const std::byte* packed,
-           ModelWeights& weights) {
-  for (size_t i = 0; i < plan.size(); i++) *plan[i].handle = backend.adopt(plan[i].spec, packed + layout.offsets[i]);
+           const WeightHooks& hooks, ModelWeights& weights, Adopted adopted) {
+  for (size_t i = 0; i < plan.size(); i++) {
+    if (hooks.cancelled && hooks.cancelled()) throw Error(code::kAborted, "loading was cancelled");
+    *plan[i].handle = backend.adopt(plan[i].spec, packed + layout.offsets[i]);
+    adopted(i + 1 < plan.size() ? layout.offsets[i + 1] : layout.bytes);
+  }
   for (LayerWeights& layer : weights.layers) {
     for (const auto& expert : layer.expert_gate_up) layer.expert_gate_up_views.push_back(expert.get());
     for (const auto& expert : layer.expert_down) layer.expert_down_views.push_back(expert.get());
@@ -167,8 +174,11 @@ void build(Backend& backend, const std::vector<PlannedWeight>& plan, TensorSourc
   const std::optional<PackedCache> cache = cache_for(backend, plan, source, hooks, layout.bytes);
   const bool copied = backend.begin_adopting(layout.bytes, format);
   if (cache && (weights.cache = cache->open(threads))) {
-    if (hooks.progress) hooks.progress(total, total);
-    adopt(backend, plan, layout, PackedCache::payload(*weights.cache), weights);
+    adopt(backend, plan, layout, PackedCache::payload(*weights.cache), hooks, weights, [&](size_t bytes) {
+      if (!hooks.progress || (!copied && bytes < layout.bytes)) return;
+      const double share = static_cast<double>(bytes) / static_cast<double>(layout.bytes);
+      hooks.progress(bytes == layout.bytes ? total : static_cast<int64_t>(share * static_cast<double>(total)), total);
+    });
     if (!copied) return;
     if (weights.cache->damaged())
       throw Error(code::kCheckpointTruncated, weights.cache->path() + " was cut short while it was read");
@@ -185,7 +195,7 @@ void build(Backend& backend, const std::vector<PlannedWeight>& plan, TensorSourc
   }
   source.check();
   packer.look_up();
-  adopt(backend, plan, layout, memory.get(), weights);
+  adopt(backend, plan, layout, memory.get(), hooks, weights, [](size_t) {});
   if (!copied) weights.memory = memory;
   if (cache) cache->write({memory.get(), layout.bytes}, threads);
 }

@@ -5,6 +5,7 @@
 
 #include "backend/cpu/pool.h"
 #include "check.h"
+#include "util/cores.h"
 
 using sdar::cpu::Pool;
 
@@ -96,7 +97,7 @@ TEST("pools side by side, made and ended without a job") {
 }
 
 TEST("usable cores") {
-  const int cores = sdar::cpu::usable_cores();
+  const int cores = sdar::usable_cores();
   CHECK(cores >= 1 && cores <= 4096);
 }
 

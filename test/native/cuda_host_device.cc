@@ -17,6 +17,7 @@ using namespace sdar::cuda;
 
 constexpr uint64_t kMemory = uint64_t{8} << 30;
 int break_at = 0;
+const char* break_code = code::kDeviceFailed;
 
 /// Runs `body`; what it throws becomes the error.
 template <class F>
@@ -81,7 +82,7 @@ int32_t mark(SdarCudaDevice*, int32_t, SdarCudaError*) { return 0; }
 int32_t wait(SdarCudaDevice*, int32_t, SdarCudaError*) { return 0; }
 int32_t launch(SdarCudaDevice*, int32_t kernel, const void* arguments, size_t bytes, SdarCudaError* error) {
   return guarded(error, [&] {
-    if (break_at > 0 && --break_at == 0) throw Error(code::kDeviceFailed, "an illegal memory access was encountered");
+    if (break_at > 0 && --break_at == 0) throw Error(break_code, "an illegal memory access was encountered");
     launch_kernel(nullptr, kernel, arguments, bytes);
   });
 }
@@ -99,6 +100,9 @@ const SdarCudaInterface& device_interface() {
   return interface;
 }
 
-void break_launch(int n) { break_at = n; }
+void break_launch(int n, const char* code) {
+  break_at = n;
+  break_code = code;
+}
 
 }  // namespace sdar::cuda_host

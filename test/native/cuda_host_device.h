@@ -2,13 +2,14 @@
 // launches happen when they are asked for; it knows no graphs, so that lists of launches are run one by one.
 #pragma once
 #include "backend/cuda/abi.h"
+#include "util/error.h"
 
 namespace sdar::cuda_host {
 
 /// One card, "host executor", sm_86 by its shared memory.
 const cuda::SdarCudaInterface& device_interface();
 
-/// The n-th launch from now on fails as a card would that is broken; 0: none.
-void break_launch(int n);
+/// The n-th launch from now on fails as a card would that is broken, or with `code`; 0: none.
+void break_launch(int n, const char* code = code::kDeviceFailed);
 
 }  // namespace sdar::cuda_host

@@ -1,5 +1,8 @@
 // What is said when there is no card that can be used: each thing that can be missing, by name.
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <random>
 
 #include "backend/cuda/cuda.h"
 #include "backend/cuda/library.h"
@@ -70,6 +73,17 @@ TEST("the first card that can be used is taken; others are refused by number") {
                make_backend({.card = 3}));
 }
 
+TEST("a library that the card cannot run is found out at once, with how to build one") {
+  const Pretended pretended({.cards = {{8, 9}}});
+  cuda_host::break_launch(1);
+  CHECK_THROWS("UNSUPPORTED_DEVICE", "cannot run on cuda:0 (Pretended): an illegal memory access was encountered",
+               make_backend({}));
+  cuda_host::break_launch(1);
+  CHECK_THROWS("UNSUPPORTED_DEVICE", "SDAR_CUDA_ARCHITECTURES=89 npm run build:native", make_backend({}));
+  cuda_host::break_launch(0);
+  CHECK(make_backend({})->device() == "cuda:0");
+}
+
 TEST("a library that is not there, or is another one, is named, with how to build it") {
   setenv("SDAR_CUDA_LIBRARY", "/nowhere/libsdar_cuda.so", 1);
   Examination found = examine();
@@ -80,6 +94,19 @@ TEST("a library that is not there, or is another one, is named, with how to buil
   found = examine();
   CHECK(found.problem.find("libdl.so.2 is of another version than this engine") == 0);
   unsetenv("SDAR_CUDA_LIBRARY");
+}
+
+TEST("a library that was built here comes before the one that came with a prebuilt addon") {
+  namespace fs = std::filesystem;
+  const fs::path root = fs::temp_directory_path() / ("sdar-library-" + std::to_string(std::random_device{}()));
+  const fs::path prebuilds = root / "prebuilds" / "linux-x64", release = root / "build" / "Release";
+  for (const fs::path& folder : {prebuilds, release, root / "other" / "place"}) fs::create_directories(folder);
+  const auto found = [](const fs::path& folder) { return fs::path(file_beside((folder / "sdar_node.node").string())); };
+  CHECK(found(prebuilds) == prebuilds / "libsdar_cuda.so");
+  std::ofstream(release / "libsdar_cuda.so") << "x";
+  CHECK(found(prebuilds) == release / "libsdar_cuda.so" && found(release) == release / "libsdar_cuda.so");
+  CHECK(found(root / "other" / "place") == root / "other" / "place" / "libsdar_cuda.so");
+  fs::remove_all(root);
 }
 
 int main(int argc, char** argv) { return check::run(argc, argv); }

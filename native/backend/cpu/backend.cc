@@ -13,6 +13,7 @@
 #include "backend/cpu/moe.h"
 #include "backend/cpu/packing.h"
 #include "backend/cpu/reference/reference.h"
+#include "util/cores.h"
 #include "util/error.h"
 
 namespace sdar::cpu {

@@ -9,9 +9,6 @@
 
 namespace sdar::cpu {
 
-/// Physical cores this process may use: affinity, hyper-thread siblings and cgroup CPU quota (v1, v2); at least 1.
-int usable_cores();
-
 class Pool {
  public:
   /// Throws Error(OUT_OF_MEMORY) when the system does not give that many threads.

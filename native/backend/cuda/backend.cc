@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <bit>
-#include <thread>
 
 #include "backend/cuda/packing.h"
 #include "backend/cuda/runner.h"
+#include "util/cores.h"
 #include "util/error.h"
 
 namespace sdar::cuda {
@@ -13,6 +13,12 @@ namespace {
 
 constexpr int64_t kSpare = int64_t{64} << 20;  ///< bytes left for graphs, growing arrays and the driver
 
+size_t logits_count(const ModelShape& shape) { return size_t{kHeadTurn} * static_cast<size_t>(shape.vocabulary); }
+/// All that memory_ hands out beside the pages.
+size_t working_bytes(const ModelShape& shape, int32_t rows) {
+  return Workspace::bytes(shape, rows) + forward_bytes(shape, rows) +
+         Arena::padded(logits_count(shape) * sizeof(float));
+}
 std::string mib(int64_t bytes) { return std::to_string(std::max<int64_t>(bytes, 0) >> 20) + " MiB"; }
 
 }  // namespace
@@ -38,9 +44,13 @@ std::string unsupported(const ModelShape& s, WeightFormat weights, KvFormat kv) 
 
 CudaBackend::CudaBackend(const SdarCudaInterface& interface, int32_t index, int threads)
     : device_(interface, index),
-      threads_(threads > 0 ? threads : std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, 16)),
+      threads_(threads > 0 ? threads : std::min(usable_cores(), 16)),
       weights_(device_),
-      memory_(device_) {}
+      memory_(device_) {
+  // It has nothing to do; a library without code for this card is found out now, not by the first request.
+  const ListRequestsArgs none;
+  device_.try_launch(Kernel::list_requests, &none, sizeof none);
+}
 
 std::string CudaBackend::isa() const {
   return "sm_" + std::to_string(device_.card().major * 10 + device_.card().minor);
@@ -63,7 +73,8 @@ bool CudaBackend::begin_adopting(size_t bytes, WeightFormat format) {
   } else {
     advice_ = "weights: \"int4\" is the smallest format; a card of more memory, or device: \"cpu\", is needed";
   }
-  weights_.reserve(bytes + bytes / 16 + (size_t{1} << 20), "the weights", advice_);
+  // Each weight begins at a multiple of 256 here, of 64 in `bytes`.
+  weights_.reserve(bytes + bytes / 256 + (size_t{1} << 20), "the weights", advice_);
   return true;
 }
 
@@ -89,8 +100,7 @@ size_t CudaBackend::page_bytes(const ModelShape& shape, KvFormat) const {
 
 std::optional<int64_t> CudaBackend::cache_memory(const ModelShape& shape, int32_t max_rows) const {
   const int32_t rows = buffer_rows(max_rows);
-  const int64_t taken = static_cast<int64_t>(Workspace::bytes(shape, rows) + forward_bytes(shape, rows)) + kSpare +
-                        int64_t{4} * kHeadTurn * shape.vocabulary;
+  const int64_t taken = static_cast<int64_t>(working_bytes(shape, rows)) + kSpare;
   // A tenth is left to others on the card.
   return (static_cast<int64_t>(device_.free_memory()) - taken) * 9 / 10;
 }
@@ -100,7 +110,7 @@ void CudaBackend::configure(const ModelShape& shape, const CacheShape& cache, in
     throw Error(code::kUnsupportedModel, "device \"" + device() + "\" cannot run " + what);
   shape_ = shape;
   rows_capacity_ = buffer_rows(max_rows);
-  const size_t working = Workspace::bytes(shape, rows_capacity_) + forward_bytes(shape, rows_capacity_);
+  const size_t working = working_bytes(shape, rows_capacity_);
   const size_t page = page_bytes(shape, cache.format), pages = page * static_cast<size_t>(cache.pages);
   const int64_t left = static_cast<int64_t>(device_.free_memory()) - static_cast<int64_t>(working) - kSpare;
   const int64_t fitting = left / static_cast<int64_t>(page) * kPageSlots;
@@ -130,7 +140,7 @@ std::unique_ptr<StepRunner> CudaBackend::make_runner(int32_t mask_id, StepWalk w
 }
 
 void CudaBackend::prepare_sampling() {
-  if (!logits_) logits_ = memory_.take<float>(size_t{kHeadTurn} * shape_.vocabulary, "logits");
+  if (!logits_) logits_ = memory_.take<float>(logits_count(shape_), "logits");
 }
 
 }  // namespace sdar::cuda

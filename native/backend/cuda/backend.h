@@ -22,6 +22,7 @@ struct DeviceWeight final : Weight {
 
 class CudaBackend final : public Backend {
  public:
+  /// Throws Error: UNSUPPORTED_DEVICE when the card cannot run the kernels, OUT_OF_MEMORY.
   CudaBackend(const SdarCudaInterface& interface, int32_t index, int threads);
 
   std::string device() const override { return "cuda:" + std::to_string(device_.index()); }
@@ -66,7 +67,7 @@ class CudaBackend final : public Backend {
       device_.launch(kernel, &arguments, sizeof arguments);
     }
   }
-  /// Memory that sampling steps need beyond others; allocated when the first one comes.
+  /// Memory that sampling steps need beyond others; taken, of what configure() reserved, when the first one comes.
   void prepare_sampling();
 
  private:

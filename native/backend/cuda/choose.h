@@ -1,6 +1,5 @@
 // A step's denoising on the device: before it, the requests of the masked positions; after it, confidence → choose →
-// fill. What a sequence needs from step to step lies in its slot, so that the host may submit the next step before it
-// has seen this one.
+// fill. What a sequence needs from step to step lies in its slot. One step is in flight at a time.
 #pragma once
 #include <cstdint>
 
@@ -31,7 +30,7 @@ struct DenoiseSlot {
   int32_t bias = 0, bias_count = 0;
 };
 
-/// What a step did to a slot's block; the host reads it a step late.
+/// What a step did to a slot's block; the host reads it when the step is done.
 struct DenoiseOutcome {
   uint64_t filled = 0;  ///< offsets; their tokens are in `tokens`, their numbers in results[first + rank in masked]
   uint64_t masked = 0;  ///< what was masked before

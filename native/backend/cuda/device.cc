@@ -21,13 +21,15 @@ void Device::call(F function, A... arguments) const {
   const std::string code = error.code;
   std::string message = error.message;
   if (code == code::kDeviceFailed) {
-    message = failure_ = "cuda:" + std::to_string(index_) + " (" + card_.name + ") failed: " + message +
-                         "; load the model again, in a new process if it fails again";
+    message = failure_ = named() + " failed: " + message + "; load the model again, in a new process if it fails again";
+  } else if (code == code::kOutOfMemory) {
+    message = named() + ": " + message;
   }
   throw Error(code, message);
 }
 
-Device::Device(const SdarCudaInterface& interface, int32_t index) : interface_(interface), index_(index) {
+Device::Device(const SdarCudaInterface& interface, int32_t index)
+    : interface_(interface), index_(index), has_graphs_(interface.begin_capture != nullptr) {
   call(interface_.card, index, &card_);
   call(interface_.open, index, &device_);
   try {
@@ -55,9 +57,9 @@ void* Device::allocate(size_t bytes, const std::string& name, const std::string&
     call(interface_.allocate, device_, bytes, name.c_str(), &memory);
   } catch (const Error& e) {
     if (e.code() != code::kOutOfMemory) throw;
-    throw Error(code::kOutOfMemory, mib(bytes) + " for " + name + " do not fit on cuda:" + std::to_string(index_) +
-                                        " (" + card_.name + "), where " + mib(free_memory()) + " of " +
-                                        mib(card_.memory) + " are free" + (advice.empty() ? "" : ": " + advice));
+    throw Error(code::kOutOfMemory, mib(bytes) + " for " + name + " do not fit on " + named() + ", where " +
+                                        mib(free_memory()) + " of " + mib(card_.memory) + " are free" +
+                                        (advice.empty() ? "" : ": " + advice));
   }
   return memory;
 }
@@ -116,6 +118,18 @@ void Device::download_now(void* to, const void* from, size_t bytes) {
 
 void Device::launch(Kernel kernel, const void* arguments, size_t bytes) {
   call(interface_.launch, device_, static_cast<int32_t>(kernel), arguments, bytes);
+}
+void Device::try_launch(Kernel kernel, const void* arguments, size_t bytes) {
+  SdarCudaError error{};
+  if (interface_.launch(device_, static_cast<int32_t>(kernel), arguments, bytes, &error) == 0 &&
+      interface_.mark(device_, 0, &error) == 0 && interface_.wait(device_, 0, &error) == 0)
+    return;
+  const std::string code = error.code;
+  if (code != code::kDeviceFailed) throw Error(code, named() + ": " + error.message);
+  throw Error(code::kUnsupportedDevice, "libsdar_cuda, the library of the CUDA kernels, cannot run on " + named() +
+                                            ": " + error.message +
+                                            "; build it for this card: SDAR_CUDA_ARCHITECTURES=" +
+                                            std::to_string(card_.major * 10 + card_.minor) + " npm run build:native");
 }
 void Device::begin_capture() { call(interface_.begin_capture, device_); }
 SdarCudaGraph* Device::end_capture() {

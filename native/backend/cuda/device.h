@@ -39,7 +39,11 @@ class Device {
   void download_now(void* to, const void* from, size_t bytes);
 
   void launch(Kernel kernel, const void* arguments, size_t bytes);
-  bool has_graphs() const { return interface_.begin_capture != nullptr; }
+  /// Launches and waits. Throws Error(UNSUPPORTED_DEVICE) with how to build the library when the card cannot run it.
+  void try_launch(Kernel kernel, const void* arguments, size_t bytes);
+  bool has_graphs() const { return has_graphs_; }
+  /// No more graphs are made from now on.
+  void give_up_graphs() { has_graphs_ = false; }
   bool checks_bounds() const { return interface_.checks_bounds != 0; }
   void begin_capture();
   SdarCudaGraph* end_capture();
@@ -47,11 +51,13 @@ class Device {
   void release_graph(SdarCudaGraph* graph) noexcept;
 
  private:
+  std::string named() const { return "cuda:" + std::to_string(index_) + " (" + card_.name + ")"; }
   template <class F, class... A>
   void call(F function, A... arguments) const;
 
   const SdarCudaInterface& interface_;
   int32_t index_;
+  bool has_graphs_;
   SdarCudaCard card_{};
   SdarCudaDevice* device_ = nullptr;
   mutable std::string failure_;  ///< why the card can no longer be used

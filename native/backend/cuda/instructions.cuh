@@ -30,7 +30,10 @@ void launch(const LaunchShape& s, void (*kernel)(P...), A... arguments) {
     kernel<<<dim3(s.grid_x, s.grid_y, s.grid_z), s.threads, s.shared_bytes, s.stream>>>(static_cast<P>(arguments)...);
     status = cudaGetLastError();
   }
-  if (status != cudaSuccess) throw Error(code::kDeviceFailed, std::string("launch: ") + cudaGetErrorString(status));
+  if (status == cudaSuccess) return;
+  cudaGetLastError();  // one that does not stick is forgotten
+  throw Error(status == cudaErrorMemoryAllocation ? code::kOutOfMemory : code::kDeviceFailed,
+              std::string("launch: ") + cudaGetErrorString(status));
 }
 
 // ---- who am I

@@ -4,9 +4,11 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "backend/cuda/device.h"
+#include "util/error.h"
 
 namespace sdar::cuda {
 
@@ -25,14 +27,21 @@ class LaunchList {
     arguments_.insert(arguments_.end(), bytes, bytes + sizeof arguments);
   }
 
-  /// The first time one by one, so that the device has loaded all kernels; captured the second time.
+  /// The first time one by one, so that the device has loaded all kernels; captured the second time. When the device
+  /// has no memory left for a graph, it makes no more of any list.
   void run() {
-    if (graph_) return device_.replay(graph_);
-    if (runs_++ == 0 || !device_.has_graphs()) return launch_all();
-    device_.begin_capture();
+    if (graph_ || (loaded_ && device_.has_graphs())) {
+      try {
+        if (!graph_) capture();
+        return device_.replay(graph_);
+      } catch (const Error& e) {
+        if (e.code() != code::kOutOfMemory) throw;
+        device_.give_up_graphs();
+        device_.release_graph(std::exchange(graph_, nullptr));
+      }
+    }
     launch_all();
-    graph_ = device_.end_capture();
-    device_.replay(graph_);
+    loaded_ = true;
   }
   size_t size() const { return launches_.size(); }
 
@@ -41,6 +50,16 @@ class LaunchList {
     Kernel kernel;
     size_t begin, bytes;
   };
+  void capture() {
+    device_.begin_capture();
+    try {
+      launch_all();
+    } catch (...) {
+      device_.release_graph(device_.end_capture());  // or all that is asked for later would be captured
+      throw;
+    }
+    graph_ = device_.end_capture();
+  }
   void launch_all() const {
     for (const Launch& l : launches_) device_.launch(l.kernel, arguments_.data() + l.begin, l.bytes);
   }
@@ -49,7 +68,7 @@ class LaunchList {
   std::vector<Launch> launches_;
   std::vector<std::byte> arguments_;
   SdarCudaGraph* graph_ = nullptr;
-  int64_t runs_ = 0;
+  bool loaded_ = false;  ///< all kernels, by the device
 };
 
 }  // namespace sdar::cuda

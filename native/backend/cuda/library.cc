@@ -1,9 +1,9 @@
 #include "backend/cuda/library.h"
 
 #include <dlfcn.h>
-#include <unistd.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <mutex>
 
 namespace sdar::cuda {
@@ -16,16 +16,11 @@ constexpr char kFile[] = "libsdar_cuda.so";
 constexpr char kHow[] =
     "; it is built from the sources where CUDA's compiler (nvcc 12.8 or newer) is on the PATH: npm run build:native";
 
-/// Beside the file that holds this code; where that is a prebuilt addon, prebuilds/linux-x64/…, the library may have
-/// been built from the same package's sources.
+/// Beside the file that holds this code.
 std::string default_file() {
   Dl_info info{};
   if (!dladdr(reinterpret_cast<const void*>(&open_library), &info) || !info.dli_fname) return kFile;
-  const std::string path = info.dli_fname;
-  const size_t slash = path.rfind('/');
-  const std::string folder = slash == std::string::npos ? "./" : path.substr(0, slash + 1);
-  const std::string beside = folder + kFile, built = folder + "../../build/Release/" + kFile;
-  return access(beside.c_str(), R_OK) != 0 && access(built.c_str(), R_OK) == 0 ? built : beside;
+  return file_beside(info.dli_fname);
 }
 
 Library open_file(const std::string& file) {
@@ -45,12 +40,25 @@ Library open_file(const std::string& file) {
 
 }  // namespace
 
+std::string file_beside(const std::string& addon) {
+  const std::filesystem::path folder = std::filesystem::absolute(addon).parent_path();
+  const std::filesystem::path built = folder.parent_path().parent_path() / "build" / "Release" / kFile;
+  std::error_code none;
+  const bool prebuilt = folder.parent_path().filename() == "prebuilds";
+  return prebuilt && std::filesystem::exists(built, none) ? built : folder / kFile;
+}
+
 Library open_library() {
   const std::lock_guard lock(guard);
   if (replaced.interface) return replaced;
   if (opened.interface) return opened;
   const char* named = std::getenv("SDAR_CUDA_LIBRARY");
-  return opened = open_file(named && *named ? named : default_file());
+  if (named && *named) return opened = open_file(named);
+#ifdef __APPLE__
+  return {.problem = "there is no CUDA on macOS"};
+#else
+  return opened = open_file(default_file());
+#endif
 }
 
 void use_interface(const SdarCudaInterface* interface) {

@@ -13,12 +13,26 @@ StepRunner::Ticket CudaRunner::submit(StepPlan& plan) {
   input.lay_out(plan);
   if (input.shape().sampling) backend_.prepare_sampling();
   LaunchList& list = launches();
-  input.upload();
-  list.run();
-  input.download();
-  backend_.card().mark(0);
+  try {
+    input.upload();
+    list.run();
+    input.download();
+    backend_.card().mark(0);
+  } catch (const Error&) {
+    settle();
+    throw;
+  }
   plan_ = &plan;
   return ++ticket_;
+}
+
+/// After a step that broke off: what it did ask for still reads the arrays that the next one fills.
+void CudaRunner::settle() noexcept {
+  try {
+    backend_.card().mark(0);
+    backend_.card().wait(0);
+  } catch (const Error&) {  // the card has failed, and no step will follow
+  }
 }
 
 LaunchList& CudaRunner::launches() {

@@ -34,6 +34,7 @@ class CudaRunner final : public StepRunner {
 
  private:
   LaunchList& launches();
+  void settle() noexcept;
   void record(LaunchList& list);
   void take_in(const StepSequence& sequence, const DenoiseOutcome& outcome, StepOutcome& to) const;
 
