@@ -29,7 +29,7 @@ const limitsOf = { 80: "sm_80", 86: "sm_86", 89: "sm_86", "90a": "sm_90", 100: "
 const tensorCores = [/mma\.sync\.aligned\.m16n8k16\.row\.col\.f32\.bf16/, /cp\.async\.cg\.shared/];
 const expected = {
   "gemm.cu": [...tensorCores, /ld\.shared\.v4/, /ld\.global\.v4/],
-  "gemm_large.cu": [...tensorCores, /ld\.shared\.v4/],
+  "gemm_large.cu": [...tensorCores, /ld\.shared\.v4/, /ldmatrix\.sync\.aligned\.m8n8\.x4\.shared/],
   "gemm_grouped.cu": [...tensorCores, /ld\.shared\.v4/],
   "head.cu": [...tensorCores, /ld\.shared\.v4/],
   "attention.cu": [

@@ -123,7 +123,8 @@ t.test("more work takes longer, narrower weights and faster memory less", async 
 t.test("tables, and options that cannot be", async (t) => {
   const { stdout } = run("--card", "a800,h200", "--batch", "128", "--block", "4", "--kernels");
   t.match(stdout, /^Predictions .* nothing here was measured/);
-  t.match(stdout, /\| gemm_large qkv \| 36 \|/);
+  t.match(stdout, /\| gemm_large gate_up \| 36 \|/);
+  t.match(stdout, /\| gemm qkv \| 36 \|/);
   for (const [args, message] of [
     [["--card", "a900"], /--card a900: allowed are a100-80g, a800/],
     [["--batch", "0"], /--batch 0: allowed are 1 to 1024/],

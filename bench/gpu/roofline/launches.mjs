@@ -26,7 +26,8 @@ const tokensPerPage = (block) => Math.floor(pageSlots / block) * block;
 
 /** Whether a product is gemm_large's. Source: native/backend/cuda/gemm.h, is_large. */
 const isLarge = (matrix, rows, card) =>
-  rows > 64 && (rows > 512 || ceil(rows, 128) * ceil(matrix.rows, 128) >= card.multiprocessors);
+  rows > 256 &&
+  (rows > 1024 || (matrix.parts === 1 && ceil(rows, 128) * ceil(matrix.rows, 128) >= card.multiprocessors));
 /** Requests that the head takes at once (choose.h), and copies to and from the card beside the launches (step_input.cc). */
 const headTurn = 256;
 const copies = 9;

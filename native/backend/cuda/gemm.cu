@@ -1,4 +1,5 @@
-// y = activations·Wᵀ for 1 … 64 tokens: limited by reading the weights once.
+// y = activations·Wᵀ for 1 … 64 tokens, limited by reading the weights once, and for more where gemm_large.cu has too
+// few blocks.
 //
 // A block of 4 warps takes 64 weight rows (128 above 32 tokens), all tokens and one part of the sum over k; parts are
 // added by the block that finishes last, in ascending order. Activations are read again by every block, from L2.
@@ -10,7 +11,7 @@
 // 600 ns / 132 SMs = 15 KB are needed; shared memory moves (weights + 4 · activations) per stage, below its 128 bytes
 // a clock while HBM gives 15; so what is lost is the first load and the last sums of a block: 85 to 90 % of bandwidth
 // for matrices of 20 MB and more.
-// Above 32 tokens a warp holds sums of 32 rows · 64 tokens, and twice that with scales: one or two blocks.
+// Above 32 tokens a block holds sums of 128 rows · 64 tokens, and twice that with scales: one to three blocks.
 // Occupancy: gemm<bf16, 1>: 128 threads, 36864 shared, 4 blocks on sm_80, 2 on sm_86, 5 on sm_90
 // Occupancy: gemm<bf16, 2>: 128 threads, 40960 shared, 4 blocks on sm_80, 2 on sm_86, 5 on sm_90
 // Occupancy: gemm<bf16, 4>: 128 threads, 49152 shared, 3 blocks on sm_80, 2 on sm_86, 4 on sm_90
@@ -31,7 +32,7 @@ namespace sdar::cuda {
 namespace {
 
 template <WeightFormat format, int token_tiles>
-using Tile = GemmTile<format, 4, 1, token_tiles == 8 ? 2 : 1, token_tiles, token_tiles == 8 ? 3 : 4>;
+using Tile = SmallTile<format, token_tiles>;
 
 /// Stores this block's part; true in the block that finishes last, which finds all of them.
 template <class Tile>
@@ -84,10 +85,10 @@ SDAR_KERNEL(128, token_tiles == 8 ? 2 : 4, gemm, GemmArgs a, int parts) {
   const int end = split_begin(part + 1, parts, padded) / T::kSlabK;
   typename T::Sums sums;
   T::clear(sums);
-  T::start(source, begin, end);
+  typename T::Ring ring;
+  T::start(source, begin, end, ring);
   for (int i = 0; i < end - begin; i++) {
-    T::advance(source, begin, end, i);
-    T::multiply(i % T::kStages, sums);
+    T::multiply(ring, sums);
   }
   if (parts > 1) {
     const int place = block_index_y() * grid_size_x() + block_index_x();

@@ -1,5 +1,6 @@
 // From a warp's sums to memory.
 #pragma once
+#include "backend/cuda/computed_here.cuh"
 #include "backend/cuda/gemm_tile.cuh"
 
 namespace sdar::cuda {
@@ -33,6 +34,16 @@ SDAR_DEVICE void put_rows(const GemmArgs& a, const GemmSource& s, bool add, cons
   const int token = computed_here((s.first_token_tile + Tile::warp_token_tile()) * kTileTokens + lane_index() % 4 * 2);
   SDAR_UNROLL
   for (int r = 0; r < Tile::kRowTiles; r++) {
+    float before[Tile::kTokenTiles][4];  // all asked for before the first is awaited
+    SDAR_UNROLL
+    for (int t = 0; t < Tile::kTokenTiles; t++) {
+      SDAR_UNROLL
+      for (int i = 0; i < 4; i++) {
+        const int at_row = row + r * kTileRows + i / 2 * 8, at_token = token + t * kTileTokens + i % 2;
+        const bool exists = add && in_range(at_row, a.weight.rows) && in_range(at_token, a.tokens);
+        before[t][i] = exists ? load_global<float>(a.out + int64_t{at_token} * a.weight.rows + at_row) : 0.0f;
+      }
+    }
     SDAR_UNROLL
     for (int t = 0; t < Tile::kTokenTiles; t++) {
       SDAR_UNROLL
@@ -40,7 +51,7 @@ SDAR_DEVICE void put_rows(const GemmArgs& a, const GemmSource& s, bool add, cons
         const int to_row = row + r * kTileRows + i / 2 * 8, to_token = token + t * kTileTokens + i % 2;
         if (!in_range(to_row, a.weight.rows) || !in_range(to_token, a.tokens)) continue;
         float* to = a.out + int64_t{to_token} * a.weight.rows + to_row;
-        store_global<float>(to, add ? load_global<float>(to) + sums[r][t][i] : sums[r][t][i]);
+        store_global<float>(to, add ? before[t][i] + sums[r][t][i] : sums[r][t][i]);
       }
     }
   }

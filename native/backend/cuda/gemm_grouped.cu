@@ -8,7 +8,7 @@
 // Occupancy: gemm_grouped<bf16, 8>: 128 threads, 73728 shared, 2 blocks on sm_80, 1 on sm_86, 3 on sm_90
 // Occupancy: gemm_grouped<int8, 1>: 128 threads, 41984 shared, 3 blocks on sm_80, 2 on sm_86, 5 on sm_90
 // Occupancy: gemm_grouped<int8, 8>: 128 threads, 99840 shared, 1 block on sm_80, 1 on sm_86, 2 on sm_90
-// Occupancy: gemm_grouped<int4, 1>: 128 threads, 26624 shared, 6 blocks on sm_80, 3 on sm_86, 8 on sm_90
+// Occupancy: gemm_grouped<int4, 1>: 128 threads, 26624 shared, 6 blocks on sm_80, 3 on sm_86, 7 on sm_90
 // Occupancy: gemm_grouped<int4, 8>: 128 threads, 76800 shared, 2 blocks on sm_80, 1 on sm_86, 2 on sm_90
 #include "backend/cuda/device.cuh"
 #include "backend/cuda/gemm_epilogue.cuh"
@@ -18,7 +18,7 @@ namespace sdar::cuda {
 namespace {
 
 template <WeightFormat format, int token_tiles>
-using Tile = GemmTile<format, 4, 1, token_tiles == 8 ? 2 : 1, token_tiles, token_tiles == 8 ? 3 : 4>;
+using Tile = SmallTile<format, token_tiles>;
 
 template <WeightFormat format, int token_tiles>
 SDAR_KERNEL(128, token_tiles == 8 ? 2 : 4, gemm_grouped, GroupedGemmArgs g) {
@@ -40,10 +40,10 @@ SDAR_KERNEL(128, token_tiles == 8 ? 2 : 4, gemm_grouped, GroupedGemmArgs g) {
                           block_index_x() * T::kBlockTokenTiles};
   typename T::Sums sums;
   T::clear(sums);
-  T::start(source, 0, slabs);
+  typename T::Ring ring;
+  T::start(source, 0, slabs, ring);
   for (int i = 0; i < slabs; i++) {
-    T::advance(source, 0, slabs, i);
-    T::multiply(i % T::kStages, sums);
+    T::multiply(ring, sums);
   }
   if (g.epilogue == Epilogue::silu_mul) {
     put_silu<T>(a, source, sums);

@@ -1,18 +1,17 @@
 // y = activations·Wᵀ for many tokens (prefill, large batches): limited by the tensor cores.
 //
-// A block of 8 warps takes 128 weight rows and 128 tokens, a warp 64 rows and 32 tokens. It sums the parts of k one
-// after the other and adds each to `out` as gemm.cu does, so that an element has the same bits in both. Blocks that
-// share weight rows run side by side and find them in L2.
+// A block takes 128 weight rows and 128 tokens: 4 warps of 64 rows and 64 tokens, 8 of 64 and 32 where scales need
+// registers too. It sums the parts of k one after the other and adds each to `out` as gemm.cu does, so that an element
+// has the same bits in both. Blocks that share weight rows run side by side and find them in L2.
 //
 // Bytes of a launch (as code: cost.h): weights once per 128 tokens, activations once per 128 rows, both mostly from L2;
 // `out` 4 bytes per element and part written, and read from the second part on (from the first for Epilogue::add).
 // mma: row tiles · token tiles · padded k / 16, both rounded up to whole blocks.
-// Share of peak: of a piece (32 k) a warp loads 4 · 1 KB of bf16 weights and 4 · 512 bytes of activations for 32 mma; a
-// block 48 KB in 384 clocks of shared memory for 256 mma, which the tensor cores of an A100 take 512 clocks for and
-// those of an H100, by this instruction, 256: 85 % of 312 TFLOP/s on sm_80 (less int8's and int4's conversion,
-// 2 and 1.5 instructions per pair of weights and 32 tokens), 60 % of mma.sync's peak on sm_90.
-// Sums and, with scales, those of a group fill the registers: one block.
-// Occupancy: gemm_large<bf16>: 256 threads, 98304 shared, 1 block on sm_80, 1 on sm_86, 1 on sm_90
+// Share of peak: of a piece (32 k) a bf16 warp loads 8 KB for 64 mma; a block's 32 KB of shared memory traffic per 64 k
+// take 512 clocks and its copies 256, beside 758 of mma.sync on sm_90. From L2 a block takes 32 KB per 64 k, 6 TB/s at
+// 400 TFLOP/s: L2 is the limit on sm_90. Measured on an H200 with gate_up of SDAR-4B: 322 to 352 TFLOP/s at 2048
+// tokens, 50 to 55 % of what mma.sync reaches there. Sums and, with scales, those of a group fill the registers.
+// Occupancy: gemm_large<bf16>: 128 threads, 98304 shared, 1 block on sm_80, 1 on sm_86, 2 on sm_90
 // Occupancy: gemm_large<int8>: 256 threads, 99328 shared, 1 block on sm_80, 1 on sm_86, 1 on sm_90
 // Occupancy: gemm_large<int4>: 256 threads, 83968 shared, 1 block on sm_80, 1 on sm_86, 1 on sm_90
 #include "backend/cuda/device.cuh"
@@ -23,10 +22,11 @@ namespace sdar::cuda {
 namespace {
 
 template <WeightFormat format>
-using Tile = GemmTile<format, 2, 4, 4, 4, format == WeightFormat::bf16 ? 3 : 2>;
+using Tile = std::conditional_t<is_quantised(format), GemmTile<format, 2, 4, 4, 4, 2>, GemmTile<format, 2, 2, 4, 8, 3>>;
+constexpr int threads_of(WeightFormat format) { return is_quantised(format) ? 256 : 128; }
 
 template <WeightFormat format>
-SDAR_KERNEL(256, 1, gemm_large, GemmArgs a) {
+SDAR_KERNEL(threads_of(format), is_quantised(format) ? 1 : 2, gemm_large, GemmArgs a) {
   using T = Tile<format>;
   const int slabs = a.weight.slabs(), parts = a.weight.splits(), padded = slabs * T::kSlabK;
   const GemmSource source{a.weight.data,
@@ -38,11 +38,11 @@ SDAR_KERNEL(256, 1, gemm_large, GemmArgs a) {
                           block_index_x() * T::kBlockTokenTiles};
   typename T::Sums sums;
   T::clear(sums);
-  T::start(source, 0, slabs);
+  typename T::Ring ring;
+  T::start(source, 0, slabs, ring);
   int part = 0, part_end = split_begin(1, parts, padded) / T::kSlabK;
   for (int i = 0; i < slabs; i++) {
-    T::advance(source, 0, slabs, i);
-    T::multiply(i % T::kStages, sums);
+    T::multiply(ring, sums);
     if (i + 1 < part_end) continue;
     if (a.epilogue == Epilogue::silu_mul) {  // has one part
       put_silu<T>(a, source, sums);

@@ -5,6 +5,8 @@
 // block's shape shows in it. With int8 and int4 weights the integers (exact in bf16) are summed per group of columns
 // and each group's sum is then multiplied by its scale in f32.
 #pragma once
+#include <type_traits>
+
 #include "backend/cuda/computed_here.cuh"
 #include "backend/cuda/device.cuh"
 #include "backend/cuda/gemm.h"
@@ -57,59 +59,157 @@ struct GemmTile {
     }
   }
 
-  /// Asks for slab `slab` of the block's row tiles and the activations that go with it.
-  SDAR_DEVICE static void load_stage(const GemmSource& s, int stage, int slab) {
-    const Shared<uint8_t> to = shared_memory<uint8_t>(stage * kStageBytes);
-    const int thread = computed_here(thread_index()), warp = thread / kWarp, lane = thread % kWarp;
+  /// A thread's share of the copies, from the slab that comes next.
+  struct Ring {
+    const uint8_t* weights;
+    const uint16_t* activations;
+    int weight_stride, activation_stride;  ///< bytes, elements: from one of the thread's tiles to its next
+    uint32_t exist;                        ///< a bit per tile of the thread: of rows from 0, of tokens from 16
+    int left;                              ///< slabs that were not asked for
+    int stage;                             ///< that is multiplied next
+  };
+
+  /// The ring's first stages are asked for: slabs begin, begin + 1, ….
+  SDAR_DEVICE static void start(const GemmSource& s, int begin, int end, Ring& ring) {
+    const int thread = thread_index(), lane = lane_index();
+    const int row_tile = s.first_row_tile + warp_index(), token_tile = s.first_token_tile + thread / kSlabK;
+    ring.weights = s.weights + (int64_t{row_tile} * s.slabs + begin) * kSlabBytes + lane * 16;
+    ring.weight_stride = kWarps * s.slabs * kSlabBytes;
+    ring.exist = 0;
     SDAR_UNROLL
-    for (int i = 0; i < kBlockRowTiles / kWarps; i++) {
-      const int tile = i * kWarps + warp;
-      const bool exists = in_range(s.first_row_tile + tile, s.row_tiles);
-      const uint8_t* from = s.weights + (int64_t{s.first_row_tile + tile} * s.slabs + slab) * kSlabBytes;
-      SDAR_UNROLL
-      for (int c = 0; c < ceil_div(kSlabBytes / 16, kWarp); c++) {
-        const int piece = c * kWarp + lane;
-        if (kSlabBytes / 16 % kWarp != 0 && !in_range(piece, kSlabBytes / 16)) break;
-        cp_async_16(to + (tile * kSlabBytes + piece * 16), from + piece * 16, exists);
-      }
+    for (int i = 0; i < kRowTilesOfWarp; i++) {
+      if (in_range(row_tile + i * kWarps, s.row_tiles)) ring.exist |= 1u << i;
     }
     const int pieces = s.slabs * kPieces;
+    ring.activations = s.activations + (int64_t{token_tile} * pieces + begin * kPieces) * (kTileTokens * kPieceK) +
+                       thread % kSlabK * 8;
+    ring.activation_stride = kThreads / kSlabK * pieces * (kTileTokens * kPieceK);
     SDAR_UNROLL
-    for (int i = 0; i < ceil_div(kBlockTokenTiles * kSlabK, kThreads); i++) {
-      const int c = i * kThreads + thread;
-      if (kBlockTokenTiles * kSlabK % kThreads != 0 && !in_range(c, kBlockTokenTiles * kSlabK)) break;
-      const int tile = s.first_token_tile + c / kSlabK, within = c % kSlabK;
-      const uint16_t* from = s.activations + (int64_t{tile} * pieces + slab * kPieces) * (kTileTokens * kPieceK);
-      cp_async_16(to + (kWeightBytes + c * 16), from + within * 8,
-                  in_range(tile * kTileTokens + within % kWarp / 4, s.tokens));
+    for (int i = 0; i < kTokenTilesOfThread; i++) {
+      const int tile = token_tile + i * (kThreads / kSlabK);
+      if (in_range(tile * kTileTokens + lane / 4, s.tokens)) ring.exist |= 0x10000u << i;
+    }
+    ring.left = end - begin;
+    ring.stage = 0;
+    SDAR_UNROLL
+    for (int i = 0; i < kStages - 1; i++) {
+      if (i < kPadK / kSlabK || in_range(0, ring.left)) {  // a part has kPadK at least
+        copy_weights(ring, i);
+        copy_activations(ring, i);
+      }
+      advance(ring);
     }
   }
 
-  /// The ring's first stages are asked for: slabs begin, begin + 1, ….
-  SDAR_DEVICE static void start(const GemmSource& s, int begin, int end) {
-    SDAR_UNROLL
-    for (int i = 0; i < kStages - 1; i++) {
-      if (i < kPadK / kSlabK || in_range(begin + i, end)) load_stage(s, i, begin + i);  // a part has kPadK at least
-      cp_async_commit();
-    }
-  }
-  /// Waits for the stage of slab begin + i and asks for the one that takes the place of slab begin + i − 1.
-  SDAR_DEVICE static void advance(const GemmSource& s, int begin, int end, int i) {
+  /// Adds the products of the next slab and asks for the one that takes the place of the slab before it.
+  SDAR_DEVICE static void multiply(Ring& ring, Sums& sums) {
     cp_async_wait<kStages - 2>();
     sync_block();  // the stage is here for all; the one before it has been used by all
-    const int next = i + kStages - 1;
-    if (in_range(begin + next, end)) load_stage(s, next % kStages, begin + next);
+    if constexpr (kScaled) {
+      if (in_range(0, ring.left)) {
+        copy_weights(ring, before(ring.stage));
+        copy_activations(ring, before(ring.stage));
+      }
+      add_scaled(ring.stage, sums);
+    } else {
+      add_bf16(ring, sums);
+    }
+    advance(ring);
+    ring.stage = ring.stage + 1 == kStages ? 0 : ring.stage + 1;
+  }
+
+ private:
+  static constexpr int kRowTilesOfWarp = kBlockRowTiles / kWarps;
+  static constexpr int kTokenTilesOfThread = ceil_div(kBlockTokenTiles * kSlabK, kThreads);
+  static_assert(kThreads % kSlabK == 0 && kRowTilesOfWarp <= 16 && kTokenTilesOfThread <= 16);
+
+  SDAR_DEVICE static int before(int stage) { return stage == 0 ? kStages - 1 : stage - 1; }
+  SDAR_DEVICE static void advance(Ring& ring) {
+    ring.weights += kSlabBytes;
+    ring.activations += kPieces * kTileTokens * kPieceK;
+    ring.left--;
     cp_async_commit();
   }
 
-  /// Adds the products of one stage.
-  SDAR_DEVICE static void multiply(int stage, Sums& sums) {
+  /// Of 8 rows or tokens of 64 bytes, where the 16 bytes lie that are the lane's in memory: moved within a row, so that
+  /// the same 16 bytes of 8 rows, which ldmatrix reads at once, lie in different banks.
+  SDAR_DEVICE static int place(int lane) { return lane ^ (lane / 8 % 4); }
+
+  SDAR_DEVICE static void copy_weights(const Ring& ring, int stage) {
+    const int thread = computed_here(thread_index()), lane = thread % kWarp, to_lane = kScaled ? lane : place(lane);
+    const Shared<uint8_t> to = shared_memory<uint8_t>(stage * kStageBytes + thread / kWarp * kSlabBytes + to_lane * 16);
+    SDAR_UNROLL
+    for (int i = 0; i < kRowTilesOfWarp; i++) {
+      const uint8_t* from = ring.weights + i * ring.weight_stride;
+      SDAR_UNROLL
+      for (int c = 0; c < ceil_div(kSlabBytes / 16, kWarp); c++) {
+        if (kSlabBytes / 16 % kWarp != 0 && !in_range(c * kWarp + lane, kSlabBytes / 16)) break;
+        cp_async_16(to + (i * kWarps * kSlabBytes + c * kWarp * 16), from + c * kWarp * 16, ring.exist >> i & 1);
+      }
+    }
+  }
+  SDAR_DEVICE static void copy_activations(const Ring& ring, int stage) {
+    const int thread = computed_here(thread_index()), lane = thread % kWarp;
+    const Shared<uint8_t> to =
+        shared_memory<uint8_t>(stage * kStageBytes + kWeightBytes + (thread - lane + place(lane)) * 16);
+    SDAR_UNROLL
+    for (int i = 0; i < kTokenTilesOfThread; i++) {
+      if (kBlockTokenTiles * kSlabK % kThreads != 0 && !in_range(i * kThreads + thread, kBlockTokenTiles * kSlabK))
+        break;
+      cp_async_16(to + i * kThreads * 16, ring.activations + i * ring.activation_stride, ring.exist >> (16 + i) & 1);
+    }
+  }
+
+  /// Fragments are loaded one instruction ahead (those of tokens one piece), the next slab is asked for in between.
+  /// ldmatrix gives the four registers of an instruction side by side; two 16-byte loads would have to be shuffled by
+  /// moves, two for each mma.
+  SDAR_DEVICE static void add_bf16(const Ring& ring, Sums& sums) {
+    const int lane = computed_here(lane_index()), row = lane % 8, matrix = lane / 8, turn = row / 2;
+    const int base = ring.stage * kStageBytes;
+    const int of_weights = matrix % 2 * 512 + row * 64 + (matrix / 2 ^ turn) * 16;
+    const Shared<uint8_t> weights[2] = {
+        shared_memory<uint8_t>(base + warp_row_tile() * kSlabBytes + of_weights),
+        shared_memory<uint8_t>(base + warp_row_tile() * kSlabBytes + (of_weights ^ 32))};
+    const Shared<uint8_t> tokens = shared_memory<uint8_t>(base + kWeightBytes + warp_token_tile() * kTokenTileBytes +
+                                                          row * 64 + (matrix ^ turn) * 16);
+    constexpr int kSteps = kPieces * kRowTiles * 2;
+    const bool more = in_range(0, ring.left);
+    uint32_t a[2][4], b[2][kTokenTiles][4];
+    SDAR_UNROLL
+    for (int t = 0; t < kTokenTiles; t++) ldmatrix_x4(b[0][t], tokens + t * kTokenTileBytes);
+    ldmatrix_x4(a[0], weights[0]);
+    SDAR_UNROLL
+    for (int step = 0; step < kSteps; step++) {
+      const int piece = step / (2 * kRowTiles), r = step / 2 % kRowTiles, half = step % 2, next = step + 1;
+      if (next < kSteps) {
+        const int offset = next / 2 % kRowTiles * kSlabBytes + next / (2 * kRowTiles) * 1024;
+        ldmatrix_x4(a[next % 2], weights[next % 2] + offset);
+      }
+      if (half == 1 && piece + 1 < kPieces) {
+        SDAR_UNROLL
+        for (int t = r * kTokenTiles / kRowTiles; t < (r + 1) * kTokenTiles / kRowTiles; t++) {
+          ldmatrix_x4(b[(piece + 1) % 2][t], tokens + (t * kTokenTileBytes + (piece + 1) * 512));
+        }
+      }
+      SDAR_UNROLL
+      for (int t = 0; t < kTokenTiles; t++) {
+        const uint32_t tokens_of[2] = {b[piece % 2][t][2 * half], b[piece % 2][t][2 * half + 1]};
+        mma_m16n8k16_bf16(sums[r][t], a[step % 2], tokens_of);
+      }
+      if (step == 0 && more) copy_weights(ring, before(ring.stage));
+      if (step == kSteps / 2 && more) copy_activations(ring, before(ring.stage));
+    }
+  }
+
+  /// The integers' products of each group, then their scale.
+  SDAR_DEVICE static void add_scaled(int stage, Sums& sums) {
+    const int lane = computed_here(lane_index());
     const Shared<uint8_t> weights =
-        shared_memory<uint8_t>(stage * kStageBytes + warp_row_tile() * kSlabBytes + lane_index() * kLaneBytes);
+        shared_memory<uint8_t>(stage * kStageBytes + warp_row_tile() * kSlabBytes + lane * kLaneBytes);
     const Shared<uint8_t> tokens = shared_memory<uint8_t>(stage * kStageBytes + kWeightBytes +
-                                                          warp_token_tile() * kTokenTileBytes + lane_index() * 16);
+                                                          warp_token_tile() * kTokenTileBytes + place(lane) * 16);
     Sums group;
-    if (kScaled) clear(group);
+    clear(group);
     SDAR_UNROLL
     for (int piece = 0; piece < kPieces; piece++) {
       Words4 b[kTokenTiles];
@@ -124,18 +224,17 @@ struct GemmTile {
           SDAR_UNROLL
           for (int i = 0; i < 2; i++) {
             const uint32_t tokens_of[2] = {b[t].w[2 * i], b[t].w[2 * i + 1]};
-            mma_m16n8k16_bf16(kScaled ? group[r][t] : sums[r][t], a[i], tokens_of);
+            mma_m16n8k16_bf16(group[r][t], a[i], tokens_of);
           }
         }
       }
-      if (kScaled && (piece + 1) % (group_k(kFormat) / kPieceK) == 0) {
+      if ((piece + 1) % (group_k(kFormat) / kPieceK) == 0) {
         add_group(stage, (piece + 1) / (group_k(kFormat) / kPieceK) - 1, group, sums);
         clear(group);
       }
     }
   }
 
- private:
   /// sums += group · scale of each row.
   SDAR_DEVICE static void add_group(int stage, int index, const Sums& group, Sums& sums) {
     SDAR_UNROLL
@@ -161,14 +260,7 @@ struct GemmTile {
 
   /// The fragments of a piece's two instructions; `slab` points at this lane's part of the first.
   SDAR_DEVICE static void fragments(Shared<uint8_t> slab, int piece, uint32_t (&a)[2][4]) {
-    if constexpr (kFormat == WeightFormat::bf16) {
-      const Words4 low = load_shared<Words4>(slab + piece * 1024),
-                   high = load_shared<Words4>(slab + piece * 1024 + 512);
-      SDAR_UNROLL
-      for (int i = 0; i < 2; i++) {
-        a[i][0] = low.w[2 * i], a[i][1] = high.w[2 * i], a[i][2] = low.w[2 * i + 1], a[i][3] = high.w[2 * i + 1];
-      }
-    } else if constexpr (kFormat == WeightFormat::int8) {
+    if constexpr (kFormat == WeightFormat::int8) {
       const Words4 q = load_shared<Words4>(slab + piece * 512);
       SDAR_UNROLL
       for (int i = 0; i < 2; i++) {
@@ -185,5 +277,13 @@ struct GemmTile {
     }
   }
 };
+
+/// Of blocks of 4 warps and token_tiles · 8 tokens: 64 weight rows, 128 of them above 32 tokens. There two warps share
+/// the tokens, where registers allow: a warp of 64 rows and 32 tokens loads a quarter less than one of 32 rows and 64.
+template <WeightFormat format, int token_tiles>
+using SmallTile = std::conditional_t<
+    token_tiles == 8,
+    std::conditional_t<is_quantised(format), GemmTile<format, 4, 1, 2, 8, 3>, GemmTile<format, 2, 2, 4, 4, 3>>,
+    GemmTile<format, 4, 1, 1, token_tiles, 4>>;
 
 }  // namespace sdar::cuda

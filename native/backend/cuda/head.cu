@@ -26,7 +26,7 @@ constexpr int kLanes = 8;                  // that share one request's tile of i
 constexpr int kEach = kHeadTile / kLanes;  // ids of one of them: lane j takes j, j + 8, …
 
 template <WeightFormat format, int token_tiles>
-using Tile = GemmTile<format, 4, 1, token_tiles == 8 ? 2 : 1, token_tiles, token_tiles == 8 ? 3 : 4>;
+using Tile = SmallTile<format, token_tiles>;
 
 /// Logits of the block in shared memory: [request][stride] f32. 2 · stride % 32 == 8: neither the fragments that are
 /// written (8 ids of requests 2t) nor the reads below (8 ids of 4 requests, two apart) meet in a bank.
@@ -43,7 +43,8 @@ SDAR_DEVICE void put_logits(const typename T::Sums& sums) {
       SDAR_UNROLL
       for (int i = 0; i < 4; i++) {
         const int column = (T::warp_row_tile() + r) * kTileRows + i / 2 * 8;
-        store_shared<float>(to + ((t * kTileTokens + i % 2) * kStride<T> + column), sums[r][t][i]);
+        const int request = (T::warp_token_tile() + t) * kTileTokens + i % 2;
+        store_shared<float>(to + (request * kStride<T> + column), sums[r][t][i]);
       }
     }
   }
@@ -149,10 +150,10 @@ SDAR_KERNEL(128, token_tiles == 8 ? 2 : 4, head, HeadArgs a) {
   if (!in_range(first_request, count)) return;
   typename T::Sums sums;
   T::clear(sums);
-  T::start(source, 0, slabs);
+  typename T::Ring ring;
+  T::start(source, 0, slabs, ring);
   for (int i = 0; i < slabs; i++) {
-    T::advance(source, 0, slabs, i);
-    T::multiply(i % T::kStages, sums);
+    T::multiply(ring, sums);
   }
   sync_block();  // the stages have been used
   put_logits<T>(sums);

@@ -2,8 +2,9 @@
 // that every load is 16 bytes per lane, side by side. One header for packing, kernels and tests.
 //
 // An instruction multiplies 16 weight rows by 8 tokens over 16 k. A piece is two instructions, 32 k: lane 4g + t holds
-// k = 8t … 8t+7 of rows g and g + 8 and of token g. Instruction i takes 8t + 4i … 8t + 4i + 3 from it, in both
-// operands: which k an instruction calls which is ours to choose, as long as both agree.
+// k = 8t … 8t+7 of rows g and g + 8 and of token g. With int8 and int4 weights instruction i takes 8t + 4i … 8t + 4i +
+// 3 from it, in both operands: which k an instruction calls which is ours to choose, as long as both agree. With bf16
+// ones it takes k = 16i … 16i + 15, which ldmatrix hands out from shared memory.
 //
 // Activations: bf16 [tokens/8][padded k/32][8][32], a lane's 16 bytes at lane · 16 of each [8][32].
 // Weights: [rows/16][padded k/slab k] slabs; rows past the last and columns past the last are zero.
