@@ -81,21 +81,7 @@ struct Executor {
 
 const EngineOptions kOptions{.device = "cuda", .threads = 1, .kv_tokens = 4096, .max_rows = 64, .prefix_cache = false};
 
-std::unique_ptr<Model> small_model() {
-  ModelConfig config;
-  config.shape = {.layers = 1,
-                  .hidden = 64,
-                  .intermediate = 64,
-                  .heads = 1,
-                  .kv_heads = 1,
-                  .head_dim = 64,
-                  .vocabulary = 200,
-                  .context = 512};
-  config.tied = true;
-  config.mask_token_id = 199;
-  config.sparse = {false};
-  return random_model(config, kOptions, 3, {});
-}
+std::unique_ptr<Model> small_model() { return random_model(cuda_host::smallest_config(200, 199), kOptions, 3, {}); }
 
 std::vector<harness::Result> run(harness::Runner& runner) {
   std::vector<Request> requests(3);

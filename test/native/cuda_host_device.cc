@@ -1,10 +1,9 @@
 #include "cuda_host_device.h"
 
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <exception>
 
+#include "backend/cuda/abi_guard.h"
 #include "backend/cuda/kernels.h"
 #include "cuda_host/executor.h"
 #include "cuda_host/memory.h"
@@ -18,24 +17,6 @@ using namespace sdar::cuda;
 constexpr uint64_t kMemory = uint64_t{8} << 30;
 int break_at = 0;
 const char* break_code = code::kDeviceFailed;
-
-/// Runs `body`; what it throws becomes the error.
-template <class F>
-int32_t guarded(SdarCudaError* error, F body) {
-  const auto tell = [&](const std::string& code, const char* message) {
-    std::snprintf(error->code, sizeof error->code, "%s", code.c_str());
-    std::snprintf(error->message, sizeof error->message, "%s", message);
-    return 1;
-  };
-  try {
-    body();
-    return 0;
-  } catch (const Error& e) {
-    return tell(e.code(), e.what());
-  } catch (const std::exception& e) {
-    return tell(code::kInternal, e.what());
-  }
-}
 
 int32_t versions(int32_t* driver, int32_t* runtime, SdarCudaError*) {
   *driver = *runtime = 13000;
@@ -103,6 +84,22 @@ const SdarCudaInterface& device_interface() {
 void break_launch(int n, const char* code) {
   break_at = n;
   break_code = code;
+}
+
+ModelConfig smallest_config(int32_t vocabulary, int32_t mask_id) {
+  ModelConfig config;
+  config.shape = {.layers = 1,
+                  .hidden = 64,
+                  .intermediate = 64,
+                  .heads = 1,
+                  .kv_heads = 1,
+                  .head_dim = 64,
+                  .vocabulary = vocabulary,
+                  .context = 512};
+  config.tied = true;
+  config.mask_token_id = mask_id;
+  config.sparse = {false};
+  return config;
 }
 
 }  // namespace sdar::cuda_host

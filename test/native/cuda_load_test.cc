@@ -35,21 +35,7 @@ EngineOptions options_of(const char* device) {
 }
 
 /// A layer under a vocabulary that makes logits larger than what is kept free.
-ModelConfig wide() {
-  ModelConfig config;
-  config.shape = {.layers = 1,
-                  .hidden = 64,
-                  .intermediate = 64,
-                  .heads = 1,
-                  .kv_heads = 1,
-                  .head_dim = 64,
-                  .vocabulary = 100000,
-                  .context = 512};
-  config.tied = true;
-  config.mask_token_id = 0;
-  config.sparse = {false};
-  return config;
-}
+ModelConfig wide() { return cuda_host::smallest_config(100000, 0); }
 
 }  // namespace
 

@@ -8,27 +8,23 @@ const hopper = "NVIDIA H100 Tensor Core GPU Architecture whitepaper; H100 SXM da
 const ofHopper =
   "mma.sync on Hopper: about 62 % of wgmma's peak (Luo et al., Benchmarking and Dissecting the Nvidia Hopper GPU Architecture, arXiv:2402.13499)";
 
+const a100 = {
+  name: "A100 80 GB SXM",
+  multiprocessors: 108,
+  clock: 1.41e9,
+  bandwidth: 2039e9,
+  tensorPeak: 312e12,
+  mmaShare: 1,
+  l2: 40e6,
+  memory: 80e9,
+  sources: [ampere],
+};
+
 export const cards = {
-  "a100-80g": {
-    name: "A100 80 GB SXM",
-    multiprocessors: 108,
-    clock: 1.41e9,
-    bandwidth: 2039e9,
-    tensorPeak: 312e12,
-    mmaShare: 1,
-    l2: 40e6,
-    memory: 80e9,
-    sources: [ampere],
-  },
+  "a100-80g": a100,
   a800: {
+    ...a100,
     name: "A800 80 GB SXM",
-    multiprocessors: 108,
-    clock: 1.41e9,
-    bandwidth: 2039e9,
-    tensorPeak: 312e12,
-    mmaShare: 1,
-    l2: 40e6,
-    memory: 80e9,
     sources: ["as A100 80 GB SXM; NVLink alone is narrower (NVIDIA A800 datasheet)", ampere],
   },
   "rtx-4090": {

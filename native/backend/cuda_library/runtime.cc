@@ -3,11 +3,11 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdio>
-#include <exception>
 #include <memory>
 #include <string>
 
 #include "backend/cuda/abi.h"
+#include "backend/cuda/abi_guard.h"
 #include "backend/cuda/kernels.h"
 #include "util/error.h"
 
@@ -29,26 +29,6 @@ void require(cudaError_t status, const char* what) {
   cudaGetLastError();  // one that does not stick is forgotten
   throw Error(status == cudaErrorMemoryAllocation ? code::kOutOfMemory : code::kDeviceFailed,
               std::string(cudaGetErrorString(status)) + " (" + what + ")");
-}
-
-/// Runs `body`; what it throws becomes the error.
-template <class F>
-int32_t guarded(SdarCudaError* error, F body) {
-  const auto tell = [&](const char* code, const char* message) {
-    std::snprintf(error->code, sizeof error->code, "%s", code);
-    std::snprintf(error->message, sizeof error->message, "%s", message);
-    return 1;
-  };
-  try {
-    body();
-    return 0;
-  } catch (const Error& e) {
-    return tell(e.code().c_str(), e.what());
-  } catch (const std::exception& e) {
-    return tell(code::kInternal, e.what());
-  } catch (...) {
-    return tell(code::kInternal, "an exception of unknown kind");
-  }
 }
 
 /// The same on a device: CUDA's calls are about the card that the thread has chosen.
