@@ -54,7 +54,7 @@ TEST("embedding: bytes as cost.h tells, the table's 16 at a time") {
     for (int hidden : {1024, 264}) {
       const std::vector<int32_t> ids{1, 49, 18, 1, 20, 37, 40, 6, 18};  // of no tile rows g and g + 8
       check_cost(embeds(format, 50, hidden, ids));
-      const int64_t scales = format == WeightFormat::int8 ? int64_t{9} * (hidden / 8) * 4 : 0;
+      const int64_t scales = format == WeightFormat::int8 ? int64_t{9} * ((hidden + 31) / 32 * 4) * 4 : 0;
       CHECK(cuda_host::last_launch().tensor("weights").narrow == scales);
     }
     CHECK(claimed("embed.cu", std::string("embed<") + name_of(format) + ">"));

@@ -23,17 +23,17 @@ float value_at(const std::vector<std::byte>& bytes, const WeightSpec& spec, int 
     const size_t at = static_cast<size_t>(tile * slabs + k / 64) * 2048 + k % 64 / 32 * 1024 + r * 64 + k % 32 * 2;
     return bf16_to_f32(static_cast<uint16_t>(word(at / 4 * 4) >> at % 4 * 8));
   }
-  const int lane = r % 8 * 4 + k % 32 / 8, high = r / 8, in = k % 8;
+  const int lane = r % 8 * 4 + k % 8 / 2, high = r / 8, instruction = k % 32 / 16, in = k % 16 / 8 * 2 + k % 2;
   if (format == WeightFormat::int8) {
     const size_t slab = static_cast<size_t>(tile * slabs + k / 128) * 2112;
     static constexpr int kByte[4] = {0, 2, 1, 3};
-    const uint32_t w = word(slab + k % 128 / 32 * 512 + lane * 16 + high * 8 + in / 4 * 4);
-    return static_cast<int8_t>(w >> kByte[in % 4] * 8) * std::bit_cast<float>(word(slab + 2048 + r * 4));
+    const uint32_t w = word(slab + k % 128 / 32 * 512 + lane * 16 + high * 8 + instruction * 4);
+    return static_cast<int8_t>(w >> kByte[in] * 8) * std::bit_cast<float>(word(slab + 2048 + r * 4));
   }
   const size_t slab = static_cast<size_t>(tile * slabs + k / 128) * 1152;
-  static constexpr int kNibble[8] = {0, 4, 1, 5, 2, 6, 3, 7};
+  static constexpr int kNibble[2][4] = {{0, 4, 1, 5}, {2, 6, 3, 7}};
   const uint32_t w = word(slab + k % 128 / 32 * 256 + lane * 8 + high * 4);
-  const int q = static_cast<int>(w >> kNibble[in] * 4 & 15) - 8;
+  const int q = static_cast<int>(w >> kNibble[instruction][in] * 4 & 15) - 8;
   return static_cast<float>(q) * std::bit_cast<float>(word(slab + 1024 + (k % 128 / 64 * 16 + r) * 4));
 }
 

@@ -37,9 +37,10 @@ int64_t silu_bytes(int32_t tokens, const Blocks& blocks) { return tokens * block
 
 Cost embed_cost(const EmbedArgs& a, int32_t distinct) {
   const bool scaled = a.table.format == WeightFormat::int8;
-  const int64_t hidden = a.table.cols, pieces = hidden / 8, scales = scaled ? hidden / group_k(a.table.format) * 4 : 0;
+  const int64_t hidden = a.table.cols, threads = int64_t{ceil_div(a.table.cols, kPieceK)} * 4;
+  const int64_t pieces = scaled ? threads : hidden / 8, scales = scaled ? hidden / group_k(a.table.format) * 4 : 0;
   Cost c;
-  c.loaded = a.rows * pieces * (4 + 16 + (scaled ? 4 : 0));
+  c.loaded = a.rows * (threads * 4 + pieces * (16 + (scaled ? 4 : 0)));
   c.loaded_once = a.rows * 4 + distinct * (pieces * 16 + scales);
   c.stored = a.rows * hidden * 4;
   return c;

@@ -1,4 +1,4 @@
-// x = table[ids]: one thread widens 8 values of one row.
+// x = table[ids]: one thread widens 8 values of one row, those that lie side by side in a slab.
 //
 // Bytes (as code: cost.h): rows · hidden · (2 read + 4 written), 4 per thread for its id and, int8, for its scale. In
 // int8 a row is 8 of every 16 bytes, which are read whole. Limited by launch time below some 64 rows of 2560 (1 MB).
@@ -13,10 +13,13 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kPerThread = 8;
+SDAR_HOST_DEVICE constexpr int threads_per_row(int hidden) {
+  return ceil_div(hidden, kPieceK) * (kPieceK / kPerThread);
+}
 
 template <WeightFormat format>
 SDAR_KERNEL(kThreads, 8, embed, EmbedArgs a) {
-  const int hidden = a.table.cols, pieces = hidden / kPerThread;
+  const int hidden = a.table.cols, pieces = threads_per_row(hidden);
   const int64_t piece = int64_t{block_index_x()} * kThreads + thread_index();
   if (!in_range(piece, int64_t{a.rows} * pieces)) return;
   const int row = static_cast<int>(piece / pieces);
@@ -25,32 +28,33 @@ SDAR_KERNEL(kThreads, 8, embed, EmbedArgs a) {
   const uint8_t* slab =
       a.table.data + (int64_t{id / kTileRows} * a.table.slabs() + column / slab_k(format)) * slab_bytes(format);
   const int in_slab = column % slab_k(format), lane = line % 8 * 4 + in_slab % kPieceK / 8;
-  float values[kPerThread];
+  float* to = a.x + int64_t{row} * hidden;
   if constexpr (format == WeightFormat::bf16) {
+    if (!in_range(column, hidden)) return;
     const Words4 pairs = load_global_stream<Words4>(slab + in_slab / kPieceK * 1024 + line / 8 * 512 + lane * 16);
     SDAR_UNROLL
-    for (int i = 0; i < 4; i++) values[2 * i] = low_bf16(pairs.w[i]), values[2 * i + 1] = high_bf16(pairs.w[i]);
+    for (int i = 0; i < 4; i += 2) {
+      store_global<Floats4>(to + column + 2 * i, {{low_bf16(pairs.w[i]), high_bf16(pairs.w[i]),
+                                                   low_bf16(pairs.w[i + 1]), high_bf16(pairs.w[i + 1])}});
+    }
   } else {
     const Words4 both = load_global_stream<Words4>(slab + in_slab / kPieceK * 512 + lane * 16);  // lines g and g + 8
     const float scale = load_global_cached<float>(slab + slab_data_bytes(format) + line * 4);
+    const int first = column - in_slab % kPieceK + lane % 4 * 2;
     SDAR_UNROLL
-    for (int i = 0; i < kPerThread; i++) {
-      const int byte = i % 4 == 1 ? 2 : i % 4 == 2 ? 1 : i % 4;  // of four k in order 0 2 1 3
-      const uint32_t bytes = line < 8 ? both.w[i / 4] : both.w[2 + i / 4];
-      values[i] = static_cast<float>(static_cast<int8_t>(bytes >> byte * 8)) * scale;
+    for (int i = 0; i < 4; i++) {
+      if (!in_range(first + i * 8, hidden)) continue;
+      const uint32_t bytes = (line < 8 ? both.w[i / 2] : both.w[2 + i / 2]) >> i % 2 * 8;
+      store_global<Floats2>(to + first + i * 8, {{static_cast<float>(static_cast<int8_t>(bytes)) * scale,
+                                                  static_cast<float>(static_cast<int8_t>(bytes >> 16)) * scale}});
     }
-  }
-  float* to = a.x + int64_t{row} * hidden + column;
-  SDAR_UNROLL
-  for (int i = 0; i < kPerThread; i += 4) {
-    store_global<Floats4>(to + i, {{values[i], values[i + 1], values[i + 2], values[i + 3]}});
   }
 }
 
 }  // namespace
 
 void embed(Stream stream, const EmbedArgs& args) {
-  const int64_t pieces = int64_t{args.rows} * (args.table.cols / kPerThread);
+  const int64_t pieces = int64_t{args.rows} * threads_per_row(args.table.cols);
   if (pieces == 0) return;
   const LaunchShape shape{
       .grid_x = static_cast<int>((pieces + kThreads - 1) / kThreads), .threads = kThreads, .stream = stream};

@@ -121,6 +121,7 @@ struct GemmTile {
  private:
   static constexpr int kRowTilesOfWarp = kBlockRowTiles / kWarps;
   static constexpr int kTokenTilesOfThread = ceil_div(kBlockTokenTiles * kSlabK, kThreads);
+  static constexpr int kTokenPairs = ceil_div(kTokenTiles, 2);
   static_assert(kThreads % kSlabK == 0 && kRowTilesOfWarp <= 16 && kTokenTilesOfThread <= 16);
 
   SDAR_DEVICE static int before(int stage) { return stage == 0 ? kStages - 1 : stage - 1; }
@@ -160,9 +161,30 @@ struct GemmTile {
     }
   }
 
-  /// Fragments are loaded one instruction ahead (those of tokens one piece), the next slab is asked for in between.
-  /// ldmatrix gives the four registers of an instruction side by side; two 16-byte loads would have to be shuffled by
-  /// moves, two for each mma.
+  /// The tokens' fragments of an instruction, 16 k.
+  using TokenFragments = uint32_t[kTokenTiles][2];
+  /// What this lane names to ldmatrix of the tokens of instruction 0 (its neighbour in the piece: 32 bytes to or fro):
+  /// a row of tile 0 or, where there are more, of tile 1.
+  SDAR_DEVICE static Shared<uint8_t> token_row(int stage, int instruction) {
+    const int lane = computed_here(lane_index()), row = lane % 8, matrix = lane / 8;
+    const int tile = warp_token_tile() + (kTokenTiles == 1 ? 0 : matrix / 2);
+    return shared_memory<uint8_t>(stage * kStageBytes + kWeightBytes + tile * kTokenTileBytes + row * 64 +
+                                  (2 * instruction + matrix % 2 ^ row / 2) * 16);
+  }
+  /// Of tiles 2 · pair and 2 · pair + 1.
+  SDAR_DEVICE static void load_tokens(Shared<uint8_t> row, int piece, int pair, TokenFragments& b) {
+    if constexpr (kTokenTiles == 1) {
+      ldmatrix_x2(b[0], row + piece * 512);
+    } else {
+      uint32_t two[4];
+      ldmatrix_x4(two, row + (pair * 2 * kTokenTileBytes + piece * 512));
+      b[2 * pair][0] = two[0], b[2 * pair][1] = two[1];
+      b[2 * pair + 1][0] = two[2], b[2 * pair + 1][1] = two[3];
+    }
+  }
+
+  /// Fragments are loaded one instruction ahead, the next slab is asked for in between. ldmatrix gives the four
+  /// registers of an instruction side by side; two 16-byte loads would have to be shuffled by moves, two for each mma.
   SDAR_DEVICE static void add_bf16(const Ring& ring, Sums& sums) {
     const int lane = computed_here(lane_index()), row = lane % 8, matrix = lane / 8, turn = row / 2;
     const int base = ring.stage * kStageBytes;
@@ -170,32 +192,28 @@ struct GemmTile {
     const Shared<uint8_t> weights[2] = {
         shared_memory<uint8_t>(base + warp_row_tile() * kSlabBytes + of_weights),
         shared_memory<uint8_t>(base + warp_row_tile() * kSlabBytes + (of_weights ^ 32))};
-    const Shared<uint8_t> tokens = shared_memory<uint8_t>(base + kWeightBytes + warp_token_tile() * kTokenTileBytes +
-                                                          row * 64 + (matrix ^ turn) * 16);
-    constexpr int kSteps = kPieces * kRowTiles * 2;
+    const Shared<uint8_t> tokens[2] = {token_row(ring.stage, 0), token_row(ring.stage, 1)};
+    constexpr int kInstructions = kPieces * 2, kSteps = kInstructions * kRowTiles;
     const bool more = in_range(0, ring.left);
-    uint32_t a[2][4], b[2][kTokenTiles][4];
+    uint32_t a[2][4];
+    TokenFragments b[2];
     SDAR_UNROLL
-    for (int t = 0; t < kTokenTiles; t++) ldmatrix_x4(b[0][t], tokens + t * kTokenTileBytes);
+    for (int pair = 0; pair < kTokenPairs; pair++) load_tokens(tokens[0], 0, pair, b[0]);
     ldmatrix_x4(a[0], weights[0]);
     SDAR_UNROLL
     for (int step = 0; step < kSteps; step++) {
-      const int piece = step / (2 * kRowTiles), r = step / 2 % kRowTiles, half = step % 2, next = step + 1;
+      const int k = step / kRowTiles, r = step % kRowTiles, next = step + 1, next_k = next / kRowTiles;
       if (next < kSteps) {
-        const int offset = next / 2 % kRowTiles * kSlabBytes + next / (2 * kRowTiles) * 1024;
-        ldmatrix_x4(a[next % 2], weights[next % 2] + offset);
+        ldmatrix_x4(a[next % 2], weights[next_k % 2] + (next % kRowTiles * kSlabBytes + next_k / 2 * 1024));
       }
-      if (half == 1 && piece + 1 < kPieces) {
+      if (k + 1 < kInstructions) {
         SDAR_UNROLL
-        for (int t = r * kTokenTiles / kRowTiles; t < (r + 1) * kTokenTiles / kRowTiles; t++) {
-          ldmatrix_x4(b[(piece + 1) % 2][t], tokens + (t * kTokenTileBytes + (piece + 1) * 512));
+        for (int pair = r * kTokenPairs / kRowTiles; pair < (r + 1) * kTokenPairs / kRowTiles; pair++) {
+          load_tokens(tokens[(k + 1) % 2], (k + 1) / 2, pair, b[(k + 1) % 2]);
         }
       }
       SDAR_UNROLL
-      for (int t = 0; t < kTokenTiles; t++) {
-        const uint32_t tokens_of[2] = {b[piece % 2][t][2 * half], b[piece % 2][t][2 * half + 1]};
-        mma_m16n8k16_bf16(sums[r][t], a[step % 2], tokens_of);
-      }
+      for (int t = 0; t < kTokenTiles; t++) mma_m16n8k16_bf16(sums[r][t], a[step % 2], b[k % 2][t]);
       if (step == 0 && more) copy_weights(ring, before(ring.stage));
       if (step == kSteps / 2 && more) copy_activations(ring, before(ring.stage));
     }
@@ -206,32 +224,30 @@ struct GemmTile {
     const int lane = computed_here(lane_index());
     const Shared<uint8_t> weights =
         shared_memory<uint8_t>(stage * kStageBytes + warp_row_tile() * kSlabBytes + lane * kLaneBytes);
-    const Shared<uint8_t> tokens = shared_memory<uint8_t>(stage * kStageBytes + kWeightBytes +
-                                                          warp_token_tile() * kTokenTileBytes + place(lane) * 16);
-    Sums group;
-    clear(group);
-    SDAR_UNROLL
-    for (int piece = 0; piece < kPieces; piece++) {
-      Words4 b[kTokenTiles];
+    const Shared<uint8_t> tokens[2] = {token_row(stage, 0), token_row(stage, 1)};
+    constexpr int kGroups = kSlabK / group_k(kFormat), kGroupPieces = kPieces / kGroups;
+    SDAR_NO_UNROLL  // the sums of two groups at once would be too many registers
+        for (int index = 0; index < kGroups; index++) {
+      Sums group;
+      clear(group);
       SDAR_UNROLL
-      for (int t = 0; t < kTokenTiles; t++) b[t] = load_shared<Words4>(tokens + (t * kTokenTileBytes + piece * 512));
-      SDAR_UNROLL
-      for (int r = 0; r < kRowTiles; r++) {
-        uint32_t a[2][4];
-        fragments(weights + r * kSlabBytes, piece, a);
+      for (int i = 0; i < kGroupPieces; i++) {
+        const int piece = index * kGroupPieces + i;
+        TokenFragments b[2];
         SDAR_UNROLL
-        for (int t = 0; t < kTokenTiles; t++) {
+        for (int j = 0; j < 2 * kTokenPairs; j++) load_tokens(tokens[j % 2], piece, j / 2, b[j % 2]);
+        SDAR_UNROLL
+        for (int r = 0; r < kRowTiles; r++) {
+          uint32_t a[2][4];
+          fragments(weights + r * kSlabBytes, piece, a);
           SDAR_UNROLL
-          for (int i = 0; i < 2; i++) {
-            const uint32_t tokens_of[2] = {b[t].w[2 * i], b[t].w[2 * i + 1]};
-            mma_m16n8k16_bf16(group[r][t], a[i], tokens_of);
+          for (int t = 0; t < kTokenTiles; t++) {
+            SDAR_UNROLL
+            for (int j = 0; j < 2; j++) mma_m16n8k16_bf16(group[r][t], a[j], b[j][t]);
           }
         }
       }
-      if ((piece + 1) % (group_k(kFormat) / kPieceK) == 0) {
-        add_group(stage, (piece + 1) / (group_k(kFormat) / kPieceK) - 1, group, sums);
-        clear(group);
-      }
+      add_group(stage, index, group, sums);
     }
   }
 

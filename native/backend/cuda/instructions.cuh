@@ -16,6 +16,7 @@
 /// SDAR_LAUNCH(shape, kernel, arguments…); a template kernel is named with its arguments: NAME_kernel<4, 8>.
 #define SDAR_LAUNCH(shape, ...) ::sdar::cuda::launch(shape, __VA_ARGS__)
 #define SDAR_UNROLL _Pragma("unroll")
+#define SDAR_NO_UNROLL _Pragma("unroll 1")
 
 namespace sdar::cuda {
 

@@ -1,18 +1,17 @@
 // How weights and activations lie in device memory: in the order in which the lanes of a warp feed mma.m16n8k16, so
 // that every load is 16 bytes per lane, side by side. One header for packing, kernels and tests.
 //
-// An instruction multiplies 16 weight rows by 8 tokens over 16 k. A piece is two instructions, 32 k: lane 4g + t holds
-// k = 8t … 8t+7 of rows g and g + 8 and of token g. With int8 and int4 weights instruction i takes 8t + 4i … 8t + 4i +
-// 3 from it, in both operands: which k an instruction calls which is ours to choose, as long as both agree. With bf16
-// ones it takes k = 16i … 16i + 15, which ldmatrix hands out from shared memory.
+// An instruction multiplies 16 weight rows by 8 tokens over 16 k; a piece is two instructions, 32 k. Lane 4g + t feeds
+// the rows g and g + 8 and token g with k = 2t, 2t + 1, 2t + 8, 2t + 9 of each instruction. bf16 comes row by row and
+// is handed out by ldmatrix; int8 and int4 weights lie as the lanes take them.
 //
 // Activations: bf16 [tokens/8][padded k/32][8][32], a lane's 16 bytes at lane · 16 of each [8][32].
 // Weights: [rows/16][padded k/slab k] slabs; rows past the last and columns past the last are zero.
 //   bf16  64 k:  2 pieces [16][32] bf16
-//   int8  128 k: 4 pieces [32 lanes][2 rows: g, g+8][8], two's complement, of four k the bytes in order 0 2 1 3;
-//                then the scales [16] f32
-//   int4  128 k: 4 pieces [32 lanes][2 rows: g, g+8] words, zero point 8, k = 0 … 7 in nibbles 0 4 1 5 2 6 3 7;
-//                then the scales [2 groups of 64][16] f32
+//   int8  128 k: 4 pieces [32 lanes][2 rows: g, g+8][2 instructions][4], two's complement, a lane's four k in bytes
+//                0 2 1 3; then the scales [16] f32
+//   int4  128 k: 4 pieces [32 lanes][2 rows: g, g+8] words, zero point 8, the lane's four k of the first instruction
+//                in nibbles 0 4 1 5, of the second in 2 6 3 7; then the scales [2 groups of 64][16] f32
 // Rows of gate_up alternate: 8 of gate, then the same 8 of up, so that one lane holds both.
 // f32 (the router alone) is row-major.
 #pragma once

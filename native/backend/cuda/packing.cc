@@ -89,14 +89,24 @@ float quantise(WeightFormat format, const float* w, int n, int8_t* q) {
 }
 
 /// Where the integer of row `row`, column `k` of a slab goes.
-void put_int8(std::byte* slab, int row, int k, int8_t q) {
-  static constexpr int kOrder[4] = {0, 2, 1, 3};
-  const int lane = row % 8 * 4 + k % kPieceK / 8;
-  slab[k / kPieceK * 512 + lane * 16 + row / 8 * 8 + k % 8 / 4 * 4 + kOrder[k % 4]] = static_cast<std::byte>(q);
+struct Place {
+  Place(int row, int k)
+      : piece(k / kPieceK),
+        lane(row % 8 * 4 + k % 8 / 2),
+        high_row(row / 8),
+        instruction(k % kPieceK / 16),
+        pair(k % 16 / 8),
+        second(k % 2) {}
+  int piece, lane, high_row, instruction;
+  int pair, second;  ///< of the lane's four k of an instruction
+};
+void put_int8(std::byte* slab, const Place& p, int8_t q) {
+  slab[p.piece * 512 + p.lane * 16 + p.high_row * 8 + p.instruction * 4 + p.second * 2 + p.pair] =
+      static_cast<std::byte>(q);
 }
-void put_int4(std::byte* slab, int row, int k, int8_t q) {
-  const int lane = row % 8 * 4 + k % kPieceK / 8, pair = k % 8 / 2, nibble = pair + (k % 2 ? 4 : 0);
-  slab[k / kPieceK * 256 + lane * 8 + row / 8 * 4 + nibble / 2] |= static_cast<std::byte>((q + 8) << (nibble % 2 * 4));
+void put_int4(std::byte* slab, const Place& p, int8_t q) {
+  const int nibble = p.instruction * 2 + p.pair + p.second * 4;
+  slab[p.piece * 256 + p.lane * 8 + p.high_row * 4 + nibble / 2] |= static_cast<std::byte>((q + 8) << (nibble % 2 * 4));
 }
 
 /// One slab from its rows w[16][slab k]; `out` is zeroed.
@@ -118,7 +128,7 @@ void write_slab(WeightFormat format, const float* w, std::byte* out) {
     for (int begin = 0; begin < columns; begin += group) {
       scales[begin / group * kTileRows + row] = quantise(format, w + row * columns + begin, group, q);
       for (int k = 0; k < group; k++) {
-        (format == WeightFormat::int8 ? put_int8 : put_int4)(out, row, begin + k, q[k]);
+        (format == WeightFormat::int8 ? put_int8 : put_int4)(out, {row, begin + k}, q[k]);
       }
     }
   }

@@ -22,6 +22,7 @@
   void name##_kernel(::sdar::cuda::Bounds<max_threads, min_blocks>, __VA_ARGS__)
 #define SDAR_LAUNCH(shape, ...) ::sdar::cuda::launch(#__VA_ARGS__, shape, __VA_ARGS__)
 #define SDAR_UNROLL
+#define SDAR_NO_UNROLL
 /// The last parameter of each twin.
 #define SDAR_AT std::source_location at = std::source_location::current()
 
