@@ -91,6 +91,11 @@ function unreached(mutants) {
     cp_async_wait: "wait",
     cp_async_commit: "commit",
     thread_fence: "fence",
+    warpgroup_commit: "commit",
+    warpgroup_wait: "wait",
+    warpgroup_wait_all: "wait",
+    warpgroup_fence: "fence",
+    fence_for_warpgroup_mma: "fence",
   };
   const call = new RegExp(`\\b(${Object.keys(functions).join("|")})(<[^>]*>)?\\(`, "g");
   const masked = /\b(shuffle|shuffle_xor|shuffle_up|shuffle_down|ballot|any|all)\(kFullMask\b/g;

@@ -10,10 +10,16 @@ namespace {
 
 constexpr WeightFormat kHeld[] = {WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4};
 
-enum class Kernel { small, large };
+enum class Kernel { small, large, warpgroup, wide_warpgroup };
 
 Matrix first_rows(const Matrix& m, int rows) {
   return {rows, m.cols, std::vector<float>(m.data.begin(), m.data.begin() + rows * m.cols)};
+}
+
+Matrix first_columns(const Matrix& m, int cols) {
+  Matrix some{m.rows, cols, {}};
+  for (int64_t i = 0; i < m.rows; i++) some.data.insert(some.data.end(), m.row(i), m.row(i) + cols);
+  return some;
 }
 
 /// The kernel's result for `input` (and `start`, what out holds before).
@@ -33,6 +39,11 @@ Matrix multiply(Kernel kernel, const DeviceWeight& weight, const Matrix& input, 
                       .tiles = tiles->get()};
   if (kernel == Kernel::large) {
     cuda::gemm_large(nullptr, args);
+  } else if (kernel != Kernel::small) {
+    args.token_tiles = kernel == Kernel::wide_warpgroup && cuda::warpgroup_takes(weight.view, 32) ? 32 : 16;
+    cuda_host::set_shared_limit(227 * 1024);
+    cuda::gemm_warpgroup(nullptr, args);
+    cuda_host::set_shared_limit(99 * 1024);
   } else {
     const Buffer<float> partials(cuda::gemm_partial_floats(weight.view, tokens) + 1, "partials");
     const Buffer<uint32_t> tickets(std::vector<uint32_t>(cuda::gemm_tickets(weight.view, tokens) + 1), "tickets");
@@ -120,6 +131,9 @@ TEST("gemm: a token's bits are the same alone, among others, and in the kernel f
         const auto same = [&](const Matrix& m) { return std::equal(m.data.begin(), m.data.end(), all.data.begin()); };
         CHECK(same(multiply(Kernel::small, w, first_rows(input, few), epilogue, &some)));
         CHECK(few < 100 || same(multiply(Kernel::large, w, first_rows(input, few), epilogue, &some)));
+        if (few < 50 || !cuda_host::has_warpgroups()) continue;
+        CHECK(same(multiply(Kernel::warpgroup, w, first_rows(input, few), epilogue, &some)));
+        CHECK(same(multiply(Kernel::wide_warpgroup, w, first_rows(input, few), epilogue, &some)));
       }
     }
   }
@@ -134,6 +148,34 @@ TEST("gemm_large: odd shapes against plain loops in three orders") {
       const Matrix want = product(input, weight.values), start = random_matrix(random, 133, 150, 5);
       CHECK(relative_error(multiply(Kernel::large, weight, input, cuda::Epilogue::add, &start).data,
                            sum(start, want).data) < 1e-5);
+    }
+  });
+}
+
+TEST("gemm_warpgroup: odd shapes against plain loops in three orders") {
+  if (!cuda_host::has_warpgroups()) throw check::Skip{"this card has no products of warpgroups"};
+  cuda_host::each_order([] {
+    Random random(7);
+    for (WeightFormat format : kHeld) {
+      for (Kernel kernel : {Kernel::warpgroup, Kernel::wide_warpgroup}) {
+        const int tokens = kernel == Kernel::warpgroup ? 133 : 270;
+        const Matrix input = rounded(random_matrix(random, tokens, 1300), WeightFormat::bf16);
+        const DeviceWeight narrow(WeightKind::linear, format, {random_matrix(random, 150, 270)});
+        const DeviceWeight parted(WeightKind::linear, format, {random_matrix(random, 20, 1300)});
+        const DeviceWeight both(WeightKind::gate_up, format,
+                                {random_matrix(random, 70, 270), random_matrix(random, 70, 270)});
+        CHECK(parted.view.splits() == 2);
+        for (const DeviceWeight* weight : {&narrow, &parted}) {
+          const Matrix in = first_columns(input, weight->view.cols), want = product(in, weight->values);
+          const Matrix start = random_matrix(random, tokens, weight->view.rows, 5);
+          CHECK(relative_error(multiply(kernel, *weight, in, cuda::Epilogue::store).data, want.data) < 1e-5);
+          CHECK(relative_error(multiply(kernel, *weight, in, cuda::Epilogue::add, &start).data, sum(start, want).data) <
+                1e-5);
+        }
+        const Matrix in = first_columns(input, 270);
+        CHECK(bf16_distance(multiply(kernel, both, in, cuda::Epilogue::silu_mul).data,
+                            silu_product(product(in, both.values)).data) <= 1);
+      }
     }
   });
 }
@@ -172,6 +214,30 @@ TEST("gemm: bytes and mma as cost.h tells, loads of 16 bytes, no bank conflicts"
       const std::string tile =
           std::string("<") + name_of(format) + (tokens > 64 ? ">" : ", " + std::to_string(tokens / 8) + ">");
       CHECK(tokens > 64 ? claimed("gemm_large.cu", "gemm_large" + tile) : claimed("gemm.cu", "gemm" + tile));
+    }
+    for (Kernel kernel : {Kernel::warpgroup, Kernel::wide_warpgroup}) {
+      const auto tiles = [&](const DeviceWeight& weight) {
+        return kernel == Kernel::wide_warpgroup && cuda::warpgroup_takes(weight.view, 32) ? 32 : 16;
+      };
+      const auto costs = [&](const DeviceWeight& weight, int tokens, cuda::Epilogue epilogue) {
+        const Matrix start = random_matrix(random, tokens, weight.view.rows);
+        const Matrix input = random_matrix(random, tokens, weight.view.cols);
+        const cuda::GemmArgs args{
+            .weight = weight.view, .tokens = tokens, .epilogue = epilogue, .token_tiles = tiles(weight)};
+        multiply(kernel, weight, input, epilogue, &start);
+        check_cost(cuda::gemm_warpgroup_cost(args));
+        const auto& report = cuda_host::last_launch();
+        CHECK(report.tensor("weights").narrow == 0 && report.tensor("activations").narrow == 0);
+        CHECK(report.bank_conflicts() == 0);
+        CHECK(claimed("gemm_warpgroup.cu", std::string("gemm_warpgroup<") + name_of(format) + ", " +
+                                               std::to_string(tiles(weight)) +
+                                               (weight.view.splits() > 1 ? ", 1>" : ", 0>")));
+      };
+      costs(even, 256, cuda::Epilogue::store);
+      costs(even, 250, cuda::Epilogue::add);
+      costs(odd, 133, cuda::Epilogue::store);
+      costs(odd, 133, cuda::Epilogue::add);
+      costs(both, 133, cuda::Epilogue::silu_mul);
     }
     for (int tokens : {3, 70, 133}) {
       check(odd, tokens, cuda::Epilogue::store);

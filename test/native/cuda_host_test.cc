@@ -12,6 +12,7 @@
 #include "cuda_host/executor.h"
 #include "cuda_host/memory.h"
 #include "cuda_host/report.h"
+#include "util/half.h"
 
 using namespace sdar;
 using namespace sdar::cuda;
@@ -73,6 +74,60 @@ SDAR_KERNEL(kThreads, 4, copy, const float* x, float* y) {
 template <Copy how>
 void copy(const float* x, float* y) {
   SDAR_LAUNCH((LaunchShape{.threads = kThreads, .shared_bytes = kThreads * 16}), copy_kernel<how>, x, y);
+}
+
+enum class Product {
+  right,
+  no_register_fence,
+  no_fence_of_copies,
+  no_commit,
+  no_wait,
+  wait_for_less,
+  fragments_written,
+  tokens_written,
+  sums_written,
+  misplaced,
+  one_warp_less
+};
+/// y[16 tiles of sums] = the products of a warpgroup: fragments of ones by 128 tokens of 32 k, copied from x.
+template <Product how>
+SDAR_KERNEL(kThreads, 1, product, const uint16_t* x, float* y) {
+  const auto s = shared_memory<uint8_t>(0);
+  const int thread = thread_index();
+  for (int i = 0; i < 4; i++) {
+    cp_async_16(s + (i * kThreads + (thread ^ thread / 8 % 4)) * 16, x + (i * kThreads + thread) * 8);
+  }
+  cp_async_commit();
+  cp_async_wait<0>();
+  if (how != Product::no_fence_of_copies) fence_for_warpgroup_mma();
+  sync_block();
+  uint32_t a[4] = {0x3f803f80u, 0x3f803f80u, 0x3f803f80u, 0x3f803f80u};
+  float sums[16][4];
+  if (how != Product::no_register_fence) warpgroup_fence();
+  for (int i = 0; i < 2; i++) {
+    if (how == Product::one_warp_less && thread / 32 == 2) break;
+    const int first = how == Product::misplaced ? 16 : i * 32;
+    warpgroup_mma(sums, a, token_operand(s + first, 512), i > 0);
+    if (how != Product::no_commit) warpgroup_commit();
+  }
+  if (how == Product::fragments_written) a[0] = 0;
+  if (how == Product::sums_written) sums[3][2] = 0;
+  if (how == Product::tokens_written) {
+    sync_block();
+    store_shared<uint16_t>((s + thread * 16).as<uint16_t>(), 0);
+  }
+  if (how == Product::wait_for_less) warpgroup_wait<1>();
+  if (how != Product::no_wait && how != Product::wait_for_less) warpgroup_wait_all(sums);
+  for (int t = 0; t < 16; t++) {
+    for (int i = 0; i < 4; i++) {
+      const int row = thread / 32 * 16 + thread % 32 / 4 + i / 2 * 8, token = t * 8 + thread % 4 * 2 + i % 2;
+      store_global<float>(y + row * 128 + token, sums[t][i]);
+    }
+  }
+}
+template <Product how>
+void product(const uint16_t* x, float* y) {
+  SDAR_LAUNCH((LaunchShape{.threads = kThreads, .shared_bytes = 16 * 512}), product_kernel<how>, x, y);
 }
 
 /// Two halves in turn through one buffer: the second copy must not start before all have read the first.
@@ -424,6 +479,38 @@ TEST("bytes and matrix instructions are counted, fragments lie as the instructio
       CHECK(d8.values()[row * n + column] == sum8);
     }
   }
+}
+
+TEST("products of a warpgroup: computed at the wait; what is touched before it, or not fenced, is found") {
+  each_order([] {
+    std::vector<uint16_t> tokens(128 * 32);
+    for (size_t i = 0; i < tokens.size(); i++) tokens[i] = f32_to_bf16(static_cast<float>(i / 32 % 100 + i % 32));
+    const Buffer<uint16_t> x(tokens, "x");
+    const Buffer<float> y(64 * 128, "y");
+    product<Product::right>(x.get(), y.get());
+    const std::vector<float> got = y.values();
+    int wrong = 0;
+    for (int i = 0; i < 64 * 128; i++) {
+      float want = 0;
+      for (int k = 0; k < 32; k++) want += bf16_to_f32(tokens[static_cast<size_t>(i % 128 * 32 + k)]);
+      wrong += got[static_cast<size_t>(i)] != want;
+    }
+    CHECK(wrong == 0);
+    check_fault({"NOT_FENCED"}, "without a warpgroup_fence",
+                [&] { product<Product::no_register_fence>(x.get(), y.get()); });
+    check_fault({"NOT_FENCED"}, "without a fence_for_warpgroup_mma",
+                [&] { product<Product::no_fence_of_copies>(x.get(), y.get()); });
+    check_fault({"NOT_WAITED"}, "never waited for", [&] { product<Product::no_commit>(x.get(), y.get()); });
+    check_fault({"NOT_WAITED"}, "never waited for", [&] { product<Product::no_wait>(x.get(), y.get()); });
+    check_fault({"NOT_WAITED"}, "never waited for", [&] { product<Product::wait_for_less>(x.get(), y.get()); });
+    check_fault({"NOT_WAITED"}, "first operand was written",
+                [&] { product<Product::fragments_written>(x.get(), y.get()); });
+    check_fault({"NOT_WAITED"}, "sums were written", [&] { product<Product::sums_written>(x.get(), y.get()); });
+    check_fault({"NOT_FENCED", "RACE"}, "at shared", [&] { product<Product::tokens_written>(x.get(), y.get()); });
+    check_fault({"MISALIGNED"}, "tokens at shared 16", [&] { product<Product::misplaced>(x.get(), y.get()); });
+    check_fault({"DIVERGENT_WARP"}, "warps of a group issued",
+                [&] { product<Product::one_warp_less>(x.get(), y.get()); });
+  });
 }
 
 int main(int argc, char** argv) { return check::run(argc, argv); }

@@ -8,7 +8,7 @@
 
 namespace sdar::cuda {
 
-constexpr uint32_t kAbiVersion = 1;
+constexpr uint32_t kAbiVersion = 2;
 
 extern "C" {
 

@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "backend/cuda/packing.h"
+#include "backend/cuda/products_agree.h"
 #include "backend/cuda/runner.h"
 #include "util/cores.h"
 #include "util/error.h"
@@ -50,10 +51,11 @@ CudaBackend::CudaBackend(const SdarCudaInterface& interface, int32_t index, int 
   // It has nothing to do; a library without code for this card is found out now, not by the first request.
   const ListRequestsArgs none;
   device_.try_launch(Kernel::list_requests, &none, sizeof none);
+  warpgroups_ = device_.card().major == 9 && products_agree(device_);
 }
 
 std::string CudaBackend::isa() const {
-  return "sm_" + std::to_string(device_.card().major * 10 + device_.card().minor);
+  return "sm_" + std::to_string(device_.card().major * 10 + device_.card().minor) + (warpgroups_ ? " wgmma" : "");
 }
 
 size_t CudaBackend::packed_bytes(const WeightSpec& spec) const { return cuda::packed_bytes(spec); }

@@ -79,6 +79,7 @@ class CudaBackend final : public Backend {
 
   Device device_;
   int threads_;
+  bool warpgroups_ = false;  ///< gemm_warpgroup runs here and gives gemm's bits
   Arena weights_, memory_;
   ModelShape shape_;
   int32_t rows_capacity_ = 0;  ///< of buffers

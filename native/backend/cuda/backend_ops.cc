@@ -38,6 +38,8 @@ void CudaBackend::norm(const float* x, const Weight& weight, const int32_t* rows
 
 void CudaBackend::product(const DeviceWeight& weight, const uint16_t* tiles, int32_t tokens, Epilogue epilogue,
                           float* out) {
+  const int32_t multiprocessors = device_.card().multiprocessors;
+  const int32_t token_tiles = warpgroups_ ? warpgroup_tiles(weight.matrix, tokens, multiprocessors) : 0;
   const GemmArgs args{.weight = weight.matrix,
                       .activations = tiles,
                       .tokens = tokens,
@@ -45,8 +47,11 @@ void CudaBackend::product(const DeviceWeight& weight, const uint16_t* tiles, int
                       .out = out,
                       .tiles = as_tiles(out),
                       .partials = work_.gemm_partials,
-                      .tickets = work_.gemm_tickets};
-  if (is_large(weight.matrix, tokens, device_.card().multiprocessors)) {
+                      .tickets = work_.gemm_tickets,
+                      .token_tiles = token_tiles};
+  if (token_tiles > 0) {
+    emit<Kernel::gemm_warpgroup>(args);
+  } else if (is_large(weight.matrix, tokens, multiprocessors)) {
     emit<Kernel::gemm_large>(args);
   } else {
     emit<Kernel::gemm>(args);

@@ -79,6 +79,16 @@ Cost gemm_large_cost(const GemmArgs& a) {
   return c;
 }
 
+Cost gemm_warpgroup_cost(const GemmArgs& a) {
+  const Blocks blocks(a.weight, a.tokens, 8, a.token_tiles);
+  const int64_t out = int64_t{a.tokens} * a.weight.rows * 4;
+  Cost c = loop_cost(a.weight, a.tokens, blocks);
+  c.stored = a.epilogue == Epilogue::silu_mul ? silu_bytes(a.tokens, blocks) : out;
+  c.loaded += a.epilogue == Epilogue::add ? out : 0;
+  c.loaded_once += a.epilogue == Epilogue::add ? out : 0;
+  return c;
+}
+
 Cost gemm_grouped_cost(const GroupedGemmArgs& a, std::span<const int32_t> counts) {
   const int32_t token_tiles = int64_t{a.tokens} * a.top_k <= int64_t{8} * a.expert_count ? 1 : 8;
   const Blocks launched(a.shape, a.tokens, gemm_row_tiles(token_tiles), token_tiles);

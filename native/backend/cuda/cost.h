@@ -32,6 +32,7 @@ Cost embed_cost(const EmbedArgs& args, int32_t distinct);
 Cost rms_norm_cost(const NormArgs& args, int32_t distinct);
 Cost gemm_cost(const GemmArgs& args);
 Cost gemm_large_cost(const GemmArgs& args);
+Cost gemm_warpgroup_cost(const GemmArgs& args);
 /// counts: rows of each expert.
 Cost gemm_grouped_cost(const GroupedGemmArgs& args, std::span<const int32_t> counts);
 /// padding: rows of no segment; positions: different ones among the others.

@@ -41,6 +41,7 @@ struct GemmArgs {
   /// gemm alone, when splits() > 1; not shared by launches that may overlap.
   float* partials = nullptr;    ///< [gemm_partial_floats]
   uint32_t* tickets = nullptr;  ///< [gemm_tickets], zero; zero again afterwards
+  int32_t token_tiles = 0;      ///< of a block, for gemm_warpgroup alone: 16 or, see warpgroup_takes, 32
 };
 
 /// For 1 … 64 tokens (more are taken in turns of 64).
@@ -64,6 +65,16 @@ inline size_t gemm_partial_floats(const DeviceMatrix& weight, int32_t tokens) {
 
 /// For many tokens. A block takes 128 weight rows and 128 tokens.
 void gemm_large(Stream stream, const GemmArgs& args);
+
+/// For many tokens on sm_90 (elsewhere nothing is written). A block takes 128 weight rows and 128 or 256 tokens.
+void gemm_warpgroup(Stream stream, const GemmArgs& args);
+/// Whether gemm_warpgroup's blocks can have so many token tiles: registers hold the sums of 32 when nothing else is
+/// summed beside.
+SDAR_HOST_DEVICE inline bool warpgroup_takes(const DeviceMatrix& weight, int32_t token_tiles) {
+  return token_tiles == 16 || (token_tiles == 32 && weight.format == WeightFormat::bf16 && weight.splits() == 1);
+}
+/// The token tiles with which gemm_warpgroup is expected to be fastest; 0 where gemm or gemm_large are.
+int32_t warpgroup_tiles(const DeviceMatrix& weight, int32_t tokens, int32_t multiprocessors);
 
 /// Most tokens that gemm is asked for: for more, the partial results would need too much memory.
 constexpr int32_t kMostSharedTokens = 1024;

@@ -32,26 +32,30 @@ template <class Tile>
 SDAR_DEVICE void put_rows(const GemmArgs& a, const GemmSource& s, bool add, const typename Tile::Sums& sums) {
   const int row = computed_here((s.first_row_tile + Tile::warp_row_tile()) * kTileRows + lane_index() / 4);
   const int token = computed_here((s.first_token_tile + Tile::warp_token_tile()) * kTileTokens + lane_index() % 4 * 2);
+  constexpr int kAtOnce = Tile::kTokenTiles < 8 ? Tile::kTokenTiles : 8;
   SDAR_UNROLL
   for (int r = 0; r < Tile::kRowTiles; r++) {
-    float before[Tile::kTokenTiles][4];  // all asked for before the first is awaited
     SDAR_UNROLL
-    for (int t = 0; t < Tile::kTokenTiles; t++) {
+    for (int first = 0; first < Tile::kTokenTiles; first += kAtOnce) {
+      float before[kAtOnce][4];  // all asked for before the first is awaited
       SDAR_UNROLL
-      for (int i = 0; i < 4; i++) {
-        const int at_row = row + r * kTileRows + i / 2 * 8, at_token = token + t * kTileTokens + i % 2;
-        const bool exists = add && in_range(at_row, a.weight.rows) && in_range(at_token, a.tokens);
-        before[t][i] = exists ? load_global<float>(a.out + int64_t{at_token} * a.weight.rows + at_row) : 0.0f;
+      for (int t = 0; t < kAtOnce; t++) {
+        SDAR_UNROLL
+        for (int i = 0; i < 4; i++) {
+          const int at_row = row + r * kTileRows + i / 2 * 8, at_token = token + (first + t) * kTileTokens + i % 2;
+          const bool exists = add && in_range(at_row, a.weight.rows) && in_range(at_token, a.tokens);
+          before[t][i] = exists ? load_global<float>(a.out + int64_t{at_token} * a.weight.rows + at_row) : 0.0f;
+        }
       }
-    }
-    SDAR_UNROLL
-    for (int t = 0; t < Tile::kTokenTiles; t++) {
       SDAR_UNROLL
-      for (int i = 0; i < 4; i++) {
-        const int to_row = row + r * kTileRows + i / 2 * 8, to_token = token + t * kTileTokens + i % 2;
-        if (!in_range(to_row, a.weight.rows) || !in_range(to_token, a.tokens)) continue;
-        float* to = a.out + int64_t{to_token} * a.weight.rows + to_row;
-        store_global<float>(to, add ? before[t][i] + sums[r][t][i] : sums[r][t][i]);
+      for (int t = 0; t < kAtOnce; t++) {
+        SDAR_UNROLL
+        for (int i = 0; i < 4; i++) {
+          const int to_row = row + r * kTileRows + i / 2 * 8, to_token = token + (first + t) * kTileTokens + i % 2;
+          if (!in_range(to_row, a.weight.rows) || !in_range(to_token, a.tokens)) continue;
+          const float sum = sums[r][first + t][i];
+          store_global<float>(a.out + int64_t{to_token} * a.weight.rows + to_row, add ? before[t][i] + sum : sum);
+        }
       }
     }
   }

@@ -1,5 +1,6 @@
 // One block's part of activations·Wᵀ: slabs and activations come through a ring of stages in shared memory, weights
-// become bf16 in registers, mma.m16n8k16 sums in f32. Layouts: layout.h. Used by gemm.cu, gemm_large.cu and head.cu.
+// become bf16 in registers, mma.m16n8k16 sums in f32. Layouts: layout.h. Used by gemm.cu, gemm_large.cu and head.cu;
+// the copies also by gemm_warpgroup.cu.
 //
 // An element's sum is that of its instructions in ascending k, whatever the tile: neither the number of tokens nor the
 // block's shape shows in it. With int8 and int4 weights the integers (exact in bf16) are summed per group of columns
@@ -23,11 +24,13 @@ struct GemmSource {
   int first_row_tile, first_token_tile;  ///< of the block
 };
 
-/// A block of kWarpsN · kWarpsM warps; a warp takes kRowTiles · 16 weight rows and kTokenTiles · 8 tokens.
-template <WeightFormat format, int kWarpsN, int kWarpsM, int row_tiles, int token_tiles, int stages>
+/// A block of kWarpsN · kWarpsM warps; a warp takes kRowTiles · 16 weight rows and kTokenTiles · 8 tokens. Of the
+/// ring's stages `ahead` are under way while one is multiplied.
+template <WeightFormat format, int kWarpsN, int kWarpsM, int row_tiles, int token_tiles, int stages,
+          int ahead = stages - 1>
 struct GemmTile {
   static constexpr WeightFormat kFormat = format;
-  static constexpr int kRowTiles = row_tiles, kTokenTiles = token_tiles, kStages = stages;
+  static constexpr int kRowTiles = row_tiles, kTokenTiles = token_tiles, kStages = stages, kAhead = ahead;
   static constexpr int kWarps = kWarpsN * kWarpsM, kThreads = kWarp * kWarps;
   static constexpr int kBlockRowTiles = kWarpsN * kRowTiles, kBlockTokenTiles = kWarpsM * kTokenTiles;
   static constexpr int kSlabK = slab_k(kFormat), kPieces = kSlabK / kPieceK;
@@ -92,7 +95,7 @@ struct GemmTile {
     ring.left = end - begin;
     ring.stage = 0;
     SDAR_UNROLL
-    for (int i = 0; i < kStages - 1; i++) {
+    for (int i = 0; i < kAhead; i++) {
       if (i < kPadK / kSlabK || in_range(0, ring.left)) {  // a part has kPadK at least
         copy_weights(ring, i);
         copy_activations(ring, i);
@@ -101,30 +104,36 @@ struct GemmTile {
     }
   }
 
-  /// Adds the products of the next slab and asks for the one that takes the place of the slab before it.
+  /// Adds the products of the next slab and asks for one more.
   SDAR_DEVICE static void multiply(Ring& ring, Sums& sums) {
-    cp_async_wait<kStages - 2>();
+    cp_async_wait<kAhead - 1>();
     sync_block();  // the stage is here for all; the one before it has been used by all
     if constexpr (kScaled) {
-      if (in_range(0, ring.left)) {
-        copy_weights(ring, before(ring.stage));
-        copy_activations(ring, before(ring.stage));
-      }
+      if (in_range(0, ring.left)) copy_next(ring);
       add_scaled(ring.stage, sums);
     } else {
       add_bf16(ring, sums);
     }
     advance(ring);
-    ring.stage = ring.stage + 1 == kStages ? 0 : ring.stage + 1;
+    take_next(ring);
   }
 
- private:
+ protected:
   static constexpr int kRowTilesOfWarp = kBlockRowTiles / kWarps;
   static constexpr int kTokenTilesOfThread = ceil_div(kBlockTokenTiles * kSlabK, kThreads);
   static constexpr int kTokenPairs = ceil_div(kTokenTiles, 2);
   static_assert(kThreads % kSlabK == 0 && kRowTilesOfWarp <= 16 && kTokenTilesOfThread <= 16);
 
-  SDAR_DEVICE static int before(int stage) { return stage == 0 ? kStages - 1 : stage - 1; }
+  /// The stage that the next slab to be asked for goes to.
+  SDAR_DEVICE static int next_stage(const Ring& ring) {
+    const int stage = ring.stage + kAhead;
+    return stage >= kStages ? stage - kStages : stage;
+  }
+  SDAR_DEVICE static void copy_next(const Ring& ring) {
+    copy_weights(ring, next_stage(ring));
+    copy_activations(ring, next_stage(ring));
+  }
+  SDAR_DEVICE static void take_next(Ring& ring) { ring.stage = ring.stage + 1 == kStages ? 0 : ring.stage + 1; }
   SDAR_DEVICE static void advance(Ring& ring) {
     ring.weights += kSlabBytes;
     ring.activations += kPieces * kTileTokens * kPieceK;
@@ -214,8 +223,8 @@ struct GemmTile {
       }
       SDAR_UNROLL
       for (int t = 0; t < kTokenTiles; t++) mma_m16n8k16_bf16(sums[r][t], a[step % 2], b[k % 2][t]);
-      if (step == 0 && more) copy_weights(ring, before(ring.stage));
-      if (step == kSteps / 2 && more) copy_activations(ring, before(ring.stage));
+      if (step == 0 && more) copy_weights(ring, next_stage(ring));
+      if (step == kSteps / 2 && more) copy_activations(ring, next_stage(ring));
     }
   }
 

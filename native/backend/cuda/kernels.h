@@ -20,6 +20,7 @@ enum class Kernel : int32_t {
   rms_norm,
   gemm,
   gemm_large,
+  gemm_warpgroup,
   rope,
   attention_narrow,
   attention_wide,
@@ -47,9 +48,9 @@ struct ChooseFillArgs {
 };
 
 /// In the order of Kernel.
-using AllArguments = std::tuple<EmbedArgs, NormArgs, GemmArgs, GemmArgs, RopeArgs, AttentionArgs, AttentionArgs,
-                                AttentionMergeArgs, HeadArgs, HeadReduceArgs, HeadReduceArgs, ListRequestsArgs,
-                                ChooseFillArgs, RouteArgs, GroupArgs, GroupedGemmArgs, CombineArgs>;
+using AllArguments = std::tuple<EmbedArgs, NormArgs, GemmArgs, GemmArgs, GemmArgs, RopeArgs, AttentionArgs,
+                                AttentionArgs, AttentionMergeArgs, HeadArgs, HeadReduceArgs, HeadReduceArgs,
+                                ListRequestsArgs, ChooseFillArgs, RouteArgs, GroupArgs, GroupedGemmArgs, CombineArgs>;
 template <Kernel kernel>
 using ArgumentsOf = std::tuple_element_t<static_cast<size_t>(kernel), AllArguments>;
 

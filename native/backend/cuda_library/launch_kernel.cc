@@ -32,6 +32,8 @@ void launch_kernel(Stream stream, int32_t kernel, const void* arguments, size_t 
       return run<Kernel::gemm>(arguments, bytes, [&](const auto& a) { gemm(stream, a); });
     case Kernel::gemm_large:
       return run<Kernel::gemm_large>(arguments, bytes, [&](const auto& a) { gemm_large(stream, a); });
+    case Kernel::gemm_warpgroup:
+      return run<Kernel::gemm_warpgroup>(arguments, bytes, [&](const auto& a) { gemm_warpgroup(stream, a); });
     case Kernel::rope:
       return run<Kernel::rope>(arguments, bytes, [&](const auto& a) { rope(stream, a); });
     case Kernel::attention_narrow:

@@ -69,6 +69,13 @@ void fill(void* device, int byte, size_t bytes) { succeed(cudaMemset(device, byt
 void set_seed(uint64_t) {}
 uint64_t orders() { return 3; }  // the device takes its own
 
+void set_shared_limit(int) {}
+bool has_warpgroups() {
+  int major = 0;
+  succeed(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0), "cudaDeviceGetAttribute");
+  return major == 9;
+}
+
 namespace {
 [[noreturn]] void uncounted() { throw check::Skip{"accesses are counted under host execution alone"}; }
 }  // namespace

@@ -78,6 +78,7 @@ void leave() {
   Thread& t = *me;
   if (!t.copies.empty())
     fault("NOT_WAITED", *t.copies.front().site, "it ends with copies of cp_async that it never waited for");
+  check_products_done();
   t.finished = true;
   t.warp->finished |= 1u << t.lane;
   if (t.warp->finished == ~0u) t.warp->log.close(site_traffic());
@@ -145,6 +146,11 @@ void prepare_block(int64_t number) {
     t.waits_at = nullptr;
     t.copies.clear();
     t.groups.clear();
+    t.products.clear();
+    t.product_groups.clear();
+    t.sums_under_way.clear();
+    t.registers_fenced = false;
+    t.products_issued = t.product_fences = 0;
     t.taken.clear();
     t.visible.clear();
     prepare(t.fiber, entry);
@@ -201,6 +207,7 @@ void set_seed(uint64_t value) {
   state = seed * 0x9E3779B97F4A7C15u | 1;
 }
 void set_shared_limit(int bytes) { shared_limit = bytes; }
+bool has_warpgroups() { return true; }
 bool running() { return me != nullptr; }
 
 std::string describe_thread() {

@@ -5,6 +5,8 @@
 //   OUT_OF_BOUNDS, MISALIGNED, FREED_MEMORY, UNWRITTEN      of global and shared memory
 //   RACE               two accesses, one a write, without a barrier (shared) or ticket (between blocks) between them
 //   NOT_WAITED         data of cp_async used before its wait, or never waited for
+//                      or registers, or shared memory, of a product of a warpgroup before the wait for it
+//   NOT_FENCED         a product of a warpgroup without the fence of registers, or of what it reads
 //   NOT_COHERENT       load_global_cached or _stream of memory that this launch writes
 //   DIVERGENT_BARRIER  threads at different barriers, or gone
 //   DIVERGENT_WARP     lanes at different warp-wide functions, or gone
@@ -20,6 +22,7 @@
 #include "cuda_host/access_log.h"
 #include "cuda_host/fiber.h"
 #include "cuda_host/sites.h"
+#include "cuda_host/warpgroup.h"
 
 namespace sdar::cuda_host {
 
@@ -44,8 +47,18 @@ struct Thread {
   uint32_t clock = 0;
   bool finished = false;
   const Site* waits_at = nullptr;
-  std::vector<PendingCopy> copies;      ///< in order of issue
-  std::vector<uint32_t> groups;         ///< number of copies at each commit
+  std::vector<PendingCopy> copies;       ///< in order of issue
+  std::vector<uint32_t> groups;          ///< number of copies at each commit
+  std::vector<Product> products;         ///< under way, in order of issue
+  std::vector<uint32_t> product_groups;  ///< number of products at each commit
+  struct Sums {
+    float* d;
+    std::vector<float> values;
+  };
+  std::vector<Sums> sums_under_way;
+  bool registers_fenced = false;  ///< since they were last waited for
+  int64_t products_issued = 0;
+  uint32_t product_fences = 0;          ///< of its writes, for products
   bool fenced = false;                  ///< and nothing stored since
   uint32_t fence_clock = 0;             ///< the block's barrier before the fence
   std::vector<Release> taken, visible;  ///< by atomics, and since a fence
@@ -124,6 +137,8 @@ void each_order(F body) {
     body();
   }
 }
+/// Whether products of a warpgroup run here.
+bool has_warpgroups();
 /// Bytes of shared memory that a block may have; that of sm_86, sm_89 and sm_120 unless set.
 void set_shared_limit(int bytes);
 

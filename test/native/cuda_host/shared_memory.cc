@@ -18,6 +18,11 @@ struct Memory {
   alignas(128) std::array<std::byte, kMost> bytes;
   std::array<Shadow, kMost / 4> shadow;
   std::array<uint8_t, kMost / 8> written;
+  struct Writer {
+    uint16_t thread;
+    uint32_t fences;  ///< of the thread for products, when it wrote
+  };
+  std::array<Writer, kMost / 16> writer;
   std::array<uint16_t, kMost / 16> under_way;  // of 16 bytes: 1 + the thread whose cp_async has not been waited for
 };
 Memory& memory() {
@@ -65,6 +70,7 @@ void stamp_write(const Site& site, const char* what, uint64_t offset, uint32_t b
     s.write = mine.with(part);
     s.write_site = site.index;
   });
+  memory().writer[offset / 16] = {static_cast<uint16_t>(me->index), me->product_fences};
 }
 
 }  // namespace
@@ -77,7 +83,10 @@ void clear_shared() {
   std::memset(m.under_way.data(), 0, bytes / 16 * sizeof(uint16_t));
 }
 
-void read_shared(const Site& site, int64_t offset, uint32_t bytes, void* to) {
+namespace {
+
+/// A load but for what it costs.
+void stamp_read(const Site& site, int64_t offset, uint32_t bytes, void* to) {
   check(site, "load", offset, bytes);
   Memory& m = memory();
   const auto from = static_cast<uint64_t>(offset);
@@ -96,9 +105,31 @@ void read_shared(const Site& site, int64_t offset, uint32_t bytes, void* to) {
     s.read_site = site.index;
   });
   std::memcpy(to, m.bytes.data() + from, bytes);
-  counters().shared_loaded += bytes;
-  me->warp->log.add(site.index, true, me->lane, from, bytes);
 }
+
+}  // namespace
+
+void read_shared(const Site& site, int64_t offset, uint32_t bytes, void* to) {
+  stamp_read(site, offset, bytes, to);
+  counters().shared_loaded += bytes;
+  me->warp->log.add(site.index, true, me->lane, static_cast<uint64_t>(offset), bytes);
+}
+
+void check_for_products(const Site& site, int64_t offset) {
+  char ignored[16];
+  read_for_products(site, offset, ignored);
+}
+
+void read_for_products(const Site& site, int64_t offset, void* to) {
+  stamp_read(site, offset, 16, to);
+  const auto& writer = memory().writer[static_cast<size_t>(offset) / 16];
+  if (block.all[writer.thread].product_fences <= writer.fences)
+    fault("NOT_FENCED", site,
+          "a product of " + at(offset, 16) + ", which thread " + std::to_string(writer.thread) +
+              " wrote without a fence_for_warpgroup_mma since");
+}
+
+void fence_for_products() { me->product_fences++; }
 
 void write_shared(const Site& site, int64_t offset, uint32_t bytes, const void* from) {
   check(site, "store", offset, bytes);

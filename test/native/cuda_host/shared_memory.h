@@ -18,4 +18,10 @@ void commit_copies(const Site& site);
 /// Until at most `pending` committed groups of this thread are under way.
 void wait_for_copies(const Site& site, int pending);
 
+/// 16 bytes that a product of a warpgroup reads: when it is issued, and when it is computed. Whoever wrote them must
+/// have called fence_for_products since.
+void check_for_products(const Site& site, int64_t offset);
+void read_for_products(const Site& site, int64_t offset, void* to);
+void fence_for_products();
+
 }  // namespace sdar::cuda_host

@@ -15,6 +15,7 @@
 #include "cuda_host/global.h"
 #include "cuda_host/shared_memory.h"
 #include "cuda_host/warp_functions.h"
+#include "cuda_host/warpgroup.h"
 #include "util/half.h"
 
 #define SDAR_DEVICE inline
@@ -241,6 +242,47 @@ inline void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint3
 }
 inline void mma_m16n8k32_s8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], SDAR_AT) {
   cuda_host::multiply_s8(cuda_host::site_at(at), d, a, b);
+}
+
+// ---- products of a warpgroup
+constexpr bool kWarpgroups = true;
+struct TokenOperand {
+  int64_t first;
+  int stride;
+};
+template <class T>
+TokenOperand token_operand(Shared<T> first, int stride) {
+  return {first.offset, stride};
+}
+inline void fence_for_warpgroup_mma(SDAR_AT) {
+  if (!cuda_host::site_at(at, cuda_host::SiteKind::fence).dropped()) cuda_host::fence_for_products();
+}
+inline void warpgroup_fence(SDAR_AT) {
+  if (!cuda_host::site_at(at, cuda_host::SiteKind::fence).dropped()) cuda_host::fence_registers();
+}
+inline void warpgroup_commit(SDAR_AT) {
+  const cuda_host::Site& site = cuda_host::site_at(at, cuda_host::SiteKind::commit);
+  if (!site.dropped()) cuda_host::commit_products(site);
+}
+template <int pending>
+void warpgroup_wait(SDAR_AT) {
+  const cuda_host::Site& site = cuda_host::site_at(at, cuda_host::SiteKind::wait);
+  if (!site.dropped()) cuda_host::wait_for_products(site, pending + (site.change == cuda_host::Change::more));
+}
+template <int tiles>
+void warpgroup_wait_all(float (&)[tiles][4], SDAR_AT) {
+  warpgroup_wait<0>(at);
+}
+template <int tiles>
+void warpgroup_mma(float (&d)[tiles][4], const uint32_t (&a)[4], TokenOperand b, bool accumulate, SDAR_AT) {
+  cuda_host::Product product;
+  product.d = d[0];
+  product.a = a;
+  product.first = b.first;
+  product.stride = b.stride;
+  product.tiles = tiles;
+  product.accumulate = accumulate;
+  cuda_host::issue_product(cuda_host::site_at(at), product);
 }
 
 // ---- arithmetic

@@ -1,0 +1,123 @@
+// gemm_warpgroup in a whole engine under host execution: taken on a card of compute capability 9.0 when it gives gemm's
+// bits there, left alone otherwise.
+#include <algorithm>
+
+#include "backend/cuda/backend.h"
+#include "backend/cuda/library.h"
+#include "check.h"
+#include "cuda_host/executor.h"
+#include "cuda_host_device.h"
+#include "golden_cases.h"
+#include "harness.h"
+
+using namespace sdar;
+
+namespace {
+
+int launches = 0;      ///< of gemm_warpgroup
+bool without = false;  ///< it writes nothing, as in a library without code for warpgroups
+
+/// The host executor as a card of one multiprocessor and compute capability 9.0.
+const cuda::SdarCudaInterface& sm_90() {
+  static cuda::SdarCudaInterface interface = cuda_host::device_interface();
+  interface.card = [](int32_t index, cuda::SdarCudaCard* to, cuda::SdarCudaError* error) {
+    const int32_t status = cuda_host::device_interface().card(index, to, error);
+    to->major = 9, to->minor = 0, to->multiprocessors = 1;
+    return status;
+  };
+  interface.launch = [](cuda::SdarCudaDevice* device, int32_t kernel, const void* arguments, size_t bytes,
+                        cuda::SdarCudaError* error) {
+    if (kernel == static_cast<int32_t>(cuda::Kernel::gemm_warpgroup)) {
+      launches++;
+      if (without) return 0;
+    }
+    return cuda_host::device_interface().launch(device, kernel, arguments, bytes, error);
+  };
+  return interface;
+}
+
+struct Executor {
+  explicit Executor(const cuda::SdarCudaInterface& interface) {
+    cuda::use_interface(&interface);
+    cuda_host::set_shared_limit(227 * 1024);
+  }
+  ~Executor() {
+    cuda::use_interface(nullptr);
+    cuda_host::set_shared_limit(99 * 1024);
+  }
+};
+
+EngineOptions options_of(WeightFormat format) {
+  return {.path = "models/sdar-nano",
+          .device = "cuda",
+          .weights = format,
+          .threads = 1,
+          .max_concurrent = 16,
+          .kv_tokens = 4096,
+          .max_rows = 256,
+          .prefill_rows = 256,
+          .prefix_cache = false};
+}
+
+/// Requests together, of more than 64 prompt positions.
+std::vector<harness::Result> outcomes(WeightFormat format, std::string& isa) {
+  harness::Runner runner(options_of(format));
+  isa = runner.engine().model().backend->isa();
+  std::vector<Request> requests;
+  for (int i = 0; i < 5; i++) {
+    requests.push_back(golden::request_of(golden::cases("sdar-nano")[static_cast<size_t>(i)]));
+    requests.back().max_tokens = 4;
+  }
+  return runner.run(requests);
+}
+
+}  // namespace
+
+TEST("a card of warpgroups: their products are checked, then taken, and give the same bits") {
+  for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4}) {
+    std::string isa;
+    std::vector<harness::Result> with, other;
+    {
+      const Executor executor(sm_90());
+      launches = 0;
+      with = outcomes(format, isa);
+    }
+    CHECK(isa == "sm_90 wgmma");
+    const int of_the_check = 10;  // two tiles for bf16's store, add and silu·mul, where they may be had, one else
+    CHECK(launches > of_the_check);
+    {
+      const Executor executor(cuda_host::device_interface());
+      other = outcomes(format, isa);
+    }
+    CHECK(isa == "sm_86");
+    for (size_t i = 0; i < with.size(); i++) {
+      CHECK(with[i].error.empty() && with[i].same(other[i]));
+    }
+  }
+}
+
+TEST("a library without code for warpgroups, or other bits: gemm and gemm_large compute") {
+  const Executor executor(sm_90());
+  without = true;
+  launches = 0;
+  std::string isa;
+  const auto got = outcomes(WeightFormat::bf16, isa);
+  without = false;
+  CHECK(isa == "sm_90" && launches == 1);
+  for (const auto& one : got) CHECK(one.error.empty() && !one.tokens.empty());
+}
+
+TEST("gemm_warpgroup's tiles: none for few tokens or blocks, wide ones where they fill the card") {
+  const cuda::DeviceMatrix wide{.kind = WeightKind::gate_up, .format = WeightFormat::bf16, .rows = 19456, .cols = 2560};
+  const cuda::DeviceMatrix few{.kind = WeightKind::linear, .format = WeightFormat::bf16, .rows = 1024, .cols = 4096};
+  CHECK(cuda::warpgroup_tiles(wide, 64, 132) == 0);
+  CHECK(cuda::warpgroup_tiles(wide, 256, 132) == 16);
+  CHECK(cuda::warpgroup_tiles(wide, 2048, 132) == 32);
+  CHECK(cuda::warpgroup_tiles(few, 256, 132) == 0);
+  CHECK(cuda::warpgroup_tiles(few, cuda::kMostSharedTokens + 1, 132) == 16);
+  cuda::DeviceMatrix scaled = wide;
+  scaled.format = WeightFormat::int8;
+  CHECK(cuda::warpgroup_tiles(scaled, 2048, 132) == 16);
+}
+
+int main(int argc, char** argv) { return check::run(argc, argv); }
