@@ -96,7 +96,16 @@ export async function openBench(
   const automatic = { device: "cpu", threads: 0, isa: "", maxConcurrent: 1, cacheFolder: "", kvTokens: 0, kvBytes: 0 };
   try {
     return await binding().openBench(
-      { ...automatic, kvDtype: "", prefillTokens: 0, prefixCache: false, layers: 0, randomSeed: 1, ...options },
+      {
+        ...automatic,
+        kvDtype: "",
+        prefillTokens: 0,
+        prefixCache: false,
+        timeSteps: false,
+        layers: 0,
+        randomSeed: 1,
+        ...options,
+      },
       onProgress,
     );
   } catch (error) {

@@ -29,6 +29,8 @@ export interface NativeLoadOptions {
   prefillTokens: number;
   /** keep and share committed pages by content */
   prefixCache: boolean;
+  /** `seconds` of the counters on a card, too */
+  timeSteps: boolean;
 }
 
 export interface NativeModelInfo {
@@ -143,7 +145,10 @@ export interface NativeStats {
   /** seconds of the native thread in steps, and in scheduling around them */
   stepSeconds: number;
   schedulerSeconds: number;
-  /** stepSeconds in parts: the prompts' share of attention and products, and the rest's; all 0 on a card */
+  /**
+   * stepSeconds in parts: the prompts' share of attention and products, the rest's, the head, choosing positions. What is
+   * left is laying out the step, on a card also copies and waiting for its start. All 0 on a card unless `timeSteps`.
+   */
   seconds: { prefill: number; attention: number; gemm: number; head: number; denoise: number };
   /** [k]: denoising steps of a request that filled k tokens, k = 0 to 64 */
   tokensPerForward: number[];

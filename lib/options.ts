@@ -35,6 +35,7 @@ const loadSchema = strictObject({
   maxConcurrent: integer(1, 4096),
   prefillTokens: integer(1),
   prefixCache: boolean,
+  timeSteps: boolean,
   queue: queueSchema,
   isa: z.string({ error: "the name of an instruction set" }).min(1, { error: "the name of an instruction set" }),
   onProgress: callback<NonNullable<LoadOptions["onProgress"]>>(),
@@ -141,6 +142,7 @@ export function parseLoadOptions(input: LoadOptions = {}): ParsedLoadOptions {
       kvDtype: dtype === "auto" ? "" : dtype,
       prefillTokens: options.prefillTokens ?? 0,
       prefixCache: options.prefixCache ?? true,
+      timeSteps: options.timeSteps ?? false,
     },
     weights: options.weights ?? "auto",
     queue: {

@@ -46,6 +46,11 @@ export interface LoadOptions {
   /** Keeps keys and values of prompts and answers and shares them among requests that begin alike. Default true. */
   prefixCache?: boolean;
   /**
+   * Whether `stats().seconds` tells on a card, as it always does on the CPU, which kinds of work the steps' time went into.
+   * The card then notes the time at every change, twice in each layer, which makes steps a little longer. Default false.
+   */
+  timeSteps?: boolean;
+  /**
    * Limits of what waits for a place in the engine; beyond them `generate` rejects at once with QUEUE_FULL, whose
    * `retryAfterMs` tells when there is probably room. What can be started at once does not count.
    */

@@ -106,6 +106,7 @@ t.test("load options out of range", async (t) => {
     maxConcurrent: [0, -1, 4097, ...noIntegers],
     prefillTokens: [0, -1, ...noIntegers],
     prefixCache: noBooleans,
+    timeSteps: noBooleans,
     queue: [3, null, "long", true],
     "queue.maxRequests": [-1, ...noIntegers],
     "queue.maxTokens": [-1, 1.5, Number.NaN, "3", null],
@@ -208,6 +209,7 @@ t.test("defaults", async (t) => {
     kvDtype: "",
     prefillTokens: 0,
     prefixCache: true,
+    timeSteps: false,
   });
   t.match(native, { priority: 0, salt: "", pin: false });
   t.match(request({}), { n: 1, key: undefined, deadline: undefined, highWaterMark: 256 });
@@ -272,8 +274,9 @@ t.test("what is given arrives", async (t) => {
     kvCache: { dtype: "f32", tokens: 9 },
     prefillTokens: 7,
     prefixCache: false,
+    timeSteps: true,
   });
-  const kv = { kvTokens: 9, kvBytes: 0, kvDtype: "f32", prefillTokens: 7, prefixCache: false };
+  const kv = { kvTokens: 9, kvBytes: 0, kvDtype: "f32", prefillTokens: 7, prefixCache: false, timeSteps: true };
   t.same(down, { device: "cpu", threads: 2, maxConcurrent: 3, cacheFolder: "", isa: "avx2", ...kv });
   t.equal(load({ weightCache: "/a/b" }).native.cacheFolder, "/a/b");
   delete process.env.SDAR_CACHE_DIR;

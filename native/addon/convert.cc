@@ -89,6 +89,7 @@ EngineOptions to_options(const Napi::Object& o) {
   options.max_concurrent = integer(o, "maxConcurrent", 1, 4096);
   options.prefill_rows = integer(o, "prefillTokens");
   options.prefix_cache = boolean(o, "prefixCache");
+  options.time_steps = boolean(o, "timeSteps");
   options.cache_folder = string(o, "cacheFolder");
   options.kv_tokens = static_cast<int64_t>(number(o, "kvTokens", 0, 1e12));
   options.kv_bytes = static_cast<int64_t>(number(o, "kvBytes", 0, 1e15));

@@ -4,6 +4,9 @@
 
 namespace sdar {
 
+/// Sets of a block's positions are bits of 64.
+constexpr int32_t kMaxBlockLength = 64;
+
 /// Which masked positions a step fills; defined in denoise/choose.h.
 enum class Strategy : uint8_t {
   low_confidence_dynamic,

@@ -36,6 +36,7 @@ struct EngineOptions {
   /// Most rows of a step for prompts; 0: 512, beside running requests as many as about double a step's time.
   int32_t prefill_rows = 0;
   bool prefix_cache = true;  ///< share pages of equal contents, and keep them while there is room
+  bool time_steps = false;   ///< EngineStats::seconds on a card, too, where steps take longer for it
 };
 
 /// A checkpoint on a device, its cache laid out, ready to run steps.

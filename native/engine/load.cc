@@ -96,7 +96,8 @@ std::unique_ptr<Model> assemble_on(std::unique_ptr<Backend> backend, const Model
   model->forward = std::make_unique<Forward>(*model->backend, model->config, model->weights, options.max_rows);
   Forward& forward = *model->forward;
   model->runner = model->backend->make_runner(
-      model->config.mask_token_id, [&forward](int32_t rows, bool with_head) { forward.walk(rows, with_head); });
+      model->config.mask_token_id, [&forward](int32_t rows, bool with_head) { forward.walk(rows, with_head); },
+      options.time_steps);
   if (!model->runner) model->runner = std::make_unique<Runner>(forward);
   return model;
 }

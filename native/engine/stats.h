@@ -9,8 +9,8 @@
 namespace sdar {
 
 /// How step_seconds divides. `prefill` is the share of the prompts' positions in attention and products, the other two
-/// are the rest's; what is left of a step is the embedding and laying out its rows. All 0 where the
-/// runner cannot tell them apart (on a card).
+/// are the rest's; what is left of a step is laying out its rows, on a card also copies and waiting for its start. On a
+/// card all are 0 unless EngineOptions::time_steps.
 struct StepSeconds {
   double prefill = 0;
   double attention = 0;

@@ -80,7 +80,10 @@ class Backend {
   virtual float* allocate(size_t floats) = 0;
   /// A runner that chooses and fills where the step is computed, after configure(). Null: the host does that. `walk` is
   /// called when ops have to be made; embed then has no ids and the head no requests: they are where the step is.
-  virtual std::unique_ptr<StepRunner> make_runner(int32_t /*mask_id*/, StepWalk /*walk*/) { return nullptr; }
+  /// `timed`: its seconds() are to be known, though steps take longer for it.
+  virtual std::unique_ptr<StepRunner> make_runner(int32_t /*mask_id*/, StepWalk /*walk*/, bool /*timed*/) {
+    return nullptr;
+  }
 
   /// Announces the rows of the step: per-step tables (RoPE, work split) are made here.
   virtual void begin_step(std::span<const Segment> segments, int32_t rows) = 0;

@@ -12,8 +12,6 @@
 
 namespace sdar {
 
-constexpr int32_t kMaxBlockLength = 64;
-
 /// How the masked positions of a request get their tokens.
 struct Decoding {
   DenoiseParams denoise;

@@ -15,7 +15,7 @@ using namespace sdar;
 
 namespace sdar::cuda {
 struct SdarCudaGraph {
-  std::vector<std::pair<int32_t, std::vector<std::byte>>> launches;
+  std::vector<std::pair<int32_t, std::vector<std::byte>>> launches;  ///< below 0: stamp −1 − kernel
 };
 }  // namespace sdar::cuda
 
@@ -25,7 +25,7 @@ using namespace sdar::cuda;
 
 struct State {
   int room = 1000;  ///< graphs that the device has memory for
-  int asked = 0, held = 0, replays = 0;
+  int asked = 0, held = 0, replays = 0, stamps = 0;
   bool capturing = false, replay_fails = false;
   SdarCudaGraph captured = {};
 } state;
@@ -49,6 +49,12 @@ struct Executor {
       state.captured.launches.push_back({kernel, {begin, begin + bytes}});
       return 0;
     };
+    interface.stamp = [](SdarCudaDevice* d, int32_t index, SdarCudaError* e) {
+      state.stamps++;
+      if (!state.capturing) return plain.stamp(d, index, e);
+      state.captured.launches.push_back({-1 - index, {}});
+      return 0;
+    };
     interface.begin_capture = [](SdarCudaDevice*, SdarCudaError*) {
       CHECK(!state.capturing);
       state.capturing = true;
@@ -67,7 +73,9 @@ struct Executor {
       if (state.replay_fails) return out_of_memory(error);
       state.replays++;
       for (const auto& [kernel, bytes] : graph->launches)
-        if (plain.launch(d, kernel, bytes.data(), bytes.size(), error) != 0) return 1;
+        if (kernel < 0 ? plain.stamp(d, -1 - kernel, error)
+                       : plain.launch(d, kernel, bytes.data(), bytes.size(), error) != 0)
+          return 1;
       return 0;
     };
     interface.release_graph = [](SdarCudaDevice*, SdarCudaGraph* graph) {
@@ -128,6 +136,28 @@ TEST("graphs compute what single launches do, and those without memory for one g
     const Executor executor({.replay_fails = true});
     check_same(run(), want);
     CHECK(state.asked == 1 && state.held == 0);
+  }
+}
+
+TEST("the time of a step in parts, when asked for") {
+  use_interface(&plain);
+  const auto want = run();
+  const Executor executor;
+  for (const bool timed : {false, true}) {
+    EngineOptions options = kOptions;
+    options.time_steps = timed;
+    harness::Runner runner(random_model(cuda_host::smallest_config(200, 199), options, 3, {}), options);
+    check_same(run(runner), want);
+    const EngineStats stats = runner.engine().stats();
+    const StepSeconds& s = stats.seconds;
+    if (!timed) {
+      CHECK(state.stamps == 0 && s.prefill + s.attention + s.gemm + s.head + s.denoise == 0);
+      continue;
+    }
+    CHECK(state.stamps > 0 && state.replays > 0);
+    CHECK(s.attention > 0 && s.gemm > 0 && s.head > 0 && s.denoise > 0);
+    const double parts = s.prefill + s.attention + s.gemm + s.head + s.denoise;
+    CHECK(parts > 0.5 * stats.step_seconds && parts <= stats.step_seconds * 1.0001);
   }
 }
 

@@ -1,7 +1,10 @@
 #include "cuda_host_device.h"
 
+#include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <vector>
 
 #include "backend/cuda/abi_guard.h"
 #include "backend/cuda/kernels.h"
@@ -61,6 +64,18 @@ int32_t fill_bytes(SdarCudaDevice*, void* device, int32_t byte, size_t bytes, Sd
 }
 int32_t mark(SdarCudaDevice*, int32_t, SdarCudaError*) { return 0; }
 int32_t wait(SdarCudaDevice*, int32_t, SdarCudaError*) { return 0; }
+std::vector<std::chrono::steady_clock::time_point> stamps;  // calls are done when they return
+int32_t stamp(SdarCudaDevice*, int32_t index, SdarCudaError*) {
+  stamps.resize(std::max(stamps.size(), static_cast<size_t>(index) + 1));
+  stamps[static_cast<size_t>(index)] = std::chrono::steady_clock::now();
+  return 0;
+}
+int32_t between(SdarCudaDevice*, int32_t from, int32_t to, double* seconds, SdarCudaError* error) {
+  return guarded(error, [&] {
+    *seconds = std::chrono::duration<double>(stamps.at(static_cast<size_t>(to)) - stamps.at(static_cast<size_t>(from)))
+                   .count();
+  });
+}
 int32_t launch(SdarCudaDevice*, int32_t kernel, const void* arguments, size_t bytes, SdarCudaError* error) {
   return guarded(error, [&] {
     if (break_at > 0 && --break_at == 0) throw Error(break_code, "an illegal memory access was encountered");
@@ -75,8 +90,8 @@ const SdarCudaInterface& device_interface() {
     .version = kAbiVersion, .versions = versions, .count = count, .card = card, .open = open, .close = close,
     .memory = memory, .allocate = allocate_named, .release = release_one, .allocate_pinned = allocate_pinned,
     .release_pinned = release_pinned, .upload = copy_up, .download = copy_down, .fill = fill_bytes, .mark = mark,
-    .wait = wait, .launch = launch, .begin_capture = nullptr, .end_capture = nullptr, .replay = nullptr,
-    .release_graph = nullptr, .checks_bounds = 1
+    .wait = wait, .stamp = stamp, .between = between, .launch = launch, .begin_capture = nullptr,
+    .end_capture = nullptr, .replay = nullptr, .release_graph = nullptr, .checks_bounds = 1
   };
   return interface;
 }

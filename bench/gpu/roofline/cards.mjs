@@ -63,13 +63,17 @@ export const cards = {
   h200: {
     name: "H200",
     multiprocessors: 132,
-    clock: 1.83e9,
+    clock: 1.98e9,
     bandwidth: 4800e9,
     tensorPeak: 989.4e12,
-    mmaShare: 0.62,
-    l2: 50e6,
+    mmaShare: 0.65,
+    l2: 62.9e6,
     memory: 141e9,
-    sources: ["NVIDIA H200 datasheet", hopper, ofHopper],
+    sources: [
+      "NVIDIA H200 datasheet",
+      hopper,
+      "clock, L2 and mma.sync's 644 TFLOP/s: measured, bench/results/gpu-h200.json, card and limits",
+    ],
   },
   b200: {
     name: "B200",
@@ -86,16 +90,4 @@ export const cards = {
       "mma.sync on Blackwell: assumed, at an A100 multiprocessor's 2048 operations per clock; the peak is tcgen05's",
     ],
   },
-};
-
-// Assumptions that no vendor states.
-export const assumptions = {
-  // Seconds that a launch costs beyond what the bytes and operations take: the gap to the kernel before, filling and draining.
-  launch: 2e-6,
-  launchSource:
-    "0.5 µs between the nodes of a graph (3.4 µs for a kernel of 2.9 µs: NVIDIA Developer Blog, Getting Started with CUDA Graphs, 2019), 1.5 µs to fill and drain (assumed)",
-  // Bytes of L2 that a multiprocessor gets per clock, all of them reading.
-  l2PerClock: 24,
-  // Seconds from one step to the next on the host: outcomes read, the next plan written and submitted, not overlapped.
-  host: 60e-6,
 };

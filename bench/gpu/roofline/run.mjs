@@ -1,9 +1,11 @@
-// npm run roofline: predicted step times and tokens per second of the CUDA backend. Nothing here is measured.
+// npm run roofline: predicted step times and tokens per second of the CUDA backend; for the card whose measurements the
+// prediction is fitted to, also how far it is from them.
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { parseArgs } from "node:util";
-import { efficiencies } from "./launches.mjs";
-import { assumptions, cards, familyOf, models, predict } from "./predict.mjs";
+import * as efficiencies from "./efficiencies.mjs";
+import { measuredCard, measuredLaunches, measuredSteps } from "./measured.mjs";
+import { cards, familyOf, models, predict } from "./predict.mjs";
 
 const formats = ["bf16", "int8", "int4"];
 const shapes = Object.keys(models).filter((name) => name !== "sdar-nano");
@@ -15,7 +17,7 @@ const usage = `npm run roofline -- [options]       lists are separated by commas
   --block 4,8,16,32
   --tokens-per-forward 1,2        filled in each forward; those that exceed the block are left out
   --context 512                   tokens before the active block
-  --kernels                       also the launches of each step
+  --kernels                       also the launches of each step, and those that were measured
   --json                          one JSON object instead of tables
   --out FILE                      the JSON to a file
 `;
@@ -117,6 +119,7 @@ function tables(o, results) {
     if (o.kernels)
       for (const result of group) parts.push(`\nblock ${result.block}, batch ${result.batch}\n`, kernels(result));
   }
+  if (measured) parts.push(...beside(o));
   return `${parts.join("\n")}\n`;
 }
 
@@ -140,12 +143,60 @@ const kernels = ({ launches }) =>
     ]),
   ]);
 
+const percent = (share) => `${share < 0 ? "−" : "+"}${Math.abs(100 * share).toFixed(0)} %`;
+const meanSquare = (list) => Math.sqrt(list.reduce((sum, { error }) => sum + error * error, 0) / list.length);
+
+/** The measured steps of the shapes asked for, and with --kernels the errors of all kernels, each beside its prediction. */
+function* beside(o) {
+  const steps = measured.steps.filter((s) => o.shapes.includes(s.shape) && o.weights.includes(s.weights));
+  if (steps.length > 0) {
+    yield `\nMeasured on an ${cards[measuredCard].name} (${measured.file}) and predicted for the same steps, prompts included: ms\n`;
+    yield markdown([
+      [
+        ...["shape", "block", "per forward", "batch", "sequences in a step", "measured", "predicted", "error"],
+        "predicted with the whole batch in each step",
+      ],
+      ...steps.map((s) => [
+        s.shape,
+        s.block,
+        s.tokensPerForward,
+        s.batch,
+        (s.sequences + s.prompts).toFixed(0),
+        duration(s.measured),
+        duration(s.predicted),
+        percent(s.error),
+        `${Math.round(s.all.tokensPerSecond)} tokens/s (${duration(s.all.ms)} ms)`,
+      ]),
+    ]);
+  }
+  if (!o.kernels) return;
+  yield "\nLaunches, measured alone and predicted: root of the mean square of the errors, and the largest\n";
+  const groups = groupBy(measured.launches, (l) => [l.kernel.split(" ")[0], l.weights].join());
+  yield markdown([
+    ["kernel", "weights", "sizes", "error", "lowest", "highest"],
+    ...[...groups].map((list) => {
+      const errors = list.map((l) => l.error);
+      return [
+        list[0].kernel.split(" ")[0],
+        list[0].weights,
+        list.length,
+        `${(100 * meanSquare(list)).toFixed(0)} %`,
+        percent(Math.min(...errors)),
+        percent(Math.max(...errors)),
+      ];
+    }),
+  ]);
+}
+
 const o = parseOptions();
 const results = [...cases(o)].map(predict);
-const { host, launch, launchSource, l2PerClock } = assumptions;
+const measured = o.cards.includes(measuredCard)
+  ? { file: "bench/results/gpu-h200.json", steps: measuredSteps(), launches: measuredLaunches() }
+  : undefined;
 const report = {
   results,
-  assumptions: { host, launch, launchSource, l2PerClock, efficiencies },
+  measured,
+  assumptions: efficiencies,
   cards: Object.fromEntries(o.cards.map((name) => [name, { ...cards[name], family: familyOf(cards[name]) }])),
 };
 const text = `${JSON.stringify(report, null, 1)}\n`;
@@ -156,5 +207,5 @@ if (o.out) {
 if (o.json) process.stdout.write(text);
 else
   process.stdout.write(
-    `Predictions from bytes and operations; nothing here was measured. What is assumed: bench/gpu/roofline.\n${tables(o, results)}`,
+    `Predictions from bytes and operations; the tables by block and batch were not measured. What is assumed: bench/gpu/roofline.\n${tables(o, results)}`,
   );

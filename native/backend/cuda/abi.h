@@ -54,6 +54,10 @@ struct SdarCudaInterface {
   /// A place in the order of calls, and waiting until everything before it is done; `place` is 0 or 1.
   int32_t (*mark)(SdarCudaDevice*, int32_t place, SdarCudaError*);
   int32_t (*wait)(SdarCudaDevice*, int32_t place, SdarCudaError*);
+  /// Stamp number `index`, from 0 on, takes the time at its place in the order of calls; in a graph at every replay.
+  int32_t (*stamp)(SdarCudaDevice*, int32_t index, SdarCudaError*);
+  /// Seconds from a stamp to another, both done.
+  int32_t (*between)(SdarCudaDevice*, int32_t from, int32_t to, double* seconds, SdarCudaError*);
 
   /// `kernel` is a Kernel of kernels.h, `arguments` its ArgumentsOf.
   int32_t (*launch)(SdarCudaDevice*, int32_t kernel, const void* arguments, size_t bytes, SdarCudaError*);

@@ -137,8 +137,8 @@ float* CudaBackend::allocate(size_t floats) {
   return memory;
 }
 
-std::unique_ptr<StepRunner> CudaBackend::make_runner(int32_t mask_id, StepWalk walk) {
-  return std::make_unique<CudaRunner>(*this, mask_id, std::move(walk));
+std::unique_ptr<StepRunner> CudaBackend::make_runner(int32_t mask_id, StepWalk walk, bool timed) {
+  return std::make_unique<CudaRunner>(*this, mask_id, std::move(walk), timed);
 }
 
 void CudaBackend::prepare_sampling() {

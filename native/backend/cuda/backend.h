@@ -43,7 +43,7 @@ class CudaBackend final : public Backend {
   void configure(const ModelShape& shape, const CacheShape& cache, int32_t max_rows) override;
   int32_t buffer_rows(int32_t max_rows) const override;
   float* allocate(size_t floats) override;
-  std::unique_ptr<StepRunner> make_runner(int32_t mask_id, StepWalk walk) override;
+  std::unique_ptr<StepRunner> make_runner(int32_t mask_id, StepWalk walk, bool timed) override;
 
   void begin_step(std::span<const Segment> segments, int32_t rows) override;
   void embed(const Weight& table, std::span<const int32_t> ids, float* x) override;
@@ -71,6 +71,9 @@ class CudaBackend final : public Backend {
   void prepare_sampling();
 
  private:
+  void begin_kind(LaunchList::Kind kind) {
+    if (recording_) recording_->begin_kind(kind);
+  }
   void product(const DeviceWeight& weight, const uint16_t* tiles, int32_t tokens, Epilogue epilogue, float* out);
   void norm(const float* x, const Weight& weight, const int32_t* rows, uint16_t* tiles, int32_t tokens);
   const uint8_t* const* expert_pointers(std::span<const Weight* const> experts);

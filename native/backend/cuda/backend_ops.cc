@@ -19,6 +19,7 @@ void CudaBackend::begin_step(std::span<const Segment> segments, int32_t rows) {
 
 void CudaBackend::embed(const Weight& table, std::span<const int32_t> ids, float* x) {
   const int32_t rows = input_->shape().rows;
+  begin_kind(&OpSeconds::products);
   if (!recording_) {
     std::copy(ids.begin(), ids.end(), input_->ids.host());
     input_->ids.upload(ids.size());
@@ -60,18 +61,21 @@ void CudaBackend::product(const DeviceWeight& weight, const uint16_t* tiles, int
 
 void CudaBackend::norm_linear(const NormLinearArgs& args) {
   const DeviceWeight& weight = held(*args.weight);
+  begin_kind(&OpSeconds::products);
   norm(args.x, *args.norm, nullptr, work_.tiles, args.m);
   product(weight, work_.tiles, args.m, weight.spec.kind == WeightKind::gate_up ? Epilogue::silu_mul : Epilogue::store,
           args.out);
 }
 
 void CudaBackend::linear_add(const LinearAddArgs& args) {
+  begin_kind(&OpSeconds::products);
   product(held(*args.weight), as_tiles(args.in), args.m, Epilogue::add, args.x);
 }
 
 void CudaBackend::attention(const sdar::AttentionArgs& args) {
   const StepShape& step = input_->shape();
   const StepTables tables = input_->tables();
+  begin_kind(&OpSeconds::attention);
   emit<Kernel::rope>({.tables = tables,
                       .pages = pages_,
                       .qkv = args.qkv,
@@ -118,6 +122,7 @@ const uint8_t* const* CudaBackend::expert_pointers(std::span<const Weight* const
 
 void CudaBackend::moe(const MoeArgs& args) {
   const int32_t experts = shape_.experts, rows = grouped_rows(args.m, experts, args.top_k);
+  begin_kind(&OpSeconds::products);
   emit<Kernel::route>({.x = args.x,
                        .norm = held(*args.norm).values,
                        .router = held(*args.router).values,
@@ -218,6 +223,7 @@ void CudaBackend::head(const sdar::HeadArgs& args) {
     lists = in.head_lists();
     lists.max_requests = static_cast<int32_t>(args.requests.size());
   }
+  begin_kind(&OpSeconds::head);
   norm(args.x, *args.norm, in.request_rows.get(), work_.tiles, lists.max_requests);
   head_turns(weight, lists, sampling, args.logits);
   if (recording_) return;

@@ -89,7 +89,7 @@ SDAR_KERNEL(kListThreads, 1, list_requests, ListRequestsArgs a) {
     for (int offset = lane_index(); in_range(offset, length); offset += kWarp) {
       const bool is_masked = masked >> offset & 1;
       store_global<int32_t>(a.ids + row + offset,
-                            is_masked ? t.mask_id : load_global<int32_t>(t.tokens + index * kMaxBlock + offset));
+                            is_masked ? t.mask_id : load_global<int32_t>(t.tokens + index * kMaxBlockLength + offset));
       if (is_masked) put_request(a, slot, offset, begin + count_bits(masked & ((uint64_t{1} << offset) - 1)));
     }
   }
@@ -104,7 +104,7 @@ SDAR_KERNEL(kFillThreads, 2, choose_fill, DenoiseTables t, const DeviceHeadResul
   if (!guard(load_global<int32_t>(&slot->row) >= 0)) return;
   const DeviceHeadResult* first = results + load_global<int32_t>(&outcome->first);
 
-  float confidence[kMaxBlock], entropy[kMaxBlock];
+  float confidence[kMaxBlockLength], entropy[kMaxBlockLength];
   bool finite = true;
   int token[2] = {0, 0};
   for (int half = 0; half < 2; half++) {
@@ -135,7 +135,7 @@ SDAR_KERNEL(kFillThreads, 2, choose_fill, DenoiseTables t, const DeviceHeadResul
              : 0;
   for (int half = 0; half < 2; half++) {
     const int offset = half * kWarp + lane_index();
-    if (filled >> offset & 1) store_global<int32_t>(t.tokens + index * kMaxBlock + offset, token[half]);
+    if (filled >> offset & 1) store_global<int32_t>(t.tokens + index * kMaxBlockLength + offset, token[half]);
   }
   sync_warp(kFullMask);  // all have read the slot
   if (lane_index() != 0) return;

@@ -9,8 +9,6 @@
 
 namespace sdar::cuda {
 
-constexpr int32_t kMaxBlock = 64;
-
 /// A sequence's active block. Everything but `step` and `masked` is the request's; those two the device advances.
 struct DenoiseSlot {
   uint64_t masked = 0;  ///< bit i: offset i of the active block is masked
@@ -40,7 +38,7 @@ struct DenoiseOutcome {
 
 struct DenoiseTables {
   DenoiseSlot* slots = nullptr;
-  int32_t* tokens = nullptr;           ///< [slots, 64] of the active blocks; at masked offsets anything
+  int32_t* tokens = nullptr;           ///< [slots, kMaxBlockLength] of the active blocks; at masked offsets anything
   DenoiseOutcome* outcomes = nullptr;  ///< [slots]; of a slot that takes no part only `first` is written
   int32_t count = 0;                   ///< at most kMaxSlots
   int32_t mask_id = 0;

@@ -89,6 +89,12 @@ void Device::fill(void* to, int byte, size_t bytes) {
 }
 void Device::mark(int32_t place) { call(interface_.mark, device_, place); }
 void Device::wait(int32_t place) { call(interface_.wait, device_, place); }
+void Device::stamp(int32_t index) { call(interface_.stamp, device_, index); }
+double Device::between(int32_t from, int32_t to) {
+  double seconds = 0;
+  call(interface_.between, device_, from, to, &seconds);
+  return seconds;
+}
 
 // Half of the staging memory is filled while the other half is under way.
 void Device::upload_now(void* to, const void* from, size_t bytes) {

@@ -34,6 +34,8 @@ class Device {
   void fill(void* to, int byte, size_t bytes);
   void mark(int32_t place);
   void wait(int32_t place);
+  void stamp(int32_t index);
+  double between(int32_t from, int32_t to);
   /// Copies of any host memory; they wait.
   void upload_now(void* to, const void* from, size_t bytes);
   void download_now(void* to, const void* from, size_t bytes);

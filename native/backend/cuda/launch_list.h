@@ -8,13 +8,15 @@
 #include <vector>
 
 #include "backend/cuda/device.h"
+#include "ops/step.h"
 #include "util/error.h"
 
 namespace sdar::cuda {
 
 class LaunchList {
  public:
-  explicit LaunchList(Device& device) : device_(device) {}
+  /// timed: takes the time where the kind of work changes.
+  explicit LaunchList(Device& device, bool timed = false) : device_(device), timed_(timed) {}
   ~LaunchList() { device_.release_graph(graph_); }
   LaunchList(const LaunchList&) = delete;
   LaunchList& operator=(const LaunchList&) = delete;
@@ -25,6 +27,20 @@ class LaunchList {
     launches_.push_back({kernel, arguments_.size(), sizeof arguments});
     const auto* bytes = reinterpret_cast<const std::byte*>(&arguments);
     arguments_.insert(arguments_.end(), bytes, bytes + sizeof arguments);
+  }
+
+  /// A kind of work, as a part of OpSeconds; null: none of them.
+  using Kind = double OpSeconds::*;
+  /// What is added from now on is of this kind.
+  void begin_kind(Kind kind) {
+    if (!timed_ || (!kinds_.empty() && kinds_.back() == kind)) return;
+    launches_.push_back({kStamp, kinds_.size(), 0});
+    kinds_.push_back(kind);
+  }
+  /// Adds what each kind took in the last run, which is done, up to the last change.
+  void add_seconds(OpSeconds& to) const {
+    for (size_t i = 0; i + 1 < kinds_.size(); i++)
+      if (kinds_[i]) to.*kinds_[i] += device_.between(static_cast<int32_t>(i), static_cast<int32_t>(i) + 1);
   }
 
   /// The first time one by one, so that the device has loaded all kernels; captured the second time. When the device
@@ -46,9 +62,10 @@ class LaunchList {
   size_t size() const { return launches_.size(); }
 
  private:
+  static constexpr Kernel kStamp{-1};
   struct Launch {
-    Kernel kernel;
-    size_t begin, bytes;
+    Kernel kernel;        ///< or kStamp
+    size_t begin, bytes;  ///< of its arguments; the stamp's number
   };
   void capture() {
     device_.begin_capture();
@@ -61,14 +78,22 @@ class LaunchList {
     graph_ = device_.end_capture();
   }
   void launch_all() const {
-    for (const Launch& l : launches_) device_.launch(l.kernel, arguments_.data() + l.begin, l.bytes);
+    for (const Launch& l : launches_) {
+      if (l.kernel == kStamp) {
+        device_.stamp(static_cast<int32_t>(l.begin));
+      } else {
+        device_.launch(l.kernel, arguments_.data() + l.begin, l.bytes);
+      }
+    }
   }
 
   Device& device_;
   std::vector<Launch> launches_;
   std::vector<std::byte> arguments_;
+  std::vector<Kind> kinds_;  ///< from each stamp on
   SdarCudaGraph* graph_ = nullptr;
   bool loaded_ = false;  ///< all kernels, by the device
+  bool timed_;
 };
 
 }  // namespace sdar::cuda

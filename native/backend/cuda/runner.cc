@@ -22,7 +22,7 @@ StepRunner::Ticket CudaRunner::submit(StepPlan& plan) {
     settle();
     throw;
   }
-  plan_ = &plan;
+  plan_ = &plan, running_ = &list;
   return ++ticket_;
 }
 
@@ -44,7 +44,7 @@ LaunchList& CudaRunner::launches() {
     replayed_++;
     return *at->second;
   }
-  auto list = std::make_unique<LaunchList>(backend_.card());
+  auto list = std::make_unique<LaunchList>(backend_.card(), timed_);
   record(*list);
   return *recorded_.emplace(input.shape(), std::move(list)).first->second;
 }
@@ -57,15 +57,19 @@ void CudaRunner::record(LaunchList& list) {
   backend_.record(&list);
   const StepInput& input = backend_.input();
   const StepShape& shape = input.shape();
+  list.begin_kind(&OpSeconds::choose);
   if (shape.slots > 0) backend_.emit<Kernel::list_requests>(input.list_requests(mask_id_));
   walk_(shape.rows, shape.requests > 0);
+  list.begin_kind(&OpSeconds::choose);
   if (shape.slots > 0) backend_.emit<Kernel::choose_fill>({input.denoise_tables(mask_id_), input.results.get()});
+  list.begin_kind(nullptr);
 }
 
 std::span<const StepOutcome> CudaRunner::poll(Ticket ticket) {
   if (ticket != ticket_ || !plan_) throw Error(code::kInternal, "a step was polled that is not in flight");
   const StepPlan& plan = *std::exchange(plan_, nullptr);
   backend_.card().wait(0);
+  running_->add_seconds(seconds_);
   outcomes_.resize(plan.sequences.size());
   size_t slot = 0;
   for (size_t i = 0; i < outcomes_.size(); i++) {

@@ -19,12 +19,12 @@ class CudaRunner final : public StepRunner {
   /// Shapes kept; when there are more, all are recorded anew as they come up.
   static constexpr size_t kMaxShapes = 256;
 
-  CudaRunner(CudaBackend& backend, int32_t mask_id, StepWalk walk)
-      : backend_(backend), mask_id_(mask_id), walk_(std::move(walk)) {}
+  CudaRunner(CudaBackend& backend, int32_t mask_id, StepWalk walk, bool timed)
+      : backend_(backend), mask_id_(mask_id), walk_(std::move(walk)), timed_(timed) {}
 
   Ticket submit(StepPlan& plan) override;
   std::span<const StepOutcome> poll(Ticket ticket) override;
-  /// Kinds of work are not told apart on the device: all 0.
+  /// All 0 unless timed: taking the time separates launches that would follow one another at once.
   const OpSeconds& seconds() const override { return seconds_; }
   int32_t max_sequences() const override { return kMaxSlots; }
 
@@ -41,10 +41,12 @@ class CudaRunner final : public StepRunner {
   CudaBackend& backend_;
   int32_t mask_id_;
   StepWalk walk_;
+  bool timed_;
   std::map<StepShape, std::unique_ptr<LaunchList>> recorded_;
   uint64_t version_ = 0;  ///< of the input, that the recorded launches are for
   int64_t replayed_ = 0;
   StepPlan* plan_ = nullptr;
+  const LaunchList* running_ = nullptr;  ///< of the plan
   Ticket ticket_ = 0;
   std::vector<StepOutcome> outcomes_;
   OpSeconds seconds_;

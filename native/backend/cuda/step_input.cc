@@ -52,7 +52,7 @@ StepInput::StepInput(Device& device, const ModelShape& shape, int32_t max_rows)
   segments_.reserve(kMaxSlots);
   slots_.reserve(kMaxSlots);
   outcomes.reserve(kMaxSlots);
-  tokens_.reserve(size_t{kMaxSlots} * kMaxBlock);
+  tokens_.reserve(size_t{kMaxSlots} * kMaxBlockLength);
   // These may grow.
   page_ids_.reserve(4096);
   narrow.reserve(1024), wide.reserve(1024), merges.reserve(256);
@@ -131,7 +131,7 @@ void StepInput::lay_out(StepPlan& plan) {
 void StepInput::add_slot(const StepSequence& s) {
   const Decoding& d = *s.decoding;
   const int32_t block = s.segment.block_length;
-  std::copy_n(s.ids + s.segment.rows - block, block, tokens_.host() + slot_count_ * kMaxBlock);
+  std::copy_n(s.ids + s.segment.rows - block, block, tokens_.host() + slot_count_ * kMaxBlockLength);
   slots_[slot_count_++] = {
       .masked = s.masked,
       .seed = d.seed,
@@ -183,7 +183,7 @@ void StepInput::upload() {
   merges.upload(static_cast<size_t>(shape_.merges));
   if (slot_count_ == 0) return;
   slots_.upload(static_cast<size_t>(shape_.slots));
-  tokens_.upload(slot_count_ * kMaxBlock);
+  tokens_.upload(slot_count_ * kMaxBlockLength);
   upload_lists();
 }
 

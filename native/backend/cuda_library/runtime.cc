@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "backend/cuda/abi.h"
 #include "backend/cuda/abi_guard.h"
@@ -17,6 +18,8 @@ struct SdarCudaDevice {
   int index = 0;
   cudaStream_t stream = nullptr;
   cudaEvent_t marks[2] = {nullptr, nullptr};
+  std::vector<cudaEvent_t> stamps;
+  bool capturing = false;
 };
 struct SdarCudaGraph {
   cudaGraphExec_t graph = nullptr;
@@ -74,6 +77,7 @@ void close(SdarCudaDevice* device) {
   cudaSetDevice(device->index);
   for (cudaEvent_t mark : device->marks)
     if (mark) cudaEventDestroy(mark);
+  for (cudaEvent_t stamp : device->stamps) cudaEventDestroy(stamp);
   if (device->stream) cudaStreamDestroy(device->stream);
   delete device;
 }
@@ -131,6 +135,29 @@ int32_t wait(SdarCudaDevice* device, int32_t place, SdarCudaError* error) {
   return on(device, error, [&] { require(cudaEventSynchronize(device->marks[place]), "wait"); });
 }
 
+int32_t stamp(SdarCudaDevice* device, int32_t index, SdarCudaError* error) {
+  return on(device, error, [&] {
+    while (device->stamps.size() <= static_cast<size_t>(index)) {
+      cudaEvent_t event = nullptr;
+      require(cudaEventCreate(&event), "cudaEventCreate");
+      device->stamps.push_back(event);
+    }
+    // A captured event is one that the graph records when it runs; the flag is refused elsewhere.
+    require(cudaEventRecordWithFlags(device->stamps[static_cast<size_t>(index)], device->stream,
+                                     device->capturing ? cudaEventRecordExternal : cudaEventRecordDefault),
+            "stamp");
+  });
+}
+int32_t between(SdarCudaDevice* device, int32_t from, int32_t to, double* seconds, SdarCudaError* error) {
+  return on(device, error, [&] {
+    float milliseconds = 0;
+    require(cudaEventElapsedTime(&milliseconds, device->stamps.at(static_cast<size_t>(from)),
+                                 device->stamps.at(static_cast<size_t>(to))),
+            "cudaEventElapsedTime");
+    *seconds = 1e-3 * milliseconds;
+  });
+}
+
 int32_t launch(SdarCudaDevice* device, int32_t kernel, const void* arguments, size_t bytes, SdarCudaError* error) {
   return on(device, error, [&] { launch_kernel(device->stream, kernel, arguments, bytes); });
 }
@@ -138,10 +165,12 @@ int32_t launch(SdarCudaDevice* device, int32_t kernel, const void* arguments, si
 int32_t begin_capture(SdarCudaDevice* device, SdarCudaError* error) {
   return on(device, error, [&] {
     require(cudaStreamBeginCapture(device->stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+    device->capturing = true;
   });
 }
 int32_t end_capture(SdarCudaDevice* device, SdarCudaGraph** to, SdarCudaError* error) {
   return on(device, error, [&] {
+    device->capturing = false;
     cudaGraph_t captured = nullptr;
     require(cudaStreamEndCapture(device->stream, &captured), "cudaStreamEndCapture");
     auto graph = std::make_unique<SdarCudaGraph>();
@@ -176,6 +205,8 @@ constexpr SdarCudaInterface kInterface{.version = kAbiVersion,
                                        .fill = fill,
                                        .mark = mark,
                                        .wait = wait,
+                                       .stamp = stamp,
+                                       .between = between,
                                        .launch = launch,
                                        .begin_capture = begin_capture,
                                        .end_capture = end_capture,
