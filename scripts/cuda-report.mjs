@@ -114,7 +114,9 @@ async function compile(file, architecture) {
   const report = await run("nvcc", [...how, "-o", join(kept, "cubin"), join(folder, file)]);
   // What ptxas has to say when it makes products of warpgroups wait for one another.
   for (const [line] of report.matchAll(/^.*\(C75\d\d\).*$/gm)) wrong.push(`${arch} ${file}: ${line}`);
-  if (["80", "120"].includes(architecture) ? file !== warpgroupsOnly : architecture === "90a" && file === warpgroupsOnly)
+  if (
+    ["80", "120"].includes(architecture) ? file !== warpgroupsOnly : architecture === "90a" && file === warpgroupsOnly
+  )
     checkInstructions(file, readFileSync(join(kept, file.replace(/cu$/, "ptx")), "utf8"));
   const kernels = [
     ...report.matchAll(
