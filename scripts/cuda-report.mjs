@@ -114,9 +114,7 @@ async function compile(file, architecture) {
   const report = await run("nvcc", [...how, "-o", join(kept, "cubin"), join(folder, file)]);
   // What ptxas has to say when it makes products of warpgroups wait for one another.
   for (const [line] of report.matchAll(/^.*\(C75\d\d\).*$/gm)) wrong.push(`${arch} ${file}: ${line}`);
-  if (
-    ["80", "120"].includes(architecture) ? file !== warpgroupsOnly : architecture === "90a" && file === warpgroupsOnly
-  )
+  if (["80", "120"].includes(architecture) || file === warpgroupsOnly)
     checkInstructions(file, readFileSync(join(kept, file.replace(/cu$/, "ptx")), "utf8"));
   const kernels = [
     ...report.matchAll(
@@ -167,7 +165,11 @@ const files = readdirSync(folder)
   .filter((name) => name.endsWith(".cu"))
   .sort();
 const scratch = mkdtempSync(join(tmpdir(), "sdar-cuda-"));
-const work = files.flatMap((file) => architectures.map((architecture) => () => compile(file, architecture)));
+const work = files.flatMap((file) =>
+  architectures
+    .filter((architecture) => architecture === "90a" || file !== warpgroupsOnly)
+    .map((architecture) => () => compile(file, architecture)),
+);
 await Promise.all(
   Array.from({ length: Math.min(4, availableParallelism()) }, async () => {
     for (let job = work.shift(); job; job = work.shift()) await job().catch((error) => wrong.push(error.message));
