@@ -105,6 +105,11 @@ TEST("a library without code for warpgroups, or other bits: gemm and gemm_large 
   without = false;
   CHECK(isa == "sm_90" && launches == 1);
   for (const auto& one : got) CHECK(one.error.empty() && !one.tokens.empty());
+
+  cuda_host::set_shared_limit(99 * 1024);  // the launch is refused
+  launches = 0;
+  outcomes(WeightFormat::bf16, isa);
+  CHECK(isa == "sm_90" && launches == 1);
 }
 
 TEST("gemm_warpgroup's tiles: none for few tokens or blocks, wide ones where they fill the card") {

@@ -125,11 +125,17 @@ void Device::download_now(void* to, const void* from, size_t bytes) {
 void Device::launch(Kernel kernel, const void* arguments, size_t bytes) {
   call(interface_.launch, device_, static_cast<int32_t>(kernel), arguments, bytes);
 }
+bool Device::launches(Kernel kernel, const void* arguments, size_t bytes, SdarCudaError& error) {
+  return interface_.launch(device_, static_cast<int32_t>(kernel), arguments, bytes, &error) == 0 &&
+         interface_.mark(device_, 0, &error) == 0 && interface_.wait(device_, 0, &error) == 0;
+}
+bool Device::can_launch(Kernel kernel, const void* arguments, size_t bytes) {
+  SdarCudaError ignored{};
+  return launches(kernel, arguments, bytes, ignored);
+}
 void Device::try_launch(Kernel kernel, const void* arguments, size_t bytes) {
   SdarCudaError error{};
-  if (interface_.launch(device_, static_cast<int32_t>(kernel), arguments, bytes, &error) == 0 &&
-      interface_.mark(device_, 0, &error) == 0 && interface_.wait(device_, 0, &error) == 0)
-    return;
+  if (launches(kernel, arguments, bytes, error)) return;
   const std::string code = error.code;
   if (code != code::kDeviceFailed) throw Error(code, named() + ": " + error.message);
   throw Error(code::kUnsupportedDevice, "libsdar_cuda, the library of the CUDA kernels, cannot run on " + named() +

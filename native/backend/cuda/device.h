@@ -41,7 +41,9 @@ class Device {
   void download_now(void* to, const void* from, size_t bytes);
 
   void launch(Kernel kernel, const void* arguments, size_t bytes);
-  /// Launches and waits. Throws Error(UNSUPPORTED_DEVICE) with how to build the library when the card cannot run it.
+  /// Launches and waits; false when the card refuses.
+  bool can_launch(Kernel kernel, const void* arguments, size_t bytes);
+  /// The same; throws Error(UNSUPPORTED_DEVICE) with how to build the library when the card cannot run it.
   void try_launch(Kernel kernel, const void* arguments, size_t bytes);
   bool has_graphs() const { return has_graphs_; }
   /// No more graphs are made from now on.
@@ -53,6 +55,7 @@ class Device {
   void release_graph(SdarCudaGraph* graph) noexcept;
 
  private:
+  bool launches(Kernel kernel, const void* arguments, size_t bytes, SdarCudaError& error);
   std::string named() const { return "cuda:" + std::to_string(index_) + " (" + card_.name + ")"; }
   template <class F, class... A>
   void call(F function, A... arguments) const;
