@@ -16,6 +16,38 @@ namespace {
 
 constexpr int kSmallTokens[] = {1, 4, 8, 16, 32, 64, 128, 256, 512};
 constexpr int kLargeTokens[] = {128, 256, 512, 1024, 2048};
+
+/// The kernels that can compute a product; of gemm_warpgroup those of so many token tiles.
+enum class Kernel : int32_t { small = 0, large = 1, warpgroup = 16, wide_warpgroup = 32 };
+
+std::string text_of(Kernel kernel) {
+  switch (kernel) {
+    case Kernel::small:
+      return "gemm ";
+    case Kernel::large:
+      return "gemm_large ";
+    default:
+      return "gemm_warpgroup<" + std::to_string(static_cast<int32_t>(kernel)) + "> ";
+  }
+}
+
+void launch(cuda::Stream stream, Kernel kernel, cuda::GemmArgs args) {
+  switch (kernel) {
+    case Kernel::small:
+      return cuda::gemm(stream, args);
+    case Kernel::large:
+      return cuda::gemm_large(stream, args);
+    default:
+      args.token_tiles = static_cast<int32_t>(kernel);
+      return cuda::gemm_warpgroup(stream, args);
+  }
+}
+
+bool has_warpgroups() {
+  int major = 0;
+  succeed(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0), "cudaDeviceGetAttribute");
+  return major == 9;
+}
 constexpr int kYardstickTokens = 16;  // from here on cuBLASLt is timed beside
 
 size_t bytes_of(const DeviceMatrix& m) { return cuda::packed_bytes({m.kind, m.format, m.rows, m.cols}); }
@@ -55,7 +87,7 @@ void add_yardstick(KernelBench& bench, nlohmann::ordered_json& result, const Dev
 }
 
 void measure_product(KernelBench& bench, const std::string& model, const std::string& name, DeviceMatrix m,
-                     cuda::Epilogue epilogue, int tokens, bool large) {
+                     cuda::Epilogue epilogue, int tokens, Kernel kernel) {
   const DeviceArray<uint8_t>& pool = bench.weights(m.format);
   const size_t bytes = bytes_of(m);
   const int copies = bench.copies(bytes);
@@ -65,14 +97,12 @@ void measure_product(KernelBench& bench, const std::string& model, const std::st
                                 : epilogue == cuda::Epilogue::add    ? 8.0 * m.rows
                                                                      : 4.0 * m.rows),
                   2.0 * m.rows * m.cols * tokens};
-  auto* result =
-      bench.measure((large ? "gemm_large " : "gemm ") + name, model, name_of(m.format), tokens_text(tokens), work,
-                    [&](cuda::Stream s, int i) {
-                      m.data = pool.get() + static_cast<size_t>(i % copies) * bytes;
-                      const cuda::GemmArgs args{m,           o.in->get(),    tokens,           epilogue,
-                                                o.out.get(), o.tiles->get(), o.partials.get(), o.tickets.get()};
-                      large ? cuda::gemm_large(s, args) : cuda::gemm(s, args);
-                    });
+  auto* result = bench.measure(
+      text_of(kernel) + name, model, name_of(m.format), tokens_text(tokens), work, [&](cuda::Stream s, int i) {
+        m.data = pool.get() + static_cast<size_t>(i % copies) * bytes;
+        launch(s, kernel,
+               {m, o.in->get(), tokens, epilogue, o.out.get(), o.tiles->get(), o.partials.get(), o.tickets.get()});
+      });
   if (result && m.format == WeightFormat::bf16 && tokens >= kYardstickTokens)
     add_yardstick(bench, *result, m, tokens, pool, copies);
 }
@@ -96,8 +126,16 @@ void measure_products(KernelBench& bench, const NamedShape& model) {
   for (WeightFormat format : bench.options.kernel_formats) {
     for (const auto& m : matrices) {
       const DeviceMatrix matrix{nullptr, m.kind, format, m.rows, m.cols};
-      for (int tokens : kSmallTokens) measure_product(bench, model.name, m.name, matrix, m.epilogue, tokens, false);
-      for (int tokens : kLargeTokens) measure_product(bench, model.name, m.name, matrix, m.epilogue, tokens, true);
+      const auto measure = [&](int tokens, Kernel kernel) {
+        measure_product(bench, model.name, m.name, matrix, m.epilogue, tokens, kernel);
+      };
+      for (int tokens : kSmallTokens) measure(tokens, Kernel::small);
+      for (int tokens : kLargeTokens) measure(tokens, Kernel::large);
+      if (!has_warpgroups()) continue;
+      for (Kernel kernel : {Kernel::warpgroup, Kernel::wide_warpgroup}) {
+        if (!cuda::warpgroup_takes(matrix, static_cast<int32_t>(kernel))) continue;
+        for (int tokens : kLargeTokens) measure(tokens, kernel);
+      }
     }
   }
 }

@@ -26,7 +26,10 @@ export const familyOf = (card) => (card.mmaShare < 1 ? "sm_90" : card.multiproce
 /** Operations per second of a multiprocessor's mma.sync. */
 const mmaRate = (card) => (card.tensorPeak * card.mmaShare) / card.multiprocessors;
 
-/** Whether a product is gemm_large's. Source: native/backend/cuda/gemm.h, is_large. */
+/**
+ * Whether a product is gemm_large's. Source: native/backend/cuda/gemm.h, is_large. gemm_warpgroup, which takes most
+ * products of more than 64 tokens on sm_90, is not in here before it has been measured.
+ */
 const isLarge = (matrix, rows, card) =>
   rows > 256 &&
   (rows > 1024 || (matrix.parts === 1 && ceil(rows, 128) * ceil(matrix.rows, 128) >= card.multiprocessors));

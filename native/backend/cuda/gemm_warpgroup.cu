@@ -6,8 +6,9 @@
 // products of the one before are still under way; with scales a group's products are awaited, while the other warpgroup
 // multiplies. Parts of k are added in registers.
 //
-// wgmma gives the sums of 16 k that mma.sync gives where both are the same unit, as far as is known; products_agree.h
-// makes sure of it on the card before this kernel takes any product.
+// wgmma and mma.sync give the same bits on sm_90: a sum of 16 products and the one before, of 25 fractional bits,
+// rounded once (github.com/microsoft/MMA-Sim, checked on cards). products_agree.h makes sure of it on the card at hand
+// before this kernel takes any product.
 //
 // Bytes of a launch (as code: cost.h): weights once per 128 or 256 tokens, activations once per 128 rows, both mostly
 // from L2; `out` 4 bytes per element written, and read for Epilogue::add.
