@@ -270,26 +270,4 @@ TEST("head: bytes and mma as cost.h tells, loads of 16 bytes, no bank conflicts"
   }
 }
 
-TEST("sample: bytes as cost.h tells") {
-  Random random(8);
-  for (int vocabulary : {4096, 9999}) {
-    const DeviceWeight weight(WeightKind::table, WeightFormat::bf16, {random_matrix(random, vocabulary, 128, 0.1)});
-    std::vector<HeadRequest> requests(6);
-    for (auto& r : requests) r.temperature = 1, r.uniform = random.uniform();
-    run(weight, random_matrix(random, 1, 128), requests, false);
-    const cuda::Cost plain = cuda::sample_cost(vocabulary, 6, 6);
-    check_cost(plain);
-    CHECK(claimed("sample.cu", "sample"));
-    if (vocabulary < 9999) continue;
-    const auto more_passes = [&] {
-      run(weight, random_matrix(random, 1, 128), std::span(requests).first(1), false);
-      return static_cast<double>(cuda_host::last_launch().loaded - plain.loaded / 6) / (4.0 * vocabulary);
-    };
-    requests[0].top_k = 50;
-    CHECK_NEAR(more_passes(), 15, 3);
-    requests[0].top_k = 0, requests[0].top_p = 0.9f;
-    CHECK_NEAR(more_passes(), 35, 3);
-  }
-}
-
 int main(int argc, char** argv) { return check::run(argc, argv); }

@@ -251,6 +251,22 @@ void neighbour(float* y) {
   SDAR_LAUNCH((LaunchShape{.threads = kThreads}), neighbour_kernel<barrier>, y);
 }
 
+/// y[i] = how many threads there are, counted in shared memory.
+template <bool cleared, bool barrier>
+SDAR_KERNEL(kThreads, 4, count, uint32_t* y) {
+  const auto s = shared_memory<uint32_t>(0);
+  const int i = thread_index();
+  if (cleared && i == 0) store_shared<uint32_t>(s, 0);
+  if (cleared) sync_block();
+  atomic_add(s, 1u);
+  if (barrier) sync_block();
+  store_global<uint32_t>(y + i, load_shared<uint32_t>(s));
+}
+template <bool cleared, bool barrier>
+void count(uint32_t* y) {
+  SDAR_LAUNCH((LaunchShape{.threads = kThreads, .shared_bytes = 16}), count_kernel<cleared, barrier>, y);
+}
+
 /// Column-wise loads of a 32×32 matrix whose rows are `stride` floats apart.
 SDAR_KERNEL(32, 4, columns, float* y, int stride) {
   const auto s = shared_memory<float>(0);
@@ -427,6 +443,16 @@ TEST("what the last block takes from the others needs barrier, fence and ticket"
     check_fault({"RACE", "UNWRITTEN"}, "total_kernel", [] { total<Ticket::no_ticket>(5); });
     check_fault({"RACE", "UNWRITTEN"}, "total_kernel", [] { total<Ticket::no_barrier_before>(5); });
     check_fault({"NOT_COHERENT"}, "total_kernel", [] { total<Ticket::not_coherent>(5); });
+  });
+}
+
+TEST("additions to shared memory need no barrier between them, but before and after") {
+  const Buffer<uint32_t> y(kThreads, "y");
+  each_order([&] {
+    check_fault({"UNWRITTEN"}, "atomic_add", [&] { count<false, true>(y.get()); });
+    check_fault({"RACE"}, "count_kernel", [&] { count<true, false>(y.get()); });
+    count<true, true>(y.get());
+    CHECK(y.values() == std::vector<uint32_t>(kThreads, kThreads));
   });
 }
 

@@ -50,6 +50,17 @@ bool has_warpgroups() {
 }
 constexpr int kYardstickTokens = 16;  // from here on cuBLASLt is timed beside
 
+/// Requests to sample. Of random weights the logits are spread wide; a confident model's mass is in a few ids.
+struct Sampling {
+  const char* name;
+  int32_t top_k;
+  bool confident;
+};
+constexpr Sampling kSampling[] = {{"sample (top-k 50, top-p 0.95)", 50, false},
+                                  {"sample (top-k 50, top-p 0.95), confident", 50, true},
+                                  {"sample (top-p 0.95)", 0, false},
+                                  {"sample (top-p 0.95), confident", 0, true}};
+
 size_t bytes_of(const DeviceMatrix& m) { return cuda::packed_bytes({m.kind, m.format, m.rows, m.cols}); }
 
 std::string tokens_text(int tokens) { return std::to_string(tokens) + " tokens"; }
@@ -151,20 +162,17 @@ void measure_head(KernelBench& bench, const NamedShape& model) {
     for (int requests : {4, 32, 64, 320}) {
       // Sampling needs logits: of the first few requests.
       const int sampled = std::min(requests, 32);
-      std::vector<cuda::DeviceHeadRequest> greedy(static_cast<size_t>(requests)), warm(static_cast<size_t>(sampled));
-      for (int i = 0; i < sampled; i++) {
-        warm[static_cast<size_t>(i)] = {.uniform = 0.5, .temperature = 0.8f, .top_p = 0.95f, .top_k = 50};
-        warm[static_cast<size_t>(i)].logits = i;
-      }
-      const DeviceArray<cuda::DeviceHeadRequest> device_greedy(greedy), device_warm(warm);
+      const std::vector<cuda::DeviceHeadRequest> greedy(static_cast<size_t>(requests));
+      const DeviceArray<cuda::DeviceHeadRequest> device_greedy(greedy);
       const DeviceArray<int32_t> count(std::vector<int32_t>{requests}), few(std::vector<int32_t>{sampled}),
           best(tiles * requests);
       const DeviceArray<float> numbers(tiles * requests * 4), logits(static_cast<size_t>(sampled) * s.vocabulary);
       const DeviceArray<cuda::DeviceHeadResult> results(static_cast<size_t>(requests));
+      const DeviceArray<int32_t> likely(std::vector<int32_t>{1000, s.vocabulary / 2, s.vocabulary - 1000});
+      const DeviceArray<float> likely_values(std::vector<float>{1000, 999, 998.5f});
       const auto in = random_tiles(requests, s.hidden);
       const cuda::HeadBuffers buffers{numbers.get(), best.get(), logits.get(), results.get()};
-      const cuda::HeadLists lists{device_greedy.get(), count.get(), requests, nullptr, nullptr, nullptr},
-          warm_lists{device_warm.get(), few.get(), sampled, nullptr, nullptr, nullptr};
+      const cuda::HeadLists lists{device_greedy.get(), count.get(), requests, nullptr, nullptr, nullptr};
       const auto at = [&](int i) {
         m.data = pool.get() + static_cast<size_t>(i % copies) * bytes;
         return m;
@@ -180,10 +188,21 @@ void measure_head(KernelBench& bench, const NamedShape& model) {
       bench.measure("head_merge", model.name, held, size, {partial, 0},
                     [&](cuda::Stream stream, int) { cuda::head_merge(stream, s.vocabulary, lists, buffers); });
       if (requests > 32) continue;
-      cuda::head(nullptr, {at(0), in->get(), warm_lists, buffers});
-      cuda::head_merge(nullptr, s.vocabulary, warm_lists, buffers);
-      bench.measure("sample (top-k 50, top-p 0.95)", model.name, held, size, {8.0 * s.vocabulary * sampled, 0},
-                    [&](cuda::Stream stream, int) { cuda::sample(stream, s.vocabulary, warm_lists, buffers); });
+      for (const Sampling& how : kSampling) {
+        std::vector<cuda::DeviceHeadRequest> warm(static_cast<size_t>(sampled));
+        for (int i = 0; i < sampled; i++) {
+          warm[static_cast<size_t>(i)] = {
+              .uniform = 0.5, .temperature = 0.8f, .top_p = 0.95f, .top_k = how.top_k, .bias_count = how.confident * 3};
+          warm[static_cast<size_t>(i)].logits = i;
+        }
+        const DeviceArray<cuda::DeviceHeadRequest> device_warm(warm);
+        const cuda::HeadLists warm_lists{device_warm.get(), few.get(),    sampled,
+                                         nullptr,           likely.get(), likely_values.get()};
+        cuda::head(nullptr, {at(0), in->get(), warm_lists, buffers});
+        cuda::head_merge(nullptr, s.vocabulary, warm_lists, buffers);
+        bench.measure(how.name, model.name, held, size, {4.0 * s.vocabulary * sampled, 0},
+                      [&](cuda::Stream stream, int) { cuda::sample(stream, s.vocabulary, warm_lists, buffers); });
+      }
     }
   }
 }

@@ -187,12 +187,12 @@ Cost head_merge_cost(int32_t vocabulary, int32_t max_requests, int32_t count) {
 }
 
 Cost sample_cost(int32_t vocabulary, int32_t max_requests, int32_t count) {
-  // Three passes over the logits, two over the tiles' largest; then the warp that holds the token walks half its part.
-  const int64_t logits = int64_t{vocabulary} * 4, tiles = head_tiles(vocabulary);
+  // A pass over the logits; then the part of the warp that holds the token, and the token's 256 ids.
+  const int64_t logits = int64_t{vocabulary} * 4, warps = 24;
   Cost c;
-  c.loaded = max_requests * 16 * per_warp(4) + count * 16 * per_warp(12 * 4);
-  c.loaded += count * (3 * logits + logits / 32 + 2 * tiles * 4);
-  c.loaded_once = count * (logits + tiles * 4);
+  c.loaded = max_requests * warps * per_warp(4) + count * warps * per_warp(12 * 4);
+  c.loaded += count * (logits + (vocabulary > warps * 256 ? logits / warps : 0) + 256 * 4);
+  c.loaded_once = count * logits;
   c.stored = count * 4 * 4;
   return c;
 }

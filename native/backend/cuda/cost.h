@@ -51,7 +51,7 @@ Cost attention_merge_cost(const AttentionShape& shape, std::span<const DeviceSeg
 /// Without biases and bans; `logits` of them have their logits stored.
 Cost head_cost(const DeviceMatrix& weight, int32_t max_requests, int32_t count, int32_t logits);
 Cost head_merge_cost(int32_t vocabulary, int32_t max_requests, int32_t count);
-/// Of requests of a temperature without bans, top-k and top-p; those of a bisection depend on the logits.
+/// Of requests of a temperature without bans, top-k and top-p; what those need more depends on the logits.
 Cost sample_cost(int32_t vocabulary, int32_t max_requests, int32_t count);
 
 Cost route_cost(const RouteArgs& args);

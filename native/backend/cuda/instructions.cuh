@@ -89,6 +89,7 @@ SDAR_DEVICE To bits(const From& from) {
 
 SDAR_DEVICE float bits_to_f32(uint32_t bits) { return __uint_as_float(bits); }
 SDAR_DEVICE uint32_t f32_to_bits(float x) { return __float_as_uint(x); }
+SDAR_DEVICE int leading_zeros(uint64_t bits) { return __clzll(static_cast<long long>(bits)); }  ///< 64 of 0
 
 // ---- shared memory
 /// A place in the block's dynamic shared memory.
@@ -177,6 +178,7 @@ SDAR_DEVICE void thread_fence() { __threadfence(); }
 /// Returns the old value. Orders nothing.
 SDAR_DEVICE int atomic_add(int* p, int n) { return atomicAdd(p, n); }
 SDAR_DEVICE uint32_t atomic_add(uint32_t* p, uint32_t n) { return atomicAdd(p, n); }
+SDAR_DEVICE uint32_t atomic_add(Shared<uint32_t> s, uint32_t n) { return atomicAdd(s.p, n); }
 
 // ---- within a warp
 template <class T>

@@ -60,14 +60,15 @@ void each_word(uint64_t offset, uint32_t bytes, F body) {
   for (uint32_t i = 0; i < bytes / 4; i++) body(memory().shadow[offset / 4 + i], 15u);
 }
 
-void stamp_write(const Site& site, const char* what, uint64_t offset, uint32_t bytes) {
+void stamp_write(const Site& site, const char* what, uint64_t offset, uint32_t bytes, bool atomic = false) {
   const Stamp mine = Stamp::make(block.run, me->clock, static_cast<uint32_t>(me->index));
   each_word(offset, bytes, [&](Shadow& s, uint32_t part) {
-    if (s.write.run() == block.run && (s.write.bytes() & part) && !precedes(s.write.bits))
+    if (s.write.run() == block.run && (s.write.bytes() & part) && !(atomic && s.write.atomic()) &&
+        !precedes(s.write.bits))
       tell_race(site, what, static_cast<int64_t>(offset), bytes, s.write, "wrote it", s.write_site);
     if (s.read.run() == block.run && (s.read.bytes() & part) && !precedes(s.read.bits))
       tell_race(site, what, static_cast<int64_t>(offset), bytes, s.read, "read it", s.read_site);
-    s.write = mine.with(part);
+    s.write = mine.with(part, kOneThread, atomic);
     s.write_site = site.index;
   });
   memory().writer[offset / 16] = {static_cast<uint16_t>(me->index), me->product_fences};
@@ -140,6 +141,22 @@ void write_shared(const Site& site, int64_t offset, uint32_t bytes, const void* 
   std::memcpy(m.bytes.data() + to, from, bytes);
   counters().shared_stored += bytes;
   me->warp->log.add(site.index, true, me->lane, to, bytes);
+}
+
+uint32_t add_shared(const Site& site, int64_t offset, uint32_t n) {
+  check(site, "atomic_add", offset, 4);
+  Memory& m = memory();
+  const auto to = static_cast<uint64_t>(offset);
+  if (!access_set(m.written.data(), to, 4))
+    fault("UNWRITTEN", site, "atomic_add of " + at(offset, 4) + ", which nobody wrote");
+  stamp_write(site, "atomic_add", to, 4, true);
+  uint32_t old;
+  std::memcpy(&old, m.bytes.data() + to, 4);
+  const uint32_t sum = old + n;
+  std::memcpy(m.bytes.data() + to, &sum, 4);
+  counters().shared_stored += 4;
+  me->warp->log.add(site.index, true, me->lane, to, 4);
+  return old;
 }
 
 void copy_async(const Site& site, int64_t offset, const void* from) {

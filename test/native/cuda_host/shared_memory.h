@@ -11,6 +11,8 @@ namespace sdar::cuda_host {
 void clear_shared();
 void read_shared(const Site& site, int64_t offset, uint32_t bytes, void* to);
 void write_shared(const Site& site, int64_t offset, uint32_t bytes, const void* from);
+/// Returns the old value. Additions need no barrier between them.
+uint32_t add_shared(const Site& site, int64_t offset, uint32_t n);
 
 /// cp_async_16: takes the data now, delivers them at the wait. A null `from` copies zeros.
 void copy_async(const Site& site, int64_t offset, const void* from);

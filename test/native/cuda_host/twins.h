@@ -83,6 +83,7 @@ inline bool guard(bool condition, SDAR_AT) {
 
 inline float bits_to_f32(uint32_t bits) { return std::bit_cast<float>(bits); }
 inline uint32_t f32_to_bits(float x) { return std::bit_cast<uint32_t>(x); }
+inline int leading_zeros(uint64_t bits) { return std::countl_zero(bits); }
 
 // ---- shared memory
 template <class T>
@@ -178,6 +179,9 @@ inline uint32_t atomic_add(uint32_t* p, uint32_t n, SDAR_AT) {
 }
 inline int atomic_add(int* p, int n, SDAR_AT) {
   return static_cast<int>(cuda_host::add_global(cuda_host::site_at(at), p, static_cast<uint32_t>(n)));
+}
+inline uint32_t atomic_add(Shared<uint32_t> s, uint32_t n, SDAR_AT) {
+  return cuda_host::add_shared(cuda_host::site_at(at), s.offset, n);
 }
 
 // ---- within a warp
