@@ -91,6 +91,7 @@ function unreached(mutants) {
     cp_async_wait: "wait",
     cp_async_commit: "commit",
     thread_fence: "fence",
+    wait_for_launches: "fence",
     warpgroup_commit: "commit",
     warpgroup_wait: "wait",
     warpgroup_wait_all: "wait",

@@ -76,6 +76,25 @@ void copy(const float* x, float* y) {
   SDAR_LAUNCH((LaunchShape{.threads = kThreads, .shared_bytes = kThreads * 16}), copy_kernel<how>, x, y);
 }
 
+enum class Early { right, reads_before, writes_before, some_return, not_early };
+/// y[i] = weights[i] + x[i], x by a launch before: begins early and asks for the weights at once.
+template <Early how>
+SDAR_KERNEL(kThreads, 4, early, const float* weights, const float* x, float* y) {
+  const int i = thread_index();
+  const float weight = load_global<float>(weights + i);
+  float other = 0;
+  if (how == Early::reads_before || how == Early::not_early) other = load_global<float>(x + i);
+  if (how == Early::writes_before) store_global<float>(y + i, 0);
+  if (how == Early::some_return && i == 3) return;
+  wait_for_launches();
+  if (how == Early::right || how == Early::some_return) other = load_global<float>(x + i);
+  store_global<float>(y + i, weight + other);
+}
+template <Early how>
+void early(const float* weights, const float* x, float* y) {
+  SDAR_LAUNCH((LaunchShape{.threads = kThreads, .early = how != Early::not_early}), early_kernel<how>, weights, x, y);
+}
+
 enum class Product {
   right,
   no_register_fence,
@@ -505,6 +524,22 @@ TEST("bytes and matrix instructions are counted, fragments lie as the instructio
       CHECK(d8.values()[row * n + column] == sum8);
     }
   }
+}
+
+TEST("a launch that begins early: before its wait it reads what no launch writes, and every thread waits") {
+  each_order([] {
+    const Buffer<float> weights(ramp(kThreads), "weights"), x(kThreads, "x"), y(kThreads, "y");
+    reverse<true, true>(weights.get(), x.get());
+    early<Early::right>(weights.get(), x.get(), y.get());
+    for (float sum : y.values()) CHECK(sum == kThreads - 1);
+    early<Early::not_early>(weights.get(), x.get(), y.get());
+    for (float sum : y.values()) CHECK(sum == kThreads - 1);
+    check_fault({"TOO_EARLY"}, "'x'", [&] { early<Early::reads_before>(weights.get(), x.get(), y.get()); });
+    check_fault({"TOO_EARLY"}, "store of 4 bytes at 'y'",
+                [&] { early<Early::writes_before>(weights.get(), x.get(), y.get()); });
+    check_fault({"TOO_EARLY"}, "ends without having waited",
+                [&] { early<Early::some_return>(weights.get(), x.get(), y.get()); });
+  });
 }
 
 TEST("products of a warpgroup: computed at the wait; what is touched before it, or not fenced, is found") {

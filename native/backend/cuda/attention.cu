@@ -175,6 +175,7 @@ struct Attend {
 
 template <int head_dim, int warps>
 SDAR_KERNEL((warps * kWarp), warps == 1 ? 2 : 1, attention, AttentionArgs a) {
+  let_next_begin();
   using A = Attend<head_dim, warps>;
   const AttentionItem* item = a.items + block_index_x();
   const int kv_head = block_index_y(), group = a.heads / a.pages.kv_heads;

@@ -16,6 +16,7 @@ constexpr int kWarps = 4, kThreads = kWarps * kWarp;
 
 template <int head_dim>
 SDAR_KERNEL(kThreads, 8, attention_merge, AttentionMergeArgs a) {
+  let_next_begin();
   constexpr int kPairs = head_dim / (2 * kWarp);  // of columns per lane
   const MergeItem* item = a.items + block_index_x();
   const int kv_head = block_index_y(), group = a.heads / a.kv_heads;

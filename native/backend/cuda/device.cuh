@@ -27,6 +27,9 @@
 // - cp_async: commit, wait, then a barrier before another thread reads. Every group is waited for before the kernel
 // ends.
 // - Values that cross blocks: store, sync_block, then one thread takes take_ticket(counter).
+// - A launch with .early begins while the one before it runs (sm_90 on): all threads call wait_for_launches() first,
+// and
+//   may ask for weights before. A kernel that such a launch follows calls let_next_begin() at its start.
 // - Locals start uninitialised on the device; the host build fills them with a pattern.
 #pragma once
 #include <cstdint>

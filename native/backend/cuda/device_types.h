@@ -28,6 +28,9 @@ struct LaunchShape {
   int threads = 32;      ///< per block
   int shared_bytes = 0;  ///< dynamic shared memory per block
   Stream stream = nullptr;
+  /// It may begin while the launch before it runs, where the card can: every thread calls wait_for_launches, and
+  /// before that touches no memory but what no launch writes.
+  bool early = false;
 };
 
 }  // namespace sdar::cuda

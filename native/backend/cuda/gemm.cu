@@ -72,6 +72,7 @@ SDAR_DEVICE void add_parts(const float* parts, int count, typename Tile::Sums& s
 
 template <WeightFormat format, int token_tiles>
 SDAR_KERNEL(128, token_tiles == 8 ? 2 : 4, gemm, GemmArgs a, int parts) {
+  let_next_begin();
   using T = Tile<format, token_tiles>;
   const int slabs = a.weight.slabs(), padded = slabs * T::kSlabK, part = block_index_z();
   const GemmSource source{a.weight.data,
@@ -115,7 +116,8 @@ void launch_tile(Stream stream, const GemmArgs& args) {
                           .grid_z = args.weight.splits(),
                           .threads = 128,
                           .shared_bytes = Tile<format, token_tiles>::kSharedBytes,
-                          .stream = stream};
+                          .stream = stream,
+                          .early = true};
   SDAR_LAUNCH(shape, (gemm_kernel<format, token_tiles>), args, args.weight.splits());
 }
 

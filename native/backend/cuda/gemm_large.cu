@@ -27,6 +27,7 @@ constexpr int threads_of(WeightFormat format) { return is_quantised(format) ? 25
 
 template <WeightFormat format>
 SDAR_KERNEL(threads_of(format), is_quantised(format) ? 1 : 2, gemm_large, GemmArgs a) {
+  let_next_begin();
   using T = Tile<format>;
   const int slabs = a.weight.slabs(), parts = a.weight.splits(), padded = slabs * T::kSlabK;
   const GemmSource source{a.weight.data,
@@ -62,7 +63,8 @@ void launch_format(Stream stream, const GemmArgs& args) {
                           .grid_y = ceil_div(args.weight.row_tiles(), T::kBlockRowTiles),
                           .threads = T::kThreads,
                           .shared_bytes = T::kSharedBytes,
-                          .stream = stream};
+                          .stream = stream,
+                          .early = true};
   SDAR_LAUNCH(shape, gemm_large_kernel<format>, args);
 }
 

@@ -72,7 +72,8 @@ struct GemmTile {
     int stage;                             ///< that is multiplied next
   };
 
-  /// The ring's first stages are asked for: slabs begin, begin + 1, ….
+  /// The ring's first stages are asked for: slabs begin, begin + 1, …. Nothing that an earlier launch writes may be
+  /// read before.
   SDAR_DEVICE static void start(const GemmSource& s, int begin, int end, Ring& ring) {
     const int thread = thread_index(), lane = lane_index();
     const int row_tile = s.first_row_tile + warp_index(), token_tile = s.first_token_tile + thread / kSlabK;
@@ -94,12 +95,15 @@ struct GemmTile {
     }
     ring.left = end - begin;
     ring.stage = 0;
+    // Weights do not come from an earlier launch. A part has kPadK at least.
     SDAR_UNROLL
     for (int i = 0; i < kAhead; i++) {
-      if (i < kPadK / kSlabK || in_range(0, ring.left)) {  // a part has kPadK at least
-        copy_weights(ring, i);
-        copy_activations(ring, i);
-      }
+      if (i < kPadK / kSlabK || in_range(i, ring.left)) copy_weights(ring, i, i * kSlabBytes);
+    }
+    wait_for_launches();
+    SDAR_UNROLL
+    for (int i = 0; i < kAhead; i++) {
+      if (i < kPadK / kSlabK || in_range(0, ring.left)) copy_activations(ring, i);
       advance(ring);
     }
   }
@@ -145,12 +149,13 @@ struct GemmTile {
   /// the same 16 bytes of 8 rows, which ldmatrix reads at once, lie in different banks.
   SDAR_DEVICE static int place(int lane) { return lane ^ (lane / 8 % 4); }
 
-  SDAR_DEVICE static void copy_weights(const Ring& ring, int stage) {
+  /// `further`: bytes past the slab that comes next.
+  SDAR_DEVICE static void copy_weights(const Ring& ring, int stage, int further = 0) {
     const int thread = computed_here(thread_index()), lane = thread % kWarp, to_lane = kScaled ? lane : place(lane);
     const Shared<uint8_t> to = shared_memory<uint8_t>(stage * kStageBytes + thread / kWarp * kSlabBytes + to_lane * 16);
     SDAR_UNROLL
     for (int i = 0; i < kRowTilesOfWarp; i++) {
-      const uint8_t* from = ring.weights + i * ring.weight_stride;
+      const uint8_t* from = ring.weights + i * ring.weight_stride + further;
       SDAR_UNROLL
       for (int c = 0; c < ceil_div(kSlabBytes / 16, kWarp); c++) {
         if (kSlabBytes / 16 % kWarp != 0 && !in_range(c * kWarp + lane, kSlabBytes / 16)) break;

@@ -115,6 +115,7 @@ struct Tile : GemmTile<format, 8, 1, 1, token_tiles, 4, is_quantised(format) ? 3
 template <WeightFormat format, int token_tiles, int split>
 SDAR_KERNEL(256, 1, gemm_warpgroup, GemmArgs a) {
   if constexpr (!kWarpgroups) return;
+  let_next_begin();
   using T = Tile<format, token_tiles>;
   const int slabs = a.weight.slabs(), parts = a.weight.splits(), padded = slabs * T::kSlabK;
   const GemmSource source{a.weight.data,
@@ -179,7 +180,8 @@ void launch_tile(Stream stream, const GemmArgs& args) {
                           .grid_y = ceil_div(args.weight.row_tiles(), T::kBlockRowTiles),
                           .threads = T::kThreads,
                           .shared_bytes = T::kSharedBytes,
-                          .stream = stream};
+                          .stream = stream,
+                          .early = true};
   SDAR_LAUNCH(shape, (gemm_warpgroup_kernel<format, token_tiles, split>), args);
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 #include <cuda_runtime.h>
 
+#include <atomic>
 #include <cstdint>
 #include <string>
 #include <type_traits>
@@ -20,6 +21,32 @@
 
 namespace sdar::cuda {
 
+namespace detail {
+/// Whether launches of this thread's card may begin early: from sm_90 on, unless one was refused.
+inline std::atomic<bool> early_launches_refused{false};
+inline bool early_launches() {
+  if (early_launches_refused) return false;
+  int card = 0, major = 0;
+  return cudaGetDevice(&card) == cudaSuccess &&
+         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, card) == cudaSuccess && major >= 9;
+}
+
+template <class... P>
+cudaError_t launch(const LaunchShape& s, bool early, void (*kernel)(P...), P... arguments) {
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(s.grid_x, s.grid_y, s.grid_z);
+  config.blockDim = dim3(s.threads);
+  config.dynamicSmemBytes = static_cast<size_t>(s.shared_bytes);
+  config.stream = s.stream;
+  config.attrs = &attribute;
+  config.numAttrs = early ? 1 : 0;
+  return cudaLaunchKernelEx(&config, kernel, arguments...);
+}
+}  // namespace detail
+
 template <class... P, class... A>
 void launch(const LaunchShape& s, void (*kernel)(P...), A... arguments) {
   constexpr int kWithoutAsking = 48 * 1024;
@@ -28,13 +55,32 @@ void launch(const LaunchShape& s, void (*kernel)(P...), A... arguments) {
     status = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   s.shared_bytes);
   if (status == cudaSuccess) {
-    kernel<<<dim3(s.grid_x, s.grid_y, s.grid_z), s.threads, s.shared_bytes, s.stream>>>(static_cast<P>(arguments)...);
-    status = cudaGetLastError();
+    const bool early = s.early && detail::early_launches();
+    status = detail::launch<P...>(s, early, kernel, static_cast<P>(arguments)...);
+    if (early && status == cudaErrorNotSupported) {
+      detail::early_launches_refused = true;
+      status = detail::launch<P...>(s, false, kernel, static_cast<P>(arguments)...);
+    }
   }
   if (status == cudaSuccess) return;
   cudaGetLastError();  // one that does not stick is forgotten
   throw Error(status == cudaErrorMemoryAllocation ? code::kOutOfMemory : code::kDeviceFailed,
               std::string("launch: ") + cudaGetErrorString(status));
+}
+
+// ---- launches that follow one another (PTX ISA, griddepcontrol)
+/// The next launch may begin now if it is an early one: called at the start, so that its blocks come as soon as all of
+/// this launch's have started and there is room.
+SDAR_DEVICE void let_next_begin() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+/// Until the launches before this one are done and what they wrote can be read.
+SDAR_DEVICE void wait_for_launches() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
 }
 
 // ---- who am I

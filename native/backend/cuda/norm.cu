@@ -14,6 +14,7 @@ namespace {
 constexpr int kThreads = 256, kPerThread = 8;
 
 SDAR_KERNEL(kThreads, 6, rms_norm, NormArgs a) {
+  let_next_begin();
   const int token = block_index_x();
   const int row = a.rows ? load_global_cached<int32_t>(a.rows + token) : token;
   const float* x = a.x + int64_t{row} * a.hidden;

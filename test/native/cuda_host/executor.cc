@@ -79,6 +79,8 @@ void leave() {
   if (!t.copies.empty())
     fault("NOT_WAITED", *t.copies.front().site, "it ends with copies of cp_async that it never waited for");
   check_products_done();
+  if (block.launch->shape.early && !t.waited_for_launches)
+    throw Error("TOO_EARLY", describe_thread() + ": it ends without having waited for the launches before");
   t.finished = true;
   t.warp->finished |= 1u << t.lane;
   if (t.warp->finished == ~0u) t.warp->log.close(site_traffic());
@@ -149,7 +151,7 @@ void prepare_block(int64_t number) {
     t.products.clear();
     t.product_groups.clear();
     t.sums_under_way.clear();
-    t.registers_fenced = false;
+    t.registers_fenced = t.waited_for_launches = false;
     t.products_issued = t.product_fences = 0;
     t.taken.clear();
     t.visible.clear();

@@ -6,6 +6,8 @@
 //   RACE               two accesses, one a write, without a barrier (shared) or ticket (between blocks) between them
 //   NOT_WAITED         data of cp_async used before its wait, or never waited for
 //                      or registers, or shared memory, of a product of a warpgroup before the wait for it
+//   TOO_EARLY          a launch that may begin early, before its wait for those before, touches what they write; or a
+//                      thread of it ends without having waited
 //   NOT_FENCED         a product of a warpgroup without the fence of registers, or of what it reads
 //   NOT_COHERENT       load_global_cached or _stream of memory that this launch writes
 //   DIVERGENT_BARRIER  threads at different barriers, or gone
@@ -56,7 +58,8 @@ struct Thread {
     std::vector<float> values;
   };
   std::vector<Sums> sums_under_way;
-  bool registers_fenced = false;  ///< since they were last waited for
+  bool waited_for_launches = false;  ///< those before, by a launch that may begin early
+  bool registers_fenced = false;     ///< since they were last waited for
   int64_t products_issued = 0;
   uint32_t product_fences = 0;          ///< of its writes, for products
   bool fenced = false;                  ///< and nothing stored since

@@ -63,6 +63,8 @@ void each_word(uint64_t at, uint32_t bytes, F body) {
 }
 
 void stamp_write(const Site& site, const char* what, const void* p, uint64_t at, uint32_t bytes, bool atomic) {
+  if (block.launch->shape.early && !me->waited_for_launches)
+    fault("TOO_EARLY", site, describe(what, p, bytes) + " before wait_for_launches");
   const Stamp mine = Stamp::make(block.run, me->clock, static_cast<uint32_t>(me->index));
   each_word(at, bytes, [&](Shadow& s, uint32_t part) {
     if (s.write.run() >= block.first_run && (s.write.bytes() & part) && !(atomic && s.write.atomic()) &&
@@ -82,8 +84,11 @@ void read_global(const Site& site, const void* p, uint32_t bytes, void* to, Cohe
   Arena& a = arena();
   if (!access_set(a.written, at, bytes)) fault("UNWRITTEN", site, describe("load", p, bytes) + ", which nobody wrote");
   const Stamp mine = Stamp::make(block.run, me->clock, static_cast<uint32_t>(me->index));
+  const bool too_early = block.launch->shape.early && !me->waited_for_launches;
   int64_t first_time = 0;
   each_word(at, bytes, [&](Shadow& s, uint32_t part) {
+    if (too_early && s.write.run() > 0)
+      fault("TOO_EARLY", site, describe("load", p, bytes) + ", which a launch wrote, before wait_for_launches");
     if (s.write.run() >= block.first_run && (s.write.bytes() & part)) {
       if (!ordered(s.write)) tell_race(site, describe("load", p, bytes), s.write, "wrote it", s.write_site);
       if (coherence == Coherence::none)

@@ -58,6 +58,12 @@ void launch(std::string_view text, const LaunchShape& shape, void (*kernel)(Boun
   cuda_host::execute(l);
 }
 
+// ---- launches that follow one another
+inline void let_next_begin() {}
+inline void wait_for_launches(SDAR_AT) {
+  if (!cuda_host::site_at(at, cuda_host::SiteKind::fence).dropped()) cuda_host::me->waited_for_launches = true;
+}
+
 // ---- who am I
 inline int thread_index() { return cuda_host::me->index; }
 inline int block_threads() { return cuda_host::block.threads; }
