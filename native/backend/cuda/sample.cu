@@ -10,12 +10,13 @@
 // chosen id the same way. A list that overflows, or whose weights are less than top-p's share, is no use: the search
 // goes over all ids until those left in question fit into it, and what is kept is listed anew if it fits.
 //
-// Bytes per request (as code: cost.h): 4 · vocabulary, and 4 reads of 4 bytes per 64 ids for the bound. Without a cut
+// Bytes per request (as code: cost.h): 4 · vocabulary, and 3 reads of 4 bytes per 64 ids for the bound. Without a cut
 // the choice reads a 24th again; a list that is no use costs some 4 further passes for each of top-k and top-p.
-// Time, with 151,936 ids: 0.6 MB from L2 at 64 bytes a clock are 9,500 clocks; 24 KB of loads in flight (768 threads ·
-// 8 · 4 bytes) bring that within a latency of 380, and other warps compute meanwhile. Some 25 instructions per id, 128
-// lanes a clock: 30,000 clocks. Some 18 searches of bins, each two barriers, a round of atomics and a sum over a warp,
-// perhaps 700 clocks: 13,000. Together 45,000, some 25 µs; a pass over all ids with atomics may take twice the first.
+// Time by arithmetic, with 151,936 ids: 0.6 MB from L2 at 64 bytes a clock are 9,500 clocks; 24 KB of loads in flight
+// (768 threads · 8 · 4 bytes) bring that within a latency of 380, and other warps compute meanwhile. Some 25
+// instructions per id, 128 lanes a clock: 30,000 clocks. Some 17 searches of bins, each two barriers, a round of
+// atomics and a sum over a warp, perhaps 700 clocks: 12,000. Together 45,000, some 25 µs; a pass over all ids with
+// atomics may take twice the first.
 // Occupancy: sample: 768 threads, 37808 shared, 1 block on sm_80, 1 on sm_86, 1 on sm_90
 #include "backend/cuda/device.cuh"
 #include "backend/cuda/head.h"
@@ -246,12 +247,13 @@ struct Row {
     return c;
   }
 
-  /// The least logit of the list: at least `wanted` allowed ids reach it, as each of that many tiles has one.
+  /// The least logit of the list: at least `wanted` allowed ids reach it, as each of that many tiles has one. Within a
+  /// bin: the last bits would spare few ids.
   SDAR_DEVICE float list_bound(int wanted) const {
     const int tiles = head_tiles(vocabulary);
     if (wanted > tiles) return -INFINITY;
     Range range{key_of(-INFINITY), key_of(best), 0};
-    while (range.low < range.high) {
+    while (range.shift() > 0) {
       const int shift = range.shift();
       for (int tile = thread_index(); in_range(tile, tiles); tile += kThreads) {
         const uint32_t key = key_of(load_global_cached<float>(numbers + tile * 4 + 1));
@@ -459,10 +461,15 @@ SDAR_KERNEL(kThreads, 1, sample, HeadLists lists, HeadBuffers buffers, int vocab
   clear_list();
 
   const bool cuts = top_k > 0 || top_p < 1;
-  Cut cut{-INFINITY, INT32_MAX};  // all
-  Survey s = row.first_survey(cuts ? row.list_bound(top_k > 0 ? top_k : kManyTiles) : INFINITY, max, top_k <= 0);
+  const float bound = cuts ? row.list_bound(top_k > 0 ? top_k : kManyTiles) : INFINITY;
+  Survey s = row.first_survey(bound, max, top_k <= 0);
+  const Cut all{-INFINITY, INT32_MAX};
+  Cut cut = all;
   int listed = -1;  // ids in the list, if it holds all that matter
-  if (cuts && s.listed <= kListed) listed = s.listed;
+  if (cuts && s.listed <= kListed) {
+    listed = s.listed;
+    cut.logit = bound;
+  }
   const auto keep = [&](const Cut& last) {
     cut = last;
     if (listed >= 0) {
@@ -477,7 +484,10 @@ SDAR_KERNEL(kThreads, 1, sample, HeadLists lists, HeadBuffers buffers, int vocab
   }
   if (top_p < 1) {
     const uint64_t wanted = share_of(s.weights, top_p);
-    if (top_k <= 0 && listed >= 0 && row.listed_weights(listed, cut) < wanted) listed = -1;
+    if (top_k <= 0 && listed >= 0 && row.listed_weights(listed, cut) < wanted) {
+      listed = -1;
+      cut = all;
+    }
     keep(row.shortest(wanted, cut, listed, [&](float logit) { return row.weight(logit); }));
   }
   const double exact = load_global_cached<double>(&request->uniform) * static_cast<double>(s.weights);
