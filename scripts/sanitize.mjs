@@ -20,7 +20,12 @@ export function sanitizedTests(sanitizers, only = []) {
     wrapper: canHoldStill ? still : [],
     only,
     // Kernels run on one thread there; the executor itself looks for their races. Whole generations take minutes.
-    without: sanitizers === "thread" ? ["cuda_*"] : process.env.SDAR_TEST_FULL ? [] : ["cuda_model_test"],
+    without:
+      sanitizers === "thread"
+        ? ["cuda_*"]
+        : process.env.SDAR_TEST_FULL
+          ? []
+          : ["cuda_model_test", "cuda_products_test"],
     // Orders of fibers are for the executor to vary, in the plain run; here it is watched itself.
     env: { SDAR_TEST_QUICK: "1", SDAR_CUDA_ORDERS: "1" },
   });
