@@ -202,12 +202,22 @@ void Scheduler::plan() {
   planned_.clear();
   prefill_rows_ = 0;
   const size_t n = running_.size();
-  const int64_t waiting =
-      std::count_if(running_.begin(), running_.end(), [](const JobPtr& j) { return j->sequence.prefilling(); });
+  int64_t waiting = 0;
+  int32_t longest_block = 1;
+  PrefillBudget::Rows without;
+  for (const JobPtr& job : running_) {
+    if (job->sequence.prefilling()) {
+      waiting++;
+      longest_block = std::max(longest_block, job->request().block_length);
+    } else {
+      without.decode += job->sequence.rows_left();
+      without.head += job->sequence.masked();
+    }
+  }
   const int64_t decoding = static_cast<int64_t>(n) - waiting;
   int32_t prefill_left = limits_.prefill_rows;
-  if (prefill_left == 0) prefill_left = decoding == 0 ? kPromptRows : budget_.rows(waiting, decoding);
-  prefill_left = std::max(prefill_left, kMaxBlockLength);
+  if (prefill_left == 0) prefill_left = decoding == 0 ? kPromptRows : budget_.rows(waiting, decoding, without);
+  prefill_left = std::max(prefill_left, longest_block);
   int32_t rows_left = limits_.max_rows;
 
   const auto prompts = [&] {
@@ -249,7 +259,9 @@ void Scheduler::compute() {
   const OpSeconds& after = runner_.seconds();
 
   const int32_t rows = plan_.rows();
-  budget_.observe(prefill_rows_, rows - prefill_rows_, seconds);
+  int32_t head_rows = 0;
+  for (const StepSequence& s : plan_.sequences) head_rows += s.denoise ? std::popcount(s.masked) : 0;
+  budget_.observe({prefill_rows_, rows - prefill_rows_, head_rows}, seconds);
   const double prefill = rows > 0 ? double(prefill_rows_) / rows : 0;
   const double attention = after.attention - before.attention, products = after.products - before.products;
   stats_.seconds.prefill += prefill * (attention + products);

@@ -1,6 +1,7 @@
 // One request while it runs: which positions are known, what the next step computes, what its fills mean.
 // States of a position (fixed, masked, filled) are explicit, never inferred from the token id.
 #pragma once
+#include <bit>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -46,6 +47,10 @@ class Sequence {
   void finish_early() { finished_ = true; }
   /// More than one block of known positions is not in the cache yet.
   bool prefilling() const { return active_ - committed_ > request_.block_length; }
+  /// Of a step that takes all known positions that are not in the cache yet and the active block.
+  int32_t rows_left() const { return active_ - committed_ + request_.block_length; }
+  /// Masked positions of the active block.
+  int32_t masked() const { return std::popcount(masked_); }
   /// Positions that a planned step brings into the cache, for the first time or again.
   struct CacheRows {
     int32_t prompt = 0;      ///< of the prompt, for the first time

@@ -333,21 +333,6 @@ TEST("a long prompt enters beside running requests in pieces, and every one of t
   CHECK(runner.result(id).same(expected.back()));
 }
 
-TEST("prompts take as much of a step as running requests can bear, and more where more wait than run") {
-  sdar::PrefillBudget budget;
-  CHECK(budget.rows(1, 16) == sdar::PrefillBudget::kUnknown);
-  for (int i = 0; i < 50; i++) {
-    budget.observe(0, 64, 0.100);
-    budget.observe(64, 64, 0.164);  // 1 ms a position
-  }
-  const auto near = [](int32_t rows, double wanted) { return rows >= 0.9 * wanted && rows <= 1.1 * wanted; };
-  CHECK(near(budget.rows(1, 16), 40));
-  CHECK(near(budget.rows(16, 16), 40));
-  CHECK(near(budget.rows(32, 16), 80));
-  CHECK(budget.rows(127, 1) == sdar::PrefillBudget::kMost);
-  CHECK(budget.rows(1, 0) >= 36);
-}
-
 TEST("the counters of a step add up") {
   harness::Runner runner(small_engine());
   std::vector<Request> requests;
