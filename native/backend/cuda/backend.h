@@ -29,7 +29,7 @@ class CudaBackend final : public Backend {
   std::string isa() const override;
   /// For packing: steps need none.
   int threads() const override { return threads_; }
-  std::string layout_id() const override { return "cuda-slabs-1"; }
+  std::string layout_id() const override { return "cuda-slabs-2"; }
 
   size_t packed_bytes(const WeightSpec& spec) const override;
   int64_t pack_units(const WeightSpec& spec) const override;
