@@ -162,6 +162,7 @@ TEST("moe: few and many tokens per expert, experts without tokens, all formats")
       const Layer layer(random, format, 136, 72, 5, 2, format != WeightFormat::int8);
       compare(layer, random_matrix(random, 7, 136));
       compare(layer, random_matrix(random, 70, 136));
+      compare(Layer(random, format, 704, 72, 4, 2, true), random_matrix(random, 7, 704));  // more slabs than stages
     }
     compare(Layer(random, WeightFormat::bf16, 128, 40, 40, 3, true), random_matrix(random, 9, 128));
     CHECK(claimed("moe.cu", "combine"));

@@ -30,7 +30,7 @@ SDAR_KERNEL(kThreads, 8, embed, EmbedArgs a) {
   const int in_slab = column % slab_k(format), lane = line % 8 * 4 + in_slab % kPieceK / 8;
   float* to = a.x + int64_t{row} * hidden;
   if constexpr (format == WeightFormat::bf16) {
-    if (!in_range(column, hidden)) return;
+    if (!in_range(column / kPerThread, hidden / kPerThread)) return;
     const Words4 pairs = load_global_stream<Words4>(slab + in_slab / kPieceK * 1024 + line / 8 * 512 + lane * 16);
     SDAR_UNROLL
     for (int i = 0; i < 4; i += 2) {
@@ -43,7 +43,7 @@ SDAR_KERNEL(kThreads, 8, embed, EmbedArgs a) {
     const int first = column - in_slab % kPieceK + lane % 4 * 2;
     SDAR_UNROLL
     for (int i = 0; i < 4; i++) {
-      if (!in_range(first + i * 8, hidden)) continue;
+      if (!in_range((first + i * 8) / 2, hidden / 2)) continue;
       const uint32_t bytes = (line < 8 ? both.w[i / 2] : both.w[2 + i / 2]) >> i % 2 * 8;
       store_global<Floats2>(to + first + i * 8, {{static_cast<float>(static_cast<int8_t>(bytes)) * scale,
                                                   static_cast<float>(static_cast<int8_t>(bytes >> 16)) * scale}});

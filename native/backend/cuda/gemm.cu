@@ -87,7 +87,7 @@ SDAR_KERNEL(128, token_tiles == 8 ? 2 : 4, gemm, GemmArgs a, int parts) {
   typename T::Sums sums;
   T::clear(sums);
   typename T::Ring ring;
-  T::start(source, begin, end, ring);
+  T::template start<true>(source, begin, end, ring);
   for (int i = 0; i < end - begin; i++) {
     T::multiply(ring, sums);
   }

@@ -40,7 +40,7 @@ SDAR_KERNEL(threads_of(format), is_quantised(format) ? 1 : 2, gemm_large, GemmAr
   typename T::Sums sums;
   T::clear(sums);
   typename T::Ring ring;
-  T::start(source, 0, slabs, ring);
+  T::template start<true>(source, 0, slabs, ring);
   int part = 0, part_end = split_begin(1, parts, padded) / T::kSlabK;
   for (int i = 0; i < slabs; i++) {
     T::multiply(ring, sums);

@@ -72,8 +72,9 @@ struct GemmTile {
     int stage;                             ///< that is multiplied next
   };
 
-  /// The ring's first stages are asked for: slabs begin, begin + 1, …. Nothing that an earlier launch writes may be
-  /// read before.
+  /// The ring's first stages are asked for: slabs begin, begin + 1, …. Of an `early` launch
+  /// weights are asked for before it waits for the launches before.
+  template <bool early = false>
   SDAR_DEVICE static void start(const GemmSource& s, int begin, int end, Ring& ring) {
     const int thread = thread_index(), lane = lane_index();
     const int row_tile = s.first_row_tile + warp_index(), token_tile = s.first_token_tile + thread / kSlabK;
@@ -100,7 +101,7 @@ struct GemmTile {
     for (int i = 0; i < kAhead; i++) {
       if (i < kPadK / kSlabK || in_range(i, ring.left)) copy_weights(ring, i, i * kSlabBytes);
     }
-    wait_for_launches();
+    if (early) wait_for_launches();
     SDAR_UNROLL
     for (int i = 0; i < kAhead; i++) {
       if (i < kPadK / kSlabK || in_range(0, ring.left)) copy_activations(ring, i);

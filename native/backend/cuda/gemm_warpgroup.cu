@@ -126,7 +126,7 @@ SDAR_KERNEL(256, 1, gemm_warpgroup, GemmArgs a) {
                           block_index_y() * T::kBlockRowTiles,
                           block_index_x() * T::kBlockTokenTiles};
   typename T::Ring ring;
-  T::start(source, 0, slabs, ring);
+  T::template start<true>(source, 0, slabs, ring);
   typename T::Sums sums, total;
   if (split) {
     if (a.epilogue == Epilogue::add) {
