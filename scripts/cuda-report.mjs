@@ -7,7 +7,7 @@
 import { spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { has, root } from "./cmake.mjs";
 
 const all = process.argv.includes("--all");
@@ -183,10 +183,10 @@ for (const r of results) {
     `${r.arch.padEnd(8)}${r.kernel.padEnd(24)}${r.registers} registers, ${r.spills} spilled, ${r.local} local, ${occupancy}`,
   );
 }
-mkdirSync(dirname(join(root, jsonFile)), { recursive: true });
+mkdirSync(dirname(resolve(root, jsonFile)), { recursive: true });
 const nvcc = /release [\d.]+, V[\d.]+/.exec(await run("nvcc", ["--version"]))?.[0];
 writeFileSync(
-  join(root, jsonFile),
+  resolve(root, jsonFile),
   `${JSON.stringify({ nvcc, flags: flags.slice(0, 3), architectures, wrong, kernels: results }, null, 1)}\n`,
 );
 console.log(`${results.length} kernels compiled, ${wrong.length} faults; ${jsonFile}`);
