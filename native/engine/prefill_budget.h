@@ -69,7 +69,7 @@ class PrefillBudget {
     }
     if (rows.decode == 0) return;
     const double without = expected({0, rows.decode, rows.head});
-    usual_ = usual_ > 0 ? usual_ + kRecent * (without - usual_) : without;
+    usual_ = usual_ > 0 ? usual_ + (2 * without < usual_ ? kSooner : kRecent) * (without - usual_) : without;
   }
 
   static constexpr int32_t kLeast = 8, kUnknown = 64, kMost = 512;
@@ -96,6 +96,8 @@ class PrefillBudget {
   static constexpr double kSmall = 0.3;   ///< costs below this part of the most they can be drift as if they were it
   static constexpr double kOutlier = 2;   ///< errors beyond so many deviations count as if they had as many
   static constexpr double kRecent = 0.1;  ///< weight of a step in the usual one
+  /// And of one that takes less than half: first steps are slow, for kernels are loaded and caches are cold.
+  static constexpr double kSooner = 0.4;
 
   Vector cost_{};
   std::array<Vector, kTerms> variance_{};

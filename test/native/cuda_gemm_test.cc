@@ -1,5 +1,6 @@
 // Matrix products of the CUDA backend under host execution: against plain loops in double, the same bits at every
 // number of tokens and in both kernels, and the arithmetic of the kernels' comments.
+#include "backend/cuda/device_types.h"
 #include "backend/cuda/gemm.h"
 #include "cuda_tensors.h"
 
@@ -36,7 +37,8 @@ Matrix multiply(Kernel kernel, const DeviceWeight& weight, const Matrix& input, 
                       .tokens = tokens,
                       .epilogue = epilogue,
                       .out = out.get(),
-                      .tiles = tiles->get()};
+                      .tiles = tiles->get(),
+                      .early = true};
   if (kernel == Kernel::large) {
     cuda::gemm_large(nullptr, args);
   } else if (kernel != Kernel::small) {
@@ -178,6 +180,12 @@ TEST("gemm_warpgroup: odd shapes against plain loops in three orders") {
       }
     }
   });
+}
+
+TEST("gemm_warpgroup: the descriptor of tokens, bit by bit") {
+  CHECK(cuda::token_descriptor(0x1200, 1024) == (uint64_t{2} << 62 | uint64_t{64} << 32 | uint64_t{1} << 16 | 0x120));
+  CHECK(cuda::token_descriptor(0x30020, 2048) ==
+        (uint64_t{2} << 62 | uint64_t{128} << 32 | uint64_t{1} << 16 | 0x3002));
 }
 
 TEST("gemm: a NaN in a group of weights reaches the rows that hold it and no other") {

@@ -24,19 +24,21 @@ namespace {
 using namespace sdar::cuda;
 
 struct State {
-  int room = 1000;  ///< graphs that the device has memory for
+  int room = 1000;       ///< graphs that the device has memory for
+  int bad_captures = 0;  ///< of the next captures one launch is refused
   int asked = 0, held = 0, replays = 0, stamps = 0;
-  bool capturing = false, replay_fails = false;
+  bool capturing = false, captured_badly = false, replay_fails = false;
   SdarCudaGraph captured = {};
 } state;
 
 const SdarCudaInterface& plain = cuda_host::device_interface();
 
-int32_t out_of_memory(SdarCudaError* error) {
-  std::snprintf(error->code, sizeof error->code, "%s", code::kOutOfMemory);
-  std::snprintf(error->message, sizeof error->message, "out of memory (a graph)");
+int32_t refuse(SdarCudaError* error, const char* code, const char* message) {
+  std::snprintf(error->code, sizeof error->code, "%s", code);
+  std::snprintf(error->message, sizeof error->message, "%s", message);
   return 1;
 }
+int32_t out_of_memory(SdarCudaError* error) { return refuse(error, code::kOutOfMemory, "out of memory (a graph)"); }
 
 /// The host executor with graphs.
 struct Executor {
@@ -45,6 +47,10 @@ struct Executor {
     state = std::move(s);
     interface.launch = [](SdarCudaDevice* d, int32_t kernel, const void* arguments, size_t bytes, SdarCudaError* e) {
       if (!state.capturing) return plain.launch(d, kernel, arguments, bytes, e);
+      if (state.bad_captures > 0 && state.captured.launches.size() == 2) {
+        state.captured_badly = true;
+        return refuse(e, code::kDeviceFailed, "operation would make the legacy stream depend on a capture");
+      }
       const auto* begin = static_cast<const std::byte*>(arguments);
       state.captured.launches.push_back({kernel, {begin, begin + bytes}});
       return 0;
@@ -64,6 +70,10 @@ struct Executor {
       CHECK(state.capturing);
       state.capturing = false;
       const SdarCudaGraph captured = std::exchange(state.captured, {});
+      if (std::exchange(state.captured_badly, false)) {
+        state.bad_captures--;
+        return refuse(error, code::kDeviceFailed, "the capture was invalidated");
+      }
       if (++state.asked > state.room) return out_of_memory(error);
       state.held++;
       *to = new SdarCudaGraph(captured);
@@ -131,6 +141,16 @@ TEST("graphs compute what single launches do, and those without memory for one g
     const Executor executor({.room = 1});
     check_same(run(), want);
     CHECK(state.asked == 2 && state.replays > 0 && state.held == 0);  // the one that it has is used
+  }
+  {
+    const Executor executor({.bad_captures = 1});  // the library does without what was refused from then on
+    check_same(run(), want);
+    CHECK(state.replays > 5 && state.bad_captures == 0 && state.held == 0);
+  }
+  {
+    const Executor executor({.bad_captures = 2});
+    check_same(run(), want);
+    CHECK(state.asked == 0 && state.replays == 0 && state.bad_captures == 0);
   }
   {
     const Executor executor({.replay_fails = true});

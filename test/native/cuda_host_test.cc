@@ -76,7 +76,7 @@ void copy(const float* x, float* y) {
   SDAR_LAUNCH((LaunchShape{.threads = kThreads, .shared_bytes = kThreads * 16}), copy_kernel<how>, x, y);
 }
 
-enum class Early { right, reads_before, writes_before, some_return, not_early };
+enum class Early { right, reads_before, writes_before, some_return, not_early, reads_cached };
 /// y[i] = weights[i] + x[i], x by a launch before: begins early and asks for the weights at once.
 template <Early how>
 SDAR_KERNEL(kThreads, 4, early, const float* weights, const float* x, float* y) {
@@ -88,6 +88,7 @@ SDAR_KERNEL(kThreads, 4, early, const float* weights, const float* x, float* y) 
   if (how == Early::some_return && i == 3) return;
   wait_for_launches();
   if (how == Early::right || how == Early::some_return) other = load_global<float>(x + i);
+  if (how == Early::reads_cached) other = load_global_cached<float>(x + i);
   store_global<float>(y + i, weight + other);
 }
 template <Early how>
@@ -106,7 +107,9 @@ enum class Product {
   tokens_written,
   sums_written,
   misplaced,
-  one_warp_less
+  one_warp_less,
+  late_fence_of_copies,
+  load_after_register_fence
 };
 /// y[16 tiles of sums] = the products of a warpgroup: fragments of ones by 128 tokens of 32 k, copied from x.
 template <Product how>
@@ -118,11 +121,13 @@ SDAR_KERNEL(kThreads, 1, product, const uint16_t* x, float* y) {
   }
   cp_async_commit();
   cp_async_wait<0>();
-  if (how != Product::no_fence_of_copies) fence_for_warpgroup_mma();
+  if (how != Product::no_fence_of_copies && how != Product::late_fence_of_copies) fence_for_warpgroup_mma();
   sync_block();
+  if (how == Product::late_fence_of_copies) fence_for_warpgroup_mma();
   uint32_t a[4] = {0x3f803f80u, 0x3f803f80u, 0x3f803f80u, 0x3f803f80u};
   float sums[16][4];
   if (how != Product::no_register_fence) warpgroup_fence();
+  if (how == Product::load_after_register_fence) a[0] = load_shared<uint32_t>(s);
   for (int i = 0; i < 2; i++) {
     if (how == Product::one_warp_less && thread / 32 == 2) break;
     const int first = how == Product::misplaced ? 16 : i * 32;
@@ -537,6 +542,8 @@ TEST("a launch that begins early: before its wait it reads what no launch writes
     check_fault({"TOO_EARLY"}, "'x'", [&] { early<Early::reads_before>(weights.get(), x.get(), y.get()); });
     check_fault({"TOO_EARLY"}, "store of 4 bytes at 'y'",
                 [&] { early<Early::writes_before>(weights.get(), x.get(), y.get()); });
+    check_fault({"NOT_COHERENT"}, "may begin before its end",
+                [&] { early<Early::reads_cached>(weights.get(), x.get(), y.get()); });
     check_fault({"TOO_EARLY"}, "ends without having waited",
                 [&] { early<Early::some_return>(weights.get(), x.get(), y.get()); });
   });
@@ -559,7 +566,11 @@ TEST("products of a warpgroup: computed at the wait; what is touched before it, 
     CHECK(wrong == 0);
     check_fault({"NOT_FENCED"}, "without a warpgroup_fence",
                 [&] { product<Product::no_register_fence>(x.get(), y.get()); });
-    check_fault({"NOT_FENCED"}, "without a fence_for_warpgroup_mma",
+    check_fault({"NOT_FENCED"}, "without a warpgroup_fence",
+                [&] { product<Product::load_after_register_fence>(x.get(), y.get()); });
+    check_fault({"NOT_FENCED"}, "without a fence_for_warpgroup_mma between",
+                [&] { product<Product::late_fence_of_copies>(x.get(), y.get()); });
+    check_fault({"NOT_FENCED"}, "without a fence_for_warpgroup_mma between",
                 [&] { product<Product::no_fence_of_copies>(x.get(), y.get()); });
     check_fault({"NOT_WAITED"}, "never waited for", [&] { product<Product::no_commit>(x.get(), y.get()); });
     check_fault({"NOT_WAITED"}, "never waited for", [&] { product<Product::no_wait>(x.get(), y.get()); });

@@ -1,6 +1,8 @@
 // gemm_warpgroup in a whole engine under host execution: taken on a card of compute capability 9.0 when it gives gemm's
 // bits there, left alone otherwise.
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 
 #include "backend/cuda/backend.h"
 #include "backend/cuda/library.h"
@@ -16,6 +18,14 @@ namespace {
 
 int launches = 0;      ///< of gemm_warpgroup
 bool without = false;  ///< it writes nothing, as in a library without code for warpgroups
+bool deadly = false;   ///< it breaks the card for good
+bool dead = false;
+
+int32_t broken(cuda::SdarCudaError* error) {
+  std::snprintf(error->code, sizeof error->code, "%s", code::kDeviceFailed);
+  std::snprintf(error->message, sizeof error->message, "an illegal instruction was encountered");
+  return 1;
+}
 
 /// The host executor as a card of one multiprocessor and compute capability 9.0.
 const cuda::SdarCudaInterface& sm_90() {
@@ -30,9 +40,12 @@ const cuda::SdarCudaInterface& sm_90() {
     if (kernel == static_cast<int32_t>(cuda::Kernel::gemm_warpgroup)) {
       launches++;
       if (without) return 0;
+      dead = deadly;
     }
+    if (dead) return broken(error);
     return cuda_host::device_interface().launch(device, kernel, arguments, bytes, error);
   };
+  interface.mark = [](cuda::SdarCudaDevice*, int32_t, cuda::SdarCudaError* error) { return dead ? broken(error) : 0; };
   return interface;
 }
 
@@ -110,6 +123,17 @@ TEST("a library without code for warpgroups, or other bits: gemm and gemm_large 
   launches = 0;
   outcomes(WeightFormat::bf16, isa);
   CHECK(isa == "sm_90" && launches == 1);
+}
+
+TEST("a card that the check breaks says how to do without it, and does without it then") {
+  const Executor executor(sm_90());
+  deadly = true;
+  CHECK_THROWS("DEVICE_FAILED", "SDAR_CUDA_WARPGROUPS=0 does without", cuda::make_backend({.threads = 1}));
+  dead = false;
+  setenv("SDAR_CUDA_WARPGROUPS", "0", 1);
+  CHECK(cuda::make_backend({.threads = 1})->isa() == "sm_90");
+  unsetenv("SDAR_CUDA_WARPGROUPS");
+  deadly = false;
 }
 
 TEST("gemm_warpgroup's tiles: none for few tokens or blocks, wide ones where they fill the card") {

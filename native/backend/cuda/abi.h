@@ -8,7 +8,7 @@
 
 namespace sdar::cuda {
 
-constexpr uint32_t kAbiVersion = 2;
+constexpr uint32_t kAbiVersion = 3;
 
 extern "C" {
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstdlib>
+#include <string_view>
 
 #include "backend/cuda/packing.h"
 #include "backend/cuda/products_agree.h"
@@ -19,6 +21,11 @@ size_t logits_count(const ModelShape& shape) { return size_t{kHeadTurn} * static
 size_t working_bytes(const ModelShape& shape, int32_t rows) {
   return Workspace::bytes(shape, rows) + forward_bytes(shape, rows) +
          Arena::padded(logits_count(shape) * sizeof(float));
+}
+/// What a card does that others do not can be turned off by a variable of the environment that is "0".
+bool wanted(const char* name) {
+  const char* value = std::getenv(name);
+  return !value || std::string_view(value) != "0";
 }
 std::string mib(int64_t bytes) { return std::to_string(std::max<int64_t>(bytes, 0) >> 20) + " MiB"; }
 
@@ -51,7 +58,8 @@ CudaBackend::CudaBackend(const SdarCudaInterface& interface, int32_t index, int 
   // It has nothing to do; a library without code for this card is found out now, not by the first request.
   const ListRequestsArgs none;
   device_.try_launch(Kernel::list_requests, &none, sizeof none);
-  warpgroups_ = device_.card().major == 9 && products_agree(device_);
+  early_ = device_.card().major >= 9 && wanted("SDAR_CUDA_EARLY_LAUNCHES");
+  warpgroups_ = device_.card().major == 9 && wanted("SDAR_CUDA_WARPGROUPS") && products_agree(device_);
 }
 
 std::string CudaBackend::isa() const {
@@ -138,6 +146,7 @@ float* CudaBackend::allocate(size_t floats) {
 }
 
 std::unique_ptr<StepRunner> CudaBackend::make_runner(int32_t mask_id, StepWalk walk, bool timed) {
+  if (timed) early_ = false;  // stamps lie between launches
   return std::make_unique<CudaRunner>(*this, mask_id, std::move(walk), timed);
 }
 

@@ -82,6 +82,7 @@ class CudaBackend final : public Backend {
 
   Device device_;
   int threads_;
+  bool early_ = false;       ///< products may begin while the launch before them runs
   bool warpgroups_ = false;  ///< gemm_warpgroup runs here and gives gemm's bits
   Arena weights_, memory_;
   ModelShape shape_;

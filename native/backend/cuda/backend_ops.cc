@@ -49,6 +49,7 @@ void CudaBackend::product(const DeviceWeight& weight, const uint16_t* tiles, int
                       .tiles = as_tiles(out),
                       .partials = work_.gemm_partials,
                       .tickets = work_.gemm_tickets,
+                      .early = early_,
                       .token_tiles = token_tiles};
   if (token_tiles > 0) {
     emit<Kernel::gemm_warpgroup>(args);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "util/error.h"
 
@@ -20,7 +21,7 @@ void Device::call(F function, A... arguments) const {
   if (function(arguments..., &error) == 0) return;
   const std::string code = error.code;
   std::string message = error.message;
-  if (code == code::kDeviceFailed) {
+  if (code == code::kDeviceFailed && !capturing_) {
     message = failure_ = named() + " failed: " + message + "; load the model again, in a new process if it fails again";
   } else if (code == code::kOutOfMemory) {
     message = named() + ": " + message;
@@ -143,11 +144,21 @@ void Device::try_launch(Kernel kernel, const void* arguments, size_t bytes) {
                                             "; build it for this card: SDAR_CUDA_ARCHITECTURES=" +
                                             std::to_string(card_.major * 10 + card_.minor) + " npm run build:native");
 }
-void Device::begin_capture() { call(interface_.begin_capture, device_); }
+void Device::begin_capture() {
+  call(interface_.begin_capture, device_);
+  capturing_ = true;
+}
 SdarCudaGraph* Device::end_capture() {
   SdarCudaGraph* graph = nullptr;
-  call(interface_.end_capture, device_, &graph);
+  SdarCudaError error{};
+  capturing_ = false;
+  if (interface_.end_capture(device_, &graph, &error) != 0) throw Error(error.code, named() + ": " + error.message);
   return graph;
+}
+void Device::abandon_capture() noexcept {
+  SdarCudaGraph* graph = nullptr;
+  SdarCudaError ignored{};
+  if (std::exchange(capturing_, false) && interface_.end_capture(device_, &graph, &ignored) == 0) release_graph(graph);
 }
 void Device::replay(SdarCudaGraph* graph) { call(interface_.replay, device_, graph); }
 void Device::release_graph(SdarCudaGraph* graph) noexcept {

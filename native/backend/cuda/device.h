@@ -49,8 +49,11 @@ class Device {
   /// No more graphs are made from now on.
   void give_up_graphs() { has_graphs_ = false; }
   bool checks_bounds() const { return interface_.checks_bounds != 0; }
+  /// Errors between the two do not stick: they may be of the capture alone.
   void begin_capture();
   SdarCudaGraph* end_capture();
+  /// After an error of a capture: later launches run again.
+  void abandon_capture() noexcept;
   void replay(SdarCudaGraph* graph);
   void release_graph(SdarCudaGraph* graph) noexcept;
 
@@ -63,6 +66,7 @@ class Device {
   const SdarCudaInterface& interface_;
   int32_t index_;
   bool has_graphs_;
+  bool capturing_ = false;
   SdarCudaCard card_{};
   SdarCudaDevice* device_ = nullptr;
   mutable std::string failure_;  ///< why the card can no longer be used

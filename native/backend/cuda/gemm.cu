@@ -117,7 +117,7 @@ void launch_tile(Stream stream, const GemmArgs& args) {
                           .threads = 128,
                           .shared_bytes = Tile<format, token_tiles>::kSharedBytes,
                           .stream = stream,
-                          .early = true};
+                          .early = args.early};
   SDAR_LAUNCH(shape, (gemm_kernel<format, token_tiles>), args, args.weight.splits());
 }
 

@@ -41,6 +41,7 @@ struct GemmArgs {
   /// gemm alone, when splits() > 1; not shared by launches that may overlap.
   float* partials = nullptr;    ///< [gemm_partial_floats]
   uint32_t* tickets = nullptr;  ///< [gemm_tickets], zero; zero again afterwards
+  bool early = false;           ///< the launch may begin while the one before runs (LaunchShape)
   int32_t token_tiles = 0;      ///< of a block, for gemm_warpgroup alone: 16 or, see warpgroup_takes, 32
 };
 

@@ -64,7 +64,7 @@ void launch_format(Stream stream, const GemmArgs& args) {
                           .threads = T::kThreads,
                           .shared_bytes = T::kSharedBytes,
                           .stream = stream,
-                          .early = true};
+                          .early = args.early};
   SDAR_LAUNCH(shape, gemm_large_kernel<format>, args);
 }
 

@@ -55,8 +55,7 @@ struct Tile : GemmTile<format, 8, 1, 1, token_tiles, 4, is_quantised(format) ? 3
   }
 
   /// The products of the next slab, of which those of the slab before may still be under way; `a` is not theirs.
-  /// `accumulate`: to what is in `sums`.
-  SDAR_DEVICE static void multiply_bf16(Ring& ring, uint32_t (&a)[4][4], bool accumulate, Registers& sums) {
+  SDAR_DEVICE static void multiply_bf16(Ring& ring, uint32_t (&a)[4][4], Registers& sums) {
     meet();
     const int lane = computed_here(lane_index()), row = lane % 8, matrix = lane / 8;
     const int at = ring.stage * Base::kStageBytes + warp_index() * Base::kSlabBytes + matrix % 2 * 512 + row * 64;
@@ -67,7 +66,7 @@ struct Tile : GemmTile<format, 8, 1, 1, token_tiles, 4, is_quantised(format) ? 3
     }
     warpgroup_fence();
     SDAR_UNROLL
-    for (int k = 0; k < 4; k++) warpgroup_mma(sums, a[k], tokens(ring.stage, k), accumulate || k > 0);
+    for (int k = 0; k < 4; k++) warpgroup_mma(sums, a[k], tokens(ring.stage, k), true);
     warpgroup_commit();
     if (in_range(0, ring.left)) Base::copy_next(ring);
     Base::advance(ring);
@@ -137,17 +136,15 @@ SDAR_KERNEL(256, 1, gemm_warpgroup, GemmArgs a) {
   }
   int slab = 0;
   const auto multiply_until = [&](int end) {
+    T::clear(sums);  // from +0 on, as mma.sync: a sum of zeros keeps its sign
     if constexpr (T::kScaled) {
       typename T::Registers group;
-      T::clear(sums);
       for (; slab < end; slab++) T::multiply_scaled(ring, group, sums[0]);
     } else {
       uint32_t fragments[2][4][4];
-      bool accumulate = false;
       for (; slab < end; slab += 2) {  // two slabs are 128 k: a part has whole pairs
-        T::multiply_bf16(ring, fragments[0], accumulate, sums[0]);
-        T::multiply_bf16(ring, fragments[1], true, sums[0]);
-        accumulate = true;
+        T::multiply_bf16(ring, fragments[0], sums[0]);
+        T::multiply_bf16(ring, fragments[1], sums[0]);
       }
       warpgroup_wait_all(sums[0]);
     }
@@ -181,7 +178,7 @@ void launch_tile(Stream stream, const GemmArgs& args) {
                           .threads = T::kThreads,
                           .shared_bytes = T::kSharedBytes,
                           .stream = stream,
-                          .early = true};
+                          .early = args.early};
   SDAR_LAUNCH(shape, (gemm_warpgroup_kernel<format, token_tiles, split>), args);
 }
 

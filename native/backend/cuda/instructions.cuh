@@ -5,8 +5,11 @@
 
 #include <atomic>
 #include <cstdint>
+#include <map>
+#include <mutex>
 #include <string>
 #include <type_traits>
+#include <utility>
 
 #include "util/error.h"
 
@@ -22,13 +25,23 @@
 namespace sdar::cuda {
 
 namespace detail {
-/// Whether launches of this thread's card may begin early: from sm_90 on, unless one was refused.
+/// An early launch was refused: no more are asked for.
 inline std::atomic<bool> early_launches_refused{false};
-inline bool early_launches() {
-  if (early_launches_refused) return false;
-  int card = 0, major = 0;
-  return cudaGetDevice(&card) == cudaSuccess &&
-         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, card) == cudaSuccess && major >= 9;
+
+/// Whether the code of `kernel` that this card runs waits for the launches before: made for sm_90 or later. Code for
+/// sm_80 that the driver translates for a newer card does not.
+inline bool waits_for_launches(const void* kernel) {
+  static std::mutex mutex;
+  static std::map<std::pair<const void*, int>, bool> known;
+  int card = 0;
+  if (cudaGetDevice(&card) != cudaSuccess) return false;
+  const std::lock_guard lock(mutex);
+  const auto [at, fresh] = known.try_emplace({kernel, card}, false);
+  if (fresh) {
+    cudaFuncAttributes attributes;
+    at->second = cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess && attributes.ptxVersion >= 90;
+  }
+  return at->second;
 }
 
 template <class... P>
@@ -55,10 +68,12 @@ void launch(const LaunchShape& s, void (*kernel)(P...), A... arguments) {
     status = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   s.shared_bytes);
   if (status == cudaSuccess) {
-    const bool early = s.early && detail::early_launches();
+    const bool early =
+        s.early && !detail::early_launches_refused && detail::waits_for_launches(reinterpret_cast<const void*>(kernel));
     status = detail::launch<P...>(s, early, kernel, static_cast<P>(arguments)...);
-    if (early && status == cudaErrorNotSupported) {
+    if (early && status != cudaSuccess && status != cudaErrorMemoryAllocation) {
       detail::early_launches_refused = true;
+      cudaGetLastError();
       status = detail::launch<P...>(s, false, kernel, static_cast<P>(arguments)...);
     }
   }
@@ -310,17 +325,13 @@ constexpr bool kWarpgroups = true;
 #else
 constexpr bool kWarpgroups = false;
 #endif
-/// Tokens in shared memory as the second operand: tiles of 8 tokens, [8][32] bf16 whose 16-byte parts are swapped as in
-/// 64-byte swizzling (part ^ row / 2), each 512-byte aligned. Source: PTX ISA, "Matrix descriptor".
 struct TokenOperand {
   uint64_t descriptor;
 };
-/// `first`: the tile's 512 bytes, or 32 bytes on for its second 16 k; the next tile lies `stride` bytes on.
+/// See token_descriptor.
 template <class T>
 SDAR_DEVICE TokenOperand token_operand(Shared<T> first, int stride) {
-  constexpr uint64_t kSwizzle64 = uint64_t{2} << 62;
-  return {kSwizzle64 | static_cast<uint64_t>(stride >> 4) << 32 | uint64_t{1} << 16 |
-          (detail::address(first) & 0x3ffffu) >> 4};
+  return {token_descriptor(detail::address(first), stride)};
 }
 /// Makes this thread's writes to shared memory, also those of cp_async that it has waited for, visible to
 /// warpgroup_mma. Others see them after a barrier.

@@ -44,12 +44,13 @@ class LaunchList {
   }
 
   /// The first time one by one, so that the device has loaded all kernels; captured the second time. When the device
-  /// has no memory left for a graph, it makes no more of any list.
+  /// has no memory left for a graph, or cannot capture, it makes no more of any list.
   void run() {
     if (graph_ || (loaded_ && device_.has_graphs())) {
       try {
-        if (!graph_) capture();
-        return device_.replay(graph_);
+        // A library whose early launch was refused asks for no more of them: the second time they may be captured.
+        if (graph_ || capture() || capture()) return device_.replay(graph_);
+        device_.give_up_graphs();
       } catch (const Error& e) {
         if (e.code() != code::kOutOfMemory) throw;
         device_.give_up_graphs();
@@ -67,15 +68,18 @@ class LaunchList {
     Kernel kernel;        ///< or kStamp
     size_t begin, bytes;  ///< of its arguments; the stamp's number
   };
-  void capture() {
+  /// False when the device cannot capture these launches, though it may run them one by one.
+  bool capture() {
     device_.begin_capture();
     try {
       launch_all();
-    } catch (...) {
-      device_.release_graph(device_.end_capture());  // or all that is asked for later would be captured
-      throw;
+      graph_ = device_.end_capture();
+      return true;
+    } catch (const Error& e) {
+      device_.abandon_capture();  // or all that is asked for later would be captured
+      if (e.code() == code::kOutOfMemory) throw;
+      return false;
     }
-    graph_ = device_.end_capture();
   }
   void launch_all() const {
     for (const Launch& l : launches_) {

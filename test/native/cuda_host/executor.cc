@@ -152,7 +152,8 @@ void prepare_block(int64_t number) {
     t.product_groups.clear();
     t.sums_under_way.clear();
     t.registers_fenced = t.waited_for_launches = false;
-    t.products_issued = t.product_fences = 0;
+    t.products_issued = 0;
+    t.product_fences.clear();
     t.taken.clear();
     t.visible.clear();
     prepare(t.fiber, entry);

@@ -61,10 +61,10 @@ struct Thread {
   bool waited_for_launches = false;  ///< those before, by a launch that may begin early
   bool registers_fenced = false;     ///< since they were last waited for
   int64_t products_issued = 0;
-  uint32_t product_fences = 0;          ///< of its writes, for products
-  bool fenced = false;                  ///< and nothing stored since
-  uint32_t fence_clock = 0;             ///< the block's barrier before the fence
-  std::vector<Release> taken, visible;  ///< by atomics, and since a fence
+  std::vector<uint32_t> product_fences;  ///< of its writes, for products: its clock at each
+  bool fenced = false;                   ///< and nothing stored since
+  uint32_t fence_clock = 0;              ///< the block's barrier before the fence
+  std::vector<Release> taken, visible;   ///< by atomics, and since a fence
 };
 
 /// A warp-wide function that lanes have come to.

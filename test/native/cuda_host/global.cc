@@ -87,6 +87,10 @@ void read_global(const Site& site, const void* p, uint32_t bytes, void* to, Cohe
   const bool too_early = block.launch->shape.early && !me->waited_for_launches;
   int64_t first_time = 0;
   each_word(at, bytes, [&](Shadow& s, uint32_t part) {
+    if (block.launch->shape.early && coherence == Coherence::none && s.write.run() > 0)
+      fault(
+          "NOT_COHERENT", site,
+          describe("load", p, bytes) + ", which a launch wrote, by one that may begin before its end: use load_global");
     if (too_early && s.write.run() > 0)
       fault("TOO_EARLY", site, describe("load", p, bytes) + ", which a launch wrote, before wait_for_launches");
     if (s.write.run() >= block.first_run && (s.write.bytes() & part)) {

@@ -71,7 +71,7 @@ void stamp_write(const Site& site, const char* what, uint64_t offset, uint32_t b
     s.write = mine.with(part, kOneThread, atomic);
     s.write_site = site.index;
   });
-  memory().writer[offset / 16] = {static_cast<uint16_t>(me->index), me->product_fences};
+  memory().writer[offset / 16] = {static_cast<uint16_t>(me->index), static_cast<uint32_t>(me->product_fences.size())};
 }
 
 }  // namespace
@@ -112,6 +112,7 @@ void stamp_read(const Site& site, int64_t offset, uint32_t bytes, void* to) {
 
 void read_shared(const Site& site, int64_t offset, uint32_t bytes, void* to) {
   stamp_read(site, offset, bytes, to);
+  me->registers_fenced = false;  // what is loaded may be a product's operand
   counters().shared_loaded += bytes;
   me->warp->log.add(site.index, true, me->lane, static_cast<uint64_t>(offset), bytes);
 }
@@ -124,13 +125,15 @@ void check_for_products(const Site& site, int64_t offset) {
 void read_for_products(const Site& site, int64_t offset, void* to) {
   stamp_read(site, offset, 16, to);
   const auto& writer = memory().writer[static_cast<size_t>(offset) / 16];
-  if (block.all[writer.thread].product_fences <= writer.fences)
+  const Thread& by = block.all[writer.thread];
+  const auto& fences = by.product_fences;  // the first one after it wrote
+  if (fences.size() <= writer.fences || (&by != me && fences[writer.fences] >= block.barrier))
     fault("NOT_FENCED", site,
           "a product of " + at(offset, 16) + ", which thread " + std::to_string(writer.thread) +
-              " wrote without a fence_for_warpgroup_mma since");
+              " wrote without a fence_for_warpgroup_mma between that and a barrier");
 }
 
-void fence_for_products() { me->product_fences++; }
+void fence_for_products() { me->product_fences.push_back(me->clock); }
 
 void write_shared(const Site& site, int64_t offset, uint32_t bytes, const void* from) {
   check(site, "store", offset, bytes);

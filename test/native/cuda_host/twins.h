@@ -257,12 +257,11 @@ inline void mma_m16n8k32_s8(int32_t (&d)[4], const uint32_t (&a)[4], const uint3
 // ---- products of a warpgroup
 constexpr bool kWarpgroups = true;
 struct TokenOperand {
-  int64_t first;
-  int stride;
+  uint64_t descriptor;
 };
 template <class T>
 TokenOperand token_operand(Shared<T> first, int stride) {
-  return {first.offset, stride};
+  return {token_descriptor(static_cast<uint32_t>(first.offset), stride)};
 }
 inline void fence_for_warpgroup_mma(SDAR_AT) {
   if (!cuda_host::site_at(at, cuda_host::SiteKind::fence).dropped()) cuda_host::fence_for_products();
@@ -288,8 +287,7 @@ void warpgroup_mma(float (&d)[tiles][4], const uint32_t (&a)[4], TokenOperand b,
   cuda_host::Product product;
   product.d = d[0];
   product.a = a;
-  product.first = b.first;
-  product.stride = b.stride;
+  product.descriptor = b.descriptor;
   product.tiles = tiles;
   product.accumulate = accumulate;
   cuda_host::issue_product(cuda_host::site_at(at), product);

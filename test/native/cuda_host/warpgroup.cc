@@ -22,6 +22,16 @@ int64_t address(const Product& p, int tile, int row, int part) {
   return at ^ (at >> 3 & 0x30);
 }
 
+/// Source: PTX ISA, "Matrix Descriptor Format".
+void read_descriptor(Product& p) {
+  const uint64_t bits = p.descriptor;
+  const auto field = [&](int first, int count) { return static_cast<int>(bits >> first & ((1u << count) - 1)); };
+  p.first = field(0, 14) << 4;
+  p.stride = field(32, 14) << 4;
+  if (field(62, 2) != 2 || field(49, 3) != 0 || field(14, 2) || field(30, 2) || field(46, 3) || field(52, 10))
+    fault("MISALIGNED", *p.site, "warpgroup_mma: a descriptor that is not of 64-byte swizzling without base offset");
+}
+
 void check_operand(const Product& p) {
   if (p.first % 512 != 0 && p.first % 512 != 32)
     fault("MISALIGNED", *p.site, "warpgroup_mma: tokens at shared " + std::to_string(p.first));
@@ -102,6 +112,7 @@ void deliver(Thread& t, const Site& site) {
 void issue_product(const Site& site, const Product& product) {
   Product p = product;
   p.site = &site;
+  read_descriptor(p);
   std::memcpy(p.a_issued, p.a, sizeof p.a_issued);
   meet(site, "warpgroup_mma", ~0u, &p, [](void* const* all, uint32_t) {
     Thread* lanes = &block.all[me->warp->index * 32];
@@ -121,7 +132,14 @@ void issue_product(const Site& site, const Product& product) {
   });
 }
 
-void commit_products(const Site&) { me->product_groups.push_back(static_cast<uint32_t>(me->products.size())); }
+void commit_products(const Site& site) {
+  meet(site, "warpgroup_commit", ~0u, nullptr, [](void* const*, uint32_t) {
+    for (int lane = 0; lane < 32; lane++) {
+      Thread& t = block.all[me->warp->index * 32 + lane];
+      t.product_groups.push_back(static_cast<uint32_t>(t.products.size()));
+    }
+  });
+}
 
 void wait_for_products(const Site& site, int pending) {
   struct Arguments {

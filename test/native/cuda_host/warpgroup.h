@@ -13,7 +13,8 @@ struct Product {
   float* d = nullptr;  ///< [tiles][4]
   const uint32_t* a = nullptr;
   uint32_t a_issued[4] = {};
-  int64_t first = 0;  ///< of the first token tile in shared memory
+  uint64_t descriptor = 0;  ///< of the second operand
+  int64_t first = 0;        ///< of it: the first token tile in shared memory
   int stride = 0, tiles = 0;
   bool accumulate = false;
 };
