@@ -75,13 +75,7 @@ SDAR_KERNEL(128, token_tiles == 8 ? 2 : 4, gemm, GemmArgs a, int parts) {
   let_next_begin();
   using T = Tile<format, token_tiles>;
   const int slabs = a.weight.slabs(), padded = slabs * T::kSlabK, part = block_index_z();
-  const GemmSource source{a.weight.data,
-                          a.activations,
-                          a.weight.row_tiles(),
-                          slabs,
-                          a.tokens,
-                          block_index_y() * T::kBlockRowTiles,
-                          block_index_x() * T::kBlockTokenTiles};
+  const GemmSource source = T::source(a.weight, a.activations, a.tokens);
   const int begin = split_begin(part, parts, padded) / T::kSlabK;
   const int end = split_begin(part + 1, parts, padded) / T::kSlabK;
   typename T::Sums sums;
@@ -102,22 +96,14 @@ SDAR_KERNEL(128, token_tiles == 8 ? 2 : 4, gemm, GemmArgs a, int parts) {
     }
     add_parts<T>(stored, parts, sums);
   }
-  if (a.epilogue == Epilogue::silu_mul) {
-    put_silu<T>(a, source, sums);
-  } else {
-    put_rows<T>(a, source, a.epilogue == Epilogue::add && parts == 1, sums);
-  }
+  put<T>(a, source, a.epilogue == Epilogue::add && parts == 1, sums);
 }
 
 template <WeightFormat format, int token_tiles>
 void launch_tile(Stream stream, const GemmArgs& args) {
-  const LaunchShape shape{.grid_x = ceil_div(args.tokens, token_tiles * kTileTokens),
-                          .grid_y = ceil_div(args.weight.row_tiles(), gemm_row_tiles(token_tiles)),
-                          .grid_z = args.weight.splits(),
-                          .threads = 128,
-                          .shared_bytes = Tile<format, token_tiles>::kSharedBytes,
-                          .stream = stream,
-                          .early = args.early};
+  LaunchShape shape = Tile<format, token_tiles>::shape(stream, args.weight, args.tokens);
+  shape.grid_z = args.weight.splits();
+  shape.early = args.early;
   SDAR_LAUNCH(shape, (gemm_kernel<format, token_tiles>), args, args.weight.splits());
 }
 
@@ -139,14 +125,7 @@ void launch_format(Stream stream, const GemmArgs& args) {
 
 void gemm(Stream stream, const GemmArgs& args) {
   if (args.tokens == 0) return;
-  switch (args.weight.format) {
-    case WeightFormat::int8:
-      return launch_format<WeightFormat::int8>(stream, args);
-    case WeightFormat::int4:
-      return launch_format<WeightFormat::int4>(stream, args);
-    default:
-      return launch_format<WeightFormat::bf16>(stream, args);
-  }
+  with_format(args.weight.format, [&]<WeightFormat format>() { launch_format<format>(stream, args); });
 }
 
 }  // namespace sdar::cuda

@@ -83,4 +83,14 @@ SDAR_DEVICE void put_silu(const GemmArgs& a, const GemmSource& s, const typename
   }
 }
 
+/// What the epilogue asks for; `add`: to what is in `out`, unless it is silu_mul.
+template <class Tile>
+SDAR_DEVICE void put(const GemmArgs& a, const GemmSource& s, bool add, const typename Tile::Sums& sums) {
+  if (a.epilogue == Epilogue::silu_mul) {
+    put_silu<Tile>(a, s, sums);
+  } else {
+    put_rows<Tile>(a, s, add, sums);
+  }
+}
+
 }  // namespace sdar::cuda

@@ -30,14 +30,10 @@ SDAR_KERNEL(128, token_tiles == 8 ? 2 : 4, gemm_grouped, GroupedGemmArgs g) {
   a.weight = g.shape;
   a.tokens = count;
   a.out = g.out + int64_t{begin} * g.shape.rows;
+  a.epilogue = g.epilogue;
   a.tiles = g.tiles + int64_t{begin} * padded_k(g.shape.outputs());
-  const GemmSource source{load_global_cached<const uint8_t*>(g.weights + expert),
-                          g.activations + int64_t{begin} * padded,
-                          g.shape.row_tiles(),
-                          slabs,
-                          count,
-                          block_index_y() * T::kBlockRowTiles,
-                          block_index_x() * T::kBlockTokenTiles};
+  GemmSource source = T::source(g.shape, g.activations + int64_t{begin} * padded, count);
+  source.weights = load_global_cached<const uint8_t*>(g.weights + expert);
   typename T::Sums sums;
   T::clear(sums);
   typename T::Ring ring;
@@ -45,22 +41,14 @@ SDAR_KERNEL(128, token_tiles == 8 ? 2 : 4, gemm_grouped, GroupedGemmArgs g) {
   for (int i = 0; i < slabs; i++) {
     T::multiply(ring, sums);
   }
-  if (g.epilogue == Epilogue::silu_mul) {
-    put_silu<T>(a, source, sums);
-  } else {
-    put_rows<T>(a, source, false, sums);
-  }
+  put<T>(a, source, false, sums);
 }
 
 template <WeightFormat format, int token_tiles>
 void launch_tile(Stream stream, const GroupedGemmArgs& args) {
   using T = Tile<format, token_tiles>;
-  const LaunchShape shape{.grid_x = ceil_div(args.tokens, T::kBlockTokenTiles * kTileTokens),
-                          .grid_y = ceil_div(args.shape.row_tiles(), T::kBlockRowTiles),
-                          .grid_z = args.expert_count,
-                          .threads = T::kThreads,
-                          .shared_bytes = T::kSharedBytes,
-                          .stream = stream};
+  LaunchShape shape = T::shape(stream, args.shape, args.tokens);
+  shape.grid_z = args.expert_count;
   SDAR_LAUNCH(shape, (gemm_grouped_kernel<format, token_tiles>), args);
 }
 
@@ -76,14 +64,7 @@ void launch_format(Stream stream, const GroupedGemmArgs& args) {
 
 void gemm_grouped(Stream stream, const GroupedGemmArgs& args) {
   if (args.tokens == 0) return;
-  switch (args.shape.format) {
-    case WeightFormat::int8:
-      return launch_format<WeightFormat::int8>(stream, args);
-    case WeightFormat::int4:
-      return launch_format<WeightFormat::int4>(stream, args);
-    default:
-      return launch_format<WeightFormat::bf16>(stream, args);
-  }
+  with_format(args.shape.format, [&]<WeightFormat format>() { launch_format<format>(stream, args); });
 }
 
 }  // namespace sdar::cuda

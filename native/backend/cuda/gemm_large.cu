@@ -30,13 +30,7 @@ SDAR_KERNEL(threads_of(format), is_quantised(format) ? 1 : 2, gemm_large, GemmAr
   let_next_begin();
   using T = Tile<format>;
   const int slabs = a.weight.slabs(), parts = a.weight.splits(), padded = slabs * T::kSlabK;
-  const GemmSource source{a.weight.data,
-                          a.activations,
-                          a.weight.row_tiles(),
-                          slabs,
-                          a.tokens,
-                          block_index_y() * T::kBlockRowTiles,
-                          block_index_x() * T::kBlockTokenTiles};
+  const GemmSource source = T::source(a.weight, a.activations, a.tokens);
   typename T::Sums sums;
   T::clear(sums);
   typename T::Ring ring;
@@ -45,11 +39,7 @@ SDAR_KERNEL(threads_of(format), is_quantised(format) ? 1 : 2, gemm_large, GemmAr
   for (int i = 0; i < slabs; i++) {
     T::multiply(ring, sums);
     if (i + 1 < part_end) continue;
-    if (a.epilogue == Epilogue::silu_mul) {  // has one part
-      put_silu<T>(a, source, sums);
-    } else {
-      put_rows<T>(a, source, a.epilogue == Epilogue::add || part > 0, sums);
-    }
+    put<T>(a, source, a.epilogue == Epilogue::add || part > 0, sums);  // silu·mul has one part
     T::clear(sums);
     part++;
     part_end = split_begin(part + 1, parts, padded) / T::kSlabK;
@@ -59,12 +49,8 @@ SDAR_KERNEL(threads_of(format), is_quantised(format) ? 1 : 2, gemm_large, GemmAr
 template <WeightFormat format>
 void launch_format(Stream stream, const GemmArgs& args) {
   using T = Tile<format>;
-  const LaunchShape shape{.grid_x = ceil_div(args.tokens, T::kBlockTokenTiles * kTileTokens),
-                          .grid_y = ceil_div(args.weight.row_tiles(), T::kBlockRowTiles),
-                          .threads = T::kThreads,
-                          .shared_bytes = T::kSharedBytes,
-                          .stream = stream,
-                          .early = args.early};
+  LaunchShape shape = T::shape(stream, args.weight, args.tokens);
+  shape.early = args.early;
   SDAR_LAUNCH(shape, gemm_large_kernel<format>, args);
 }
 
@@ -72,14 +58,7 @@ void launch_format(Stream stream, const GemmArgs& args) {
 
 void gemm_large(Stream stream, const GemmArgs& args) {
   if (args.tokens == 0) return;
-  switch (args.weight.format) {
-    case WeightFormat::int8:
-      return launch_format<WeightFormat::int8>(stream, args);
-    case WeightFormat::int4:
-      return launch_format<WeightFormat::int4>(stream, args);
-    default:
-      return launch_format<WeightFormat::bf16>(stream, args);
-  }
+  with_format(args.weight.format, [&]<WeightFormat format>() { launch_format<format>(stream, args); });
 }
 
 }  // namespace sdar::cuda

@@ -15,6 +15,19 @@
 
 namespace sdar::cuda {
 
+/// launch.operator()<format>() for the format that a matrix is held in.
+template <class Launch>
+void with_format(WeightFormat format, Launch launch) {
+  switch (format) {
+    case WeightFormat::int8:
+      return launch.template operator()<WeightFormat::int8>();
+    case WeightFormat::int4:
+      return launch.template operator()<WeightFormat::int4>();
+    default:
+      return launch.template operator()<WeightFormat::bf16>();
+  }
+}
+
 /// What a block multiplies.
 struct GemmSource {
   const uint8_t* weights;       ///< slabs
@@ -45,11 +58,31 @@ struct GemmTile {
   static constexpr bool kScaled = is_quantised(kFormat);
 
   /// Of lane 4g + t: rows g, g, g + 8, g + 8 and tokens 2t, 2t + 1, 2t, 2t + 1 of each tile.
-  using Sums = float[kRowTiles][kTokenTiles][4];
+  using RowSums = float[kTokenTiles][4];
+  using Sums = RowSums[kRowTiles];
 
   /// First row tile and token tile of this warp in the block.
   SDAR_DEVICE static int warp_row_tile() { return warp_index() % kWarpsN * kRowTiles; }
   SDAR_DEVICE static int warp_token_tile() { return warp_index() / kWarpsN * kTokenTiles; }
+
+  /// Blocks of tokens along x, of weight rows along y.
+  static LaunchShape shape(Stream stream, const DeviceMatrix& weight, int32_t tokens) {
+    return {.grid_x = ceil_div(tokens, kBlockTokenTiles * kTileTokens),
+            .grid_y = ceil_div(weight.row_tiles(), kBlockRowTiles),
+            .threads = kThreads,
+            .shared_bytes = kSharedBytes,
+            .stream = stream};
+  }
+  /// This block's of such a launch.
+  SDAR_DEVICE static GemmSource source(const DeviceMatrix& weight, const uint16_t* activations, int tokens) {
+    return {weight.data,
+            activations,
+            weight.row_tiles(),
+            weight.slabs(),
+            tokens,
+            block_index_y() * kBlockRowTiles,
+            block_index_x() * kBlockTokenTiles};
+  }
 
   SDAR_DEVICE static void clear(Sums& sums) {
     SDAR_UNROLL
@@ -178,8 +211,14 @@ struct GemmTile {
 
   /// The tokens' fragments of an instruction, 16 k.
   using TokenFragments = uint32_t[kTokenTiles][2];
-  /// What this lane names to ldmatrix of the tokens of instruction 0 (its neighbour in the piece: 32 bytes to or fro):
-  /// a row of tile 0 or, where there are more, of tile 1.
+  /// What this lane names to ldmatrix of the first piece's instruction 0 or 1: of bf16 weights a row of the warp's
+  /// first row tile.
+  SDAR_DEVICE static Shared<uint8_t> weight_row(int stage, int instruction) {
+    const int lane = computed_here(lane_index()), row = lane % 8, matrix = lane / 8;
+    return shared_memory<uint8_t>(stage * kStageBytes + warp_row_tile() * kSlabBytes + matrix % 2 * 512 + row * 64 +
+                                  (2 * instruction + matrix / 2 ^ row / 2) * 16);
+  }
+  /// Of tokens a row of the warp's first tile or, where there are more, of the second.
   SDAR_DEVICE static Shared<uint8_t> token_row(int stage, int instruction) {
     const int lane = computed_here(lane_index()), row = lane % 8, matrix = lane / 8;
     const int tile = warp_token_tile() + (kTokenTiles == 1 ? 0 : matrix / 2);
@@ -201,12 +240,7 @@ struct GemmTile {
   /// Fragments are loaded one instruction ahead, the next slab is asked for in between. ldmatrix gives the four
   /// registers of an instruction side by side; two 16-byte loads would have to be shuffled by moves, two for each mma.
   SDAR_DEVICE static void add_bf16(const Ring& ring, Sums& sums) {
-    const int lane = computed_here(lane_index()), row = lane % 8, matrix = lane / 8, turn = row / 2;
-    const int base = ring.stage * kStageBytes;
-    const int of_weights = matrix % 2 * 512 + row * 64 + (matrix / 2 ^ turn) * 16;
-    const Shared<uint8_t> weights[2] = {
-        shared_memory<uint8_t>(base + warp_row_tile() * kSlabBytes + of_weights),
-        shared_memory<uint8_t>(base + warp_row_tile() * kSlabBytes + (of_weights ^ 32))};
+    const Shared<uint8_t> weights[2] = {weight_row(ring.stage, 0), weight_row(ring.stage, 1)};
     const Shared<uint8_t> tokens[2] = {token_row(ring.stage, 0), token_row(ring.stage, 1)};
     constexpr int kInstructions = kPieces * 2, kSteps = kInstructions * kRowTiles;
     const bool more = in_range(0, ring.left);
@@ -234,15 +268,19 @@ struct GemmTile {
     }
   }
 
+  /// Of int8 and int4 weights: the lane's part of the warp's first row tile.
+  SDAR_DEVICE static Shared<uint8_t> weights_of_lane(int stage) {
+    return shared_memory<uint8_t>(stage * kStageBytes + warp_row_tile() * kSlabBytes +
+                                  computed_here(lane_index()) * kLaneBytes);
+  }
   /// The integers' products of each group, then their scale.
   SDAR_DEVICE static void add_scaled(int stage, Sums& sums) {
-    const int lane = computed_here(lane_index());
-    const Shared<uint8_t> weights =
-        shared_memory<uint8_t>(stage * kStageBytes + warp_row_tile() * kSlabBytes + lane * kLaneBytes);
+    const Shared<uint8_t> weights = weights_of_lane(stage);
     const Shared<uint8_t> tokens[2] = {token_row(stage, 0), token_row(stage, 1)};
     constexpr int kGroups = kSlabK / group_k(kFormat), kGroupPieces = kPieces / kGroups;
-    SDAR_NO_UNROLL  // the sums of two groups at once would be too many registers
-        for (int index = 0; index < kGroups; index++) {
+    // The sums of two groups at once would be too many registers.
+    SDAR_NO_UNROLL
+    for (int index = 0; index < kGroups; index++) {
       Sums group;
       clear(group);
       SDAR_UNROLL
@@ -262,23 +300,24 @@ struct GemmTile {
           }
         }
       }
-      add_group(stage, index, group, sums);
+      SDAR_UNROLL
+      for (int r = 0; r < kRowTiles; r++) add_group(scales(stage, index, r), group[r], sums[r]);
     }
   }
 
+  /// Of the lane's rows g and g + 8 in the warp's row tile r.
+  SDAR_DEVICE static Floats2 scales(int stage, int index, int r) {
+    const Shared<float> low =
+        shared_memory<float>(stage * kStageBytes + (warp_row_tile() + r) * kSlabBytes + slab_data_bytes(kFormat) +
+                             (index * kTileRows + lane_index() / 4) * 4);
+    return {{load_shared<float>(low), load_shared<float>(low + 8)}};
+  }
   /// sums += group · scale of each row.
-  SDAR_DEVICE static void add_group(int stage, int index, const Sums& group, Sums& sums) {
+  SDAR_DEVICE static void add_group(const Floats2& scales, const RowSums& group, RowSums& sums) {
     SDAR_UNROLL
-    for (int r = 0; r < kRowTiles; r++) {
-      const Shared<float> scales =
-          shared_memory<float>(stage * kStageBytes + (warp_row_tile() + r) * kSlabBytes + slab_data_bytes(kFormat) +
-                               (index * kTileRows + lane_index() / 4) * 4);
-      const float low = load_shared<float>(scales), high = load_shared<float>(scales + 8);
+    for (int t = 0; t < kTokenTiles; t++) {
       SDAR_UNROLL
-      for (int t = 0; t < kTokenTiles; t++) {
-        SDAR_UNROLL
-        for (int i = 0; i < 4; i++) sums[r][t][i] = fused(i < 2 ? low : high, group[r][t][i], sums[r][t][i]);
-      }
+      for (int i = 0; i < 4; i++) sums[t][i] = fused(scales.f[i / 2], group[t][i], sums[t][i]);
     }
   }
 

@@ -37,7 +37,7 @@ template <WeightFormat format, int token_tiles>
 struct Tile : GemmTile<format, 8, 1, 1, token_tiles, 4, is_quantised(format) ? 3 : 2> {
   using Base = GemmTile<format, 8, 1, 1, token_tiles, 4, is_quantised(format) ? 3 : 2>;
   using typename Base::Ring;
-  using Registers = float[token_tiles][4];
+  using typename Base::RowSums;
   static_assert(Base::kStageBytes % 512 == 0 && Base::kWeightBytes % 512 == 0);
 
   /// The tokens of 16 k of a stage.
@@ -55,15 +55,10 @@ struct Tile : GemmTile<format, 8, 1, 1, token_tiles, 4, is_quantised(format) ? 3
   }
 
   /// The products of the next slab, of which those of the slab before may still be under way; `a` is not theirs.
-  SDAR_DEVICE static void multiply_bf16(Ring& ring, uint32_t (&a)[4][4], Registers& sums) {
+  SDAR_DEVICE static void multiply_bf16(Ring& ring, uint32_t (&a)[4][4], RowSums& sums) {
     meet();
-    const int lane = computed_here(lane_index()), row = lane % 8, matrix = lane / 8;
-    const int at = ring.stage * Base::kStageBytes + warp_index() * Base::kSlabBytes + matrix % 2 * 512 + row * 64;
     SDAR_UNROLL
-    for (int k = 0; k < 4; k++) {
-      const int part = (k % 2 * 2 + matrix / 2) ^ row / 2;
-      ldmatrix_x4(a[k], shared_memory<uint8_t>(at + part * 16 + k / 2 * 1024));
-    }
+    for (int k = 0; k < 4; k++) ldmatrix_x4(a[k], Base::weight_row(ring.stage, k % 2) + k / 2 * 1024);
     warpgroup_fence();
     SDAR_UNROLL
     for (int k = 0; k < 4; k++) warpgroup_mma(sums, a[k], tokens(ring.stage, k), true);
@@ -75,12 +70,10 @@ struct Tile : GemmTile<format, 8, 1, 1, token_tiles, 4, is_quantised(format) ? 3
   }
 
   /// Adds the products of the next slab, each group's by its scales.
-  SDAR_DEVICE static void multiply_scaled(Ring& ring, Registers& group, Registers& sums) {
+  SDAR_DEVICE static void multiply_scaled(Ring& ring, RowSums& group, RowSums& sums) {
     meet();
     if (in_range(0, ring.left)) Base::copy_next(ring);
-    const int lane = computed_here(lane_index()),
-              slab = ring.stage * Base::kStageBytes + warp_index() * Base::kSlabBytes;
-    const Shared<uint8_t> weights = shared_memory<uint8_t>(slab + lane * Base::kLaneBytes);
+    const Shared<uint8_t> weights = Base::weights_of_lane(ring.stage);
     constexpr int kGroups = Base::kSlabK / group_k(format), kGroupPieces = Base::kPieces / kGroups;
     uint32_t a[2][2][4];
     SDAR_UNROLL
@@ -96,15 +89,9 @@ struct Tile : GemmTile<format, 8, 1, 1, token_tiles, 4, is_quantised(format) ? 3
         warpgroup_commit();
         if (i + 1 < kGroupPieces) warpgroup_wait<1>();  // the other fragments are free
       }
-      const Shared<float> scales =
-          shared_memory<float>(slab + slab_data_bytes(format) + (index * kTileRows + lane / 4) * 4);
-      const float low = load_shared<float>(scales), high = load_shared<float>(scales + 8);
+      const Floats2 scales = Base::scales(ring.stage, index, 0);
       warpgroup_wait_all(group);
-      SDAR_UNROLL
-      for (int t = 0; t < token_tiles; t++) {
-        SDAR_UNROLL
-        for (int i = 0; i < 4; i++) sums[t][i] = fused(i < 2 ? low : high, group[t][i], sums[t][i]);
-      }
+      Base::add_group(scales, group, sums);
     }
     Base::advance(ring);
     Base::take_next(ring);
@@ -117,13 +104,7 @@ SDAR_KERNEL(256, 1, gemm_warpgroup, GemmArgs a) {
   let_next_begin();
   using T = Tile<format, token_tiles>;
   const int slabs = a.weight.slabs(), parts = a.weight.splits(), padded = slabs * T::kSlabK;
-  const GemmSource source{a.weight.data,
-                          a.activations,
-                          a.weight.row_tiles(),
-                          slabs,
-                          a.tokens,
-                          block_index_y() * T::kBlockRowTiles,
-                          block_index_x() * T::kBlockTokenTiles};
+  const GemmSource source = T::source(a.weight, a.activations, a.tokens);
   typename T::Ring ring;
   T::template start<true>(source, 0, slabs, ring);
   typename T::Sums sums, total;
@@ -138,7 +119,7 @@ SDAR_KERNEL(256, 1, gemm_warpgroup, GemmArgs a) {
   const auto multiply_until = [&](int end) {
     T::clear(sums);  // from +0 on, as mma.sync: a sum of zeros keeps its sign
     if constexpr (T::kScaled) {
-      typename T::Registers group;
+      typename T::RowSums group;
       for (; slab < end; slab++) T::multiply_scaled(ring, group, sums[0]);
     } else {
       uint32_t fragments[2][4][4];
@@ -163,22 +144,16 @@ SDAR_KERNEL(256, 1, gemm_warpgroup, GemmArgs a) {
   }
   if (split) {
     put_rows<T>(a, source, false, total);
-  } else if (a.epilogue == Epilogue::silu_mul) {
-    put_silu<T>(a, source, sums);
   } else {
-    put_rows<T>(a, source, a.epilogue == Epilogue::add, sums);
+    put<T>(a, source, a.epilogue == Epilogue::add, sums);
   }
 }
 
 template <WeightFormat format, int token_tiles, int split>
 void launch_tile(Stream stream, const GemmArgs& args) {
   using T = Tile<format, token_tiles>;
-  const LaunchShape shape{.grid_x = ceil_div(args.tokens, T::kBlockTokenTiles * kTileTokens),
-                          .grid_y = ceil_div(args.weight.row_tiles(), T::kBlockRowTiles),
-                          .threads = T::kThreads,
-                          .shared_bytes = T::kSharedBytes,
-                          .stream = stream,
-                          .early = args.early};
+  LaunchShape shape = T::shape(stream, args.weight, args.tokens);
+  shape.early = args.early;
   SDAR_LAUNCH(shape, (gemm_warpgroup_kernel<format, token_tiles, split>), args);
 }
 
@@ -195,14 +170,7 @@ void launch_format(Stream stream, const GemmArgs& args) {
 
 void gemm_warpgroup(Stream stream, const GemmArgs& args) {
   if (args.tokens == 0) return;
-  switch (args.weight.format) {
-    case WeightFormat::int8:
-      return launch_format<WeightFormat::int8>(stream, args);
-    case WeightFormat::int4:
-      return launch_format<WeightFormat::int4>(stream, args);
-    default:
-      return launch_format<WeightFormat::bf16>(stream, args);
-  }
+  with_format(args.weight.format, [&]<WeightFormat format>() { launch_format<format>(stream, args); });
 }
 
 }  // namespace sdar::cuda

@@ -139,13 +139,7 @@ template <WeightFormat format, int token_tiles>
 SDAR_KERNEL(128, token_tiles == 8 ? 2 : 4, head, HeadArgs a) {
   using T = Tile<format, token_tiles>;
   const int count = load_global_cached<int32_t>(a.lists.count), slabs = a.weight.slabs();
-  const GemmSource source{a.weight.data,
-                          a.activations,
-                          a.weight.row_tiles(),
-                          slabs,
-                          count,
-                          block_index_y() * T::kBlockRowTiles,
-                          block_index_x() * T::kBlockTokenTiles};
+  const GemmSource source = T::source(a.weight, a.activations, count);
   const int first_request = source.first_token_tile * kTileTokens;
   if (!in_range(first_request, count)) return;
   typename T::Sums sums;
@@ -181,12 +175,7 @@ template <WeightFormat format, int token_tiles>
 void launch_tile(Stream stream, const HeadArgs& args) {
   using T = Tile<format, token_tiles>;
   static_assert(T::kSharedBytes >= T::kBlockTokenTiles * kTileTokens * kStride<T> * 4);
-  const LaunchShape shape{.grid_x = ceil_div(args.lists.max_requests, T::kBlockTokenTiles * kTileTokens),
-                          .grid_y = ceil_div(args.weight.row_tiles(), T::kBlockRowTiles),
-                          .threads = T::kThreads,
-                          .shared_bytes = T::kSharedBytes,
-                          .stream = stream};
-  SDAR_LAUNCH(shape, (head_kernel<format, token_tiles>), args);
+  SDAR_LAUNCH(T::shape(stream, args.weight, args.lists.max_requests), (head_kernel<format, token_tiles>), args);
 }
 
 template <WeightFormat format>
@@ -201,14 +190,7 @@ void launch_format(Stream stream, const HeadArgs& args) {
 
 void head(Stream stream, const HeadArgs& args) {
   if (args.lists.max_requests == 0) return;
-  switch (args.weight.format) {
-    case WeightFormat::int8:
-      return launch_format<WeightFormat::int8>(stream, args);
-    case WeightFormat::int4:
-      return launch_format<WeightFormat::int4>(stream, args);
-    default:
-      return launch_format<WeightFormat::bf16>(stream, args);
-  }
+  with_format(args.weight.format, [&]<WeightFormat format>() { launch_format<format>(stream, args); });
 }
 
 }  // namespace sdar::cuda
