@@ -40,6 +40,8 @@
 #include <cuda_host/twins.h>
 #else
 #include "backend/cuda/instructions.cuh"
+#include "backend/cuda/launch.cuh"
+#include "backend/cuda/warpgroup.cuh"
 #endif
 
 namespace sdar::cuda {

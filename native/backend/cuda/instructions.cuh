@@ -1,87 +1,19 @@
-// What device.cuh names, as CUDA. Included by it alone. The twins are in test/native/cuda_host/twins.h: the same names,
-// types and meaning.
+// What device.cuh names, as CUDA, but for launches (launch.cuh) and products of a warpgroup (warpgroup.cuh). Included
+// by it alone. The twins are in test/native/cuda_host/twins.h: the same names, types and meaning.
 #pragma once
 #include <cuda_runtime.h>
 
-#include <atomic>
 #include <cstdint>
-#include <map>
-#include <mutex>
-#include <string>
 #include <type_traits>
-#include <utility>
-
-#include "util/error.h"
 
 #define SDAR_DEVICE __device__ __forceinline__
 /// A kernel NAME_kernel for at most `max_threads` threads per block and at least `min_blocks` blocks per SM.
 #define SDAR_KERNEL(max_threads, min_blocks, name, ...) \
   __global__ void __launch_bounds__(max_threads, min_blocks) name##_kernel(__VA_ARGS__)
-/// SDAR_LAUNCH(shape, kernel, arguments…); a template kernel is named with its arguments: NAME_kernel<4, 8>.
-#define SDAR_LAUNCH(shape, ...) ::sdar::cuda::launch(shape, __VA_ARGS__)
 #define SDAR_UNROLL _Pragma("unroll")
 #define SDAR_NO_UNROLL _Pragma("unroll 1")
 
 namespace sdar::cuda {
-
-namespace detail {
-/// An early launch was refused: no more are asked for.
-inline std::atomic<bool> early_launches_refused{false};
-
-/// Whether the code of `kernel` that this card runs waits for the launches before: made for sm_90 or later. Code for
-/// sm_80 that the driver translates for a newer card does not.
-inline bool waits_for_launches(const void* kernel) {
-  static std::mutex mutex;
-  static std::map<std::pair<const void*, int>, bool> known;
-  int card = 0;
-  if (cudaGetDevice(&card) != cudaSuccess) return false;
-  const std::lock_guard lock(mutex);
-  const auto [at, fresh] = known.try_emplace({kernel, card}, false);
-  if (fresh) {
-    cudaFuncAttributes attributes;
-    at->second = cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess && attributes.ptxVersion >= 90;
-  }
-  return at->second;
-}
-
-template <class... P>
-cudaError_t launch(const LaunchShape& s, bool early, void (*kernel)(P...), P... arguments) {
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(s.grid_x, s.grid_y, s.grid_z);
-  config.blockDim = dim3(s.threads);
-  config.dynamicSmemBytes = static_cast<size_t>(s.shared_bytes);
-  config.stream = s.stream;
-  config.attrs = &attribute;
-  config.numAttrs = early ? 1 : 0;
-  return cudaLaunchKernelEx(&config, kernel, arguments...);
-}
-}  // namespace detail
-
-template <class... P, class... A>
-void launch(const LaunchShape& s, void (*kernel)(P...), A... arguments) {
-  constexpr int kWithoutAsking = 48 * 1024;
-  cudaError_t status = cudaSuccess;
-  if (s.shared_bytes > kWithoutAsking)
-    status = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  s.shared_bytes);
-  if (status == cudaSuccess) {
-    const bool early =
-        s.early && !detail::early_launches_refused && detail::waits_for_launches(reinterpret_cast<const void*>(kernel));
-    status = detail::launch<P...>(s, early, kernel, static_cast<P>(arguments)...);
-    if (early && status != cudaSuccess && status != cudaErrorMemoryAllocation) {
-      detail::early_launches_refused = true;
-      cudaGetLastError();
-      status = detail::launch<P...>(s, false, kernel, static_cast<P>(arguments)...);
-    }
-  }
-  if (status == cudaSuccess) return;
-  cudaGetLastError();  // one that does not stick is forgotten
-  throw Error(status == cudaErrorMemoryAllocation ? code::kOutOfMemory : code::kDeviceFailed,
-              std::string("launch: ") + cudaGetErrorString(status));
-}
 
 // ---- launches that follow one another (PTX ISA, griddepcontrol)
 /// The next launch may begin now if it is an early one: called at the start, so that its blocks come as soon as all of
@@ -317,115 +249,6 @@ SDAR_DEVICE void mma_m16n8k32_s8(int32_t (&d)[4], const uint32_t (&a)[4], const 
       : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
-
-// ---- products of a warpgroup, four warps of which the first has a multiple of four as its number: sm_90a alone
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-#define SDAR_WARPGROUPS 1
-constexpr bool kWarpgroups = true;
-#else
-constexpr bool kWarpgroups = false;
-#endif
-struct TokenOperand {
-  uint64_t descriptor;
-};
-/// See token_descriptor.
-template <class T>
-SDAR_DEVICE TokenOperand token_operand(Shared<T> first, int stride) {
-  return {token_descriptor(detail::address(first), stride)};
-}
-/// Makes this thread's writes to shared memory, also those of cp_async that it has waited for, visible to
-/// warpgroup_mma. Others see them after a barrier.
-SDAR_DEVICE void fence_for_warpgroup_mma() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
-/// After registers of a product were written or waited for, before the next product.
-SDAR_DEVICE void warpgroup_fence() {
-#ifdef SDAR_WARPGROUPS
-  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
-#endif
-}
-/// Closes this thread's group of products.
-SDAR_DEVICE void warpgroup_commit() {
-#ifdef SDAR_WARPGROUPS
-  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
-#endif
-}
-/// Until at most `pending` of the latest groups are under way.
-template <int pending>
-SDAR_DEVICE void warpgroup_wait() {
-#ifdef SDAR_WARPGROUPS
-  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
-#endif
-}
-/// Until none is under way; `d` may be read then.
-template <int tiles>
-SDAR_DEVICE void warpgroup_wait_all(float (&d)[tiles][4]) {
-  warpgroup_wait<0>();
-  SDAR_UNROLL
-  for (int t = 0; t < tiles; t++) {
-    SDAR_UNROLL
-    for (int i = 0; i < 4; i++) asm volatile("" : "+f"(d[t][i])::"memory");  // no read moves up
-  }
-}
-/// d[64 × 8·tiles] (+)= a[64×16]·b[16 × 8·tiles]; warp w holds rows 16w … 16w + 15, a and each d[t] as of
-/// mma_m16n8k16_bf16. Runs on by itself: until it has been waited for, neither registers nor `b` may be touched.
-#ifdef SDAR_WARPGROUPS
-SDAR_DEVICE void warpgroup_mma(float (&d)[16][4], const uint32_t (&a)[4], TokenOperand b, bool accumulate) {
-  asm volatile(
-      "{ .reg .pred p; setp.ne.b32 p, %69, 0; "
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
-      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, "
-      "%22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, "
-      "%42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, "
-      "%62, %63 "
-      "}, {%64, %65, %66, %67}, %68, p, 1, 1, 0; }"
-      : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]), "+f"(d[1][2]),
-        "+f"(d[1][3]), "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]), "+f"(d[3][0]), "+f"(d[3][1]),
-        "+f"(d[3][2]), "+f"(d[3][3]), "+f"(d[4][0]), "+f"(d[4][1]), "+f"(d[4][2]), "+f"(d[4][3]), "+f"(d[5][0]),
-        "+f"(d[5][1]), "+f"(d[5][2]), "+f"(d[5][3]), "+f"(d[6][0]), "+f"(d[6][1]), "+f"(d[6][2]), "+f"(d[6][3]),
-        "+f"(d[7][0]), "+f"(d[7][1]), "+f"(d[7][2]), "+f"(d[7][3]), "+f"(d[8][0]), "+f"(d[8][1]), "+f"(d[8][2]),
-        "+f"(d[8][3]), "+f"(d[9][0]), "+f"(d[9][1]), "+f"(d[9][2]), "+f"(d[9][3]), "+f"(d[10][0]), "+f"(d[10][1]),
-        "+f"(d[10][2]), "+f"(d[10][3]), "+f"(d[11][0]), "+f"(d[11][1]), "+f"(d[11][2]), "+f"(d[11][3]), "+f"(d[12][0]),
-        "+f"(d[12][1]), "+f"(d[12][2]), "+f"(d[12][3]), "+f"(d[13][0]), "+f"(d[13][1]), "+f"(d[13][2]), "+f"(d[13][3]),
-        "+f"(d[14][0]), "+f"(d[14][1]), "+f"(d[14][2]), "+f"(d[14][3]), "+f"(d[15][0]), "+f"(d[15][1]), "+f"(d[15][2]),
-        "+f"(d[15][3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b.descriptor), "r"(static_cast<int>(accumulate)));
-}
-SDAR_DEVICE void warpgroup_mma(float (&d)[32][4], const uint32_t (&a)[4], TokenOperand b, bool accumulate) {
-  asm volatile(
-      "{ .reg .pred p; setp.ne.b32 p, %133, 0; "
-      "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {"
-      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, "
-      "%22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, "
-      "%42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, "
-      "%62, %63, %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, "
-      "%82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, %100, "
-      "%101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, "
-      "%117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127 "
-      "}, {%128, %129, %130, %131}, %132, p, 1, 1, 0; }"
-      : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]), "+f"(d[1][2]),
-        "+f"(d[1][3]), "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]), "+f"(d[3][0]), "+f"(d[3][1]),
-        "+f"(d[3][2]), "+f"(d[3][3]), "+f"(d[4][0]), "+f"(d[4][1]), "+f"(d[4][2]), "+f"(d[4][3]), "+f"(d[5][0]),
-        "+f"(d[5][1]), "+f"(d[5][2]), "+f"(d[5][3]), "+f"(d[6][0]), "+f"(d[6][1]), "+f"(d[6][2]), "+f"(d[6][3]),
-        "+f"(d[7][0]), "+f"(d[7][1]), "+f"(d[7][2]), "+f"(d[7][3]), "+f"(d[8][0]), "+f"(d[8][1]), "+f"(d[8][2]),
-        "+f"(d[8][3]), "+f"(d[9][0]), "+f"(d[9][1]), "+f"(d[9][2]), "+f"(d[9][3]), "+f"(d[10][0]), "+f"(d[10][1]),
-        "+f"(d[10][2]), "+f"(d[10][3]), "+f"(d[11][0]), "+f"(d[11][1]), "+f"(d[11][2]), "+f"(d[11][3]), "+f"(d[12][0]),
-        "+f"(d[12][1]), "+f"(d[12][2]), "+f"(d[12][3]), "+f"(d[13][0]), "+f"(d[13][1]), "+f"(d[13][2]), "+f"(d[13][3]),
-        "+f"(d[14][0]), "+f"(d[14][1]), "+f"(d[14][2]), "+f"(d[14][3]), "+f"(d[15][0]), "+f"(d[15][1]), "+f"(d[15][2]),
-        "+f"(d[15][3]), "+f"(d[16][0]), "+f"(d[16][1]), "+f"(d[16][2]), "+f"(d[16][3]), "+f"(d[17][0]), "+f"(d[17][1]),
-        "+f"(d[17][2]), "+f"(d[17][3]), "+f"(d[18][0]), "+f"(d[18][1]), "+f"(d[18][2]), "+f"(d[18][3]), "+f"(d[19][0]),
-        "+f"(d[19][1]), "+f"(d[19][2]), "+f"(d[19][3]), "+f"(d[20][0]), "+f"(d[20][1]), "+f"(d[20][2]), "+f"(d[20][3]),
-        "+f"(d[21][0]), "+f"(d[21][1]), "+f"(d[21][2]), "+f"(d[21][3]), "+f"(d[22][0]), "+f"(d[22][1]), "+f"(d[22][2]),
-        "+f"(d[22][3]), "+f"(d[23][0]), "+f"(d[23][1]), "+f"(d[23][2]), "+f"(d[23][3]), "+f"(d[24][0]), "+f"(d[24][1]),
-        "+f"(d[24][2]), "+f"(d[24][3]), "+f"(d[25][0]), "+f"(d[25][1]), "+f"(d[25][2]), "+f"(d[25][3]), "+f"(d[26][0]),
-        "+f"(d[26][1]), "+f"(d[26][2]), "+f"(d[26][3]), "+f"(d[27][0]), "+f"(d[27][1]), "+f"(d[27][2]), "+f"(d[27][3]),
-        "+f"(d[28][0]), "+f"(d[28][1]), "+f"(d[28][2]), "+f"(d[28][3]), "+f"(d[29][0]), "+f"(d[29][1]), "+f"(d[29][2]),
-        "+f"(d[29][3]), "+f"(d[30][0]), "+f"(d[30][1]), "+f"(d[30][2]), "+f"(d[30][3]), "+f"(d[31][0]), "+f"(d[31][1]),
-        "+f"(d[31][2]), "+f"(d[31][3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b.descriptor), "r"(static_cast<int>(accumulate)));
-}
-#else
-template <int tiles>
-SDAR_DEVICE void warpgroup_mma(float (&)[tiles][4], const uint32_t (&)[4], TokenOperand, bool) {}
-#endif
 
 // ---- arithmetic
 /// To nearest even.

@@ -1,5 +1,5 @@
-// The device layer (native/backend/cuda/device.cuh) for the host executor: the names of instructions.cuh, each of which
-// checks before it does the same. Call sites come in by default arguments.
+// The device layer (native/backend/cuda/device.cuh) for the host executor: the names of instructions.cuh, launch.cuh
+// and warpgroup.cuh, each of which checks before it does the same. Call sites come in by default arguments.
 #pragma once
 #include <bit>
 #include <cmath>
