@@ -1,5 +1,5 @@
 # Compile flags by file name. A file whose set this compiler or target does not know is left out of the build.
-# SDAR_HAS_<isa> is defined where the set's kernel table, native/backend/cpu/kernels_<isa>.cc, is built.
+# SDAR_HAS_<isa> is defined where the set's kernel table, native/backend/cpu/kernels/kernels_<isa>.cc, is built.
 include(CheckCXXCompilerFlag)
 set(SDAR_AVX2 -mavx2 -mfma -mf16c)
 set(SDAR_AVX512 ${SDAR_AVX2} -mavx512f -mavx512bw -mavx512vl -mavx512dq)
@@ -22,7 +22,7 @@ elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
   set(SDAR_ISA_neoni8mm -march=armv8.2-a+dotprod+i8mm+bf16 ${SDAR_NEON})
 endif()
 foreach(isa avx2 avx2vnni avx512 avx512vnni avx512bf16 avx512amx neon neondot neoni8mm)
-  file(GLOB sources CONFIGURE_DEPENDS native/backend/cpu/*_${isa}.cc)
+  file(GLOB sources CONFIGURE_DEPENDS native/backend/cpu/kernels/*_${isa}.cc)
   if(DEFINED SDAR_ISA_${isa})
     list(JOIN SDAR_ISA_${isa} " " flags)
     check_cxx_compiler_flag("${flags}" SDAR_HAS_${isa})
@@ -31,8 +31,8 @@ foreach(isa avx2 avx2vnni avx512 avx512vnni avx512bf16 avx512amx neon neondot ne
     foreach(source ${sources})
       set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${SDAR_ISA_${isa}}")
     endforeach()
-    if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/native/backend/cpu/kernels_${isa}.cc)
-      target_compile_definitions(sdar_core PRIVATE SDAR_HAS_${isa})
+    if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/native/backend/cpu/kernels/kernels_${isa}.cc)
+      list(APPEND SDAR_ISA_DEFINITIONS SDAR_HAS_${isa})
     endif()
   elseif(sources)
     get_target_property(all sdar_core SOURCES)
@@ -42,3 +42,4 @@ foreach(isa avx2 avx2vnni avx512 avx512vnni avx512bf16 avx512amx neon neondot ne
     set_target_properties(sdar_core PROPERTIES SOURCES "${all}")
   endif()
 endforeach()
+target_compile_definitions(sdar_core PRIVATE ${SDAR_ISA_DEFINITIONS})

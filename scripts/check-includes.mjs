@@ -1,36 +1,50 @@
-// Includes point one way: addon → engine → {cache, model} → ops ← backend; denoise and util are below all.
+// Includes of native/ point one way: addon → engine → {cache, model} → backend; denoise and util are below all, and
+// nothing includes bench, which may include everything.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { root } from "./cmake.mjs";
 
 /** Which layers a file of each layer may include, besides its own. */
 const below = {
-  addon: ["engine", "cache", "model", "ops", "denoise", "util"],
-  engine: ["cache", "model", "ops", "denoise", "util"],
-  cache: ["ops", "denoise", "util"],
-  model: ["ops", "denoise", "util"],
-  backend: ["ops", "denoise", "util"],
-  ops: ["denoise", "util"],
+  bench: ["addon", "engine", "cache", "model", "backend", "denoise", "util"],
+  addon: ["engine", "cache", "model", "backend", "denoise", "util"],
+  engine: ["cache", "model", "backend", "denoise", "util"],
+  cache: ["backend", "denoise", "util"],
+  model: ["backend", "denoise", "util"],
+  backend: ["denoise", "util"],
   denoise: ["util"],
   util: [],
 };
-/** Where a backend is chosen and made: these know its one public header and nothing else of it. */
-const choosers = ["engine/load.cc", "addon/devices.cc"];
+/** Outside backend/ and bench/, its contract may be included; of cpu/ and cuda/ only the one public header, and only where a backend is made. */
+const contract = /^backend\/\w+\.h$/;
 const publicHeader = /^backend\/(\w+)\/\1\.h$/;
+const choosers = ["engine/load.cc", "addon/devices.cc"];
+
+/** Why `file` may not include `included`; undefined when it may. Both are named from native/. */
+function refusal(file, included) {
+  const [layer, target] = [file, included].map((path) => path.split("/")[0]);
+  if (!(target in below)) return "name it from native/, as in layer/file.h";
+  if (target !== layer && !below[layer]?.includes(target)) return `${layer} may not include ${target}`;
+  if (target !== "backend" || layer === "bench") return undefined;
+  if (layer !== "backend") {
+    if (contract.test(included) || (choosers.includes(file) && publicHeader.test(included))) return undefined;
+    return `${layer} may include backend/*.h only`;
+  }
+  // The contract knows no backend, and no backend another.
+  const [own, other] = [file, included].map((path) => path.split("/").slice(1, -1)[0]);
+  return other && other !== own ? `${own ? `backend/${own}` : "the contract"} may not include backend/${other}` : undefined;
+}
 
 const native = join(root, "native");
 let wrong = 0;
 for (const file of readdirSync(native, { recursive: true }).sort()) {
   if (!/\.(h|cc|cu|cuh)$/.test(file)) continue;
-  const layer = file.split("/")[0];
   const lines = readFileSync(join(native, file), "utf8").split("\n");
   for (const [index, line] of lines.entries()) {
     const included = /^\s*#\s*include\s+"([^"]+)"/.exec(line)?.[1];
     if (!included || included.startsWith("nlohmann/")) continue;
-    const target = included.split("/")[0];
-    if (target === layer || below[layer]?.includes(target)) continue;
-    if (choosers.includes(file) && publicHeader.test(included)) continue;
-    const reason = target in below ? `${layer} may not include ${target}` : "name it from native/, as in layer/file.h";
+    const reason = refusal(file, included);
+    if (!reason) continue;
     console.log(`native/${file}:${index + 1}: "${included}": ${reason}`);
     wrong++;
   }

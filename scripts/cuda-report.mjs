@@ -14,7 +14,7 @@ const all = process.argv.includes("--all");
 const jsonAt = process.argv.indexOf("--json");
 const jsonFile = jsonAt > 0 ? process.argv[jsonAt + 1] : join("build", "cuda-report.json");
 const architectures = all ? ["80", "86", "89", "90a", "100", "120"] : ["80", "90a"];
-const folder = join(root, "native", "backend", "cuda");
+const folder = join(root, "native", "backend", "cuda", "kernels");
 // The bits must not depend on which products a compiler fuses.
 const flags = ["-std=c++20", "-O3", "-fmad=false", `-I${join(root, "native")}`];
 

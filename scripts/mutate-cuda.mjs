@@ -1,4 +1,4 @@
-// Mutants of the CUDA kernels: every barrier, wait, commit, fence, guard and bound of native/backend/cuda is dropped in turn
+// Mutants of the CUDA kernels: every barrier, wait, commit, fence, guard and bound of native/backend/cuda/kernels is dropped in turn
 // (a bound is also moved by one, a wait lets one more group be under way, a mask of all lanes loses half), in each kernel
 // that reaches it, and a test under host execution must fail. Prints each mutant with the test that caught it, and the count; --json FILE keeps the list.
 //   npm run test:cuda-mutants [-- KERNEL …]
@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { isMain, orExit, root } from "./cmake.mjs";
 import { buildTests } from "./native-tests.mjs";
 
-const folder = "native/backend/cuda";
+const folder = "native/backend/cuda/kernels";
 const slowest = 60e3; // ms: slower cases are not used
 const orders = 3;
 const changes = { bound: ["drop", "more", "less"], wait: ["drop", "more"], full_mask: ["less"] };

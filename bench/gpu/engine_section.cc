@@ -2,9 +2,9 @@
 #include <cmath>
 #include <cstdio>
 
+#include "bench/shapes.h"
 #include "device.h"
 #include "load.h"
-#include "model/shapes.h"
 #include "sections.h"
 #include "util/error.h"
 

@@ -1,9 +1,9 @@
 #include "models.h"
 
-#include "backend/cuda/gemm.h"
+#include "backend/cuda/kernels/gemm.h"
 #include "backend/cuda/packing.h"
+#include "bench/shapes.h"
 #include "model/checkpoint.h"
-#include "model/shapes.h"
 
 namespace gpu_bench {
 namespace {

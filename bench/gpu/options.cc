@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <sstream>
 
-#include "model/shapes.h"
+#include "bench/shapes.h"
 #include "util/error.h"
 
 namespace gpu_bench {

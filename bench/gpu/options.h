@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "ops/formats.h"
+#include "backend/formats.h"
 
 namespace gpu_bench {
 

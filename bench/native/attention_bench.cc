@@ -14,7 +14,7 @@
 
 #include "backend/cpu/attention.h"
 #include "backend/cpu/isa.h"
-#include "ops/limits.h"
+#include "bench/limits.h"
 #include "util/cores.h"
 
 using namespace sdar;

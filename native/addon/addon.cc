@@ -5,9 +5,9 @@
 #include <atomic>
 #include <memory>
 
-#include "addon/bench.h"
 #include "addon/convert.h"
 #include "addon/devices.h"
+#include "addon/extension.h"
 #include "engine/engine.h"
 #include "util/error.h"
 
@@ -259,7 +259,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Napi::FunctionReference(Napi::Persistent(NativeEngine::define(env))));
   exports.Set("load", Napi::Function::New<load>(env));
   define_devices(env, exports);
-  define_bench(env, exports);
+  Extension::define_all(env, exports);
   return exports;
 }
 

@@ -1,6 +1,6 @@
 #include "cache/page_pool.h"
 
-#include "ops/segment.h"
+#include "backend/segment.h"
 #include "util/error.h"
 
 namespace sdar {

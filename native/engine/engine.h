@@ -12,11 +12,11 @@
 #include <variant>
 #include <vector>
 
+#include "backend/backend.h"
 #include "engine/scheduler.h"
 #include "model/config.h"
 #include "model/forward.h"
 #include "model/weights.h"
-#include "ops/backend.h"
 
 namespace sdar {
 

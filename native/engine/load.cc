@@ -5,7 +5,6 @@
 
 #include "backend/cpu/cpu.h"
 #include "backend/cuda/cuda.h"
-#include "engine/bench.h"
 #include "engine/engine.h"
 #include "engine/runner.h"
 #include "util/error.h"
@@ -147,12 +146,6 @@ std::unique_ptr<Model> random_model(const ModelConfig& config, const EngineOptio
                   [&](Backend& backend, const ModelConfig& kept, const WeightHooks& more) {
                     return random_weights(backend, kept, options.weights, seed, more);
                   });
-}
-
-std::unique_ptr<LimitProbe> make_limit_probe(const Backend& backend) {
-  if (backend.device() != "cpu")
-    throw Error(code::kUnsupportedDevice, "limits are measured on the CPU; device is \"" + backend.device() + "\"");
-  return cpu::make_limit_probe(backend.threads(), backend.isa());
 }
 
 }  // namespace sdar

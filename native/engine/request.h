@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "ops/step.h"
+#include "backend/step.h"
 
 namespace sdar {
 

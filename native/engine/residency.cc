@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "ops/segment.h"
+#include "backend/segment.h"
 
 namespace sdar {
 

@@ -5,8 +5,8 @@
 #include <span>
 #include <vector>
 
+#include "backend/step.h"
 #include "model/forward.h"
-#include "ops/step.h"
 
 namespace sdar {
 

@@ -6,11 +6,11 @@
 #include <unordered_map>
 #include <vector>
 
+#include "backend/step.h"
 #include "engine/events.h"
 #include "engine/prefill_budget.h"
 #include "engine/residency.h"
 #include "engine/stats.h"
-#include "ops/step.h"
 
 namespace sdar {
 

@@ -8,9 +8,9 @@
 #include <string_view>
 #include <vector>
 
+#include "backend/step.h"
 #include "engine/request.h"
 #include "engine/stop_matcher.h"
-#include "ops/step.h"
 
 namespace sdar {
 

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string>
 
-#include "ops/step.h"
+#include "backend/step.h"
 
 namespace sdar {
 

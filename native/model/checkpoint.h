@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "backend/backend.h"
 #include "model/config.h"
 #include "model/safetensors.h"
 #include "model/weights.h"
-#include "ops/backend.h"
 #include "util/mapped_file.h"
 
 namespace sdar {

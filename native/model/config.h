@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "ops/backend.h"
+#include "backend/backend.h"
 
 namespace sdar {
 

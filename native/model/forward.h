@@ -3,10 +3,10 @@
 #include <cstdint>
 #include <span>
 
+#include "backend/backend.h"
+#include "backend/step.h"
 #include "model/config.h"
 #include "model/weights.h"
-#include "ops/backend.h"
-#include "ops/step.h"
 
 namespace sdar {
 

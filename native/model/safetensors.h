@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "ops/formats.h"
+#include "backend/formats.h"
 #include "util/mapped_file.h"
 
 namespace sdar {

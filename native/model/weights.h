@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "backend/backend.h"
 #include "model/config.h"
-#include "ops/backend.h"
 #include "util/mapped_file.h"
 
 namespace sdar {

@@ -1,13 +1,12 @@
 // What the measuring side is made of: named shapes, written checkpoints, forwards on demand, limits of the machine.
-#include "engine/bench.h"
-
 #include <filesystem>
 #include <fstream>
 
 #include "backend/cpu/cpu.h"
+#include "bench/forward_bench.h"
+#include "bench/shapes.h"
+#include "bench/write_checkpoint.h"
 #include "check.h"
-#include "model/shapes.h"
-#include "model/write_checkpoint.h"
 
 using namespace sdar;
 namespace fs = std::filesystem;
@@ -228,7 +227,7 @@ TEST("logits of a step do not depend on the steps before it") {
 
 TEST("limits: every instruction set of this machine has rates of all formats") {
   for (const std::string& isa : cpu::instruction_sets()) {
-    const auto probe = cpu::make_limit_probe(2, isa);
+    const auto probe = make_limit_probe(2, isa);
     CHECK(probe->read_bandwidth() > 0);
     for (const WeightFormat f : {WeightFormat::f32, WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4}) {
       CHECK(probe->multiply_rate(f) > 0);

@@ -7,9 +7,9 @@
 #include <utility>
 #include <vector>
 
+#include "backend/segment.h"
 #include "cache/page_pool.h"
 #include "check.h"
-#include "ops/segment.h"
 
 using sdar::PagePool;
 using sdar::PrefixRoot;

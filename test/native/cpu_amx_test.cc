@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "backend/cpu/isa.h"
-#include "backend/cpu/kernels.h"
+#include "backend/cpu/kernels/kernels.h"
 #include "backend/cpu/linear.h"
 #include "backend/cpu/packing.h"
 #include "backend/cpu/pool.h"

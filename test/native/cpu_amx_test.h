@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "backend/cpu/kernels.h"
+#include "backend/cpu/kernels/kernels.h"
 
 namespace amx_twins {
 

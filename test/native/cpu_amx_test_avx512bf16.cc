@@ -1,5 +1,5 @@
-#include "backend/cpu/amx_panel.h"
-#include "backend/cpu/rows.h"
+#include "backend/cpu/kernels/amx_panel.h"
+#include "backend/cpu/kernels/rows.h"
 #include "cpu_amx_test.h"
 
 namespace amx_twins {

@@ -13,7 +13,7 @@
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,f16c,avx512vl,avx512vnni")
 #define SDAR_DOT8_EVEX
-#include "backend/cpu/table.h"
+#include "backend/cpu/kernels/table.h"
 namespace sdar::cpu {
 namespace {
 const Kernels kTwin = make_table("avx2vnni as AVX-512 VNNI");

@@ -1,6 +1,6 @@
 // Requests of a step and choose-and-fill on the device, under host execution, against denoise/choose.h and philox.h on
 // the host.
-#include "backend/cuda/choose.h"
+#include "backend/cuda/kernels/choose.h"
 #include "cuda_tensors.h"
 #include "denoise/choose.h"
 #include "denoise/philox.h"

@@ -1,7 +1,7 @@
 // Matrix products of the CUDA backend under host execution: against plain loops in double, the same bits at every
 // number of tokens and in both kernels, and the arithmetic of the kernels' comments.
-#include "backend/cuda/device_types.h"
-#include "backend/cuda/gemm.h"
+#include "backend/cuda/kernels/device_types.h"
+#include "backend/cuda/kernels/gemm.h"
 #include "cuda_tensors.h"
 
 using namespace sdar;

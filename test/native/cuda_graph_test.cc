@@ -8,8 +8,8 @@
 
 #include "backend/cuda/library.h"
 #include "check.h"
-#include "cuda_host_device.h"
 #include "harness.h"
+#include "simt/device.h"
 
 using namespace sdar;
 

@@ -1,6 +1,6 @@
 // The head of the CUDA backend under host execution: tokens and numbers against the formulas, over odd vocabularies;
 // the same bits in any batch.
-#include "backend/cuda/head.h"
+#include "backend/cuda/kernels/head.h"
 #include "cuda_tensors.h"
 
 using namespace sdar;

@@ -7,11 +7,11 @@
 #include <functional>
 #include <numeric>
 
-#include "backend/cuda/device.cuh"
+#include "backend/cuda/kernels/device.cuh"
 #include "check.h"
-#include "cuda_host/executor.h"
-#include "cuda_host/memory.h"
-#include "cuda_host/report.h"
+#include "simt/executor.h"
+#include "simt/memory.h"
+#include "simt/report.h"
 #include "util/half.h"
 
 using namespace sdar;

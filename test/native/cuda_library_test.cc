@@ -7,7 +7,7 @@
 #include "backend/cuda/cuda.h"
 #include "backend/cuda/library.h"
 #include "check.h"
-#include "cuda_host_device.h"
+#include "simt/device.h"
 
 using namespace sdar;
 using namespace sdar::cuda;

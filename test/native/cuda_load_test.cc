@@ -7,10 +7,10 @@
 #include "backend/cuda/cuda.h"
 #include "backend/cuda/library.h"
 #include "check.h"
-#include "cuda_host/memory.h"
-#include "cuda_host_device.h"
 #include "golden_cases.h"
 #include "harness.h"
+#include "simt/device.h"
+#include "simt/memory.h"
 
 namespace fs = std::filesystem;
 using namespace sdar;

@@ -9,12 +9,12 @@
 #include "backend/cuda/library.h"
 #include "backend/cuda/runner.h"
 #include "check.h"
-#include "cuda_host/executor.h"
-#include "cuda_host/memory.h"
-#include "cuda_host_device.h"
 #include "engine/runner.h"
 #include "generations.h"
 #include "harness.h"
+#include "simt/device.h"
+#include "simt/executor.h"
+#include "simt/memory.h"
 
 using namespace sdar;
 using namespace generations;

@@ -7,10 +7,10 @@
 #include "backend/cuda/backend.h"
 #include "backend/cuda/library.h"
 #include "check.h"
-#include "cuda_host/executor.h"
-#include "cuda_host_device.h"
 #include "golden_cases.h"
 #include "harness.h"
+#include "simt/device.h"
+#include "simt/executor.h"
 
 using namespace sdar;
 

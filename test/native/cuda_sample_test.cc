@@ -1,6 +1,6 @@
 // Sampling on the CUDA backend under host execution: tokens and confidences exactly those of the formula in integers of
 // 2^-40, for logits of all shapes, where a list of the best ids is enough and where it is not.
-#include "backend/cuda/head.h"
+#include "backend/cuda/kernels/head.h"
 #include "cuda_tensors.h"
 
 using namespace sdar;

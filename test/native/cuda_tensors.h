@@ -6,14 +6,14 @@
 #include <source_location>
 #include <string>
 
-#include "backend/cuda/cost.h"
-#include "backend/cuda/gemm.h"
+#include "backend/cuda/kernels/gemm.h"
 #include "backend/cuda/packing.h"
+#include "bench/cost.h"
 #include "check.h"
 #include "cpu_kernels.h"
-#include "cuda_host/executor.h"
-#include "cuda_host/memory.h"
-#include "cuda_host/report.h"
+#include "simt/executor.h"
+#include "simt/memory.h"
+#include "simt/report.h"
 
 namespace oracle {
 

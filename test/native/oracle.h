@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "ops/backend.h"
+#include "backend/backend.h"
 #include "util/half.h"
 
 namespace oracle {

@@ -7,10 +7,10 @@
 #include <fstream>
 #include <random>
 
+#include "backend/backend.h"
 #include "backend/cpu/reference/reference.h"
 #include "check.h"
 #include "model/weights.h"
-#include "ops/backend.h"
 
 namespace fs = std::filesystem;
 using sdar::PackedCache;

@@ -1,4 +1,4 @@
-#include "backend/cuda/device.cuh"
+#include "backend/cuda/kernels/device.cuh"
 #include "card_limits.h"
 
 namespace sdar::cuda {

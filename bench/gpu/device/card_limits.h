@@ -2,7 +2,7 @@
 #pragma once
 #include <cstdint>
 
-#include "backend/cuda/stream.h"
+#include "backend/cuda/kernels/stream.h"
 
 namespace gpu_bench {
 

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <memory>
 
-#include "backend/cuda/stream.h"
+#include "backend/cuda/kernels/stream.h"
 
 namespace gpu_bench {
 

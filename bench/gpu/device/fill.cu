@@ -1,5 +1,5 @@
 // Numbers for measurements: a hash of the place, a word per thread.
-#include "backend/cuda/device.cuh"
+#include "backend/cuda/kernels/device.cuh"
 #include "fill.h"
 
 namespace sdar::cuda {

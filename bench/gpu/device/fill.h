@@ -2,8 +2,8 @@
 #pragma once
 #include <cstdint>
 
-#include "backend/cuda/layout.h"
-#include "backend/cuda/stream.h"
+#include "backend/cuda/kernels/layout.h"
+#include "backend/cuda/kernels/stream.h"
 
 namespace gpu_bench {
 

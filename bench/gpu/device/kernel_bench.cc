@@ -4,8 +4,8 @@
 #include <cstdio>
 #include <string>
 
+#include "bench/shapes.h"
 #include "card_limits.h"
-#include "model/shapes.h"
 #include "util/error.h"
 
 namespace gpu_bench {

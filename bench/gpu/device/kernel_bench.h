@@ -3,11 +3,11 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "backend/cuda/gemm.h"
+#include "backend/backend.h"
+#include "backend/cuda/kernels/gemm.h"
 #include "cublaslt.h"
 #include "device.h"
 #include "fill.h"
-#include "ops/backend.h"
 #include "runtime.h"
 
 namespace gpu_bench {

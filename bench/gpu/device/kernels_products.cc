@@ -1,9 +1,9 @@
 // Products of a layer, the head, and those of a mixture of experts.
 #include <string>
 
-#include "backend/cuda/head.h"
-#include "backend/cuda/moe.h"
-#include "backend/cuda/norm.h"
+#include "backend/cuda/kernels/head.h"
+#include "backend/cuda/kernels/moe.h"
+#include "backend/cuda/kernels/norm.h"
 #include "backend/cuda/packing.h"
 #include "kernel_bench.h"
 

@@ -2,12 +2,12 @@
 #include <algorithm>
 #include <string>
 
-#include "backend/cuda/attention.h"
-#include "backend/cuda/choose.h"
-#include "backend/cuda/embed.h"
-#include "backend/cuda/norm.h"
+#include "backend/cuda/kernels/attention.h"
+#include "backend/cuda/kernels/choose.h"
+#include "backend/cuda/kernels/embed.h"
+#include "backend/cuda/kernels/norm.h"
+#include "backend/cuda/kernels/rope.h"
 #include "backend/cuda/packing.h"
-#include "backend/cuda/rope.h"
 #include "kernel_bench.h"
 
 namespace gpu_bench {

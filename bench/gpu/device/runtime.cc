@@ -10,7 +10,7 @@
 #include "util/error.h"
 
 namespace sdar::cuda {
-extern "C" const SdarCudaInterface* sdar_cuda_interface(uint32_t version);  // cuda_library/runtime.cc, linked in
+extern "C" const SdarCudaInterface* sdar_cuda_interface(uint32_t version);  // backend/cuda/abi/runtime.cc, linked in
 }
 
 namespace gpu_bench {

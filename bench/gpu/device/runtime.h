@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "backend/cuda/stream.h"
+#include "backend/cuda/kernels/stream.h"
 
 namespace gpu_bench {
 

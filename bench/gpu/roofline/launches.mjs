@@ -27,7 +27,7 @@ export const familyOf = (card) => (card.mmaShare < 1 ? "sm_90" : card.multiproce
 const mmaRate = (card) => (card.tensorPeak * card.mmaShare) / card.multiprocessors;
 
 /**
- * Whether a product is gemm_large's. Source: native/backend/cuda/gemm.h, is_large. gemm_warpgroup, which takes most
+ * Whether a product is gemm_large's. Source: native/backend/cuda/kernels/gemm.h, is_large. gemm_warpgroup, which takes most
  * products of more than 64 tokens on sm_90, is not in here before it has been measured.
  */
 const isLarge = (matrix, rows, card) =>

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <span>
 
-#include "ops/backend.h"
+#include "backend/backend.h"
 
 namespace sdar::cpu {
 

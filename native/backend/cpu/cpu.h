@@ -4,8 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "ops/backend.h"
-#include "ops/limits.h"
+#include "backend/backend.h"
 
 namespace sdar::cpu {
 
@@ -19,8 +18,5 @@ struct Options {
 };
 
 std::unique_ptr<Backend> make_backend(const Options& options);
-
-/// Measures with `threads` threads the limits of what the kernels of `isa` use.
-std::unique_ptr<LimitProbe> make_limit_probe(int threads, const std::string& isa);
 
 }  // namespace sdar::cpu

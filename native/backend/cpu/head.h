@@ -5,7 +5,7 @@
 
 #include "backend/cpu/linear.h"
 #include "backend/cpu/sampling.h"
-#include "ops/head.h"
+#include "backend/head.h"
 
 namespace sdar::cpu {
 

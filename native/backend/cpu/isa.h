@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "backend/cpu/cpu.h"
-#include "backend/cpu/kernels.h"
+#include "backend/cpu/kernels/kernels.h"
 
 namespace sdar::cpu {
 

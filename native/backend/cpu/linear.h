@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "backend/cpu/buffer.h"
-#include "backend/cpu/kernels.h"
+#include "backend/cpu/kernels/kernels.h"
 #include "backend/cpu/packing.h"
 #include "backend/cpu/pool.h"
 

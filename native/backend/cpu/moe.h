@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "backend/cpu/linear.h"
-#include "ops/moe.h"
+#include "backend/moe.h"
 
 namespace sdar::cpu {
 

@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <span>
 
-#include "backend/cpu/kernels.h"
-#include "ops/weights.h"
+#include "backend/cpu/kernels/kernels.h"
+#include "backend/weights.h"
 
 namespace sdar::cpu {
 

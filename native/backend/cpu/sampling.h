@@ -5,8 +5,8 @@
 #include <span>
 #include <vector>
 
-#include "backend/cpu/kernels.h"
-#include "ops/head.h"
+#include "backend/cpu/kernels/kernels.h"
+#include "backend/head.h"
 
 namespace sdar::cpu {
 

@@ -1,5 +1,5 @@
-#include "backend/cuda/attention.h"
-#include "backend/cuda/layout.h"
+#include "backend/cuda/kernels/attention.h"
+#include "backend/cuda/kernels/layout.h"
 
 namespace sdar::cuda {
 

@@ -5,12 +5,12 @@
 #include <string>
 #include <vector>
 
+#include "backend/backend.h"
 #include "backend/cuda/cuda.h"
 #include "backend/cuda/device.h"
 #include "backend/cuda/launch_list.h"
 #include "backend/cuda/step_input.h"
 #include "backend/cuda/workspace.h"
-#include "ops/backend.h"
 
 namespace sdar::cuda {
 

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "backend/cuda/abi.h"
-#include "backend/cuda/kernels.h"
+#include "backend/cuda/abi/abi.h"
+#include "backend/cuda/kernels/kernels.h"
 
 namespace sdar::cuda {
 

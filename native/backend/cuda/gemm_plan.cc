@@ -1,6 +1,6 @@
 #include <cstdint>
 
-#include "backend/cuda/gemm.h"
+#include "backend/cuda/kernels/gemm.h"
 
 namespace sdar::cuda {
 

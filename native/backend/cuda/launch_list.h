@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "backend/cuda/device.h"
-#include "ops/step.h"
+#include "backend/step.h"
 #include "util/error.h"
 
 namespace sdar::cuda {

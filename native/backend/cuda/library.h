@@ -2,7 +2,7 @@
 #pragma once
 #include <string>
 
-#include "backend/cuda/abi.h"
+#include "backend/cuda/abi/abi.h"
 
 namespace sdar::cuda {
 

@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <span>
 
-#include "backend/cuda/layout.h"
-#include "ops/weights.h"
+#include "backend/cuda/kernels/layout.h"
+#include "backend/weights.h"
 
 namespace sdar::cuda {
 

@@ -6,9 +6,9 @@
 #include <memory>
 #include <vector>
 
+#include "backend/backend.h"
 #include "backend/cuda/launch_list.h"
 #include "backend/cuda/step_input.h"
-#include "ops/backend.h"
 
 namespace sdar::cuda {
 

@@ -6,11 +6,11 @@
 #include <span>
 #include <vector>
 
-#include "backend/cuda/attention.h"
-#include "backend/cuda/choose.h"
+#include "backend/backend.h"
+#include "backend/cuda/kernels/attention.h"
+#include "backend/cuda/kernels/choose.h"
 #include "backend/cuda/step_array.h"
-#include "ops/backend.h"
-#include "ops/step.h"
+#include "backend/step.h"
 
 namespace sdar::cuda {
 

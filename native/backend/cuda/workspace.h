@@ -2,8 +2,8 @@
 #pragma once
 #include <cstdint>
 
+#include "backend/backend.h"
 #include "backend/cuda/device.h"
-#include "ops/backend.h"
 
 namespace sdar::cuda {
 

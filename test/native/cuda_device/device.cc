@@ -6,9 +6,9 @@
 #include <unordered_map>
 
 #include "check.h"
-#include "cuda_host/executor.h"
-#include "cuda_host/memory.h"
-#include "cuda_host/report.h"
+#include "simt/executor.h"
+#include "simt/memory.h"
+#include "simt/report.h"
 
 namespace sdar::cuda_host {
 namespace {

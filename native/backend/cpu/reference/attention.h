@@ -6,8 +6,8 @@
 #include <span>
 #include <vector>
 
-#include "ops/attention.h"
-#include "ops/backend.h"
+#include "backend/attention.h"
+#include "backend/backend.h"
 
 namespace sdar::cpu::reference {
 

@@ -2,7 +2,7 @@
 #pragma once
 #include <span>
 
-#include "ops/head.h"
+#include "backend/head.h"
 
 namespace sdar::cpu::reference {
 

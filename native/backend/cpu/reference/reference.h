@@ -3,7 +3,7 @@
 #pragma once
 #include <memory>
 
-#include "ops/backend.h"
+#include "backend/backend.h"
 
 namespace sdar::cpu {
 

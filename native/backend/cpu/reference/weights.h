@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <span>
 
-#include "ops/weights.h"
+#include "backend/weights.h"
 
 namespace sdar::cpu::reference {
 

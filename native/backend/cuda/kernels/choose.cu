@@ -1,0 +1,163 @@
+// Around the head: which rows of the step want a token, and which tokens are kept.
+//
+// Bytes (as code: cost.h), most of them the same words for a whole warp. list_requests, one block: 140 per slot, 512
+// per slot with a block, 64 read and 48 written per masked position. choose_fill, a warp per slot: 512 per slot, 800
+// per slot with a block, 16 per masked position. Both are as long as a launch.
+// choose_fill's lanes each hold the block's confidences and entropies in local memory, because denoise/choose.h walks
+// over arrays.
+// Occupancy: list_requests: 1024 threads, 4224 shared, 1 block on sm_80, 1 on sm_86, 1 on sm_90
+// Occupancy: choose_fill: 128 threads, 0 shared, 3 blocks on sm_80, 3 on sm_86, 3 on sm_90, 512 local
+#include "backend/cuda/kernels/choose.h"
+#include "backend/cuda/kernels/device.cuh"
+#include "denoise/choose.h"
+#include "denoise/philox.h"
+
+namespace sdar::cuda {
+namespace {
+
+constexpr int kListThreads = kMaxSlots, kListWarps = kListThreads / kWarp;
+constexpr int kFillWarps = 4, kFillThreads = kFillWarps * kWarp;
+
+SDAR_DEVICE uint64_t masked_of(const DenoiseSlot* slot) {
+  const Words2 w = load_global<Words2>(&slot->masked);
+  return load_global<int32_t>(&slot->row) < 0 ? 0 : uint64_t{w.w[1]} << 32 | w.w[0];
+}
+
+/// Σ over the lanes before this one.
+SDAR_DEVICE int before_in_warp(int x) {
+  int sum = x;
+  for (int distance = 1; distance < kWarp; distance *= 2) {
+    const int other = shuffle_up(kFullMask, sum, distance);
+    if (lane_index() >= distance) sum += other;
+  }
+  return sum - x;
+}
+
+SDAR_DEVICE void put_request(const ListRequestsArgs& a, const DenoiseSlot* slot, int offset, int index) {
+  const int position = load_global<int32_t>(&slot->position) + offset;
+  const float temperature = load_global<float>(&slot->temperature);
+  const int banned = load_global<int32_t>(&slot->banned_count);
+  const bool early = position < load_global<int32_t>(&slot->free_from);
+  const Words2 seed = load_global<Words2>(&slot->seed);
+  DeviceHeadRequest* to = a.requests + index;
+  store_global<double>(
+      &to->uniform, philox_uniform(uint64_t{seed.w[1]} << 32 | seed.w[0], position, load_global<int32_t>(&slot->step),
+                                   load_global<int32_t>(&slot->answer)));
+  store_global<float>(&to->temperature, temperature);
+  store_global<float>(&to->top_p, load_global<float>(&slot->top_p));
+  store_global<int32_t>(&to->top_k, load_global<int32_t>(&slot->top_k));
+  store_global<int32_t>(&to->sampled_confidence, load_global<int32_t>(&slot->sampled_confidence));
+  store_global<int32_t>(&to->banned, load_global<int32_t>(&slot->banned));
+  store_global<int32_t>(&to->banned_count, early ? banned + load_global<int32_t>(&slot->early_count) : banned);
+  store_global<int32_t>(&to->bias, load_global<int32_t>(&slot->bias));
+  store_global<int32_t>(&to->bias_count, load_global<int32_t>(&slot->bias_count));
+  store_global<int32_t>(&to->logits, temperature > 0 ? index % kHeadTurn : -1);
+  store_global<int32_t>(a.rows + index, load_global<int32_t>(&slot->row) + offset);
+}
+
+SDAR_KERNEL(kListThreads, 1, list_requests, ListRequestsArgs a) {
+  const DenoiseTables& t = a.tables;
+  // the first request of each slot: a thread counts one slot's
+  const int slot_index = thread_index();
+  const int own = in_range(slot_index, t.count) ? count_bits(masked_of(t.slots + slot_index)) : 0;
+  const Shared<int> firsts = shared_memory<int>(0), of_warps = shared_memory<int>(kMaxSlots * 4);
+  int first = before_in_warp(own);
+  if (lane_index() == kWarp - 1) store_shared<int>(of_warps + warp_index(), first + own);
+  sync_block();
+  int all = 0;
+  for (int warp = 0; warp < kListWarps; warp++) {
+    if (warp == warp_index()) first += all;
+    all += load_shared<int>(of_warps + warp);
+  }
+  store_shared<int>(firsts + slot_index, first);
+  if (in_range(slot_index, t.count)) store_global<int32_t>(&t.outcomes[slot_index].first, first);
+  for (int turn = thread_index(); turn * kHeadTurn < a.max_requests; turn += kListThreads) {
+    const int left = all - turn * kHeadTurn;
+    store_global<int32_t>(a.request_counts + turn, left < 0 ? 0 : left < kHeadTurn ? left : kHeadTurn);
+  }
+  for (int i = all + thread_index(); in_range(i, a.max_requests); i += kListThreads)
+    store_global<int32_t>(a.rows + i, 0);
+  sync_block();
+
+  // a warp takes a slot, a lane two offsets of its block
+  for (int index = warp_index(); in_range(index, t.count); index += kListWarps) {
+    const DenoiseSlot* slot = t.slots + index;
+    const int row = load_global<int32_t>(&slot->row);
+    if (!guard(row >= 0)) continue;
+    const uint64_t masked = masked_of(slot);
+    const int length = load_global<int32_t>(&slot->block_length), begin = load_shared<int>(firsts + index);
+    for (int offset = lane_index(); in_range(offset, length); offset += kWarp) {
+      const bool is_masked = masked >> offset & 1;
+      store_global<int32_t>(a.ids + row + offset,
+                            is_masked ? t.mask_id : load_global<int32_t>(t.tokens + index * kMaxBlockLength + offset));
+      if (is_masked) put_request(a, slot, offset, begin + count_bits(masked & ((uint64_t{1} << offset) - 1)));
+    }
+  }
+}
+
+SDAR_KERNEL(kFillThreads, 2, choose_fill, DenoiseTables t, const DeviceHeadResult* results) {
+  const int index = block_index_x() * kFillWarps + warp_index();
+  if (!in_range(index, t.count)) return;
+  DenoiseSlot* slot = t.slots + index;
+  DenoiseOutcome* outcome = t.outcomes + index;
+  const uint64_t masked = masked_of(slot);
+  if (!guard(load_global<int32_t>(&slot->row) >= 0)) return;
+  const DeviceHeadResult* first = results + load_global<int32_t>(&outcome->first);
+
+  float confidence[kMaxBlockLength], entropy[kMaxBlockLength];
+  bool finite = true;
+  int token[2] = {0, 0};
+  for (int half = 0; half < 2; half++) {
+    const int offset = half * kWarp + lane_index();
+    float own[2] = {0, 0};
+    if (masked >> offset & 1) {
+      const DeviceHeadResult* result = first + count_bits(masked & ((uint64_t{1} << offset) - 1));
+      finite = finite && load_global_cached<int32_t>(&result->finite) != 0;
+      own[0] = load_global_cached<float>(&result->confidence);
+      own[1] = load_global_cached<float>(&result->entropy);
+      token[half] = load_global_cached<int32_t>(&result->token);
+    }
+    for (int i = 0; i < kWarp; i++) {
+      confidence[half * kWarp + i] = shuffle(kFullMask, own[0], i);
+      entropy[half * kWarp + i] = shuffle(kFullMask, own[1], i);
+    }
+  }
+  finite = all(kFullMask, finite);
+  DenoiseParams params;
+  params.strategy = static_cast<Strategy>(load_global<uint8_t>(&slot->params.strategy));
+  params.steps = load_global<int32_t>(&slot->params.steps);
+  params.threshold = load_global<float>(&slot->params.threshold);
+  params.entropy_bound = load_global<float>(&slot->params.entropy_bound);
+  params.factor = load_global<float>(&slot->params.factor);
+  const int step = load_global<int32_t>(&slot->step);
+  const uint64_t filled =
+      finite ? choose_positions(params, load_global<int32_t>(&slot->block_length), step, masked, confidence, entropy)
+             : 0;
+  for (int half = 0; half < 2; half++) {
+    const int offset = half * kWarp + lane_index();
+    if (filled >> offset & 1) store_global<int32_t>(t.tokens + index * kMaxBlockLength + offset, token[half]);
+  }
+  sync_warp(kFullMask);  // all have read the slot
+  if (lane_index() != 0) return;
+  const uint64_t left = masked & ~filled;
+  store_global<Words2>(&slot->masked, {{static_cast<uint32_t>(left), static_cast<uint32_t>(left >> 32)}});
+  store_global<int32_t>(&slot->step, step + 1);
+  store_global<Words2>(&outcome->filled, {{static_cast<uint32_t>(filled), static_cast<uint32_t>(filled >> 32)}});
+  store_global<Words2>(&outcome->masked, {{static_cast<uint32_t>(masked), static_cast<uint32_t>(masked >> 32)}});
+  store_global<int32_t>(&outcome->finite, finite);
+}
+
+}  // namespace
+
+void list_requests(Stream stream, const ListRequestsArgs& args) {
+  const LaunchShape shape{.threads = kListThreads, .shared_bytes = (kMaxSlots + kListWarps) * 4, .stream = stream};
+  SDAR_LAUNCH(shape, list_requests_kernel, args);
+}
+
+void choose_fill(Stream stream, const DenoiseTables& tables, const DeviceHeadResult* results) {
+  if (tables.count == 0) return;
+  const LaunchShape shape{.grid_x = ceil_div(tables.count, kFillWarps), .threads = kFillThreads, .stream = stream};
+  SDAR_LAUNCH(shape, choose_fill_kernel, tables, results);
+}
+
+}  // namespace sdar::cuda

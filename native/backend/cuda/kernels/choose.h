@@ -1,0 +1,67 @@
+// A step's denoising on the device: before it, the requests of the masked positions; after it, confidence → choose →
+// fill. What a sequence needs from step to step lies in its slot. One step is in flight at a time.
+#pragma once
+#include <cstdint>
+
+#include "backend/cuda/kernels/head.h"
+#include "backend/cuda/kernels/stream.h"
+#include "denoise/strategy.h"
+
+namespace sdar::cuda {
+
+/// A sequence's active block. Everything but `step` and `masked` is the request's; those two the device advances.
+struct DenoiseSlot {
+  uint64_t masked = 0;  ///< bit i: offset i of the active block is masked
+  uint64_t seed = 0;
+  DenoiseParams params;
+  int32_t row = -1;      ///< of the step, of the block's first position; −1: takes no part in this step
+  int32_t position = 0;  ///< absolute, of the block's first position
+  int32_t block_length = 0;
+  int32_t step = 0;
+  int32_t answer = 0;
+  float temperature = 0;
+  float top_p = 1;
+  int32_t top_k = 0;
+  int32_t sampled_confidence = 0;
+  int32_t banned = 0, banned_count = 0;    ///< ids never chosen, in HeadLists::banned …
+  int32_t early_count = 0, free_from = 0;  ///< … and those after them, at positions before free_from
+  int32_t bias = 0, bias_count = 0;
+};
+
+/// What a step did to a slot's block; the host reads it when the step is done.
+struct DenoiseOutcome {
+  uint64_t filled = 0;  ///< offsets; their tokens are in `tokens`, their numbers in results[first + rank in masked]
+  uint64_t masked = 0;  ///< what was masked before
+  int32_t first = 0;    ///< its first result
+  int32_t finite = 1;   ///< 0: a NaN or infinity in the logits; nothing is filled
+};
+
+struct DenoiseTables {
+  DenoiseSlot* slots = nullptr;
+  int32_t* tokens = nullptr;           ///< [slots, kMaxBlockLength] of the active blocks; at masked offsets anything
+  DenoiseOutcome* outcomes = nullptr;  ///< [slots]; of a slot that takes no part only `first` is written
+  int32_t count = 0;                   ///< at most kMaxSlots
+  int32_t mask_id = 0;
+};
+constexpr int32_t kMaxSlots = 1024;
+
+/// The head takes requests in turns of so many.
+constexpr int32_t kHeadTurn = 256;
+
+/// requests, their rows of the step and their number in each turn, slots and positions in ascending order; ids of the
+/// active blocks' rows: tokens, or the mask id. Request i of a temperature has row i % kHeadTurn of the logits. Rows
+/// past the last request are 0.
+struct ListRequestsArgs {
+  DenoiseTables tables;
+  DeviceHeadRequest* requests = nullptr;  ///< [max_requests]
+  int32_t* rows = nullptr;                ///< [max_requests]
+  int32_t* request_counts = nullptr;      ///< [max_requests / kHeadTurn, rounded up]
+  int32_t max_requests = 0;               ///< at least the number of masked positions
+  int32_t* ids = nullptr;                 ///< [rows of the step]
+};
+void list_requests(Stream stream, const ListRequestsArgs& args);
+
+/// Fills what denoise/choose.h chooses from the results, and advances the slots.
+void choose_fill(Stream stream, const DenoiseTables& tables, const DeviceHeadResult* results);
+
+}  // namespace sdar::cuda

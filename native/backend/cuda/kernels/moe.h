@@ -1,0 +1,72 @@
+// Sparse mixture of experts: routing, products per expert, and the weighted sum. The order of launches: route, group,
+// rms_norm with rows = GroupedRows::tokens, gemm_grouped (gate_up, silu·mul), gemm_grouped (down, store), combine.
+#pragma once
+#include <cstdint>
+
+#include "backend/cuda/kernels/gemm.h"
+#include "backend/cuda/kernels/stream.h"
+
+namespace sdar::cuda {
+
+constexpr int32_t kMaxExperts = 256;
+constexpr int32_t kMaxExpertsPerToken = 16;
+
+/// Experts and weights [tokens, top_k] of each token, experts ascending: softmax over all experts of rmsnorm(x)·routerᵀ
+/// in f32, the top_k of largest probability, ties to the lower expert, renormalised to sum 1 when asked.
+struct RouteArgs {
+  const float* x = nullptr;       ///< [tokens, hidden]
+  const float* norm = nullptr;    ///< [hidden]
+  const float* router = nullptr;  ///< [experts, hidden] row-major
+  int32_t* experts = nullptr;     ///< [tokens, top_k]
+  float* weights = nullptr;       ///< [tokens, top_k]
+  int32_t tokens = 0, hidden = 0, expert_count = 0, top_k = 0;
+  float eps = 0;
+  bool renormalise = false;
+};
+void route(Stream stream, const RouteArgs& args);
+
+/// Rows of all experts one after the other, each expert's first at a multiple of 8.
+SDAR_HOST_DEVICE constexpr int32_t grouped_rows(int32_t tokens, int32_t expert_count, int32_t top_k) {
+  return ceil_div(tokens * top_k + expert_count * (kTileTokens - 1), kTileTokens) * kTileTokens;
+}
+struct GroupedRows {
+  int32_t* begin = nullptr;   ///< [experts] first row
+  int32_t* count = nullptr;   ///< [experts]
+  int32_t* tokens = nullptr;  ///< [grouped_rows] the token of each row; 0 between the experts and after the last
+  int32_t* rows = nullptr;    ///< [tokens, top_k] the row of each choice
+};
+struct GroupArgs {
+  const int32_t* experts = nullptr;
+  GroupedRows grouped;
+  int32_t tokens = 0, expert_count = 0, top_k = 0;
+};
+void group(Stream stream, const GroupArgs& args);
+
+/// Products of the rows of each expert with its own weight; those of a token have the bits of `gemm` with one part of
+/// k.
+struct GroupedGemmArgs {
+  const uint8_t* const* weights = nullptr;  ///< [experts] on the device: slabs
+  DeviceMatrix shape;                       ///< of each; data is not used
+  const uint16_t* activations = nullptr;    ///< tiles [grouped_rows, cols]
+  const int32_t* begin = nullptr;
+  const int32_t* count = nullptr;
+  int32_t expert_count = 0;
+  int32_t tokens = 0;  ///< of the step: an expert has no more rows
+  int32_t top_k = 0;
+  Epilogue epilogue = Epilogue::store;  ///< store or silu_mul
+  float* out = nullptr;                 ///< [grouped_rows, rows]
+  uint16_t* tiles = nullptr;            ///< [grouped_rows, rows / 2]
+};
+void gemm_grouped(Stream stream, const GroupedGemmArgs& args);
+
+/// x[token] += Σ weight · out[row], experts in ascending order.
+struct CombineArgs {
+  const float* out = nullptr;  ///< [grouped_rows, hidden]
+  const int32_t* rows = nullptr;
+  const float* weights = nullptr;
+  float* x = nullptr;
+  int32_t tokens = 0, hidden = 0, top_k = 0;
+};
+void combine(Stream stream, const CombineArgs& args);
+
+}  // namespace sdar::cuda

@@ -1,0 +1,90 @@
+// q/k-norm, RoPE and page write: one warp per row and head, q, k and v alike; nothing is read twice.
+//
+// Bytes (as code: cost.h): rows · (heads + 2 kv_heads) · head_dim · (4 read, 2 written); per row and q or k head 4 ·
+// head_dim of rotations and 4 · head_dim of norm weights, per lane 12 to 24 of tables, all from L1. At 64 rows of
+// SDAR-4B 2.4 MB: about as long as its launch; at 512 rows limited by memory (80 % of bandwidth).
+// Occupancy: rope<128>: 256 threads, 0 shared, 8 blocks on sm_80, 6 on sm_86, 8 on sm_90
+// Occupancy: rope<64>: 256 threads, 0 shared, 8 blocks on sm_80, 6 on sm_86, 8 on sm_90
+#include "backend/cuda/kernels/device.cuh"
+#include "backend/cuda/kernels/layout.h"
+#include "backend/cuda/kernels/rope.h"
+
+namespace sdar::cuda {
+namespace {
+
+constexpr int kThreads = 256, kWarps = kThreads / kWarp;
+
+/// Lane l holds columns kEach · l … of the first and of the second half of a head: the pairs that RoPE turns.
+template <int head_dim>
+SDAR_KERNEL(kThreads, 8, rope, RopeArgs a) {
+  constexpr int kHalf = head_dim / 2, kEach = kHalf / kWarp;
+  const int heads = a.heads + 2 * a.pages.kv_heads, work = block_index_x() * kWarps + warp_index();
+  if (!in_range(work, a.rows * heads)) return;
+  const int row = work / heads, head = work % heads;
+  const int segment_index = load_global_cached<int32_t>(a.tables.row_segment + row);
+  if (!guard(segment_index >= 0)) return;
+  const DeviceSegment* segment = a.tables.segments + segment_index;
+  const int position =
+      load_global_cached<int32_t>(&segment->position) + row - load_global_cached<int32_t>(&segment->row);
+
+  const int column = lane_index() * kEach;
+  const float* from = a.qkv + int64_t{work} * head_dim + column;
+  float x[2][kEach];
+  SDAR_UNROLL
+  for (int half = 0; half < 2; half++) {
+    SDAR_UNROLL
+    for (int i = 0; i < kEach; i++) x[half][i] = load_global<float>(from + half * kHalf + i);
+  }
+
+  if (head < a.heads + a.pages.kv_heads) {
+    float sum = 0;
+    SDAR_UNROLL
+    for (int i = 0; i < 2 * kEach; i++) sum = fused(x[i / kEach][i % kEach], x[i / kEach][i % kEach], sum);
+    const float scale = rsqrt_fast(warp_sum(sum) / head_dim + a.eps);
+    const float* norm = (head < a.heads ? a.q_norm : a.k_norm) + column;
+    const float* rotation = a.rotations + (int64_t{position} * kHalf + column) * 2;
+    SDAR_UNROLL
+    for (int i = 0; i < kEach; i++) {
+      const Floats2 turn = load_global_cached<Floats2>(rotation + 2 * i);
+      const float low = x[0][i] * scale * load_global_cached<float>(norm + i);
+      const float high = x[1][i] * scale * load_global_cached<float>(norm + kHalf + i);
+      x[0][i] = low * turn.f[0] - high * turn.f[1];
+      x[1][i] = high * turn.f[0] + low * turn.f[1];
+    }
+  }
+
+  uint16_t* to;
+  if (head < a.heads) {
+    to = a.q + (int64_t{row} * a.heads + head) * head_dim;
+  } else {
+    const int index = head - a.heads, per_page = tokens_per_page(load_global_cached<int32_t>(&segment->block_length));
+    const int page = load_global_cached<int32_t>(a.tables.page_ids + load_global_cached<int32_t>(&segment->pages) +
+                                                 position / per_page);
+    const bool value = index >= a.pages.kv_heads;
+    to = a.pages.data + a.pages.slots(page, a.layer, value, index % a.pages.kv_heads) + position % per_page * head_dim;
+  }
+  SDAR_UNROLL
+  for (int half = 0; half < 2; half++) {
+    if constexpr (kEach == 2) {
+      store_global<uint32_t>(to + half * kHalf + column, pack_bf16(x[half][0], x[half][1]));
+    } else {
+      store_global<uint16_t>(to + half * kHalf + column, float_to_bf16(x[half][0]));
+    }
+  }
+}
+
+template <int head_dim>
+void launch_dim(Stream stream, const RopeArgs& args) {
+  const int work = args.rows * (args.heads + 2 * args.pages.kv_heads);
+  const LaunchShape shape{.grid_x = ceil_div(work, kWarps), .threads = kThreads, .stream = stream};
+  SDAR_LAUNCH(shape, rope_kernel<head_dim>, args);
+}
+
+}  // namespace
+
+void rope(Stream stream, const RopeArgs& args) {
+  if (args.rows == 0) return;
+  args.pages.head_dim == 128 ? launch_dim<128>(stream, args) : launch_dim<64>(stream, args);
+}
+
+}  // namespace sdar::cuda

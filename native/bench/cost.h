@@ -1,0 +1,66 @@
+// What a launch of each kernel moves and multiplies, as arithmetic of its shape: what the kernels' comments tell, for
+// readers and for models of a step's time. The tests hold it against the host executor's counters, within 5 % either
+// way.
+#pragma once
+#include <cstdint>
+#include <span>
+
+#include "backend/cuda/kernels/attention.h"
+#include "backend/cuda/kernels/choose.h"
+#include "backend/cuda/kernels/embed.h"
+#include "backend/cuda/kernels/gemm.h"
+#include "backend/cuda/kernels/head.h"
+#include "backend/cuda/kernels/moe.h"
+#include "backend/cuda/kernels/norm.h"
+#include "backend/cuda/kernels/rope.h"
+
+namespace sdar::cuda {
+
+/// Of a whole launch, in bytes of global memory.
+struct Cost {
+  int64_t loaded = 0;       ///< as its threads ask: every thread that reads a word counts
+  int64_t loaded_once = 0;  ///< each word once: what comes from memory where L2 holds all that is read again
+  int64_t stored = 0;
+  int64_t mma = 0;  ///< m16n8k16 of a warp: 4096 floating-point operations each
+};
+
+// Only shapes are looked at in the arguments (and whether `rows` of rms_norm is null); pointers may be null.
+
+/// distinct: different ids among args.ids.
+Cost embed_cost(const EmbedArgs& args, int32_t distinct);
+/// distinct: different rows of x among args.rows.
+Cost rms_norm_cost(const NormArgs& args, int32_t distinct);
+Cost gemm_cost(const GemmArgs& args);
+Cost gemm_large_cost(const GemmArgs& args);
+Cost gemm_warpgroup_cost(const GemmArgs& args);
+/// counts: rows of each expert.
+Cost gemm_grouped_cost(const GroupedGemmArgs& args, std::span<const int32_t> counts);
+/// padding: rows of no segment; positions: different ones among the others.
+Cost rope_cost(const RopeArgs& args, int32_t padding, int32_t positions);
+
+struct AttentionShape {
+  int32_t heads = 0, kv_heads = 0, head_dim = 0;
+};
+/// Items of blocks of `warps` warps: 1 (narrow) or 4 (wide). No page belongs to two segments.
+Cost attention_cost(const AttentionShape& shape, std::span<const DeviceSegment> segments,
+                    std::span<const AttentionItem> items, int32_t warps);
+Cost attention_merge_cost(const AttentionShape& shape, std::span<const DeviceSegment> segments,
+                          std::span<const MergeItem> items);
+
+// The head takes `count` requests of a launch for max_requests.
+/// Without biases and bans; `logits` of them have their logits stored.
+Cost head_cost(const DeviceMatrix& weight, int32_t max_requests, int32_t count, int32_t logits);
+Cost head_merge_cost(int32_t vocabulary, int32_t max_requests, int32_t count);
+/// Of requests of a temperature without bans, top-k and top-p; what those need more depends on the logits.
+Cost sample_cost(int32_t vocabulary, int32_t max_requests, int32_t count);
+
+Cost route_cost(const RouteArgs& args);
+Cost group_cost(const GroupArgs& args);
+Cost combine_cost(const CombineArgs& args);
+
+/// slots: with an active block; masked, positions: of all those blocks together.
+Cost list_requests_cost(const ListRequestsArgs& args, int32_t slots, int32_t masked, int32_t positions);
+/// filled: positions that get a token.
+Cost choose_fill_cost(const DenoiseTables& tables, int32_t slots, int32_t masked, int32_t filled);
+
+}  // namespace sdar::cuda

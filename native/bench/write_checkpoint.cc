@@ -1,0 +1,276 @@
+#include "bench/write_checkpoint.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+#include <vector>
+
+#include "model/checkpoint.h"
+#include "util/error.h"
+#include "util/half.h"
+#include "util/parallel.h"
+
+namespace sdar {
+namespace {
+
+namespace fs = std::filesystem;
+
+[[noreturn]] void fail(const std::string& path, const std::string& why) {
+  throw Error(code::kFileUnwritable, path + ": cannot be written: " + why);
+}
+
+/// A new file; write errors are exceptions.
+class OutputFile {
+ public:
+  explicit OutputFile(std::string path)
+      : path_(std::move(path)), file_(open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)) {
+    if (file_ < 0) fail(path_, std::strerror(errno));
+  }
+  OutputFile(const OutputFile&) = delete;
+  OutputFile& operator=(const OutputFile&) = delete;
+  ~OutputFile() {
+    if (file_ >= 0) close(file_);
+  }
+
+  void write(const void* data, size_t bytes) {
+    for (const char* at = static_cast<const char*>(data); bytes > 0;) {
+      const ssize_t n = ::write(file_, at, std::min<size_t>(bytes, size_t{1} << 30));
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) fail(path_, std::strerror(errno));
+      at += n;
+      bytes -= static_cast<size_t>(n);
+    }
+  }
+  void finish() {
+    if (close(std::exchange(file_, -1)) != 0) fail(path_, std::strerror(errno));
+  }
+
+ private:
+  std::string path_;
+  int file_;
+};
+
+void write_text(const fs::path& path, const std::string& text) {
+  OutputFile file(path.string());
+  file.write(text.data(), text.size());
+  file.finish();
+}
+
+std::string list(const std::vector<int32_t>& ids) {
+  std::string text = "[";
+  for (size_t i = 0; i < ids.size(); i++) text += (i ? ", " : "") + std::to_string(ids[i]);
+  return text + "]";
+}
+
+/// Settings as read_config takes them.
+std::string config_json(const ModelConfig& config, DType dtype) {
+  const ModelShape& s = config.shape;
+  std::string text;
+  const auto add = [&](const char* name, const std::string& value) {
+    text += (text.empty() ? "{\n  \"" : ",\n  \"") + std::string(name) + "\": " + value;
+  };
+  const auto integer = [&](const char* name, int64_t value) { add(name, std::to_string(value)); };
+  const auto real = [&](const char* name, double value) {
+    char digits[32];
+    std::snprintf(digits, sizeof digits, "%.6g", value);
+    add(name, digits);
+  };
+  const bool sparse = s.experts > 0;
+  add("architectures", sparse ? "[\"SDARMoeForCausalLM\"]" : "[\"SDARForCausalLM\"]");
+  add("model_type", "\"" + config.model_type + "\"");
+  add("attention_bias", "false");
+  add("hidden_act", "\"silu\"");
+  add("eos_token_id", list(config.end_token_ids));
+  integer("max_position_embeddings", s.context);
+  add("torch_dtype", dtype == DType::f32 ? "\"float32\"" : "\"bfloat16\"");
+  integer("vocab_size", s.vocabulary);
+  integer("hidden_size", s.hidden);
+  if (s.intermediate > 0) integer("intermediate_size", s.intermediate);
+  integer("num_hidden_layers", s.layers);
+  integer("num_attention_heads", s.heads);
+  integer("num_key_value_heads", s.kv_heads);
+  integer("head_dim", s.head_dim);
+  if (sparse) {
+    integer("num_experts", s.experts);
+    integer("num_experts_per_tok", s.experts_per_token);
+    integer("moe_intermediate_size", s.moe_intermediate);
+    add("norm_topk_prob", config.norm_topk_prob ? "true" : "false");
+    integer("decoder_sparse_step", 1);
+  }
+  real("rms_norm_eps", s.rms_eps);
+  real("rope_theta", s.rope_theta);
+  add("tie_word_embeddings", config.tied ? "true" : "false");
+  integer("block_size", config.block_size);
+  integer("mask_token_id", config.mask_token_id);
+  return text + "\n}\n";
+}
+
+/// A file's tensors, in the order in which they lie.
+struct Shard {
+  std::vector<const TensorSpec*> tensors;
+  int64_t bytes = 0;
+};
+
+/// Length, JSON padded to 8 bytes. Source: https://github.com/huggingface/safetensors
+std::string safetensors_header(const Shard& shard, DType dtype) {
+  std::string text = "{\"__metadata__\":{\"format\":\"pt\"}";
+  int64_t at = 0;
+  for (const TensorSpec* t : shard.tensors) {
+    const int64_t end = at + t->elements() * static_cast<int64_t>(bytes_of(dtype));
+    const std::string rows = t->vector ? "" : std::to_string(t->rows) + ",";
+    text += ",\"" + t->name + "\":{\"dtype\":\"" + name_of(dtype) + "\",\"shape\":[" + rows + std::to_string(t->cols) +
+            "],\"data_offsets\":[" + std::to_string(at) + "," + std::to_string(end) + "]}";
+    at = end;
+  }
+  text += "}";
+  text.append((8 - text.size() % 8) % 8, ' ');
+  const uint64_t length = text.size();
+  return std::string(reinterpret_cast<const char*>(&length), sizeof length) + text;
+}
+
+/// Elements in the file's type, one piece after the other.
+void write_tensor(OutputFile& file, const SourceTensor& tensor, DType dtype, int threads) {
+  const int64_t elements = tensor.rows * tensor.cols;
+  if (dtype == tensor.dtype) return file.write(tensor.data, static_cast<size_t>(elements) * bytes_of(dtype));
+  constexpr int64_t kPiece = 16 << 20, kJob = 1 << 18;
+  const auto* bits = reinterpret_cast<const uint16_t*>(tensor.data);
+  std::vector<float> piece(static_cast<size_t>(std::min(elements, kPiece)));
+  for (int64_t begin = 0; begin < elements; begin += kPiece) {
+    const int64_t count = std::min(kPiece, elements - begin);
+    parallel_for(threads, (count + kJob - 1) / kJob, [&](int64_t job) {
+      for (int64_t i = job * kJob; i < std::min(count, (job + 1) * kJob); i++) piece[i] = bf16_to_f32(bits[begin + i]);
+    });
+    file.write(piece.data(), static_cast<size_t>(count) * sizeof(float));
+  }
+}
+
+class Writer {
+ public:
+  Writer(const fs::path& folder, const ModelConfig& config, const WriteOptions& options, const WeightHooks& hooks)
+      : folder_(folder), config_(config), options_(options), hooks_(hooks), source_(options.seed, threads()) {
+    plan_ = plan_weights(config, WeightFormat::bf16, weights_);
+    shards_.emplace_back();
+    for (const PlannedWeight& weight : plan_) {
+      for (const TensorSpec& part : weight.parts) {
+        const int64_t bytes = part.elements() * static_cast<int64_t>(bytes_of(options.dtype));
+        if (shards_.back().bytes > 0 && shards_.back().bytes + bytes > options.shard_bytes) shards_.emplace_back();
+        shards_.back().tensors.push_back(&part);
+        shards_.back().bytes += bytes;
+        total_.parameters += part.elements();
+        total_.bytes += bytes;
+      }
+    }
+    total_.files = static_cast<int32_t>(shards_.size());
+  }
+
+  WrittenCheckpoint write() {
+    std::string index;
+    for (size_t i = 0; i < shards_.size(); i++) {
+      const std::string name = file_name(i);
+      write_shard(shards_[i], (folder_ / name).string());
+      for (const TensorSpec* t : shards_[i].tensors)
+        index += (index.empty() ? "" : ",\n") + ("    \"" + t->name + "\": \"" + name + "\"");
+    }
+    if (shards_.size() > 1) {
+      write_text(folder_ / "model.safetensors.index.json",
+                 "{\n  \"metadata\": {\"total_size\": " + std::to_string(total_.bytes) + "},\n  \"weight_map\": {\n" +
+                     index + "\n  }\n}\n");
+    }
+    write_text(folder_ / "generation_config.json", "{\n  \"eos_token_id\": " + list(config_.end_token_ids) + "\n}\n");
+    write_text(folder_ / "config.json", config_json(config_, options_.dtype));
+    return total_;
+  }
+
+ private:
+  int threads() const { return hooks_.threads > 0 ? hooks_.threads : 1; }
+
+  std::string file_name(size_t shard) const {
+    if (shards_.size() == 1) return "model.safetensors";
+    char name[64];
+    std::snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", shard + 1, shards_.size());
+    return name;
+  }
+
+  void write_shard(const Shard& shard, const std::string& path) {
+    OutputFile file(path);
+    const std::string header = safetensors_header(shard, options_.dtype);
+    file.write(header.data(), header.size());
+    for (const TensorSpec* spec : shard.tensors) {
+      if (hooks_.cancelled && hooks_.cancelled()) throw Error(code::kAborted, "writing the checkpoint was cancelled");
+      const SourceTensor tensor = source_.open(*spec);
+      write_tensor(file, tensor, options_.dtype, threads());
+      source_.close(*spec);
+      done_ += spec->elements() * static_cast<int64_t>(bytes_of(options_.dtype));
+      if (hooks_.progress) hooks_.progress(done_, total_.bytes);
+    }
+    file.finish();
+  }
+
+  fs::path folder_;
+  const ModelConfig& config_;
+  const WriteOptions& options_;
+  const WeightHooks& hooks_;
+  ModelWeights weights_;
+  std::vector<PlannedWeight> plan_;
+  RandomSource source_;
+  std::vector<Shard> shards_;
+  WrittenCheckpoint total_;
+  int64_t done_ = 0;
+};
+
+/// What may be there already: nothing, an empty folder or, if it is to be replaced, a checkpoint.
+void check_target(const fs::path& folder, bool overwrite) {
+  if (!fs::exists(fs::symlink_status(folder))) return;
+  if (!fs::is_directory(folder)) throw Error(code::kInvalidOption, folder.string() + ": exists and is no folder");
+  if (fs::is_empty(folder)) return;
+  if (!fs::exists(folder / "config.json"))
+    throw Error(code::kInvalidOption,
+                folder.string() + ": exists and holds something else than a checkpoint; give another folder");
+  if (!overwrite)
+    throw Error(code::kInvalidOption,
+                folder.string() + ": holds a checkpoint already; give another folder, or overwrite it (--force)");
+}
+
+}  // namespace
+
+WrittenCheckpoint write_checkpoint(const std::string& folder, const ModelConfig& config, const WriteOptions& options,
+                                   const WeightHooks& hooks) {
+  if (options.dtype == DType::f16) throw Error(code::kInvalidOption, "dtype is f16; allowed: bf16, f32");
+  fs::path target = fs::absolute(folder).lexically_normal();
+  if (!target.has_filename()) target = target.parent_path();  // a slash at the end
+  const fs::path partial = target.string() + ".partial", old = target.string() + ".old";
+  try {
+    check_target(target, options.overwrite);
+    fs::remove_all(partial);  // of a run that was killed
+    fs::create_directories(partial);
+  } catch (const fs::filesystem_error& e) {
+    fail(target.string(), e.code().message());
+  }
+  const auto clean_up = [&] {
+    std::error_code ignored;
+    fs::remove_all(partial, ignored);
+    if (!fs::exists(target, ignored)) fs::rename(old, target, ignored);
+  };
+  try {
+    const WrittenCheckpoint written = Writer(partial, config, options, hooks).write();
+    fs::remove_all(old);
+    if (fs::exists(target)) fs::rename(target, old);
+    fs::rename(partial, target);
+    fs::remove_all(old);
+    return written;
+  } catch (const fs::filesystem_error& e) {
+    clean_up();
+    fail(target.string(), e.code().message());
+  } catch (...) {
+    clean_up();
+    throw;
+  }
+}
+
+}  // namespace sdar
