@@ -93,7 +93,7 @@ class Backend {
   virtual void attention(const AttentionArgs& args) = 0;
   virtual void linear_add(const LinearAddArgs& args) = 0;
   virtual void moe(const MoeArgs& args) = 0;
-  virtual void head(const HeadArgs& args) = 0;
+  virtual void head(const LmHeadArgs& args) = 0;
   /// Waits until everything asked for has been computed and results are readable on the host.
   virtual void finish_step() = 0;
 };

@@ -10,7 +10,7 @@ namespace sdar {
 enum class Confidence : uint8_t { model, sampled };
 
 /// What is wanted at one row. Pointers are valid during the step.
-struct HeadRequest {
+struct SampledRow {
   int32_t row = 0;
   float temperature = 0;  ///< 0: greedy
   int32_t top_k = 0;      ///< 0: all
@@ -18,7 +18,7 @@ struct HeadRequest {
   double uniform = 0;     ///< in [0, 1), used when temperature > 0
   Confidence confidence = Confidence::model;
   /// ids never chosen (the mask id; end ids before minTokens); they keep their probability
-  std::span<const int32_t> banned{};
+  std::span<const int32_t> suppressed{};
   std::span<const int32_t> bias_ids{};  ///< ascending; bias is added to the logits before anything else
   std::span<const float> bias_values{};
 };
@@ -26,7 +26,7 @@ struct HeadRequest {
 /// Token and confidence. Temperature 0: argmax (lowest id on a tie) and its probability in softmax(logits). Else a
 /// sample of softmax(logits / T) after top-k, then top-p, by the inverse of the cumulative sum in order of id;
 /// confidence is its probability in softmax(logits / T) before truncation (model) or after it (sampled).
-struct HeadResult {
+struct SampledToken {
   int32_t token = 0;
   float confidence = 0;
   float logprob = 0;    ///< log probability of the token in softmax(logits)
@@ -38,12 +38,12 @@ struct HeadResult {
 
 /// x [M, hidden]; results[i] answers requests[i]. `logits`, when set, receives [requests, vocabulary] f32 (bias added).
 /// The order of sums over the vocabulary depends on the shape alone.
-struct HeadArgs {
+struct LmHeadArgs {
   const float* x = nullptr;
   const Weight* norm = nullptr;
   const Weight* weight = nullptr;  ///< linear or table [vocabulary, hidden]
-  std::span<const HeadRequest> requests{};
-  std::span<HeadResult> results{};
+  std::span<const SampledRow> requests{};
+  std::span<SampledToken> results{};
   float* logits = nullptr;
 };
 

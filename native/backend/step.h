@@ -34,8 +34,9 @@ struct StepSequence {
   int32_t step = 0;     ///< of the active block
   uint64_t masked = 0;  ///< bit i: offset i of the active block is masked
   const Decoding* decoding = nullptr;
-  std::span<const int32_t> banned{};        ///< ids never chosen …
-  std::span<const int32_t> banned_early{};  ///< … and at positions before `free_from`: those of `banned`, then others
+  std::span<const int32_t> suppressed{};  ///< ids never chosen …
+  std::span<const int32_t>
+      suppressed_early{};  ///< … and at positions before `free_from`: those of `suppressed`, then others
   int32_t free_from = 0;
 
   /// First position of the active block.
@@ -57,7 +58,7 @@ struct StepPlan {
 struct StepOutcome {
   uint64_t filled = 0;
   bool finite = true;  ///< false: a NaN or infinity in the logits; nothing is filled
-  std::array<HeadResult, kMaxBlockLength> at;
+  std::array<SampledToken, kMaxBlockLength> at;
 };
 
 /// Seconds spent since the start, by kind of work; what a runner cannot tell apart stays 0.

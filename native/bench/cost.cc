@@ -35,7 +35,7 @@ int64_t silu_bytes(int32_t tokens, const Blocks& blocks) { return tokens * block
 
 }  // namespace
 
-Cost embed_cost(const EmbedArgs& a, int32_t distinct) {
+Cost embed_cost(const EmbedParams& a, int32_t distinct) {
   const bool scaled = a.table.format == WeightFormat::int8;
   const int64_t hidden = a.table.cols, threads = int64_t{ceil_div(a.table.cols, kPieceK)} * 4;
   const int64_t pieces = scaled ? threads : hidden / 8, scales = scaled ? hidden / group_k(a.table.format) * 4 : 0;
@@ -46,7 +46,7 @@ Cost embed_cost(const EmbedArgs& a, int32_t distinct) {
   return c;
 }
 
-Cost rms_norm_cost(const NormArgs& a, int32_t distinct) {
+Cost rms_norm_cost(const NormParams& a, int32_t distinct) {
   const int64_t hidden = a.hidden;
   Cost c;
   c.loaded = a.tokens * hidden * (4 + 4 + 4) + (a.rows ? a.tokens * 8 * per_warp(4) : 0);
@@ -55,7 +55,7 @@ Cost rms_norm_cost(const NormArgs& a, int32_t distinct) {
   return c;
 }
 
-Cost gemm_cost(const GemmArgs& a) {
+Cost gemm_cost(const GemmParams& a) {
   const int32_t token_tiles = gemm_token_tiles(a.tokens);
   const Blocks blocks(a.weight, a.tokens, gemm_row_tiles(token_tiles), token_tiles);
   const int64_t out = int64_t{a.tokens} * a.weight.rows * 4;
@@ -68,7 +68,7 @@ Cost gemm_cost(const GemmArgs& a) {
   return c;
 }
 
-Cost gemm_large_cost(const GemmArgs& a) {
+Cost gemm_large_cost(const GemmParams& a) {
   const Blocks blocks(a.weight, a.tokens, 8, 16);
   const int64_t out = int64_t{a.tokens} * a.weight.rows * 4, parts = a.weight.splits();
   Cost c = loop_cost(a.weight, a.tokens, blocks);
@@ -79,7 +79,7 @@ Cost gemm_large_cost(const GemmArgs& a) {
   return c;
 }
 
-Cost gemm_warpgroup_cost(const GemmArgs& a) {
+Cost gemm_warpgroup_cost(const GemmParams& a) {
   const Blocks blocks(a.weight, a.tokens, 8, a.token_tiles);
   const int64_t out = int64_t{a.tokens} * a.weight.rows * 4;
   Cost c = loop_cost(a.weight, a.tokens, blocks);
@@ -89,7 +89,7 @@ Cost gemm_warpgroup_cost(const GemmArgs& a) {
   return c;
 }
 
-Cost gemm_grouped_cost(const GroupedGemmArgs& a, std::span<const int32_t> counts) {
+Cost gemm_grouped_cost(const GroupedGemmParams& a, std::span<const int32_t> counts) {
   const int32_t token_tiles = int64_t{a.tokens} * a.top_k <= int64_t{8} * a.expert_count ? 1 : 8;
   const Blocks launched(a.shape, a.tokens, gemm_row_tiles(token_tiles), token_tiles);
   Cost c;
@@ -107,7 +107,7 @@ Cost gemm_grouped_cost(const GroupedGemmArgs& a, std::span<const int32_t> counts
   return c;
 }
 
-Cost rope_cost(const RopeArgs& a, int32_t padding, int32_t positions) {
+Cost rope_cost(const RopeParams& a, int32_t padding, int32_t positions) {
   const int64_t dim = a.pages.head_dim, kv = a.pages.kv_heads, all = a.heads + 2 * kv, rows = a.rows - padding;
   Cost c;
   c.loaded = rows * all * dim * 4 + rows * (a.heads + kv) * dim * (4 + 4);       // values; rotations, norm weights
@@ -183,7 +183,7 @@ Cost head_merge_cost(int32_t vocabulary, int32_t max_requests, int32_t count) {
   const int64_t tiles = head_tiles(vocabulary);
   return {.loaded = max_requests * 8 * per_warp(4) + count * tiles * (16 + 4 + 16),
           .loaded_once = 4 + count * tiles * (16 + 4),
-          .stored = count * int64_t{sizeof(DeviceHeadResult)}};
+          .stored = count * int64_t{sizeof(DeviceSampledToken)}};
 }
 
 Cost sample_cost(int32_t vocabulary, int32_t max_requests, int32_t count) {
@@ -197,28 +197,28 @@ Cost sample_cost(int32_t vocabulary, int32_t max_requests, int32_t count) {
   return c;
 }
 
-Cost route_cost(const RouteArgs& a) {
+Cost route_cost(const RouteParams& a) {
   const int64_t row = int64_t{a.hidden} * 4;
   return {.loaded = a.tokens * row * (2 + 1 + a.expert_count),
           .loaded_once = row * (a.tokens + 1 + a.expert_count),
           .stored = int64_t{a.tokens} * a.top_k * 8};
 }
 
-Cost group_cost(const GroupArgs& a) {
+Cost group_cost(const GroupParams& a) {
   const int64_t choices = int64_t{a.tokens} * a.top_k;
   return {.loaded = 2 * a.expert_count * choices * 4,
           .loaded_once = choices * 4,
           .stored = (grouped_rows(a.tokens, a.expert_count, a.top_k) + 2 * a.expert_count + 2 * choices) * 4};
 }
 
-Cost combine_cost(const CombineArgs& a) {
+Cost combine_cost(const CombineParams& a) {
   const int64_t row = int64_t{a.hidden} * 4;
   return {.loaded = a.tokens * (row + a.top_k * (row + row / 16 * 8)),
           .loaded_once = a.tokens * (row + a.top_k * (row + 8)),
           .stored = a.tokens * row};
 }
 
-Cost list_requests_cost(const ListRequestsArgs& a, int32_t slots, int32_t masked, int32_t positions) {
+Cost list_requests_cost(const GatherRowsParams& a, int32_t slots, int32_t masked, int32_t positions) {
   // A thread per slot reads 12 bytes; then each lane of a slot's warp 4, and 16 where it has a block.
   Cost c;
   c.loaded = a.tables.count * (12 + per_warp(4)) + slots * per_warp(12 + 4) + masked * 64 + (positions - masked) * 4;

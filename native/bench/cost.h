@@ -27,16 +27,16 @@ struct Cost {
 // Only shapes are looked at in the arguments (and whether `rows` of rms_norm is null); pointers may be null.
 
 /// distinct: different ids among args.ids.
-Cost embed_cost(const EmbedArgs& args, int32_t distinct);
+Cost embed_cost(const EmbedParams& args, int32_t distinct);
 /// distinct: different rows of x among args.rows.
-Cost rms_norm_cost(const NormArgs& args, int32_t distinct);
-Cost gemm_cost(const GemmArgs& args);
-Cost gemm_large_cost(const GemmArgs& args);
-Cost gemm_warpgroup_cost(const GemmArgs& args);
+Cost rms_norm_cost(const NormParams& args, int32_t distinct);
+Cost gemm_cost(const GemmParams& args);
+Cost gemm_large_cost(const GemmParams& args);
+Cost gemm_warpgroup_cost(const GemmParams& args);
 /// counts: rows of each expert.
-Cost gemm_grouped_cost(const GroupedGemmArgs& args, std::span<const int32_t> counts);
+Cost gemm_grouped_cost(const GroupedGemmParams& args, std::span<const int32_t> counts);
 /// padding: rows of no segment; positions: different ones among the others.
-Cost rope_cost(const RopeArgs& args, int32_t padding, int32_t positions);
+Cost rope_cost(const RopeParams& args, int32_t padding, int32_t positions);
 
 struct AttentionShape {
   int32_t heads = 0, kv_heads = 0, head_dim = 0;
@@ -54,12 +54,12 @@ Cost head_merge_cost(int32_t vocabulary, int32_t max_requests, int32_t count);
 /// Of requests of a temperature without bans, top-k and top-p; what those need more depends on the logits.
 Cost sample_cost(int32_t vocabulary, int32_t max_requests, int32_t count);
 
-Cost route_cost(const RouteArgs& args);
-Cost group_cost(const GroupArgs& args);
-Cost combine_cost(const CombineArgs& args);
+Cost route_cost(const RouteParams& args);
+Cost group_cost(const GroupParams& args);
+Cost combine_cost(const CombineParams& args);
 
 /// slots: with an active block; masked, positions: of all those blocks together.
-Cost list_requests_cost(const ListRequestsArgs& args, int32_t slots, int32_t masked, int32_t positions);
+Cost list_requests_cost(const GatherRowsParams& args, int32_t slots, int32_t masked, int32_t positions);
 /// filled: positions that get a token.
 Cost choose_fill_cost(const DenoiseTables& tables, int32_t slots, int32_t masked, int32_t filled);
 

@@ -110,15 +110,15 @@ double ForwardBench::run(int32_t tokens, int32_t context, bool logits) {
                 "context is " + std::to_string(context) + "; allowed: 0 to " + std::to_string(context_));
   fill_context();
   requests_.clear();
-  const std::span banned(&model_->config.mask_token_id, 1);
-  for (int32_t row = 0; row < tokens; row++) requests_.push_back({.row = row, .banned = banned});
+  const std::span suppressed(&model_->config.mask_token_id, 1);
+  for (int32_t row = 0; row < tokens; row++) requests_.push_back({.row = row, .suppressed = suppressed});
   results_.resize(requests_.size());
   if (logits) logits_.resize(static_cast<size_t>(tokens) * model_->config.shape.vocabulary);
   const auto start = std::chrono::steady_clock::now();
   forward(std::span(ids_).subspan(context, tokens), context, common_block(tokens, context),
           logits ? logits_.data() : nullptr);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  for (const HeadResult& result : results_)
+  for (const SampledToken& result : results_)
     if (!result.finite) throw Error(code::kNumericError, "the forward gave logits that are not finite");
   return seconds;
 }

@@ -81,8 +81,8 @@ class ForwardBench {
   int32_t recorded_block_ = 0;
   std::vector<int32_t> ids_;    // [context + max_tokens], random
   std::vector<int32_t> pages_;  // page i of the one sequence
-  std::vector<HeadRequest> requests_;
-  std::vector<HeadResult> results_;
+  std::vector<SampledRow> requests_;
+  std::vector<SampledToken> results_;
   std::vector<float> logits_;
 };
 

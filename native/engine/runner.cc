@@ -37,7 +37,7 @@ void Runner::add_head_requests(const StepSequence& s) {
                          .top_p = r.top_p,
                          .uniform = r.temperature > 0 ? philox_uniform(r.seed, position, s.step, r.answer) : 0,
                          .confidence = r.confidence,
-                         .banned = position < s.free_from ? s.banned_early : s.banned,
+                         .suppressed = position < s.free_from ? s.suppressed_early : s.suppressed,
                          .bias_ids = r.bias_ids,
                          .bias_values = r.bias_values});
   }
@@ -49,7 +49,7 @@ std::span<const StepOutcome> Runner::poll(Ticket ticket) {
   outcomes_.resize(plan_->sequences.size());
   forward_.run(segments_, ids_, requests_, results_);
   const auto start = std::chrono::steady_clock::now();
-  const HeadResult* next = results_.data();
+  const SampledToken* next = results_.data();
   for (size_t i = 0; i < outcomes_.size(); i++) {
     const StepSequence& s = plan_->sequences[i];
     outcomes_[i].filled = 0;
@@ -63,11 +63,11 @@ std::span<const StepOutcome> Runner::poll(Ticket ticket) {
   return outcomes_;
 }
 
-void Runner::choose(const StepSequence& s, const HeadResult* results, StepOutcome& outcome) const {
+void Runner::choose(const StepSequence& s, const SampledToken* results, StepOutcome& outcome) const {
   float confidence[kMaxBlockLength], entropy[kMaxBlockLength];
   for (uint64_t left = s.masked; left; left &= left - 1) {
     const int32_t offset = std::countr_zero(left);
-    const HeadResult& r = *results++;
+    const SampledToken& r = *results++;
     outcome.finite &= r.finite;
     outcome.at[offset] = r;
     confidence[offset] = r.confidence;

@@ -20,15 +20,15 @@ class Runner final : public StepRunner {
 
  private:
   void add_head_requests(const StepSequence& sequence);
-  void choose(const StepSequence& sequence, const HeadResult* results, StepOutcome& outcome) const;
+  void choose(const StepSequence& sequence, const SampledToken* results, StepOutcome& outcome) const;
 
   Forward& forward_;
   StepPlan* plan_ = nullptr;
   Ticket ticket_ = 0;
   std::vector<Segment> segments_;
   std::vector<int32_t> ids_;
-  std::vector<HeadRequest> requests_;
-  std::vector<HeadResult> results_;
+  std::vector<SampledRow> requests_;
+  std::vector<SampledToken> results_;
   std::vector<StepOutcome> outcomes_;
 };
 

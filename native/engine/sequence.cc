@@ -70,8 +70,8 @@ StepSequence Sequence::plan(int32_t max_rows) const {
   s.step = step_;
   s.masked = masked_;
   s.decoding = &request_;
-  s.banned = never_;
-  s.banned_early = never_early_;
+  s.suppressed = never_;
+  s.suppressed_early = never_early_;
   s.free_from = prompt_ + request_.min_tokens;
   return s;
 }
@@ -85,7 +85,7 @@ std::optional<FinishReason> Sequence::apply(const StepSequence& planned, const S
   forwards_++;
   for (int32_t i = 0; i < request_.block_length; i++) {
     if (!(outcome.filled >> i & 1)) continue;
-    const HeadResult& r = outcome.at[i];
+    const SampledToken& r = outcome.at[i];
     tokens_[active_ + i] = r.token;
     filled_[i] = {.id = r.token,
                   .position = active_ + i,

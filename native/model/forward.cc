@@ -33,8 +33,8 @@ Forward::Forward(Backend& backend, const ModelConfig& config, const ModelWeights
   mlp_ = backend.allocate(rows * s.intermediate);
 }
 
-void Forward::run(std::span<const Segment> segments, std::span<const int32_t> ids,
-                  std::span<const HeadRequest> requests, std::span<HeadResult> results, float* logits) {
+void Forward::run(std::span<const Segment> segments, std::span<const int32_t> ids, std::span<const SampledRow> requests,
+                  std::span<SampledToken> results, float* logits) {
   const int32_t rows = static_cast<int32_t>(ids.size());
   backend_.begin_step(segments, rows);
   layers(rows, ids);
@@ -83,7 +83,7 @@ void Forward::layers(int32_t rows, std::span<const int32_t> ids) {
   laps.lap(seconds_.products);
 }
 
-void Forward::head(std::span<const HeadRequest> requests, std::span<HeadResult> results, float* logits) {
+void Forward::head(std::span<const SampledRow> requests, std::span<SampledToken> results, float* logits) {
   const Weight* weight = weights_.lm_head ? weights_.lm_head.get() : weights_.embedding.get();
   backend_.head({.x = x_,
                  .norm = weights_.final_norm.get(),

@@ -16,8 +16,8 @@ class Forward {
   Forward(Backend& backend, const ModelConfig& config, const ModelWeights& weights, int32_t max_rows);
 
   /// ids [rows] in, results[i] answers requests[i]; `logits` [requests, vocabulary] when wanted. Returns when done.
-  void run(std::span<const Segment> segments, std::span<const int32_t> ids, std::span<const HeadRequest> requests,
-           std::span<HeadResult> results, float* logits = nullptr);
+  void run(std::span<const Segment> segments, std::span<const int32_t> ids, std::span<const SampledRow> requests,
+           std::span<SampledToken> results, float* logits = nullptr);
   /// The ops of a step of `rows` rows that begin_step has announced, for a backend that keeps them and runs them later:
   /// ids and requests are where it has put them.
   void walk(int32_t rows, bool with_head);
@@ -27,7 +27,7 @@ class Forward {
 
  private:
   void layers(int32_t rows, std::span<const int32_t> ids);
-  void head(std::span<const HeadRequest> requests, std::span<HeadResult> results, float* logits);
+  void head(std::span<const SampledRow> requests, std::span<SampledToken> results, float* logits);
 
   Backend& backend_;
   const ModelConfig& config_;

@@ -22,20 +22,21 @@ struct Identity {
     norm = hold_vector(*backend, std::vector<float>(n, 4.0f));
   }
   /// Logits up to rounding of the norm; the exact ones are written out.
-  std::vector<HeadResult> run(const Matrix& x, std::span<const HeadRequest> requests, std::vector<float>* logits) {
-    std::vector<HeadResult> results(requests.size());
+  std::vector<SampledToken> run(const Matrix& x, std::span<const SampledRow> requests, std::vector<float>* logits) {
+    std::vector<SampledToken> results(requests.size());
     if (logits) logits->assign(requests.size() * n, kNan);
     backend->head({x.data.data(), norm, weight, requests, results, logits ? logits->data() : nullptr});
     return results;
   }
 };
 
-bool same(const HeadResult& a, const HeadResult& b) {
+bool same(const SampledToken& a, const SampledToken& b) {
   return a.token == b.token && a.confidence == b.confidence && a.logprob == b.logprob && a.entropy == b.entropy &&
          a.max == b.max && a.logsumexp == b.logsumexp && a.finite == b.finite;
 }
 
-void compare(const HeadResult& got, std::span<const float> logits, const HeadRequest& request, const std::string& isa) {
+void compare(const SampledToken& got, std::span<const float> logits, const SampledRow& request,
+             const std::string& isa) {
   const Choice expected = choose(logits, request);
   CHECK(got.finite);
   CHECK_NEAR(got.max, expected.result.max, 0);
@@ -60,20 +61,20 @@ TEST("greedy and sampled tokens with their numbers, with and without the logits 
       Identity head(isa, 2, vocabulary);
       const int rows = 9;
       const Matrix x = random_matrix(random, rows, vocabulary);
-      std::vector<HeadRequest> requests;
-      std::vector<std::vector<int32_t>> banned;
-      banned.reserve(200);
+      std::vector<SampledRow> requests;
+      std::vector<std::vector<int32_t>> suppressed;
+      suppressed.reserve(200);
       for (int i = 0; i < 150; i++) {
-        HeadRequest r;
+        SampledRow r;
         r.row = random.below(rows);
         if (i % 3) r.temperature = random.between(0.2, 2);
         if (i % 4 == 1) r.top_k = 1 + random.below(vocabulary);
         if (i % 5 < 2) r.top_p = random.between(0.05, 1);
         r.uniform = random.uniform();
         r.confidence = i % 2 ? Confidence::model : Confidence::sampled;
-        banned.emplace_back();
-        for (int j = 0; j < i % 3 && j < vocabulary - 1; j++) banned.back().push_back(random.below(vocabulary));
-        r.banned = banned.back();
+        suppressed.emplace_back();
+        for (int j = 0; j < i % 3 && j < vocabulary - 1; j++) suppressed.back().push_back(random.below(vocabulary));
+        r.suppressed = suppressed.back();
         requests.push_back(r);
       }
       std::vector<float> logits;
@@ -92,20 +93,20 @@ TEST("a row's bits do not depend on the other requests or the threads") {
     for (WeightFormat format : kFormats) {
       const int hidden = 160, vocabulary = 700, rows = 300;  // more than pass over the weights together
       const Matrix weights = random_matrix(random, vocabulary, hidden), x = random_matrix(random, rows, hidden);
-      std::vector<HeadResult> first;
+      std::vector<SampledToken> first;
       for (int threads : {1, 2, 3}) {
         auto backend = fast_backend(isa, threads, hidden);
         const Held weight = hold(*backend, WeightKind::table, format, {weights});
         const Held norm = hold_vector(*backend, std::vector<float>(hidden, 1.0f));
-        std::vector<HeadRequest> requests(rows);
+        std::vector<SampledRow> requests(rows);
         for (int i = 0; i < rows; i++) {
           requests[i].row = i;
           requests[i].temperature = i % 2 ? 0.7f : 0;
           requests[i].top_k = i % 3 ? 0 : 20;
           requests[i].uniform = (i + 0.5) / rows;
         }
-        const auto run = [&](std::span<const HeadRequest> some) {
-          std::vector<HeadResult> results(some.size());
+        const auto run = [&](std::span<const SampledRow> some) {
+          std::vector<SampledToken> results(some.size());
           backend->head({x.data.data(), norm, weight, some, results, nullptr});
           return results;
         };
@@ -120,31 +121,31 @@ TEST("a row's bits do not depend on the other requests or the threads") {
   }
 }
 
-TEST("ties go to the lower id; banned ids keep their probability; bias comes first") {
+TEST("ties go to the lower id; suppressed ids keep their probability; bias comes first") {
   for (const std::string& isa : fast_sets()) {
     const int n = 600;
     Identity head(isa, 2, n);
     Matrix x{1, n, std::vector<float>(n, 0.0f)};
     for (int id : {40, 41, 255, 256, 599}) x.data[id] = 1;
     std::vector<float> logits;
-    HeadRequest r;
-    const HeadResult plain = head.run(x, {&r, 1}, &logits)[0];
+    SampledRow r;
+    const SampledToken plain = head.run(x, {&r, 1}, &logits)[0];
     CHECK(plain.token == 40);
-    const std::vector<int32_t> banned{256, 40, 41, -1, 9999};
-    r.banned = banned;
-    const HeadResult rest = head.run(x, {&r, 1}, nullptr)[0];
+    const std::vector<int32_t> suppressed{256, 40, 41, -1, 9999};
+    r.suppressed = suppressed;
+    const SampledToken rest = head.run(x, {&r, 1}, nullptr)[0];
     CHECK(rest.token == 255 && rest.confidence == plain.confidence && rest.logsumexp == plain.logsumexp);
     const std::vector<int32_t> ids{3, 255, 599};
     const std::vector<float> values{200, -50, -50};
     r.bias_ids = ids;
     r.bias_values = values;
     std::vector<float> biased;
-    const HeadResult b = head.run(x, {&r, 1}, &biased)[0];
+    const SampledToken b = head.run(x, {&r, 1}, &biased)[0];
     CHECK(b.token == 3 && b.confidence > 0.999f);
     CHECK(biased[3] == logits[3] + 200 && biased[599] == logits[599] - 50 && biased[40] == logits[40]);
     std::vector<int32_t> every(n);
     std::iota(every.begin(), every.end(), 0);
-    r.banned = every;
+    r.suppressed = every;
     CHECK(!head.run(x, {&r, 1}, nullptr)[0].finite);
     r.temperature = 1;
     CHECK(!head.run(x, {&r, 1}, nullptr)[0].finite);
@@ -156,7 +157,7 @@ TEST("sampling keeps ties by id, the best token always, and reaches the last id"
     const int n = 300;
     Identity head(isa, 1, n);
     Matrix x{1, n, std::vector<float>(n, 1.0f)};  // all equal
-    HeadRequest r;
+    SampledRow r;
     r.temperature = 0.5f;
     r.top_k = 10;
     const auto token = [&] { return head.run(x, {&r, 1}, nullptr)[0].token; };
@@ -181,7 +182,7 @@ TEST("sampling keeps ties by id, the best token always, and reaches the last id"
       r.temperature = temperature;
       for (double u : {0.0, 0.5, 1 - 1e-16}) {
         r.uniform = u;
-        const HeadResult result = head.run(x, {&r, 1}, nullptr)[0];
+        const SampledToken result = head.run(x, {&r, 1}, nullptr)[0];
         CHECK(result.token == 77 && result.confidence == 1 && result.entropy == 0 && std::isfinite(result.logprob));
       }
     }
@@ -197,7 +198,7 @@ TEST("a NaN or infinity among the logits is seen in its row only") {
         Matrix x{3, n, std::vector<float>(3 * n, 0.5f)};
         const std::vector<int32_t> ids{at};
         const std::vector<float> values{bad};
-        std::vector<HeadRequest> requests(3);
+        std::vector<SampledRow> requests(3);
         for (int i = 0; i < 3; i++) requests[i].row = i, requests[i].temperature = i % 2 ? 1 : 0;
         requests[1].bias_ids = ids, requests[1].bias_values = values;
         const auto results = head.run(x, requests, nullptr);

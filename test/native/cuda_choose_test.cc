@@ -32,7 +32,7 @@ struct Tables {
       s.position = 64 * random.below(9), s.step = random.below(5), s.answer = random.below(3);
       s.temperature = random.below(2) ? random.between(0.5, 1) : 0;
       s.top_p = random.between(0.5, 1), s.top_k = random.below(50), s.sampled_confidence = random.below(2);
-      s.banned = random.below(9), s.banned_count = random.below(3), s.early_count = 1 + random.below(2);
+      s.suppressed = random.below(9), s.suppressed_count = random.below(3), s.early_count = 1 + random.below(2);
       s.free_from = s.position + random.below(20);
       s.bias = random.below(9), s.bias_count = random.below(3);
       if (i % 5 == 3) {
@@ -57,22 +57,22 @@ void steps(Random& random, int count, int spare, bool counting = false) {
       rows(static_cast<size_t>(t.masked + spare), "rows"),
       counts(static_cast<size_t>(cuda::ceil_div(t.masked + spare, cuda::kHeadTurn)), "request counts");
   const Buffer<cuda::DenoiseOutcome> outcomes(static_cast<size_t>(count), "outcomes");
-  const Buffer<cuda::DeviceHeadRequest> requests(static_cast<size_t>(t.masked + spare), "requests");
+  const Buffer<cuda::DeviceSampledRow> requests(static_cast<size_t>(t.masked + spare), "requests");
   const cuda::DenoiseTables tables{slots.get(), tokens.get(), outcomes.get(), count, kMaskId};
-  const cuda::ListRequestsArgs args{tables, requests.get(), rows.get(), counts.get(), t.masked + spare, ids.get()};
-  cuda::list_requests(nullptr, args);
-  CHECK(claimed("choose.cu", "list_requests"));
+  const cuda::GatherRowsParams args{tables, requests.get(), rows.get(), counts.get(), t.masked + spare, ids.get()};
+  cuda::gather_rows(nullptr, args);
+  CHECK(claimed("choose.cu", "gather_rows"));
   if (counting) check_cost(cuda::list_requests_cost(args, t.active, t.masked, t.positions));
 
   const std::vector<int32_t> turns = counts.values();
   for (int turn = 0; turn < static_cast<int>(turns.size()); turn++)
     CHECK(turns[turn] == std::clamp(t.masked - turn * cuda::kHeadTurn, 0, cuda::kHeadTurn));
   const std::vector<int32_t> got_rows = rows.values();
-  std::vector<cuda::DeviceHeadRequest> got(static_cast<size_t>(t.masked));
+  std::vector<cuda::DeviceSampledRow> got(static_cast<size_t>(t.masked));
   for (int i = 0; i < t.masked; i++) {  // the end of the struct is padding
-    cuda_host::download(&got[i], requests.get() + i, offsetof(cuda::DeviceHeadRequest, logits) + sizeof(int32_t));
+    cuda_host::download(&got[i], requests.get() + i, offsetof(cuda::DeviceSampledRow, logits) + sizeof(int32_t));
   }
-  std::vector<cuda::DeviceHeadResult> results(static_cast<size_t>(t.masked));
+  std::vector<cuda::DeviceSampledToken> results(static_cast<size_t>(t.masked));
   for (auto& r : results) {
     r.token = random.below(90), r.finite = random.below(200) > 0;
     r.confidence = static_cast<float>(random.below(20)) / 20, r.entropy = random.between(0, 2);
@@ -87,12 +87,12 @@ void steps(Random& random, int count, int spare, bool counting = false) {
       const bool masked = s.masked >> offset & 1;
       CHECK(id == (masked ? kMaskId : t.tokens[i * 64 + offset]));
       if (!masked) continue;
-      const cuda::DeviceHeadRequest& r = got[index];
+      const cuda::DeviceSampledRow& r = got[index];
       CHECK(got_rows[index] == s.row + offset);
       CHECK(r.uniform == philox_uniform(s.seed, s.position + offset, s.step, s.answer));
       CHECK(r.temperature == s.temperature && r.top_p == s.top_p && r.top_k == s.top_k);
-      CHECK(r.sampled_confidence == s.sampled_confidence && r.banned == s.banned && r.bias == s.bias);
-      CHECK(r.banned_count == s.banned_count + (s.position + offset < s.free_from ? s.early_count : 0));
+      CHECK(r.sampled_confidence == s.sampled_confidence && r.suppressed == s.suppressed && r.bias == s.bias);
+      CHECK(r.suppressed_count == s.suppressed_count + (s.position + offset < s.free_from ? s.early_count : 0));
       CHECK(r.bias_count == s.bias_count && r.logits == (s.temperature > 0 ? index % cuda::kHeadTurn : -1));
       index++;
     }
@@ -100,9 +100,9 @@ void steps(Random& random, int count, int spare, bool counting = false) {
   CHECK(index == t.masked);
   for (int i = t.masked; i < t.masked + spare; i++) CHECK(got_rows[i] == 0);
 
-  const Buffer<cuda::DeviceHeadResult> device_results(results, "results");
-  cuda::choose_fill(nullptr, tables, device_results.get());
-  CHECK(claimed("choose.cu", "choose_fill"));
+  const Buffer<cuda::DeviceSampledToken> device_results(results, "results");
+  cuda::select_unmask(nullptr, tables, device_results.get());
+  CHECK(claimed("choose.cu", "select_unmask"));
   if (counting) {
     int filled = 0;
     for (int i = 0; i < count; i++) {

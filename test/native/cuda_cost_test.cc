@@ -8,12 +8,12 @@ namespace {
 
 constexpr int kTokens = 16, kRows = 128, kCols = 256;
 
-cuda::GemmArgs multiplied() {
+cuda::GemmParams multiplied() {
   Random random(1);
   const DeviceWeight weight(WeightKind::linear, WeightFormat::bf16, {random_matrix(random, kRows, kCols)});
   const auto activations = put_tiles(random_matrix(random, kTokens, kCols), "activations");
   const Buffer<float> out(kTokens * kRows, "out");
-  const cuda::GemmArgs args{
+  const cuda::GemmParams args{
       .weight = weight.view, .activations = activations->get(), .tokens = kTokens, .out = out.get()};
   cuda::gemm(nullptr, args);
   return args;
@@ -45,18 +45,18 @@ TEST("cost: the figures in the comments") {
   CHECK_NEAR(static_cast<double>(head.stored) / 64, 47.5e3, 0.1e3);
   // gemm_grouped.cu: gate_up of 30B-A3B, 4 rows of each expert
   const std::vector<int32_t> counts(128, 4);
-  const cuda::GroupedGemmArgs grouped{.shape = matrix(WeightKind::gate_up, WeightFormat::bf16, 1536, 2048),
-                                      .expert_count = 128,
-                                      .tokens = 64,
-                                      .top_k = 8,
-                                      .epilogue = cuda::Epilogue::silu_mul};
+  const cuda::GroupedGemmParams grouped{.shape = matrix(WeightKind::gate_up, WeightFormat::bf16, 1536, 2048),
+                                        .expert_count = 128,
+                                        .tokens = 64,
+                                        .top_k = 8,
+                                        .epilogue = cuda::Epilogue::silu_mul};
   CHECK_NEAR(static_cast<double>(cuda::gemm_grouped_cost(grouped, counts).loaded_once), 805e6, 3e6);
   // rope.cu: 64 rows of 4B
-  const cuda::RopeArgs rope{.pages = {nullptr, 36, 8, 128}, .rows = 64, .heads = 32};
+  const cuda::RopeParams rope{.pages = {nullptr, 36, 8, 128}, .rows = 64, .heads = 32};
   const cuda::Cost turned = cuda::rope_cost(rope, 0, 64);
   CHECK_NEAR(static_cast<double>(turned.loaded_once + turned.stored), 2.4e6, 0.1e6);
   // moe.cu: route of 64 tokens of 30B-A3B
-  const cuda::RouteArgs route{.tokens = 64, .hidden = 2048, .expert_count = 128, .top_k = 8};
+  const cuda::RouteParams route{.tokens = 64, .hidden = 2048, .expert_count = 128, .top_k = 8};
   CHECK_NEAR(static_cast<double>(cuda::route_cost(route).loaded), 68e6, 1e6);
   // sample.cu, head_merge.cu: 151,936 ids
   CHECK_NEAR(static_cast<double>(cuda::head_merge_cost(151936, 1, 1).loaded_once), 48e3, 1e3);

@@ -16,7 +16,7 @@ cuda::Cost embeds(WeightFormat format, int vocabulary, int hidden, const std::ve
   const DeviceWeight table(WeightKind::table, format, {random_matrix(random, vocabulary, hidden)});
   const Buffer<int32_t> device_ids(ids, "ids");
   const Buffer<float> x(static_cast<size_t>(rows) * hidden, "x");
-  const cuda::EmbedArgs args{table.view, device_ids.get(), x.get(), rows};
+  const cuda::EmbedParams args{table.view, device_ids.get(), x.get(), rows};
   cuda::embed(nullptr, args);
   const std::vector<float> got = x.values();
   int wrong = 0;

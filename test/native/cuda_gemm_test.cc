@@ -32,13 +32,13 @@ Matrix multiply(Kernel kernel, const DeviceWeight& weight, const Matrix& input, 
   if (start)
     out.size() == start->data.size() ? cuda_host::upload(out.get(), start->data.data(), out.size() * 4) : void();
   const auto tiles = empty_tiles(tokens, outputs, "tiles");
-  cuda::GemmArgs args{.weight = weight.view,
-                      .activations = activations->get(),
-                      .tokens = tokens,
-                      .epilogue = epilogue,
-                      .out = out.get(),
-                      .tiles = tiles->get(),
-                      .early = true};
+  cuda::GemmParams args{.weight = weight.view,
+                        .activations = activations->get(),
+                        .tokens = tokens,
+                        .epilogue = epilogue,
+                        .out = out.get(),
+                        .tiles = tiles->get(),
+                        .early = true};
   if (kernel == Kernel::large) {
     cuda::gemm_large(nullptr, args);
   } else if (kernel != Kernel::small) {
@@ -210,7 +210,7 @@ TEST("gemm: bytes and mma as cost.h tells, loads of 16 bytes, no bank conflicts"
     const auto check = [&](const DeviceWeight& weight, int tokens, cuda::Epilogue epilogue) {
       const Matrix start = random_matrix(random, tokens, weight.view.rows);
       const Matrix input = random_matrix(random, tokens, weight.view.cols);
-      const cuda::GemmArgs args{.weight = weight.view, .tokens = tokens, .epilogue = epilogue};
+      const cuda::GemmParams args{.weight = weight.view, .tokens = tokens, .epilogue = epilogue};
       multiply(tokens > 100 ? Kernel::large : Kernel::small, weight, input, epilogue, &start);
       check_cost(tokens > 100 ? cuda::gemm_large_cost(args) : cuda::gemm_cost(args));
       const auto& report = cuda_host::last_launch();
@@ -230,7 +230,7 @@ TEST("gemm: bytes and mma as cost.h tells, loads of 16 bytes, no bank conflicts"
       const auto costs = [&](const DeviceWeight& weight, int tokens, cuda::Epilogue epilogue) {
         const Matrix start = random_matrix(random, tokens, weight.view.rows);
         const Matrix input = random_matrix(random, tokens, weight.view.cols);
-        const cuda::GemmArgs args{
+        const cuda::GemmParams args{
             .weight = weight.view, .tokens = tokens, .epilogue = epilogue, .token_tiles = tiles(weight)};
         multiply(kernel, weight, input, epilogue, &start);
         check_cost(cuda::gemm_warpgroup_cost(args));

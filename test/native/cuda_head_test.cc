@@ -9,26 +9,27 @@ using namespace oracle;
 namespace {
 
 struct Outcome {
-  std::vector<cuda::DeviceHeadResult> results;
+  std::vector<cuda::DeviceSampledToken> results;
   Matrix logits;  ///< of those that asked for them
 };
 
 /// Runs the three kernels for some rows of x and requests; `spare` requests beyond the count must change nothing.
-Outcome run(const DeviceWeight& weight, const Matrix& x, std::span<const HeadRequest> requests, bool all_logits,
+Outcome run(const DeviceWeight& weight, const Matrix& x, std::span<const SampledRow> requests, bool all_logits,
             int spare = 0) {
   const int vocabulary = weight.view.rows, count = static_cast<int>(requests.size()), most = count + spare;
-  std::vector<cuda::DeviceHeadRequest> device(static_cast<size_t>(most));
-  std::vector<int32_t> banned{-7}, bias_ids{-7};
+  std::vector<cuda::DeviceSampledRow> device(static_cast<size_t>(most));
+  std::vector<int32_t> suppressed{-7}, bias_ids{-7};
   std::vector<float> bias_values{0};
   Matrix input{most, x.cols, std::vector<float>(static_cast<size_t>(most * x.cols), kNan)};
   int rows = 0;
   for (int i = 0; i < count; i++) {
-    const HeadRequest& r = requests[i];
-    cuda::DeviceHeadRequest& d = device[i];
+    const SampledRow& r = requests[i];
+    cuda::DeviceSampledRow& d = device[i];
     d.uniform = r.uniform, d.temperature = r.temperature, d.top_p = r.top_p, d.top_k = r.top_k;
     d.sampled_confidence = r.confidence == Confidence::sampled;
-    d.banned = static_cast<int32_t>(banned.size()), d.banned_count = static_cast<int32_t>(r.banned.size());
-    banned.insert(banned.end(), r.banned.begin(), r.banned.end());
+    d.suppressed = static_cast<int32_t>(suppressed.size()),
+    d.suppressed_count = static_cast<int32_t>(r.suppressed.size());
+    suppressed.insert(suppressed.end(), r.suppressed.begin(), r.suppressed.end());
     d.bias = static_cast<int32_t>(bias_ids.size()), d.bias_count = static_cast<int32_t>(r.bias_ids.size());
     bias_ids.insert(bias_ids.end(), r.bias_ids.begin(), r.bias_ids.end());
     bias_values.insert(bias_values.end(), r.bias_values.begin(), r.bias_values.end());
@@ -36,33 +37,33 @@ Outcome run(const DeviceWeight& weight, const Matrix& x, std::span<const HeadReq
     std::copy_n(x.row(r.row), x.cols, &input.data[static_cast<size_t>(i * x.cols)]);
   }
   for (int i = count; i < most; i++) device[i].temperature = 1;
-  const Buffer<cuda::DeviceHeadRequest> device_requests(device, "requests");
-  const Buffer<int32_t> device_count(std::vector<int32_t>{count}, "count"), device_banned(banned, "banned"),
+  const Buffer<cuda::DeviceSampledRow> device_requests(device, "requests");
+  const Buffer<int32_t> device_count(std::vector<int32_t>{count}, "count"), device_suppressed(suppressed, "suppressed"),
       device_bias_ids(bias_ids, "bias ids");
   const Buffer<float> device_bias(bias_values, "bias values");
   const size_t tiles = static_cast<size_t>(cuda::head_tiles(vocabulary));
   const Buffer<float> numbers(most * tiles * 4, "numbers"), logits(static_cast<size_t>(rows * vocabulary), "logits");
   const Buffer<int32_t> best_ids(most * tiles, "best ids");
-  const Buffer<cuda::DeviceHeadResult> results(static_cast<size_t>(most), "results");
+  const Buffer<cuda::DeviceSampledToken> results(static_cast<size_t>(most), "results");
   const auto activations = put_tiles(input, "activations");
-  const cuda::HeadLists lists{device_requests.get(), device_count.get(),    most,
-                              device_banned.get(),   device_bias_ids.get(), device_bias.get()};
+  const cuda::HeadLists lists{device_requests.get(),   device_count.get(),    most,
+                              device_suppressed.get(), device_bias_ids.get(), device_bias.get()};
   const cuda::HeadBuffers buffers{numbers.get(), best_ids.get(), logits.get(), results.get()};
   cuda::head(nullptr, {weight.view, activations->get(), lists, buffers});
   cuda::head_merge(nullptr, vocabulary, lists, buffers);
   cuda::sample(nullptr, vocabulary, lists, buffers);
   Outcome outcome;
   outcome.results.resize(static_cast<size_t>(count));
-  cuda_host::download(outcome.results.data(), results.get(), outcome.results.size() * sizeof(cuda::DeviceHeadResult));
+  cuda_host::download(outcome.results.data(), results.get(), outcome.results.size() * sizeof(cuda::DeviceSampledToken));
   if (rows > 0) outcome.logits = {rows, vocabulary, logits.values()};
   return outcome;
 }
 
-bool same(const cuda::DeviceHeadResult& a, const cuda::DeviceHeadResult& b) {
+bool same(const cuda::DeviceSampledToken& a, const cuda::DeviceSampledToken& b) {
   return std::memcmp(&a, &b, sizeof a) == 0;
 }
 
-void compare(const cuda::DeviceHeadResult& got, std::span<const float> logits, const HeadRequest& request) {
+void compare(const cuda::DeviceSampledToken& got, std::span<const float> logits, const SampledRow& request) {
   const Choice expected = choose(logits, request);
   CHECK(got.finite == 1);
   CHECK_NEAR(got.max, expected.result.max, 0);
@@ -75,27 +76,28 @@ void compare(const cuda::DeviceHeadResult& got, std::span<const float> logits, c
   CHECK_NEAR(got.logprob, expected.result.logprob, 1e-5);
 }
 
-/// Requests of all kinds; `banned` and biases live as long as this.
+/// Requests of all kinds; `suppressed` and biases live as long as this.
 struct Requests {
-  std::vector<HeadRequest> all;
-  std::vector<std::vector<int32_t>> banned, bias_ids;
+  std::vector<SampledRow> all;
+  std::vector<std::vector<int32_t>> suppressed, bias_ids;
   std::vector<std::vector<float>> bias_values;
 
-  Requests(Random& random, int count, int rows, int vocabulary) : banned(count), bias_ids(count), bias_values(count) {
+  Requests(Random& random, int count, int rows, int vocabulary)
+      : suppressed(count), bias_ids(count), bias_values(count) {
     for (int i = 0; i < count; i++) {
-      HeadRequest r;
+      SampledRow r;
       r.row = random.below(rows);
       if (i % 3) r.temperature = random.between(0.1, 2);
       if (i % 4 == 1) r.top_k = 1 + random.below(vocabulary);
       if (i % 5 < 2) r.top_p = random.between(0.05, 1);
       r.uniform = random.uniform();
       r.confidence = i % 2 ? Confidence::model : Confidence::sampled;
-      for (int j = 0; j < i % 3 && j < vocabulary - 1; j++) banned[i].push_back(random.below(vocabulary));
+      for (int j = 0; j < i % 3 && j < vocabulary - 1; j++) suppressed[i].push_back(random.below(vocabulary));
       for (int id = random.below(9); i % 6 == 1 && id < vocabulary; id += 1 + random.below(60)) {
         bias_ids[i].push_back(id);
         bias_values[i].push_back(random.between(-2, 2));
       }
-      r.banned = banned[i];
+      r.suppressed = suppressed[i];
       r.bias_ids = bias_ids[i];
       r.bias_values = bias_values[i];
       all.push_back(r);
@@ -117,7 +119,7 @@ TEST("head: greedy and sampled tokens with their numbers, over odd vocabularies 
         const Outcome with = run(weight, x, requests.all, true, 3), without = run(weight, x, requests.all, false);
         Matrix want = product(x, weight.values);
         for (size_t i = 0; i < requests.all.size(); i++) {
-          const HeadRequest& r = requests.all[i];
+          const SampledRow& r = requests.all[i];
           CHECK(same(with.results[i], without.results[i]));
           std::vector<float> biased(want.row(r.row), want.row(r.row + 1));
           for (size_t j = 0; j < r.bias_ids.size(); j++) biased[r.bias_ids[j]] += r.bias_values[j];
@@ -144,7 +146,7 @@ TEST("head: a request's bits do not depend on the others") {
   }
 }
 
-TEST("head: ties go to the lower id, in the argmax and in top-k; banned ids keep their probability") {
+TEST("head: ties go to the lower id, in the argmax and in top-k; suppressed ids keep their probability") {
   Random random(3);
   const int n = 600, hidden = 128;
   Matrix m{n, hidden, std::vector<float>(static_cast<size_t>(n * hidden))};
@@ -152,15 +154,15 @@ TEST("head: ties go to the lower id, in the argmax and in top-k; banned ids keep
   const DeviceWeight weight(WeightKind::table, WeightFormat::bf16, {m});
   Matrix x{1, hidden, std::vector<float>(hidden)};
   x.data[0] = 6;
-  HeadRequest r;
+  SampledRow r;
   const auto one = [&] { return run(weight, x, {&r, 1}, false).results[0]; };
-  const cuda::DeviceHeadResult plain = one();
+  const cuda::DeviceSampledToken plain = one();
   CHECK(plain.token == 40);
-  const std::vector<int32_t> banned{256, 40, 41, -1, 9999};
-  r.banned = banned;
-  const cuda::DeviceHeadResult rest = one();
+  const std::vector<int32_t> suppressed{256, 40, 41, -1, 9999};
+  r.suppressed = suppressed;
+  const cuda::DeviceSampledToken rest = one();
   CHECK(rest.token == 255 && rest.confidence == plain.confidence && rest.logsumexp == plain.logsumexp);
-  r.banned = {};
+  r.suppressed = {};
   r.temperature = 1, r.top_k = 3, r.uniform = 0.99;
   CHECK(one().token == 255);
   r.uniform = 0.5;
@@ -176,10 +178,10 @@ TEST("head: extreme temperatures, uniforms and logits") {
   const int n = 300, hidden = 128;
   const DeviceWeight weight(WeightKind::table, WeightFormat::bf16, {random_matrix(random, n, hidden, 20)});
   const Matrix x = rounded(random_matrix(random, 3, hidden, 20), WeightFormat::bf16);
-  std::vector<HeadRequest> requests;
+  std::vector<SampledRow> requests;
   for (float temperature : {1e-30f, 0.01f, 1.0f, 1e6f}) {
     for (double uniform : {0.0, 0.5, 1 - 0x1p-53}) {
-      HeadRequest r;
+      SampledRow r;
       r.row = static_cast<int32_t>(requests.size() % 3);
       r.temperature = temperature, r.uniform = uniform;
       requests.push_back(r);
@@ -206,9 +208,9 @@ TEST("head: NaN and infinity among the logits, or no id allowed, spoil their req
   std::vector<int32_t> every(n);
   std::iota(every.begin(), every.end(), 0);
   for (float temperature : {0.0f, 0.8f}) {
-    std::vector<HeadRequest> requests(4);
+    std::vector<SampledRow> requests(4);
     for (int i = 0; i < 4; i++) requests[i].temperature = temperature, requests[i].row = i % 3;
-    requests[2].banned = every;
+    requests[2].suppressed = every;
     const std::vector<int32_t> ids{7};
     const std::vector<float> infinity{INFINITY};
     requests[3].bias_ids = ids, requests[3].bias_values = infinity;
@@ -222,7 +224,7 @@ TEST("head: NaN and infinity among the logits, or no id allowed, spoil their req
 TEST("head: blocks of requests past the count end before they read weights") {
   Random random(7);
   const DeviceWeight weight(WeightKind::table, WeightFormat::bf16, {random_matrix(random, 64, 128)});
-  const Buffer<cuda::DeviceHeadRequest> requests(std::vector<cuda::DeviceHeadRequest>(100), "requests");
+  const Buffer<cuda::DeviceSampledRow> requests(std::vector<cuda::DeviceSampledRow>(100), "requests");
   const Buffer<int32_t> ids(100, "ids");
   const Buffer<float> numbers(400, "numbers");
   const auto activations = put_tiles(random_matrix(random, 100, 128), "activations");
@@ -247,12 +249,12 @@ TEST("head: bytes and mma as cost.h tells, loads of 16 bytes, no bank conflicts"
       const DeviceWeight weight(WeightKind::table, format, {random_matrix(random, s.vocabulary, s.hidden)});
       const size_t most = static_cast<size_t>(s.most), tiles = static_cast<size_t>(cuda::head_tiles(s.vocabulary));
       const auto activations = put_tiles(random_matrix(random, s.most, s.hidden), "activations");
-      std::vector<cuda::DeviceHeadRequest> requests(most);
+      std::vector<cuda::DeviceSampledRow> requests(most);
       for (int i = 0; i < s.logits; i++) requests[i].logits = i;
-      const Buffer<cuda::DeviceHeadRequest> device(requests, "requests");
+      const Buffer<cuda::DeviceSampledRow> device(requests, "requests");
       const Buffer<int32_t> count(std::vector<int32_t>{s.count}, "count"), ids(most * tiles, "ids");
       const Buffer<float> numbers(most * tiles * 4, "numbers"), logits(most * s.vocabulary, "logits");
-      const Buffer<cuda::DeviceHeadResult> results(most, "results");
+      const Buffer<cuda::DeviceSampledToken> results(most, "results");
       const cuda::HeadLists lists{device.get(), count.get(), s.most, nullptr, nullptr, nullptr};
       const cuda::HeadBuffers buffers{numbers.get(), ids.get(), logits.get(), results.get()};
       cuda::head(nullptr, {weight.view, activations->get(), lists, buffers});

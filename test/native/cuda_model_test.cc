@@ -128,11 +128,11 @@ TEST("a mixture of experts: the CPU's logits; the same bits alone, together, and
   std::vector<int32_t> pages = {3, 1, 0, 2}, ids(24);
   for (int32_t i = 0; i < 24; i++) ids[i] = i * 37 % 299;
   const Segment segment{.row = 0, .rows = 24, .position = 0, .block_length = 4, .pages = pages.data()};
-  std::vector<HeadRequest> wanted;
+  std::vector<SampledRow> wanted;
   for (int32_t row = 0; row < 24; row++) wanted.push_back({.row = row});
   std::vector<std::vector<float>> logits;
   for (Model* m : {cpu.get(), card.get()}) {
-    std::vector<HeadResult> results(wanted.size());
+    std::vector<SampledToken> results(wanted.size());
     logits.emplace_back(wanted.size() * 300);
     m->forward->run({&segment, 1}, ids, wanted, results, logits.back().data());
   }

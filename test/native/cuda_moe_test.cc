@@ -69,22 +69,22 @@ struct Layer {
       check_cost(cost);
       CHECK(cuda_host::last_launch().bank_conflicts() == 0);
     };
-    const cuda::RouteArgs route{.x = device_x.get(),
-                                .norm = device_norm.get(),
-                                .router = device_router.get(),
-                                .experts = chosen.get(),
-                                .weights = weights.get(),
-                                .tokens = tokens,
-                                .hidden = hidden,
-                                .expert_count = experts,
-                                .top_k = top_k,
-                                .eps = 1e-6f,
-                                .renormalise = renormalise};
+    const cuda::RouteParams route{.x = device_x.get(),
+                                  .norm = device_norm.get(),
+                                  .router = device_router.get(),
+                                  .experts = chosen.get(),
+                                  .weights = weights.get(),
+                                  .tokens = tokens,
+                                  .hidden = hidden,
+                                  .expert_count = experts,
+                                  .top_k = top_k,
+                                  .eps = 1e-6f,
+                                  .renormalise = renormalise};
     cuda::route(nullptr, route);
     check(cuda::route_cost(route));
     CHECK(!counting || cuda_host::last_launch().tensor("router").narrow == 0);
     routed.experts = chosen.values(), routed.weights = weights.values();
-    const cuda::GroupArgs group{
+    const cuda::GroupParams group{
         chosen.get(), {begin.get(), count.get(), row_tokens.get(), rows.get()}, tokens, experts, top_k};
     cuda::group(nullptr, group);
     check(cuda::group_cost(group));
@@ -101,17 +101,17 @@ struct Layer {
       std::vector<const uint8_t*> pointers;
       for (const auto& weight : experts_of) pointers.push_back(weight->view.data);
       const Buffer<const uint8_t*> device_pointers(pointers, "pointers");
-      const cuda::GroupedGemmArgs args{.weights = device_pointers.get(),
-                                       .shape = experts_of[0]->view,
-                                       .activations = activations,
-                                       .begin = begin.get(),
-                                       .count = count.get(),
-                                       .expert_count = experts,
-                                       .tokens = tokens,
-                                       .top_k = top_k,
-                                       .epilogue = epilogue,
-                                       .out = out.get(),
-                                       .tiles = middle->get()};
+      const cuda::GroupedGemmParams args{.weights = device_pointers.get(),
+                                         .shape = experts_of[0]->view,
+                                         .activations = activations,
+                                         .begin = begin.get(),
+                                         .count = count.get(),
+                                         .expert_count = experts,
+                                         .tokens = tokens,
+                                         .top_k = top_k,
+                                         .epilogue = epilogue,
+                                         .out = out.get(),
+                                         .tiles = middle->get()};
       cuda::gemm_grouped(nullptr, args);
       check(cuda::gemm_grouped_cost(args, counts));
       if (!counting) return;
@@ -120,7 +120,7 @@ struct Layer {
     };
     multiply(gate_up, input->get(), cuda::Epilogue::silu_mul);
     multiply(down, middle->get(), cuda::Epilogue::store);
-    const cuda::CombineArgs combine{out.get(), rows.get(), weights.get(), device_x.get(), tokens, hidden, top_k};
+    const cuda::CombineParams combine{out.get(), rows.get(), weights.get(), device_x.get(), tokens, hidden, top_k};
     cuda::combine(nullptr, combine);
     check(cuda::combine_cost(combine));
     return {tokens, hidden, device_x.values()};

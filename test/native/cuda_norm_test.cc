@@ -23,13 +23,13 @@ cuda::Cost normalises(Random& random, int rows, int hidden, bool chosen) {
   const Buffer<int32_t> device_rows(which, "rows");
   const int tokens = static_cast<int>(which.size());
   const auto tiles = empty_tiles(tokens, hidden, "tiles");
-  const cuda::NormArgs args{.x = device_x.get(),
-                            .norm = device_norm.get(),
-                            .rows = chosen ? device_rows.get() : nullptr,
-                            .tiles = tiles->get(),
-                            .tokens = tokens,
-                            .hidden = hidden,
-                            .eps = 1e-6f};
+  const cuda::NormParams args{.x = device_x.get(),
+                              .norm = device_norm.get(),
+                              .rows = chosen ? device_rows.get() : nullptr,
+                              .tiles = tiles->get(),
+                              .tokens = tokens,
+                              .hidden = hidden,
+                              .eps = 1e-6f};
   cuda::rms_norm(nullptr, args);
   const Matrix want = rounded(rms_norm(picked, norm, 1e-6), WeightFormat::bf16);
   CHECK(bf16_distance(get_tiles(*tiles, tokens, hidden).data, want.data, 1e-6) <= 1);

@@ -33,17 +33,17 @@ cuda::Cost turns(Random& random, int head_dim, int heads, int kv_heads, int bloc
   const Buffer<float> device_qkv(qkv.data, "qkv"), device_q_norm(q_norm, "q norm"), device_k_norm(k_norm, "k norm"),
       device_rotations(rotations(300, head_dim, 1e4), "rotations");
   const Buffer<uint16_t> q(static_cast<size_t>(rows) * heads * head_dim, "q");
-  const cuda::RopeArgs args{.tables = step.tables(),
-                            .pages = pages.view(),
-                            .qkv = device_qkv.get(),
-                            .q_norm = device_q_norm.get(),
-                            .k_norm = device_k_norm.get(),
-                            .rotations = device_rotations.get(),
-                            .q = q.get(),
-                            .rows = rows,
-                            .layer = layer,
-                            .heads = heads,
-                            .eps = 1e-6f};
+  const cuda::RopeParams args{.tables = step.tables(),
+                              .pages = pages.view(),
+                              .qkv = device_qkv.get(),
+                              .q_norm = device_q_norm.get(),
+                              .k_norm = device_k_norm.get(),
+                              .rotations = device_rotations.get(),
+                              .q = q.get(),
+                              .rows = rows,
+                              .layer = layer,
+                              .heads = heads,
+                              .eps = 1e-6f};
   cuda::rope(nullptr, args);
   std::set<int> positions;
   int row = 0;

@@ -14,10 +14,10 @@ struct Request {
   int32_t top_k = 0;
   double uniform = 0.5;
   bool sampled = true;
-  std::vector<int32_t> banned = {};
+  std::vector<int32_t> suppressed = {};
 };
 
-bool is_banned(const Request& r, int32_t id) { return std::ranges::find(r.banned, id) != r.banned.end(); }
+bool is_suppressed(const Request& r, int32_t id) { return std::ranges::find(r.suppressed, id) != r.suppressed.end(); }
 
 struct Expected {
   int32_t token = 0;
@@ -30,7 +30,7 @@ Expected expected_of(const Request& r) {
   const auto& l = r.logits;
   std::vector<int32_t> ids;
   for (int32_t id = 0; id < static_cast<int32_t>(l.size()); id++) {
-    if (!is_banned(r, id)) ids.push_back(id);
+    if (!is_suppressed(r, id)) ids.push_back(id);
   }
   std::ranges::stable_sort(ids, [&](int32_t a, int32_t b) { return l[a] > l[b]; });
   const float best = l[ids[0]], scale = std::min(1 / r.temperature, 1e30f);
@@ -80,25 +80,25 @@ Expected expected_of(const Request& r) {
 }
 
 /// In one launch; all of one vocabulary.
-std::vector<cuda::DeviceHeadResult> run(const std::vector<Request>& requests) {
+std::vector<cuda::DeviceSampledToken> run(const std::vector<Request>& requests) {
   const size_t count = requests.size(), vocabulary = requests[0].logits.size();
   const size_t tiles = static_cast<size_t>(cuda::head_tiles(static_cast<int32_t>(vocabulary)));
-  std::vector<cuda::DeviceHeadRequest> device(count);
-  std::vector<cuda::DeviceHeadResult> merged(count);
-  std::vector<int32_t> banned{-7};
+  std::vector<cuda::DeviceSampledRow> device(count);
+  std::vector<cuda::DeviceSampledToken> merged(count);
+  std::vector<int32_t> suppressed{-7};
   std::vector<float> logits, numbers(count * tiles * 4, kNan);
   for (size_t i = 0; i < count; i++) {
     const Request& r = requests[i];
     device[i] = {r.uniform, r.temperature, r.top_p, r.top_k, r.sampled};
-    device[i].banned = static_cast<int32_t>(banned.size());
-    device[i].banned_count = static_cast<int32_t>(r.banned.size());
+    device[i].suppressed = static_cast<int32_t>(suppressed.size());
+    device[i].suppressed_count = static_cast<int32_t>(r.suppressed.size());
     device[i].logits = static_cast<int32_t>(i);
-    banned.insert(banned.end(), r.banned.begin(), r.banned.end());
+    suppressed.insert(suppressed.end(), r.suppressed.begin(), r.suppressed.end());
     logits.insert(logits.end(), r.logits.begin(), r.logits.end());
     for (size_t tile = 0; tile < tiles; tile++) numbers[(i * tiles + tile) * 4 + 1] = -INFINITY;
     float best = -INFINITY;
     for (size_t id = 0; id < vocabulary; id++) {
-      if (is_banned(r, static_cast<int32_t>(id))) continue;
+      if (is_suppressed(r, static_cast<int32_t>(id))) continue;
       float& of_tile = numbers[(i * tiles + id / cuda::kHeadTile) * 4 + 1];
       of_tile = std::max(of_tile, r.logits[id]);
       if (r.logits[id] > best) best = r.logits[id], merged[i].token = static_cast<int32_t>(id);
@@ -109,15 +109,15 @@ std::vector<cuda::DeviceHeadResult> run(const std::vector<Request>& requests) {
     merged[i].logsumexp = static_cast<float>(merged[i].max + std::log(sum));
     merged[i].finite = 1;
   }
-  const Buffer<cuda::DeviceHeadRequest> device_requests(device, "requests");
+  const Buffer<cuda::DeviceSampledRow> device_requests(device, "requests");
   const Buffer<int32_t> device_count(std::vector<int32_t>{static_cast<int32_t>(count)}, "count"),
-      device_banned(banned, "banned");
+      device_suppressed(suppressed, "suppressed");
   const Buffer<float> device_logits(logits, "logits"), device_numbers(numbers, "numbers");
-  const Buffer<cuda::DeviceHeadResult> results(merged, "results");
-  cuda::sample(
-      nullptr, static_cast<int32_t>(vocabulary),
-      {device_requests.get(), device_count.get(), static_cast<int32_t>(count), device_banned.get(), nullptr, nullptr},
-      {device_numbers.get(), nullptr, device_logits.get(), results.get()});
+  const Buffer<cuda::DeviceSampledToken> results(merged, "results");
+  cuda::sample(nullptr, static_cast<int32_t>(vocabulary),
+               {device_requests.get(), device_count.get(), static_cast<int32_t>(count), device_suppressed.get(),
+                nullptr, nullptr},
+               {device_numbers.get(), nullptr, device_logits.get(), results.get()});
   return results.values();
 }
 
@@ -160,10 +160,10 @@ Request request_of(Random& random, Kind kind, int vocabulary, int top_k, float t
   r.temperature = temperatures[random.below(4)];
   r.uniform = random.uniform();
   r.sampled = random.below(2);
-  for (int i = random.below(4); i > 0 && vocabulary > 8; i--) r.banned.push_back(random.below(vocabulary));
+  for (int i = random.below(4); i > 0 && vocabulary > 8; i--) r.suppressed.push_back(random.below(vocabulary));
   if (random.below(3) == 0 && vocabulary > 8) {
     const auto best = std::ranges::max_element(r.logits) - r.logits.begin();
-    r.banned.insert(r.banned.end(), {-1, static_cast<int32_t>(best), vocabulary, static_cast<int32_t>(best)});
+    r.suppressed.insert(r.suppressed.end(), {-1, static_cast<int32_t>(best), vocabulary, static_cast<int32_t>(best)});
   }
   return r;
 }

@@ -106,13 +106,13 @@ inline Matrix attend(const PagedSequences& pages, const Step& step, const Matrix
   const Buffer<float> partials(
       static_cast<size_t>(plan.partials * pages.kv_heads * cuda::attention_partial_floats(pages.head_dim)) + 1,
       "partials");
-  cuda::AttentionArgs args{.tables = step.tables(),
-                           .pages = pages.view(),
-                           .q = device_q.get(),
-                           .tiles = tiles->get(),
-                           .partials = partials.get(),
-                           .layer = layer,
-                           .heads = heads};
+  cuda::AttentionParams args{.tables = step.tables(),
+                             .pages = pages.view(),
+                             .q = device_q.get(),
+                             .tiles = tiles->get(),
+                             .partials = partials.get(),
+                             .layer = layer,
+                             .heads = heads};
   const cuda::AttentionShape shape{heads, pages.kv_heads, pages.head_dim};
   cuda::AttentionItem nobody;
   nobody.segment = -1;

@@ -1,4 +1,4 @@
-// Weights and activations for tests of CUDA kernels, in the layouts of backend/cuda/layout.h.
+// Weights and activations for tests of CUDA kernels, in the layouts of backend/cuda/kernels/layout.h.
 #pragma once
 #include <fstream>
 #include <iterator>
@@ -95,11 +95,11 @@ inline Matrix get_tiles(const Buffer<uint16_t>& buffer, int tokens, int columns)
   return m;
 }
 
-/// Whether the first comment of backend/cuda/FILE claims the threads and the shared memory of the last launch for
+/// Whether the first comment of backend/cuda/kernels/FILE claims the threads and the shared memory of the last launch for
 /// `name`; on a real device (test/native/cuda_device) nobody knows.
 inline bool claimed([[maybe_unused]] const std::string& file, [[maybe_unused]] const std::string& name) {
 #ifdef SDAR_CUDA_HOST
-  std::ifstream in(SDAR_SOURCE_ROOT "native/backend/cuda/" + file);
+  std::ifstream in(SDAR_SOURCE_ROOT "native/backend/cuda/kernels/" + file);
   const std::string text((std::istreambuf_iterator<char>(in)), {});
   const auto& report = cuda_host::last_launch();
   return text.find("// Occupancy: " + name + ": " + std::to_string(report.threads) + " threads, " +

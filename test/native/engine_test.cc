@@ -183,7 +183,7 @@ TEST("minTokens keeps end ids and stop tokens away, ignoreEos goes past them") {
   CHECK(stopped.tokens.back().id == plain.tokens[4].id && stopped.tokens.size() <= 5);
 }
 
-TEST("a biased token is chosen, a banned one never") {
+TEST("a biased token is chosen, a suppressed one never") {
   harness::Runner runner({.path = kNano, .threads = 2});
   Request r = prompt_of(10);
   r.bias_ids = {123};
@@ -191,8 +191,8 @@ TEST("a biased token is chosen, a banned one never") {
   const auto biased = runner.run({r})[0];
   for (const auto& t : biased.tokens) CHECK(t.id == 123 && t.confidence > 0.99f);
   r.bias_ids = {559};  // the mask id keeps its probability but is never chosen
-  const auto banned = runner.run({r})[0];
-  for (const auto& t : banned.tokens) CHECK(t.id != 559);
+  const auto suppressed = runner.run({r})[0];
+  for (const auto& t : suppressed.tokens) CHECK(t.id != 559);
 }
 
 TEST("a prompt may hold the mask id literally") {

@@ -62,9 +62,9 @@ TEST("golden first logits of the tiny models") {
         const sdar::Segment segment{
             .row = 0, .rows = int(ids.size()), .position = 0, .block_length = block, .pages = pages.data()};
         const auto positions = c["first_logits"]["positions"].get<std::vector<int>>();
-        std::vector<sdar::HeadRequest> wanted;
+        std::vector<sdar::SampledRow> wanted;
         for (int p : positions) wanted.push_back({.row = p});
-        std::vector<sdar::HeadResult> results(wanted.size());
+        std::vector<sdar::SampledToken> results(wanted.size());
         const int vocabulary = model->config.shape.vocabulary;
         float* logits = model->backend->allocate(wanted.size() * vocabulary);
         model->forward->run({&segment, 1}, ids, wanted, results, logits);

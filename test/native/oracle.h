@@ -198,15 +198,15 @@ inline Matrix attention(const Matrix& qkv, const ModelShape& shape, int block_le
 /// lower precision can be excused. `support`: the ids that could have been sampled, ascending, with their
 /// probabilities.
 struct Choice {
-  HeadResult result;
+  SampledToken result;
   double margin = 1;
   std::vector<std::pair<int32_t, double>> support;
 };
 
 /// What ops/head.h says of token and confidence, on logits that already hold the bias.
-inline Choice choose(std::span<const float> logits, const HeadRequest& request) {
+inline Choice choose(std::span<const float> logits, const SampledRow& request) {
   Choice choice;
-  HeadResult& r = choice.result;
+  SampledToken& r = choice.result;
   const double temperature = request.temperature > 0 ? request.temperature : 1;
   const std::vector<double> plain = softmax(logits), tempered = softmax(logits, temperature);
   r.max = *std::max_element(logits.begin(), logits.end());
@@ -219,7 +219,8 @@ inline Choice choose(std::span<const float> logits, const HeadRequest& request) 
 
   std::vector<int32_t> ids;  // allowed, by falling logit, then rising id
   for (int32_t id = 0; id < static_cast<int32_t>(logits.size()); id++) {
-    if (std::find(request.banned.begin(), request.banned.end(), id) == request.banned.end()) ids.push_back(id);
+    if (std::find(request.suppressed.begin(), request.suppressed.end(), id) == request.suppressed.end())
+      ids.push_back(id);
   }
   std::stable_sort(ids.begin(), ids.end(), [&](int32_t a, int32_t b) { return logits[a] > logits[b]; });
 

@@ -60,7 +60,7 @@ std::vector<float> looked_up(Backend& backend, const Weight& table) {
 
 /// The head alone: with hidden = vocabulary, the identity as lm_head and a norm that undoes itself, x becomes the
 /// logits.
-HeadResult head_of(const std::vector<float>& logits, HeadRequest request, std::vector<float>* written = nullptr) {
+SampledToken head_of(const std::vector<float>& logits, SampledRow request, std::vector<float>* written = nullptr) {
   const int n = static_cast<int>(logits.size());
   auto backend = backend_for(shape_of(n));
   double squares = 0;
@@ -70,7 +70,7 @@ HeadResult head_of(const std::vector<float>& logits, HeadRequest request, std::v
   for (int i = 0; i < n; i++) identity.data[static_cast<size_t>(i) * n + i] = 1;
   const Held weight = hold(*backend, WeightKind::linear, WeightFormat::f32, {identity});
   const Held norms = hold_vector(*backend, std::vector<float>(n, norm));
-  HeadResult result;
+  SampledToken result;
   if (written) written->assign(n, kNan);
   backend->head({.x = logits.data(),
                  .norm = norms,
@@ -383,15 +383,15 @@ TEST("allocate: zeroed and aligned") {
 TEST("head: greedy by hand") {
   const std::vector<float> logits{1, 3, 3, -2};
   const double z = std::exp(1 - 3.0) + 2 + std::exp(-2 - 3.0);
-  HeadResult r = head_of(logits, {});
+  SampledToken r = head_of(logits, {});
   CHECK(r.token == 1 && r.finite);  // the lower of two equal ones
   CHECK_NEAR(r.confidence, 1 / z, 1e-6);
   CHECK_NEAR(r.logprob, -std::log(z), 1e-6);
   CHECK_NEAR(r.max, 3, 1e-6);
   CHECK_NEAR(r.logsumexp, 3 + std::log(z), 1e-6);
 
-  const int32_t banned[] = {1, 2};  // they keep their probability
-  r = head_of(logits, {.banned = banned});
+  const int32_t suppressed[] = {1, 2};  // they keep their probability
+  r = head_of(logits, {.suppressed = suppressed});
   CHECK(r.token == 0);
   CHECK_NEAR(r.confidence, std::exp(-2.0) / z, 1e-6);
   CHECK_NEAR(r.logprob, -2 - std::log(z), 1e-6);
@@ -415,7 +415,7 @@ TEST("head: entropy") {
 
 TEST("head: sampling by hand") {
   const std::vector<float> logits{std::log(4.0f), std::log(1.0f), std::log(2.0f), std::log(3.0f)};  // p = .4 .1 .2 .3
-  const auto at = [&](double uniform, HeadRequest request = {}) {
+  const auto at = [&](double uniform, SampledRow request = {}) {
     request.temperature = 1;
     request.uniform = uniform;
     return head_of(logits, request);
@@ -434,11 +434,11 @@ TEST("head: sampling by hand") {
   CHECK(at(0.5, {.top_p = 0.75f}).token == 2);
   CHECK(at(0.99, {.top_k = 3, .top_p = 0.41f}).token == 0 && at(0.99, {.top_p = 0.41f}).token == 3);
   CHECK(at(0.99, {.top_p = 1e-9f}).token == 0);  // the best one is always in
-  // a banned id is out, its mass goes to the others
-  const int32_t banned[] = {0};
-  CHECK(at(0, {.banned = banned}).token == 1 && at(0.99, {.top_k = 1, .banned = banned}).token == 3);
-  CHECK_NEAR(at(0, {.banned = banned}).confidence, 0.1, 1e-6);
-  CHECK_NEAR(at(0, {.confidence = Confidence::sampled, .banned = banned}).confidence, 1.0 / 6, 1e-6);
+  // a suppressed id is out, its mass goes to the others
+  const int32_t suppressed[] = {0};
+  CHECK(at(0, {.suppressed = suppressed}).token == 1 && at(0.99, {.top_k = 1, .suppressed = suppressed}).token == 3);
+  CHECK_NEAR(at(0, {.suppressed = suppressed}).confidence, 0.1, 1e-6);
+  CHECK_NEAR(at(0, {.confidence = Confidence::sampled, .suppressed = suppressed}).confidence, 1.0 / 6, 1e-6);
 }
 
 TEST("head: ties of top-k and top-p go to the lower ids") {
@@ -450,16 +450,16 @@ TEST("head: ties of top-k and top-p go to the lower ids") {
   }
 }
 
-TEST("head: extreme temperatures, and a banned id that outweighs all others") {
+TEST("head: extreme temperatures, and a suppressed id that outweighs all others") {
   const std::vector<float> logits{0, 900, 1, 3};
-  const int32_t banned[] = {1};
+  const int32_t suppressed[] = {1};
   for (float temperature : {1e-3f, 1e-30f, 1e-45f}) {
-    const HeadResult r = head_of(logits, {.temperature = temperature, .uniform = 0.999, .banned = banned});
+    const SampledToken r = head_of(logits, {.temperature = temperature, .uniform = 0.999, .suppressed = suppressed});
     CHECK(r.finite && r.token == 3 && r.confidence == 0);
     CHECK_NEAR(r.logprob, -897, 1e-3);
     CHECK_NEAR(r.entropy, 0, 1e-6);
   }
-  const HeadResult hot = head_of(logits, {.temperature = 1e30f, .uniform = 0.7, .banned = banned});
+  const SampledToken hot = head_of(logits, {.temperature = 1e30f, .uniform = 0.7, .suppressed = suppressed});
   CHECK(hot.token == 3);
   CHECK_NEAR(hot.entropy, std::log(4.0), 1e-6);
 }
@@ -470,13 +470,13 @@ TEST("head: what is not finite is reported") {
   for (float bad : {kNan, std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()}) {
     const Held weight = hold(*backend, WeightKind::table, WeightFormat::f32, {{2, 3, {1, 2, 3, 1, 1, bad}}});
     const std::vector<float> x{1, 1, 1};
-    HeadRequest requests[2] = {{}, {.temperature = 1}};
-    HeadResult results[2];
+    SampledRow requests[2] = {{}, {.temperature = 1}};
+    SampledToken results[2];
     backend->head({.x = x.data(), .norm = norm, .weight = weight, .requests = requests, .results = results});
     CHECK(!results[0].finite && !results[1].finite);
   }
   const int32_t all[] = {0, 1};
-  CHECK(!head_of({1, 2}, {.banned = all}).finite);
+  CHECK(!head_of({1, 2}, {.suppressed = all}).finite);
 }
 
 TEST("head: many requests, rows in any order, every format; same bits as alone") {
@@ -488,10 +488,10 @@ TEST("head: many requests, rows in any order, every format; same bits as alone")
     const Held held_norm = hold_vector(*backend, norm);
     const Matrix w = random_matrix(random, vocabulary, hidden), x = random_matrix(random, rows, hidden);
     const Held weight = hold(*backend, WeightKind::table, format, {w});
-    std::vector<HeadRequest> requests;
+    std::vector<SampledRow> requests;
     for (int i = 0; i < rows; i += 2)
       requests.push_back({.row = rows - 1 - i, .temperature = i % 4 ? 0.5f : 0.0f, .uniform = random.uniform()});
-    std::vector<HeadResult> results(requests.size());
+    std::vector<SampledToken> results(requests.size());
     std::vector<float> logits(requests.size() * vocabulary, kNan);
     backend->head({.x = x.data.data(),
                    .norm = held_norm,
@@ -500,7 +500,7 @@ TEST("head: many requests, rows in any order, every format; same bits as alone")
                    .results = results,
                    .logits = logits.data()});
     for (size_t i = 0; i < requests.size(); i++) {
-      HeadResult alone;
+      SampledToken alone;
       backend->head({.x = x.data.data(),
                      .norm = held_norm,
                      .weight = weight,
@@ -527,16 +527,16 @@ TEST("head: random requests against the full sort, with ties") {
     if (random.below(2)) {
       for (float& v : logits) v = std::nearbyint(v);
     }
-    std::vector<int32_t> banned;
-    for (int i = random.below(3); i > 0 && vocabulary > 4; i--) banned.push_back(random.below(vocabulary));
-    HeadRequest request{.temperature = random.below(4) ? random.between(0.1, 3) : 0.0f,
-                        .top_k = random.below(2) ? random.below(vocabulary + 5) : 0,
-                        .top_p = random.below(2) ? random.between(0.01, 1) : 1.0f,
-                        .uniform = random.uniform(),
-                        .confidence = random.below(2) ? Confidence::model : Confidence::sampled,
-                        .banned = banned};
+    std::vector<int32_t> suppressed;
+    for (int i = random.below(3); i > 0 && vocabulary > 4; i--) suppressed.push_back(random.below(vocabulary));
+    SampledRow request{.temperature = random.below(4) ? random.between(0.1, 3) : 0.0f,
+                       .top_k = random.below(2) ? random.below(vocabulary + 5) : 0,
+                       .top_p = random.below(2) ? random.between(0.01, 1) : 1.0f,
+                       .uniform = random.uniform(),
+                       .confidence = random.below(2) ? Confidence::model : Confidence::sampled,
+                       .suppressed = suppressed};
     std::vector<float> written;
-    const HeadResult got = head_of(logits, request, &written);
+    const SampledToken got = head_of(logits, request, &written);
     const Choice want = oracle::choose(written, request);
     if (want.margin < 1e-12) {  // at a boundary rounding decides
       near++;
@@ -554,9 +554,9 @@ TEST("head: random requests against the full sort, with ties") {
 
 TEST("head: samples are distributed as the probabilities after truncation") {
   const std::vector<float> logits{0.3f, -1, 2, 1.1f, 0.9f, -0.2f, 1.7f, 0};
-  const int32_t banned[] = {6};
-  for (HeadRequest request : {HeadRequest{.temperature = 1.3f, .banned = banned},
-                              HeadRequest{.temperature = 0.8f, .top_k = 5, .top_p = 0.9f, .banned = banned}}) {
+  const int32_t suppressed[] = {6};
+  for (SampledRow request : {SampledRow{.temperature = 1.3f, .suppressed = suppressed},
+                             SampledRow{.temperature = 0.8f, .top_k = 5, .top_p = 0.9f, .suppressed = suppressed}}) {
     const int samples = 20000;
     std::vector<int> count(logits.size());
     for (int i = 0; i < samples; i++) {

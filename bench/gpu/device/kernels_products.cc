@@ -31,7 +31,7 @@ std::string text_of(Kernel kernel) {
   }
 }
 
-void launch(cuda::Stream stream, Kernel kernel, cuda::GemmArgs args) {
+void launch(cuda::Stream stream, Kernel kernel, cuda::GemmParams args) {
   args.early = true;  // as in the engine, where the card can
   switch (kernel) {
     case Kernel::small:
@@ -163,12 +163,12 @@ void measure_head(KernelBench& bench, const NamedShape& model) {
     for (int requests : {4, 32, 64, 320}) {
       // Sampling needs logits: of the first few requests.
       const int sampled = std::min(requests, 32);
-      const std::vector<cuda::DeviceHeadRequest> greedy(static_cast<size_t>(requests));
-      const DeviceArray<cuda::DeviceHeadRequest> device_greedy(greedy);
+      const std::vector<cuda::DeviceSampledRow> greedy(static_cast<size_t>(requests));
+      const DeviceArray<cuda::DeviceSampledRow> device_greedy(greedy);
       const DeviceArray<int32_t> count(std::vector<int32_t>{requests}), few(std::vector<int32_t>{sampled}),
           best(tiles * requests);
       const DeviceArray<float> numbers(tiles * requests * 4), logits(static_cast<size_t>(sampled) * s.vocabulary);
-      const DeviceArray<cuda::DeviceHeadResult> results(static_cast<size_t>(requests));
+      const DeviceArray<cuda::DeviceSampledToken> results(static_cast<size_t>(requests));
       const DeviceArray<int32_t> likely(std::vector<int32_t>{1000, s.vocabulary / 2, s.vocabulary - 1000});
       const DeviceArray<float> likely_values(std::vector<float>{1000, 999, 998.5f});
       const auto in = random_tiles(requests, s.hidden);
@@ -190,13 +190,13 @@ void measure_head(KernelBench& bench, const NamedShape& model) {
                     [&](cuda::Stream stream, int) { cuda::head_merge(stream, s.vocabulary, lists, buffers); });
       if (requests > 32) continue;
       for (const Sampling& how : kSampling) {
-        std::vector<cuda::DeviceHeadRequest> warm(static_cast<size_t>(sampled));
+        std::vector<cuda::DeviceSampledRow> warm(static_cast<size_t>(sampled));
         for (int i = 0; i < sampled; i++) {
           warm[static_cast<size_t>(i)] = {
               .uniform = 0.5, .temperature = 0.8f, .top_p = 0.95f, .top_k = how.top_k, .bias_count = how.confident * 3};
           warm[static_cast<size_t>(i)].logits = i;
         }
-        const DeviceArray<cuda::DeviceHeadRequest> device_warm(warm);
+        const DeviceArray<cuda::DeviceSampledRow> device_warm(warm);
         const cuda::HeadLists warm_lists{device_warm.get(), few.get(),    sampled,
                                          nullptr,           likely.get(), likely_values.get()};
         cuda::head(nullptr, {at(0), in->get(), warm_lists, buffers});
@@ -231,13 +231,13 @@ void measure_experts(KernelBench& bench, const NamedShape& model) {
           places(choices);
       const DeviceArray<float> shares(choices), out(static_cast<size_t>(rows) * s.hidden);
       const auto in = random_tiles(rows, s.hidden), middle = random_tiles(rows, s.moe_intermediate);
-      const cuda::RouteArgs route{x->get(), norm->get(), router->get(),       experts.get(), shares.get(), tokens,
-                                  s.hidden, s.experts,   s.experts_per_token, 1e-6f,         true};
-      const cuda::GroupArgs group{experts.get(),
-                                  {begin.get(), count.get(), row_tokens.get(), places.get()},
-                                  tokens,
-                                  s.experts,
-                                  s.experts_per_token};
+      const cuda::RouteParams route{x->get(), norm->get(), router->get(),       experts.get(), shares.get(), tokens,
+                                    s.hidden, s.experts,   s.experts_per_token, 1e-6f,         true};
+      const cuda::GroupParams group{experts.get(),
+                                    {begin.get(), count.get(), row_tokens.get(), places.get()},
+                                    tokens,
+                                    s.experts,
+                                    s.experts_per_token};
       cuda::route(nullptr, route);
       cuda::group(nullptr, group);
       std::vector<int32_t> counts(static_cast<size_t>(s.experts));

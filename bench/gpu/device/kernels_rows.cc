@@ -69,9 +69,9 @@ void measure_step(KernelBench& bench, const NamedShape& model, int batch, int ro
   for (int r = 0; r < rows; r++) seen += cuda::visible_end(context + r, block);
   const double row_bytes = 4.0 * columns * step.rows();
   const Work work{4.0 * batch * s.kv_heads * (context + rows) * s.head_dim + row_bytes, 4.0 * batch * seen * columns};
-  cuda::AttentionArgs args{step.tables(), step.pages, q.get(), nullptr, 0, tiles->get(), partials.get(), 0, s.heads};
+  cuda::AttentionParams args{step.tables(), step.pages, q.get(), nullptr, 0, tiles->get(), partials.get(), 0, s.heads};
   const auto run = [&](const char* name, const DeviceArray<cuda::AttentionItem>& items,
-                       void (*launch)(cuda::Stream, const cuda::AttentionArgs&)) {
+                       void (*launch)(cuda::Stream, const cuda::AttentionParams&)) {
     args.items = items.get();
     args.item_count = static_cast<int32_t>(items.size());
     if (items.size() == 0) return;
@@ -148,23 +148,23 @@ void measure_rows(KernelBench& bench, const NamedShape& model) {
     const DeviceArray<int32_t> tokens(std::vector<int32_t>(kSlots * 64)), ids(most), rows(most),
         counts(static_cast<size_t>(cuda::ceil_div(most, cuda::kHeadTurn)));
     const DeviceArray<cuda::DenoiseOutcome> outcomes(kSlots);
-    const DeviceArray<cuda::DeviceHeadRequest> requests(most);
-    std::vector<cuda::DeviceHeadResult> found(static_cast<size_t>(most));
+    const DeviceArray<cuda::DeviceSampledRow> requests(most);
+    std::vector<cuda::DeviceSampledToken> found(static_cast<size_t>(most));
     for (int i = 0; i < most; i++)
       found[static_cast<size_t>(i)].confidence = static_cast<float>(i % 97) / 97,
       found[static_cast<size_t>(i)].finite = 1;
-    const DeviceArray<cuda::DeviceHeadResult> results(found);
+    const DeviceArray<cuda::DeviceSampledToken> results(found);
     const cuda::DenoiseTables tables{used.get(), tokens.get(), outcomes.get(), kSlots, 0};
     const std::string size = "128 blocks of " + std::to_string(block);
     const double slot_bytes = static_cast<double>(fresh.bytes());
-    bench.measure("list_requests", "any", "", size, {slot_bytes + 56.0 * most, 0}, [&](cuda::Stream stream, int) {
-      cuda::list_requests(stream, {tables, requests.get(), rows.get(), counts.get(), most, ids.get()});
+    bench.measure("gather_rows", "any", "", size, {slot_bytes + 56.0 * most, 0}, [&](cuda::Stream stream, int) {
+      cuda::gather_rows(stream, {tables, requests.get(), rows.get(), counts.get(), most, ids.get()});
     });
     // Slots advance, so they are set back before each launch.
-    bench.measure("choose_fill and a copy of its slots", "any", "", size, {4 * slot_bytes + 12.0 * most, 0},
+    bench.measure("select_unmask and a copy of its slots", "any", "", size, {4 * slot_bytes + 12.0 * most, 0},
                   [&](cuda::Stream stream, int) {
                     succeed(cudaMemcpyAsync(used.get(), fresh.get(), fresh.bytes(), cudaMemcpyDefault, stream), "copy");
-                    cuda::choose_fill(stream, tables, results.get());
+                    cuda::select_unmask(stream, tables, results.get());
                   });
   }
 }

@@ -277,11 +277,11 @@ export function launchesOf(model, step, card) {
     ...mlp,
   ];
   const outer = [
-    rowwise("list_requests", batch * 120 + requests * 56, context, { items: requests }),
+    rowwise("gather_rows", batch * 120 + requests * 56, context, { items: requests }),
     rowwise("embed", rows * hidden * 6, context),
     norm("(head)", powerOfTwo(requests)),
     ...head(model, requests, format, context),
-    rowwise("choose_fill", batch * 120 + requests * 12, context),
+    rowwise("select_unmask", batch * 120 + requests * 12, context),
   ];
   return [...outer.map((l) => ({ count: 1, ...l })), ...layer.map((l) => ({ ...l, count: layers * (l.count ?? 1) }))];
 }
@@ -314,7 +314,7 @@ export function launchOf({ kernel, model, weights, size }, card) {
       return rowwise(name, first * hidden * 6, context);
     case "rope":
       return rowwise(name, first * (heads + 2 * kvHeads) * headDim * 6, context);
-    case "list_requests":
+    case "gather_rows":
       return rowwise(name, first * (120 + second * 56), context, { items: first * second });
     case "route":
       return rowwise(name, (first + model.experts) * hidden * 4, context, { items: first });

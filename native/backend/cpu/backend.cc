@@ -80,7 +80,7 @@ class CpuBackend final : public Backend {
     attention_.run(args, packed(*args.q_norm).vector(), packed(*args.k_norm).vector());
   }
   void moe(const MoeArgs& args) override { moe_.run(args, eps_); }
-  void head(const HeadArgs& args) override { head_.run(args, eps_); }
+  void head(const LmHeadArgs& args) override { head_.run(args, eps_); }
   void finish_step() override {}
 
  private:

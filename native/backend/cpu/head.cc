@@ -15,14 +15,14 @@ bool contains(std::span<const int32_t> ids, int64_t id) {
 
 }  // namespace
 
-void Head::run(const HeadArgs& args, float eps) {
+void Head::run(const LmHeadArgs& args, float eps) {
   const size_t count = args.requests.size();
   for (size_t begin = 0; begin < count; begin += kChunkRows) {
     chunk(args, eps, begin, static_cast<int64_t>(std::min<size_t>(count - begin, kChunkRows)));
   }
 }
 
-void Head::chunk(const HeadArgs& args, float eps, size_t begin, int64_t m) {
+void Head::chunk(const LmHeadArgs& args, float eps, size_t begin, int64_t m) {
   const PackedWeight& weight = packed(*args.weight);
   const int64_t vocabulary = weight.spec.rows, tiles = (vocabulary + kTile - 1) / kTile;
   const auto requests = args.requests.subspan(begin, static_cast<size_t>(m));
@@ -63,7 +63,7 @@ void Head::chunk(const HeadArgs& args, float eps, size_t begin, int64_t m) {
   });
 }
 
-Head::Partial Head::reduce(const HeadRequest& request, float* logits, int64_t first, int64_t n) const {
+Head::Partial Head::reduce(const SampledRow& request, float* logits, int64_t first, int64_t n) const {
   const auto low = std::lower_bound(request.bias_ids.begin(), request.bias_ids.end(), static_cast<int32_t>(first));
   for (auto id = low; id != request.bias_ids.end() && *id < first + n; ++id) {
     logits[*id - first] += request.bias_values[id - request.bias_ids.begin()];
@@ -72,12 +72,12 @@ Head::Partial Head::reduce(const HeadRequest& request, float* logits, int64_t fi
   partial.stats = linear_.kernels().logit_stats(logits, n, 1.0f);
   partial.best = partial.stats.max;
   partial.best_id = static_cast<int32_t>(first) + partial.stats.argmax;
-  bool banned = false;
-  for (int32_t id : request.banned) banned |= id >= first && id < first + n;
-  if (!banned) return partial;
+  bool suppressed = false;
+  for (int32_t id : request.suppressed) suppressed |= id >= first && id < first + n;
+  if (!suppressed) return partial;
   partial.best_id = -1;
   for (int64_t i = 0; i < n; i++) {
-    if (contains(request.banned, first + i) || (partial.best_id >= 0 && !(logits[i] > partial.best))) continue;
+    if (contains(request.suppressed, first + i) || (partial.best_id >= 0 && !(logits[i] > partial.best))) continue;
     partial.best = logits[i];
     partial.best_id = static_cast<int32_t>(first + i);
   }
@@ -99,9 +99,9 @@ Head::Softmax Head::merge_softmax(const Partial* row, int64_t tiles, float scale
   return all;
 }
 
-HeadResult Head::merge(const HeadRequest& request, Partial* row, std::span<const float> logits, int64_t tiles,
-                       int worker) {
-  HeadResult result;
+SampledToken Head::merge(const SampledRow& request, Partial* row, std::span<const float> logits, int64_t tiles,
+                         int worker) {
+  SampledToken result;
   float chosen = 0;
   int32_t best_id = -1;
   for (int64_t t = 0; t < tiles; t++) {

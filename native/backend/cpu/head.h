@@ -12,10 +12,10 @@ namespace sdar::cpu {
 class Head {
  public:
   explicit Head(Linear& linear) : linear_(linear), samplers_(static_cast<size_t>(linear.pool().threads())) {}
-  void run(const HeadArgs& args, float eps);
+  void run(const LmHeadArgs& args, float eps);
 
  private:
-  /// What a tile says about a row; the best id that is not banned apart.
+  /// What a tile says about a row; the best id that is not suppressed apart.
   struct Partial {
     LogitStats stats;
     float best = 0;
@@ -27,10 +27,10 @@ class Head {
     double sum = 0, entropy = 0;
   };
 
-  void chunk(const HeadArgs& args, float eps, size_t begin, int64_t m);
-  Partial reduce(const HeadRequest& request, float* logits, int64_t first, int64_t n) const;
+  void chunk(const LmHeadArgs& args, float eps, size_t begin, int64_t m);
+  Partial reduce(const SampledRow& request, float* logits, int64_t first, int64_t n) const;
   /// `logits` [vocabulary] when the row is sampled; overwrites the partials then.
-  HeadResult merge(const HeadRequest& request, Partial* row, std::span<const float> logits, int64_t tiles, int worker);
+  SampledToken merge(const SampledRow& request, Partial* row, std::span<const float> logits, int64_t tiles, int worker);
   /// Tiles are added in ascending order; their sums were made with `scale`.
   static Softmax merge_softmax(const Partial* row, int64_t tiles, float scale);
 

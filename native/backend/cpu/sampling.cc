@@ -64,13 +64,13 @@ Sampler::Cut Sampler::cut_by_mass(std::span<const float> logits, float best, flo
   return {logits[ids_[kept - 1]], ids_[kept - 1]};
 }
 
-Choice Sampler::sample(const Kernels& kernels, std::span<const float> logits, float best, const HeadRequest& request) {
+Choice Sampler::sample(const Kernels& kernels, std::span<const float> logits, float best, const SampledRow& request) {
   const float scale = inverse_temperature(request.temperature);
   const int64_t n = static_cast<int64_t>(logits.size());
   weights_.resize(logits.size());
   kernels.exp_shifted(logits.data(), n, best, scale, weights_.data());
   int64_t allowed = n;
-  for (int32_t id : request.banned) {
+  for (int32_t id : request.suppressed) {
     if (id < 0 || id >= n || weights_[id] < 0) continue;
     weights_[id] = -1;
     allowed--;

@@ -21,8 +21,8 @@ struct Choice {
 /// Samples as ops/head.h says; one per thread, for its scratch memory.
 class Sampler {
  public:
-  /// `best` is the largest logit that is not banned. Every logit is finite.
-  Choice sample(const Kernels& kernels, std::span<const float> logits, float best, const HeadRequest& request);
+  /// `best` is the largest logit that is not suppressed. Every logit is finite.
+  Choice sample(const Kernels& kernels, std::span<const float> logits, float best, const SampledRow& request);
 
  private:
   /// The last id kept, in order of falling logit, then rising id.
@@ -36,7 +36,7 @@ class Sampler {
   /// The ids of a bucket that `within` keeps.
   void collect(std::span<const float> logits, float best, float scale, int bucket, const Cut& within);
 
-  std::vector<float> weights_;  ///< exp((logit − best) / T); −1 when banned
+  std::vector<float> weights_;  ///< exp((logit − best) / T); −1 when suppressed
   std::vector<int32_t> ids_;
 };
 

@@ -56,8 +56,8 @@ CudaBackend::CudaBackend(const SdarCudaInterface& interface, int32_t index, int 
       weights_(device_),
       memory_(device_) {
   // It has nothing to do; a library without code for this card is found out now, not by the first request.
-  const ListRequestsArgs none;
-  device_.try_launch(Kernel::list_requests, &none, sizeof none);
+  const GatherRowsParams none;
+  device_.try_launch(Kernel::gather_rows, &none, sizeof none);
   early_ = device_.card().major >= 9 && wanted("SDAR_CUDA_EARLY_LAUNCHES");
   warpgroups_ = device_.card().major == 9 && wanted("SDAR_CUDA_WARPGROUPS") && products_agree(device_);
 }

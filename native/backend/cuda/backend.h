@@ -51,7 +51,7 @@ class CudaBackend final : public Backend {
   void attention(const sdar::AttentionArgs& args) override;
   void linear_add(const LinearAddArgs& args) override;
   void moe(const MoeArgs& args) override;
-  void head(const sdar::HeadArgs& args) override;
+  void head(const sdar::LmHeadArgs& args) override;
   void finish_step() override;
 
   // For the runner.
@@ -77,7 +77,7 @@ class CudaBackend final : public Backend {
   void product(const DeviceWeight& weight, const uint16_t* tiles, int32_t tokens, Epilogue epilogue, float* out);
   void norm(const float* x, const Weight& weight, const int32_t* rows, uint16_t* tiles, int32_t tokens);
   const uint8_t* const* expert_pointers(std::span<const Weight* const> experts);
-  void list_on_host(const sdar::HeadArgs& args);
+  void list_on_host(const sdar::LmHeadArgs& args);
   void head_turns(const DeviceWeight& weight, HeadLists lists, bool sampling, float* logits);
 
   Device device_;
@@ -96,7 +96,7 @@ class CudaBackend final : public Backend {
   std::string advice_;  ///< how weights of another format would fit
 };
 
-HeadResult host_result(const DeviceHeadResult& result);
+SampledToken host_result(const DeviceSampledToken& result);
 inline const DeviceWeight& held(const Weight& weight) { return static_cast<const DeviceWeight&>(weight); }
 
 }  // namespace sdar::cuda

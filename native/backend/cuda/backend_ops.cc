@@ -41,16 +41,16 @@ void CudaBackend::product(const DeviceWeight& weight, const uint16_t* tiles, int
                           float* out) {
   const int32_t multiprocessors = device_.card().multiprocessors;
   const int32_t token_tiles = warpgroups_ ? warpgroup_tiles(weight.matrix, tokens, multiprocessors) : 0;
-  const GemmArgs args{.weight = weight.matrix,
-                      .activations = tiles,
-                      .tokens = tokens,
-                      .epilogue = epilogue,
-                      .out = out,
-                      .tiles = as_tiles(out),
-                      .partials = work_.gemm_partials,
-                      .tickets = work_.gemm_tickets,
-                      .early = early_,
-                      .token_tiles = token_tiles};
+  const GemmParams args{.weight = weight.matrix,
+                        .activations = tiles,
+                        .tokens = tokens,
+                        .epilogue = epilogue,
+                        .out = out,
+                        .tiles = as_tiles(out),
+                        .partials = work_.gemm_partials,
+                        .tickets = work_.gemm_tickets,
+                        .early = early_,
+                        .token_tiles = token_tiles};
   if (token_tiles > 0) {
     emit<Kernel::gemm_warpgroup>(args);
   } else if (is_large(weight.matrix, tokens, multiprocessors)) {
@@ -88,15 +88,15 @@ void CudaBackend::attention(const sdar::AttentionArgs& args) {
                       .layer = args.layer,
                       .heads = shape_.heads,
                       .eps = shape_.rms_eps});
-  AttentionArgs a{.tables = tables,
-                  .pages = pages_,
-                  .q = work_.q,
-                  .items = input_->narrow.get(),
-                  .item_count = step.narrow,
-                  .tiles = as_tiles(args.out),
-                  .partials = work_.attention,
-                  .layer = args.layer,
-                  .heads = shape_.heads};
+  AttentionParams a{.tables = tables,
+                    .pages = pages_,
+                    .q = work_.q,
+                    .items = input_->narrow.get(),
+                    .item_count = step.narrow,
+                    .tiles = as_tiles(args.out),
+                    .partials = work_.attention,
+                    .layer = args.layer,
+                    .heads = shape_.heads};
   if (step.narrow > 0) emit<Kernel::attention_narrow>(a);
   a.items = input_->wide.get(), a.item_count = step.wide;
   if (step.wide > 0) emit<Kernel::attention_wide>(a);
@@ -137,16 +137,16 @@ void CudaBackend::moe(const MoeArgs& args) {
                        .renormalise = args.renormalise});
   emit<Kernel::group>({work_.experts, work_.grouped, args.m, experts, args.top_k});
   norm(args.x, *args.norm, work_.grouped.tokens, work_.grouped_tiles, rows);
-  GroupedGemmArgs g{.weights = expert_pointers(args.gate_up),
-                    .shape = held(*args.gate_up[0]).matrix,
-                    .activations = work_.grouped_tiles,
-                    .begin = work_.grouped.begin,
-                    .count = work_.grouped.count,
-                    .expert_count = experts,
-                    .tokens = args.m,
-                    .top_k = args.top_k,
-                    .epilogue = Epilogue::silu_mul,
-                    .tiles = work_.inner_tiles};
+  GroupedGemmParams g{.weights = expert_pointers(args.gate_up),
+                      .shape = held(*args.gate_up[0]).matrix,
+                      .activations = work_.grouped_tiles,
+                      .begin = work_.grouped.begin,
+                      .count = work_.grouped.count,
+                      .expert_count = experts,
+                      .tokens = args.m,
+                      .top_k = args.top_k,
+                      .epilogue = Epilogue::silu_mul,
+                      .tiles = work_.inner_tiles};
   emit<Kernel::gemm_grouped>(g);
   g.weights = expert_pointers(args.down);
   g.shape = held(*args.down[0]).matrix;
@@ -158,23 +158,23 @@ void CudaBackend::moe(const MoeArgs& args) {
       {work_.grouped_out, work_.grouped.rows, work_.expert_weights, args.x, args.m, shape_.hidden, args.top_k});
 }
 
-/// The requests of a step whose host chooses, as list_requests would write them.
-void CudaBackend::list_on_host(const sdar::HeadArgs& args) {
+/// The requests of a step whose host chooses, as gather_rows would write them.
+void CudaBackend::list_on_host(const sdar::LmHeadArgs& args) {
   StepInput& in = *input_;
   const int32_t count = static_cast<int32_t>(args.requests.size());
-  size_t banned = 0, bias = 0;
-  for (const HeadRequest& r : args.requests) banned += r.banned.size(), bias += r.bias_ids.size();
-  in.begin_lists(banned, bias);
+  size_t suppressed = 0, bias = 0;
+  for (const SampledRow& r : args.requests) suppressed += r.suppressed.size(), bias += r.bias_ids.size();
+  in.begin_lists(suppressed, bias);
   for (int32_t i = 0; i < count; i++) {
-    const HeadRequest& r = args.requests[i];
+    const SampledRow& r = args.requests[i];
     in.request_rows[i] = r.row;
     in.requests[i] = {.uniform = r.uniform,
                       .temperature = r.temperature,
                       .top_p = r.top_p,
                       .top_k = r.top_k,
                       .sampled_confidence = r.confidence == Confidence::sampled,
-                      .banned = in.add_banned(r.banned),
-                      .banned_count = static_cast<int32_t>(r.banned.size()),
+                      .suppressed = in.add_suppressed(r.suppressed),
+                      .suppressed_count = static_cast<int32_t>(r.suppressed.size()),
                       .bias = in.add_bias(r.bias_ids, r.bias_values),
                       .bias_count = static_cast<int32_t>(r.bias_ids.size()),
                       .logits = r.temperature > 0 || args.logits ? i % kHeadTurn : -1};
@@ -208,7 +208,7 @@ void CudaBackend::head_turns(const DeviceWeight& weight, HeadLists lists, bool s
   }
 }
 
-void CudaBackend::head(const sdar::HeadArgs& args) {
+void CudaBackend::head(const sdar::LmHeadArgs& args) {
   const DeviceWeight& weight = held(*args.weight);
   StepInput& in = *input_;
   HeadLists lists = in.head_lists();
@@ -218,7 +218,7 @@ void CudaBackend::head(const sdar::HeadArgs& args) {
     if (static_cast<int32_t>(args.requests.size()) > in.max_rows())
       throw Error(code::kInternal, "more rows of the head than rows of a step");
     sampling =
-        std::any_of(args.requests.begin(), args.requests.end(), [](const HeadRequest& r) { return r.temperature > 0; });
+        std::any_of(args.requests.begin(), args.requests.end(), [](const SampledRow& r) { return r.temperature > 0; });
     if (sampling || args.logits) prepare_sampling();
     list_on_host(args);
     lists = in.head_lists();
@@ -239,7 +239,7 @@ void CudaBackend::finish_step() {
   device_.wait(0);
 }
 
-HeadResult host_result(const DeviceHeadResult& r) {
+SampledToken host_result(const DeviceSampledToken& r) {
   return {r.token, r.confidence, r.logprob, r.entropy, r.max, r.logsumexp, r.finite != 0};
 }
 

@@ -24,7 +24,7 @@ std::vector<float> values(size_t count, uint32_t seed) {
 
 /// What the kernel leaves in the `bytes` of its result, where add finds 0.75 and others NaN patterns; nothing when the
 /// card refuses the launch.
-std::vector<std::byte> result(Device& device, Kernel kernel, const GemmArgs& args, size_t bytes) {
+std::vector<std::byte> result(Device& device, Kernel kernel, const GemmParams& args, size_t bytes) {
   device.fill(args.out, args.epilogue == Epilogue::add ? 0x3f : 0xff, bytes);
   if (!device.can_launch(kernel, &args, sizeof args)) return {};
   std::vector<std::byte> got(bytes);
@@ -58,10 +58,10 @@ bool agree(Device& device, WeightKind kind, WeightFormat format, int32_t cols, E
   auto* activations = memory.take<uint16_t>(tiles.size(), "activations to compare products with");
   device.upload_now(activations, tiles.data(), tiles.size() * sizeof tiles[0]);
 
-  GemmArgs args{.weight = {.data = weight, .kind = kind, .format = format, .rows = kRows, .cols = cols},
-                .activations = activations,
-                .tokens = kTokens,
-                .epilogue = epilogue};
+  GemmParams args{.weight = {.data = weight, .kind = kind, .format = format, .rows = kRows, .cols = cols},
+                  .activations = activations,
+                  .tokens = kTokens,
+                  .epilogue = epilogue};
   const size_t count = pair ? static_cast<size_t>(activation_elements(kTokens, kRows / 2)) : size_t{kTokens} * kRows;
   const size_t bytes = count * (pair ? sizeof(uint16_t) : sizeof(float));
   args.out = memory.take<float>(ceil_div(static_cast<int32_t>(bytes), 4), "products to compare");

@@ -58,10 +58,10 @@ void CudaRunner::record(LaunchList& list) {
   const StepInput& input = backend_.input();
   const StepShape& shape = input.shape();
   list.begin_kind(&OpSeconds::choose);
-  if (shape.slots > 0) backend_.emit<Kernel::list_requests>(input.list_requests(mask_id_));
+  if (shape.slots > 0) backend_.emit<Kernel::gather_rows>(input.gather_rows(mask_id_));
   walk_(shape.rows, shape.requests > 0);
   list.begin_kind(&OpSeconds::choose);
-  if (shape.slots > 0) backend_.emit<Kernel::choose_fill>({input.denoise_tables(mask_id_), input.results.get()});
+  if (shape.slots > 0) backend_.emit<Kernel::select_unmask>({input.denoise_tables(mask_id_), input.results.get()});
   list.begin_kind(nullptr);
 }
 
@@ -83,7 +83,7 @@ std::span<const StepOutcome> CudaRunner::poll(Ticket ticket) {
 void CudaRunner::take_in(const StepSequence& sequence, const DenoiseOutcome& outcome, StepOutcome& to) const {
   to.filled = outcome.filled;
   to.finite = outcome.finite != 0;
-  const DeviceHeadResult* result = backend_.input().results.host() + outcome.first;
+  const DeviceSampledToken* result = backend_.input().results.host() + outcome.first;
   for (uint64_t left = sequence.masked; left; left &= left - 1) to.at[std::countr_zero(left)] = host_result(*result++);
 }
 

@@ -41,7 +41,7 @@ StepInput::StepInput(Device& device, const ModelShape& shape, int32_t max_rows)
       row_segment_(device, "row segments"),
       page_ids_(device, "page ids"),
       tokens_(device, "tokens"),
-      banned_(device, "banned ids"),
+      suppressed_(device, "suppressed ids"),
       bias_ids_(device, "bias ids"),
       bias_values_(device, "bias values"),
       slots_(device, "slots") {
@@ -56,7 +56,7 @@ StepInput::StepInput(Device& device, const ModelShape& shape, int32_t max_rows)
   // These may grow.
   page_ids_.reserve(4096);
   narrow.reserve(1024), wide.reserve(1024), merges.reserve(256);
-  banned_.reserve(4096), bias_ids_.reserve(1024), bias_values_.reserve(1024);
+  suppressed_.reserve(4096), bias_ids_.reserve(1024), bias_values_.reserve(1024);
 }
 
 void StepInput::lay_out_rows(std::span<const Segment> segments, int32_t rows, bool rounded) {
@@ -104,21 +104,21 @@ void StepInput::lay_out(StepPlan& plan) {
     throw Error(code::kInternal, "a step of " + std::to_string(plan.sequences.size()) + " sequences was planned");
   plan_segments_.clear();
   int32_t rows = 0, masked = 0;
-  size_t banned = 0, bias = 0;
+  size_t suppressed = 0, bias = 0;
   for (StepSequence& s : plan.sequences) {
     s.segment.row = rows;
     rows += s.segment.rows;
     plan_segments_.push_back(s.segment);
     if (!s.denoise) continue;
     masked += std::popcount(s.masked);
-    banned += s.banned_early.size();
+    suppressed += s.suppressed_early.size();
     bias += s.decoding->bias_ids.size();
   }
   lay_out_rows(plan_segments_, rows, true);
   std::fill_n(ids.host(), shape_.rows, 0);
-  begin_lists(banned, bias);
+  begin_lists(suppressed, bias);
   for (const StepSequence& s : plan.sequences) {
-    // The active block's ids are written again by list_requests.
+    // The active block's ids are written again by gather_rows.
     std::copy_n(s.ids, s.segment.rows, ids.host() + s.segment.row);
     if (s.denoise) add_slot(s);
   }
@@ -145,9 +145,9 @@ void StepInput::add_slot(const StepSequence& s) {
       .top_p = d.top_p,
       .top_k = d.top_k,
       .sampled_confidence = d.confidence == Confidence::sampled,
-      .banned = add_banned(s.banned_early),
-      .banned_count = static_cast<int32_t>(s.banned.size()),
-      .early_count = static_cast<int32_t>(s.banned_early.size() - s.banned.size()),
+      .suppressed = add_suppressed(s.suppressed_early),
+      .suppressed_count = static_cast<int32_t>(s.suppressed.size()),
+      .early_count = static_cast<int32_t>(s.suppressed_early.size() - s.suppressed.size()),
       .free_from = s.free_from,
       .bias = add_bias(d.bias_ids, d.bias_values),
       .bias_count = static_cast<int32_t>(d.bias_ids.size()),
@@ -155,16 +155,16 @@ void StepInput::add_slot(const StepSequence& s) {
   shape_.sampling |= d.temperature > 0;
 }
 
-void StepInput::begin_lists(size_t banned, size_t bias) {
-  reserve(banned_, banned);
+void StepInput::begin_lists(size_t suppressed, size_t bias) {
+  reserve(suppressed_, suppressed);
   reserve(bias_ids_, bias);
   reserve(bias_values_, bias);
-  banned_count_ = bias_count_ = 0;
+  suppressed_count_ = bias_count_ = 0;
 }
 
-int32_t StepInput::add_banned(std::span<const int32_t> list) {
-  std::copy(list.begin(), list.end(), banned_.host() + banned_count_);
-  return static_cast<int32_t>(std::exchange(banned_count_, banned_count_ + list.size()));
+int32_t StepInput::add_suppressed(std::span<const int32_t> list) {
+  std::copy(list.begin(), list.end(), suppressed_.host() + suppressed_count_);
+  return static_cast<int32_t>(std::exchange(suppressed_count_, suppressed_count_ + list.size()));
 }
 
 int32_t StepInput::add_bias(std::span<const int32_t> list, std::span<const float> values) {
@@ -188,7 +188,7 @@ void StepInput::upload() {
 }
 
 void StepInput::upload_lists() {
-  banned_.upload(banned_count_);
+  suppressed_.upload(suppressed_count_);
   bias_ids_.upload(bias_count_);
   bias_values_.upload(bias_count_);
 }
@@ -199,14 +199,15 @@ void StepInput::download() const {
 }
 
 HeadLists StepInput::head_lists() const {
-  return {requests.get(), request_counts.get(), shape_.requests, banned_.get(), bias_ids_.get(), bias_values_.get()};
+  return {requests.get(),    request_counts.get(), shape_.requests,
+          suppressed_.get(), bias_ids_.get(),      bias_values_.get()};
 }
 
 DenoiseTables StepInput::denoise_tables(int32_t mask_id) const {
   return {slots_.get(), tokens_.get(), outcomes.get(), shape_.slots, mask_id};
 }
 
-ListRequestsArgs StepInput::list_requests(int32_t mask_id) const {
+GatherRowsParams StepInput::gather_rows(int32_t mask_id) const {
   return {denoise_tables(mask_id), requests.get(),  request_rows.get(),
           request_counts.get(),    shape_.requests, ids.get()};
 }

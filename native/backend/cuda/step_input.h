@@ -38,8 +38,8 @@ class StepInput {
   /// order. Sets the segments' rows.
   void lay_out(StepPlan& plan);
   /// The ids never chosen and the biases of a step's requests, one list after the other.
-  void begin_lists(size_t banned, size_t bias);
-  int32_t add_banned(std::span<const int32_t> ids);
+  void begin_lists(size_t suppressed, size_t bias);
+  int32_t add_suppressed(std::span<const int32_t> ids);
   int32_t add_bias(std::span<const int32_t> ids, std::span<const float> values);
 
   /// Asks for the copies.
@@ -55,16 +55,16 @@ class StepInput {
   StepTables tables() const { return {segments_.get(), row_segment_.get(), page_ids_.get()}; }
   HeadLists head_lists() const;
   DenoiseTables denoise_tables(int32_t mask_id) const;
-  ListRequestsArgs list_requests(int32_t mask_id) const;
+  GatherRowsParams gather_rows(int32_t mask_id) const;
 
   // Read by launches, or by them alone.
   StepArray<int32_t> ids;
   StepArray<AttentionItem> narrow, wide;
   StepArray<MergeItem> merges;
-  StepArray<DeviceHeadRequest> requests;
+  StepArray<DeviceSampledRow> requests;
   StepArray<int32_t> request_rows, request_counts;
   StepArray<DenoiseOutcome> outcomes;
-  StepArray<DeviceHeadResult> results;
+  StepArray<DeviceSampledToken> results;
 
  private:
   template <class T>
@@ -77,12 +77,12 @@ class StepInput {
   int32_t group_, max_rows_;
   StepShape shape_;
   uint64_t version_ = 0;
-  size_t segment_count_ = 0, page_count_ = 0, slot_count_ = 0, banned_count_ = 0, bias_count_ = 0;
+  size_t segment_count_ = 0, page_count_ = 0, slot_count_ = 0, suppressed_count_ = 0, bias_count_ = 0;
   size_t masked_count_ = 0;  ///< requests that are somebody's
   std::vector<Segment> plan_segments_;
   std::vector<DeviceSegment> device_segments_;
   StepArray<DeviceSegment> segments_;
-  StepArray<int32_t> row_segment_, page_ids_, tokens_, banned_, bias_ids_;
+  StepArray<int32_t> row_segment_, page_ids_, tokens_, suppressed_, bias_ids_;
   StepArray<float> bias_values_;
   StepArray<DenoiseSlot> slots_;
 };

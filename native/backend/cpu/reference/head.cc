@@ -28,14 +28,14 @@ class Softmax {
 };
 
 /// Ids that may be chosen, in ascending order.
-std::vector<int32_t> allowed_ids(size_t vocabulary, std::span<const int32_t> banned) {
-  std::vector<bool> is_banned(vocabulary, false);
-  for (int32_t id : banned) {
-    if (id >= 0 && static_cast<size_t>(id) < vocabulary) is_banned[id] = true;
+std::vector<int32_t> allowed_ids(size_t vocabulary, std::span<const int32_t> suppressed) {
+  std::vector<bool> is_suppressed(vocabulary, false);
+  for (int32_t id : suppressed) {
+    if (id >= 0 && static_cast<size_t>(id) < vocabulary) is_suppressed[id] = true;
   }
   std::vector<int32_t> ids;
   for (size_t id = 0; id < vocabulary; id++) {
-    if (!is_banned[id]) ids.push_back(static_cast<int32_t>(id));
+    if (!is_suppressed[id]) ids.push_back(static_cast<int32_t>(id));
   }
   return ids;
 }
@@ -46,8 +46,8 @@ struct Choice {
 };
 
 /// Sample of the allowed ids after top-k, then top-p. `best` is their largest logit: weights relative to it cannot all
-/// vanish, as they could relative to a banned id's.
-Choice sample(std::span<const float> logits, std::vector<int32_t> ids, float best, const HeadRequest& request) {
+/// vanish, as they could relative to a suppressed id's.
+Choice sample(std::span<const float> logits, std::vector<int32_t> ids, float best, const SampledRow& request) {
   const auto weight = [&](int32_t id) {
     return std::exp((static_cast<double>(logits[id]) - best) / static_cast<double>(request.temperature));
   };
@@ -82,11 +82,11 @@ Choice sample(std::span<const float> logits, std::vector<int32_t> ids, float bes
 
 }  // namespace
 
-HeadResult choose_token(std::span<float> logits, const HeadRequest& request) {
+SampledToken choose_token(std::span<float> logits, const SampledRow& request) {
   for (size_t i = 0; i < request.bias_ids.size(); i++) logits[request.bias_ids[i]] += request.bias_values[i];
 
-  HeadResult result;
-  const std::vector<int32_t> allowed = allowed_ids(logits.size(), request.banned);
+  SampledToken result;
+  const std::vector<int32_t> allowed = allowed_ids(logits.size(), request.suppressed);
   result.finite =
       !allowed.empty() && std::all_of(logits.begin(), logits.end(), [](float v) { return std::isfinite(v); });
   if (!result.finite) return result;

@@ -7,7 +7,7 @@
 namespace sdar::cpu::reference {
 
 /// Adds the request's bias to `logits` [vocabulary], then chooses as ops/head.h says. Probabilities are computed in
-/// double, sums run over ids in ascending order. Also not finite: every id is banned.
-HeadResult choose_token(std::span<float> logits, const HeadRequest& request);
+/// double, sums run over ids in ascending order. Also not finite: every id is suppressed.
+SampledToken choose_token(std::span<float> logits, const SampledRow& request);
 
 }  // namespace sdar::cpu::reference

@@ -68,7 +68,7 @@ class ReferenceBackend final : public Backend {
   void attention(const AttentionArgs& args) override { attention_.run(args); }
   void linear_add(const LinearAddArgs& args) override;
   void moe(const MoeArgs& args) override;
-  void head(const HeadArgs& args) override;
+  void head(const LmHeadArgs& args) override;
   void finish_step() override {}
 
  private:
@@ -140,7 +140,7 @@ void ReferenceBackend::moe(const MoeArgs& args) {
   }
 }
 
-void ReferenceBackend::head(const HeadArgs& args) {
+void ReferenceBackend::head(const LmHeadArgs& args) {
   const int64_t hidden = args.norm->spec.cols, vocabulary = args.weight->spec.rows;
   for (size_t begin = 0; begin < args.requests.size(); begin += kHeadRows) {
     const size_t n = std::min(kHeadRows, args.requests.size() - begin);

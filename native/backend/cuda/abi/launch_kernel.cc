@@ -50,11 +50,11 @@ void launch_kernel(Stream stream, int32_t kernel, const void* arguments, size_t 
     case Kernel::sample:
       return run<Kernel::sample>(arguments, bytes,
                                  [&](const auto& a) { sample(stream, a.vocabulary, a.lists, a.buffers); });
-    case Kernel::list_requests:
-      return run<Kernel::list_requests>(arguments, bytes, [&](const auto& a) { list_requests(stream, a); });
-    case Kernel::choose_fill:
-      return run<Kernel::choose_fill>(arguments, bytes,
-                                      [&](const auto& a) { choose_fill(stream, a.tables, a.results); });
+    case Kernel::gather_rows:
+      return run<Kernel::gather_rows>(arguments, bytes, [&](const auto& a) { gather_rows(stream, a); });
+    case Kernel::select_unmask:
+      return run<Kernel::select_unmask>(arguments, bytes,
+                                        [&](const auto& a) { select_unmask(stream, a.tables, a.results); });
     case Kernel::route:
       return run<Kernel::route>(arguments, bytes, [&](const auto& a) { route(stream, a); });
     case Kernel::group:

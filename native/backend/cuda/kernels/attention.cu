@@ -174,7 +174,7 @@ struct Attend {
 };
 
 template <int head_dim, int warps>
-SDAR_KERNEL((warps * kWarp), warps == 1 ? 2 : 1, attention, AttentionArgs a) {
+SDAR_KERNEL((warps * kWarp), warps == 1 ? 2 : 1, attention, AttentionParams a) {
   let_next_begin();
   using A = Attend<head_dim, warps>;
   const AttentionItem* item = a.items + block_index_x();
@@ -288,7 +288,7 @@ SDAR_KERNEL((warps * kWarp), warps == 1 ? 2 : 1, attention, AttentionArgs a) {
 }
 
 template <int head_dim, int warps>
-void launch_items(Stream stream, const AttentionArgs& args) {
+void launch_items(Stream stream, const AttentionParams& args) {
   const LaunchShape shape{.grid_x = args.item_count,
                           .grid_y = args.pages.kv_heads,
                           .threads = warps * kWarp,
@@ -299,12 +299,12 @@ void launch_items(Stream stream, const AttentionArgs& args) {
 
 }  // namespace
 
-void attention_narrow(Stream stream, const AttentionArgs& args) {
+void attention_narrow(Stream stream, const AttentionParams& args) {
   if (args.item_count == 0) return;
   args.pages.head_dim == 128 ? launch_items<128, 1>(stream, args) : launch_items<64, 1>(stream, args);
 }
 
-void attention_wide(Stream stream, const AttentionArgs& args) {
+void attention_wide(Stream stream, const AttentionParams& args) {
   if (args.item_count == 0) return;
   args.pages.head_dim == 128 ? launch_items<128, 4>(stream, args) : launch_items<64, 4>(stream, args);
 }

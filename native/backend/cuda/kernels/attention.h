@@ -46,7 +46,7 @@ AttentionPlan plan_attention(std::span<const DeviceSegment> segments, int32_t gr
 /// q [rows, heads, head_dim] bf16; keys and values in the pages. Softmax in f32; per chunk an online softmax over its
 /// pages, keys in ascending order; chunks merged in ascending order by log-sum-exp. Weights are rounded to bf16 before
 /// they multiply the values and before they are summed. head_dim 64 or 128.
-struct AttentionArgs {
+struct AttentionParams {
   StepTables tables;
   DevicePages pages;
   const uint16_t* q = nullptr;
@@ -56,11 +56,11 @@ struct AttentionArgs {
   float* partials = nullptr;  ///< [places, kv_heads, attention_partial_floats(head_dim)]
   int32_t layer = 0, heads = 0;
 };
-void attention_narrow(Stream stream, const AttentionArgs& args);
-void attention_wide(Stream stream, const AttentionArgs& args);
+void attention_narrow(Stream stream, const AttentionParams& args);
+void attention_wide(Stream stream, const AttentionParams& args);
 SDAR_HOST_DEVICE constexpr int32_t attention_partial_floats(int32_t head_dim) { return kFragmentRows * (head_dim + 2); }
 
-struct AttentionMergeArgs {
+struct AttentionMergeParams {
   const DeviceSegment* segments = nullptr;
   const MergeItem* items = nullptr;
   int32_t item_count = 0;
@@ -68,6 +68,6 @@ struct AttentionMergeArgs {
   uint16_t* tiles = nullptr;
   int32_t heads = 0, kv_heads = 0, head_dim = 0;
 };
-void attention_merge(Stream stream, const AttentionMergeArgs& args);
+void attention_merge(Stream stream, const AttentionMergeParams& args);
 
 }  // namespace sdar::cuda

@@ -15,7 +15,7 @@ namespace {
 constexpr int kWarps = 4, kThreads = kWarps * kWarp;
 
 template <int head_dim>
-SDAR_KERNEL(kThreads, 8, attention_merge, AttentionMergeArgs a) {
+SDAR_KERNEL(kThreads, 8, attention_merge, AttentionMergeParams a) {
   let_next_begin();
   constexpr int kPairs = head_dim / (2 * kWarp);  // of columns per lane
   const MergeItem* item = a.items + block_index_x();
@@ -55,7 +55,7 @@ SDAR_KERNEL(kThreads, 8, attention_merge, AttentionMergeArgs a) {
 }
 
 template <int head_dim>
-void launch_dim(Stream stream, const AttentionMergeArgs& args) {
+void launch_dim(Stream stream, const AttentionMergeParams& args) {
   const LaunchShape shape{.grid_x = args.item_count,
                           .grid_y = args.kv_heads,
                           .grid_z = kFragmentRows / kWarps,
@@ -66,7 +66,7 @@ void launch_dim(Stream stream, const AttentionMergeArgs& args) {
 
 }  // namespace
 
-void attention_merge(Stream stream, const AttentionMergeArgs& args) {
+void attention_merge(Stream stream, const AttentionMergeParams& args) {
   if (args.item_count == 0) return;
   args.head_dim == 128 ? launch_dim<128>(stream, args) : launch_dim<64>(stream, args);
 }

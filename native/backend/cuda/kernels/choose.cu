@@ -1,12 +1,12 @@
 // Around the head: which rows of the step want a token, and which tokens are kept.
 //
-// Bytes (as code: cost.h), most of them the same words for a whole warp. list_requests, one block: 140 per slot, 512
-// per slot with a block, 64 read and 48 written per masked position. choose_fill, a warp per slot: 512 per slot, 800
+// Bytes (as code: cost.h), most of them the same words for a whole warp. gather_rows, one block: 140 per slot, 512
+// per slot with a block, 64 read and 48 written per masked position. select_unmask, a warp per slot: 512 per slot, 800
 // per slot with a block, 16 per masked position. Both are as long as a launch.
-// choose_fill's lanes each hold the block's confidences and entropies in local memory, because denoise/choose.h walks
+// select_unmask's lanes each hold the block's confidences and entropies in local memory, because denoise/choose.h walks
 // over arrays.
-// Occupancy: list_requests: 1024 threads, 4224 shared, 1 block on sm_80, 1 on sm_86, 1 on sm_90
-// Occupancy: choose_fill: 128 threads, 0 shared, 3 blocks on sm_80, 3 on sm_86, 3 on sm_90, 512 local
+// Occupancy: gather_rows: 1024 threads, 4224 shared, 1 block on sm_80, 1 on sm_86, 1 on sm_90
+// Occupancy: select_unmask: 128 threads, 0 shared, 3 blocks on sm_80, 3 on sm_86, 3 on sm_90, 512 local
 #include "backend/cuda/kernels/choose.h"
 #include "backend/cuda/kernels/device.cuh"
 #include "denoise/choose.h"
@@ -33,13 +33,13 @@ SDAR_DEVICE int before_in_warp(int x) {
   return sum - x;
 }
 
-SDAR_DEVICE void put_request(const ListRequestsArgs& a, const DenoiseSlot* slot, int offset, int index) {
+SDAR_DEVICE void put_request(const GatherRowsParams& a, const DenoiseSlot* slot, int offset, int index) {
   const int position = load_global<int32_t>(&slot->position) + offset;
   const float temperature = load_global<float>(&slot->temperature);
-  const int banned = load_global<int32_t>(&slot->banned_count);
+  const int suppressed = load_global<int32_t>(&slot->suppressed_count);
   const bool early = position < load_global<int32_t>(&slot->free_from);
   const Words2 seed = load_global<Words2>(&slot->seed);
-  DeviceHeadRequest* to = a.requests + index;
+  DeviceSampledRow* to = a.requests + index;
   store_global<double>(
       &to->uniform, philox_uniform(uint64_t{seed.w[1]} << 32 | seed.w[0], position, load_global<int32_t>(&slot->step),
                                    load_global<int32_t>(&slot->answer)));
@@ -47,15 +47,16 @@ SDAR_DEVICE void put_request(const ListRequestsArgs& a, const DenoiseSlot* slot,
   store_global<float>(&to->top_p, load_global<float>(&slot->top_p));
   store_global<int32_t>(&to->top_k, load_global<int32_t>(&slot->top_k));
   store_global<int32_t>(&to->sampled_confidence, load_global<int32_t>(&slot->sampled_confidence));
-  store_global<int32_t>(&to->banned, load_global<int32_t>(&slot->banned));
-  store_global<int32_t>(&to->banned_count, early ? banned + load_global<int32_t>(&slot->early_count) : banned);
+  store_global<int32_t>(&to->suppressed, load_global<int32_t>(&slot->suppressed));
+  store_global<int32_t>(&to->suppressed_count,
+                        early ? suppressed + load_global<int32_t>(&slot->early_count) : suppressed);
   store_global<int32_t>(&to->bias, load_global<int32_t>(&slot->bias));
   store_global<int32_t>(&to->bias_count, load_global<int32_t>(&slot->bias_count));
   store_global<int32_t>(&to->logits, temperature > 0 ? index % kHeadTurn : -1);
   store_global<int32_t>(a.rows + index, load_global<int32_t>(&slot->row) + offset);
 }
 
-SDAR_KERNEL(kListThreads, 1, list_requests, ListRequestsArgs a) {
+SDAR_KERNEL(kListThreads, 1, gather_rows, GatherRowsParams a) {
   const DenoiseTables& t = a.tables;
   // the first request of each slot: a thread counts one slot's
   const int slot_index = thread_index();
@@ -95,14 +96,14 @@ SDAR_KERNEL(kListThreads, 1, list_requests, ListRequestsArgs a) {
   }
 }
 
-SDAR_KERNEL(kFillThreads, 2, choose_fill, DenoiseTables t, const DeviceHeadResult* results) {
+SDAR_KERNEL(kFillThreads, 2, select_unmask, DenoiseTables t, const DeviceSampledToken* results) {
   const int index = block_index_x() * kFillWarps + warp_index();
   if (!in_range(index, t.count)) return;
   DenoiseSlot* slot = t.slots + index;
   DenoiseOutcome* outcome = t.outcomes + index;
   const uint64_t masked = masked_of(slot);
   if (!guard(load_global<int32_t>(&slot->row) >= 0)) return;
-  const DeviceHeadResult* first = results + load_global<int32_t>(&outcome->first);
+  const DeviceSampledToken* first = results + load_global<int32_t>(&outcome->first);
 
   float confidence[kMaxBlockLength], entropy[kMaxBlockLength];
   bool finite = true;
@@ -111,7 +112,7 @@ SDAR_KERNEL(kFillThreads, 2, choose_fill, DenoiseTables t, const DeviceHeadResul
     const int offset = half * kWarp + lane_index();
     float own[2] = {0, 0};
     if (masked >> offset & 1) {
-      const DeviceHeadResult* result = first + count_bits(masked & ((uint64_t{1} << offset) - 1));
+      const DeviceSampledToken* result = first + count_bits(masked & ((uint64_t{1} << offset) - 1));
       finite = finite && load_global_cached<int32_t>(&result->finite) != 0;
       own[0] = load_global_cached<float>(&result->confidence);
       own[1] = load_global_cached<float>(&result->entropy);
@@ -149,12 +150,12 @@ SDAR_KERNEL(kFillThreads, 2, choose_fill, DenoiseTables t, const DeviceHeadResul
 
 }  // namespace
 
-void list_requests(Stream stream, const ListRequestsArgs& args) {
+void gather_rows(Stream stream, const GatherRowsParams& args) {
   const LaunchShape shape{.threads = kListThreads, .shared_bytes = (kMaxSlots + kListWarps) * 4, .stream = stream};
   SDAR_LAUNCH(shape, list_requests_kernel, args);
 }
 
-void choose_fill(Stream stream, const DenoiseTables& tables, const DeviceHeadResult* results) {
+void select_unmask(Stream stream, const DenoiseTables& tables, const DeviceSampledToken* results) {
   if (tables.count == 0) return;
   const LaunchShape shape{.grid_x = ceil_div(tables.count, kFillWarps), .threads = kFillThreads, .stream = stream};
   SDAR_LAUNCH(shape, choose_fill_kernel, tables, results);

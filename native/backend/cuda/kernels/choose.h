@@ -23,8 +23,8 @@ struct DenoiseSlot {
   float top_p = 1;
   int32_t top_k = 0;
   int32_t sampled_confidence = 0;
-  int32_t banned = 0, banned_count = 0;    ///< ids never chosen, in HeadLists::banned …
-  int32_t early_count = 0, free_from = 0;  ///< … and those after them, at positions before free_from
+  int32_t suppressed = 0, suppressed_count = 0;  ///< ids never chosen, in HeadLists::suppressed …
+  int32_t early_count = 0, free_from = 0;        ///< … and those after them, at positions before free_from
   int32_t bias = 0, bias_count = 0;
 };
 
@@ -51,17 +51,17 @@ constexpr int32_t kHeadTurn = 256;
 /// requests, their rows of the step and their number in each turn, slots and positions in ascending order; ids of the
 /// active blocks' rows: tokens, or the mask id. Request i of a temperature has row i % kHeadTurn of the logits. Rows
 /// past the last request are 0.
-struct ListRequestsArgs {
+struct GatherRowsParams {
   DenoiseTables tables;
-  DeviceHeadRequest* requests = nullptr;  ///< [max_requests]
-  int32_t* rows = nullptr;                ///< [max_requests]
-  int32_t* request_counts = nullptr;      ///< [max_requests / kHeadTurn, rounded up]
-  int32_t max_requests = 0;               ///< at least the number of masked positions
-  int32_t* ids = nullptr;                 ///< [rows of the step]
+  DeviceSampledRow* requests = nullptr;  ///< [max_requests]
+  int32_t* rows = nullptr;               ///< [max_requests]
+  int32_t* request_counts = nullptr;     ///< [max_requests / kHeadTurn, rounded up]
+  int32_t max_requests = 0;              ///< at least the number of masked positions
+  int32_t* ids = nullptr;                ///< [rows of the step]
 };
-void list_requests(Stream stream, const ListRequestsArgs& args);
+void gather_rows(Stream stream, const GatherRowsParams& args);
 
 /// Fills what denoise/choose.h chooses from the results, and advances the slots.
-void choose_fill(Stream stream, const DenoiseTables& tables, const DeviceHeadResult* results);
+void select_unmask(Stream stream, const DenoiseTables& tables, const DeviceSampledToken* results);
 
 }  // namespace sdar::cuda

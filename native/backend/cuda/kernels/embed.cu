@@ -18,7 +18,7 @@ SDAR_HOST_DEVICE constexpr int threads_per_row(int hidden) {
 }
 
 template <WeightFormat format>
-SDAR_KERNEL(kThreads, 8, embed, EmbedArgs a) {
+SDAR_KERNEL(kThreads, 8, embed, EmbedParams a) {
   const int hidden = a.table.cols, pieces = threads_per_row(hidden);
   const int64_t piece = int64_t{block_index_x()} * kThreads + thread_index();
   if (!in_range(piece, int64_t{a.rows} * pieces)) return;
@@ -53,7 +53,7 @@ SDAR_KERNEL(kThreads, 8, embed, EmbedArgs a) {
 
 }  // namespace
 
-void embed(Stream stream, const EmbedArgs& args) {
+void embed(Stream stream, const EmbedParams& args) {
   const int64_t pieces = int64_t{args.rows} * threads_per_row(args.table.cols);
   if (pieces == 0) return;
   const LaunchShape shape{

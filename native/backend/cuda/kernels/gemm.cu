@@ -71,7 +71,7 @@ SDAR_DEVICE void add_parts(const float* parts, int count, typename Tile::Sums& s
 }
 
 template <WeightFormat format, int token_tiles>
-SDAR_KERNEL(128, token_tiles == 8 ? 2 : 4, gemm, GemmArgs a, int parts) {
+SDAR_KERNEL(128, token_tiles == 8 ? 2 : 4, gemm, GemmParams a, int parts) {
   let_next_begin();
   using T = Tile<format, token_tiles>;
   const int slabs = a.weight.slabs(), padded = slabs * T::kSlabK, part = block_index_z();
@@ -100,7 +100,7 @@ SDAR_KERNEL(128, token_tiles == 8 ? 2 : 4, gemm, GemmArgs a, int parts) {
 }
 
 template <WeightFormat format, int token_tiles>
-void launch_tile(Stream stream, const GemmArgs& args) {
+void launch_tile(Stream stream, const GemmParams& args) {
   LaunchShape shape = Tile<format, token_tiles>::shape(stream, args.weight, args.tokens);
   shape.grid_z = args.weight.splits();
   shape.early = args.early;
@@ -108,7 +108,7 @@ void launch_tile(Stream stream, const GemmArgs& args) {
 }
 
 template <WeightFormat format>
-void launch_format(Stream stream, const GemmArgs& args) {
+void launch_format(Stream stream, const GemmParams& args) {
   switch (gemm_token_tiles(args.tokens)) {
     case 1:
       return launch_tile<format, 1>(stream, args);
@@ -123,7 +123,7 @@ void launch_format(Stream stream, const GemmArgs& args) {
 
 }  // namespace
 
-void gemm(Stream stream, const GemmArgs& args) {
+void gemm(Stream stream, const GemmParams& args) {
   if (args.tokens == 0) return;
   with_format(args.weight.format, [&]<WeightFormat format>() { launch_format<format>(stream, args); });
 }

@@ -31,7 +31,7 @@ enum class Epilogue : uint8_t {
 
 /// y = activations·Wᵀ. A part p of the sum over k (split_begin) is summed by itself; then ((out +) p0) + p1 + …
 /// An element of y has the same bits in every kernel and at every number of tokens.
-struct GemmArgs {
+struct GemmParams {
   DeviceMatrix weight;
   const uint16_t* activations = nullptr;  ///< tiles [tokens, padded cols]; zeros past the last column
   int32_t tokens = 0;                     ///< rows past them in the last tile are not read
@@ -46,7 +46,7 @@ struct GemmArgs {
 };
 
 /// For 1 … 64 tokens (more are taken in turns of 64).
-void gemm(Stream stream, const GemmArgs& args);
+void gemm(Stream stream, const GemmParams& args);
 /// How gemm shares a product out: tiles of tokens and of rows per block. Partial results are those of whole blocks.
 SDAR_HOST_DEVICE constexpr int32_t gemm_token_tiles(int32_t tokens) {
   return tokens <= 8 ? 1 : tokens <= 16 ? 2 : tokens <= 32 ? 4 : 8;
@@ -65,10 +65,10 @@ inline size_t gemm_partial_floats(const DeviceMatrix& weight, int32_t tokens) {
 }
 
 /// For many tokens. A block takes 128 weight rows and 128 tokens.
-void gemm_large(Stream stream, const GemmArgs& args);
+void gemm_large(Stream stream, const GemmParams& args);
 
 /// For many tokens on sm_90 (elsewhere nothing is written). A block takes 128 weight rows and 128 or 256 tokens.
-void gemm_warpgroup(Stream stream, const GemmArgs& args);
+void gemm_warpgroup(Stream stream, const GemmParams& args);
 /// Whether gemm_warpgroup's blocks can have so many token tiles: registers hold the sums of 32 when nothing else is
 /// summed beside.
 SDAR_HOST_DEVICE inline bool warpgroup_takes(const DeviceMatrix& weight, int32_t token_tiles) {

@@ -9,7 +9,7 @@ SDAR_DEVICE float silu_multiply(float gate, float up) { return divide(gate, 1.0f
 
 /// sums = out.
 template <class Tile>
-SDAR_DEVICE void get_rows(const GemmArgs& a, const GemmSource& s, typename Tile::Sums& sums) {
+SDAR_DEVICE void get_rows(const GemmParams& a, const GemmSource& s, typename Tile::Sums& sums) {
   const int row = computed_here((s.first_row_tile + Tile::warp_row_tile()) * kTileRows + lane_index() / 4);
   const int token = computed_here((s.first_token_tile + Tile::warp_token_tile()) * kTileTokens + lane_index() % 4 * 2);
   SDAR_UNROLL
@@ -29,7 +29,7 @@ SDAR_DEVICE void get_rows(const GemmArgs& a, const GemmSource& s, typename Tile:
 /// out = sums, or out + sums with `add`. Lane 4g + t writes rows g, g + 8 of tokens 2t, 2t + 1: a warp's store covers
 /// whole sectors, 8 rows of 4 tokens.
 template <class Tile>
-SDAR_DEVICE void put_rows(const GemmArgs& a, const GemmSource& s, bool add, const typename Tile::Sums& sums) {
+SDAR_DEVICE void put_rows(const GemmParams& a, const GemmSource& s, bool add, const typename Tile::Sums& sums) {
   const int row = computed_here((s.first_row_tile + Tile::warp_row_tile()) * kTileRows + lane_index() / 4);
   const int token = computed_here((s.first_token_tile + Tile::warp_token_tile()) * kTileTokens + lane_index() % 4 * 2);
   constexpr int kAtOnce = Tile::kTokenTiles < 8 ? Tile::kTokenTiles : 8;
@@ -64,7 +64,7 @@ SDAR_DEVICE void put_rows(const GemmArgs& a, const GemmSource& s, bool add, cons
 /// silu(gate)·up as bf16 tiles: rows g and g + 8 of a tile are gate and up of one output. Columns past the last, whose
 /// weights are zero, become zero; a block's columns never exceed the padded ones.
 template <class Tile>
-SDAR_DEVICE void put_silu(const GemmArgs& a, const GemmSource& s, const typename Tile::Sums& sums) {
+SDAR_DEVICE void put_silu(const GemmParams& a, const GemmSource& s, const typename Tile::Sums& sums) {
   const int columns = padded_k(a.weight.outputs());
   const int output = computed_here((s.first_row_tile + Tile::warp_row_tile()) * 8 + lane_index() / 4);
   const int token = computed_here((s.first_token_tile + Tile::warp_token_tile()) * kTileTokens + lane_index() % 4 * 2);
@@ -85,7 +85,7 @@ SDAR_DEVICE void put_silu(const GemmArgs& a, const GemmSource& s, const typename
 
 /// What the epilogue asks for; `add`: to what is in `out`, unless it is silu_mul.
 template <class Tile>
-SDAR_DEVICE void put(const GemmArgs& a, const GemmSource& s, bool add, const typename Tile::Sums& sums) {
+SDAR_DEVICE void put(const GemmParams& a, const GemmSource& s, bool add, const typename Tile::Sums& sums) {
   if (a.epilogue == Epilogue::silu_mul) {
     put_silu<Tile>(a, s, sums);
   } else {

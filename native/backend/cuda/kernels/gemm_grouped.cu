@@ -21,12 +21,12 @@ template <WeightFormat format, int token_tiles>
 using Tile = SmallTile<format, token_tiles>;
 
 template <WeightFormat format, int token_tiles>
-SDAR_KERNEL(128, token_tiles == 8 ? 2 : 4, gemm_grouped, GroupedGemmArgs g) {
+SDAR_KERNEL(128, token_tiles == 8 ? 2 : 4, gemm_grouped, GroupedGemmParams g) {
   using T = Tile<format, token_tiles>;
   const int expert = block_index_z(), count = load_global_cached<int32_t>(g.count + expert);
   if (!in_range(block_index_x() * T::kBlockTokenTiles * kTileTokens, count)) return;
   const int begin = load_global_cached<int32_t>(g.begin + expert), slabs = g.shape.slabs(), padded = slabs * T::kSlabK;
-  GemmArgs a;
+  GemmParams a;
   a.weight = g.shape;
   a.tokens = count;
   a.out = g.out + int64_t{begin} * g.shape.rows;
@@ -45,7 +45,7 @@ SDAR_KERNEL(128, token_tiles == 8 ? 2 : 4, gemm_grouped, GroupedGemmArgs g) {
 }
 
 template <WeightFormat format, int token_tiles>
-void launch_tile(Stream stream, const GroupedGemmArgs& args) {
+void launch_tile(Stream stream, const GroupedGemmParams& args) {
   using T = Tile<format, token_tiles>;
   LaunchShape shape = T::shape(stream, args.shape, args.tokens);
   shape.grid_z = args.expert_count;
@@ -54,7 +54,7 @@ void launch_tile(Stream stream, const GroupedGemmArgs& args) {
 
 /// Small blocks while an expert has few rows on average.
 template <WeightFormat format>
-void launch_format(Stream stream, const GroupedGemmArgs& args) {
+void launch_format(Stream stream, const GroupedGemmParams& args) {
   const int64_t rows = int64_t{args.tokens} * args.top_k;
   if (rows <= int64_t{8} * args.expert_count) return launch_tile<format, 1>(stream, args);
   launch_tile<format, 8>(stream, args);
@@ -62,7 +62,7 @@ void launch_format(Stream stream, const GroupedGemmArgs& args) {
 
 }  // namespace
 
-void gemm_grouped(Stream stream, const GroupedGemmArgs& args) {
+void gemm_grouped(Stream stream, const GroupedGemmParams& args) {
   if (args.tokens == 0) return;
   with_format(args.shape.format, [&]<WeightFormat format>() { launch_format<format>(stream, args); });
 }

@@ -26,7 +26,7 @@ using Tile = std::conditional_t<is_quantised(format), GemmTile<format, 2, 4, 4, 
 constexpr int threads_of(WeightFormat format) { return is_quantised(format) ? 256 : 128; }
 
 template <WeightFormat format>
-SDAR_KERNEL(threads_of(format), is_quantised(format) ? 1 : 2, gemm_large, GemmArgs a) {
+SDAR_KERNEL(threads_of(format), is_quantised(format) ? 1 : 2, gemm_large, GemmParams a) {
   let_next_begin();
   using T = Tile<format>;
   const int slabs = a.weight.slabs(), parts = a.weight.splits(), padded = slabs * T::kSlabK;
@@ -47,7 +47,7 @@ SDAR_KERNEL(threads_of(format), is_quantised(format) ? 1 : 2, gemm_large, GemmAr
 }
 
 template <WeightFormat format>
-void launch_format(Stream stream, const GemmArgs& args) {
+void launch_format(Stream stream, const GemmParams& args) {
   using T = Tile<format>;
   LaunchShape shape = T::shape(stream, args.weight, args.tokens);
   shape.early = args.early;
@@ -56,7 +56,7 @@ void launch_format(Stream stream, const GemmArgs& args) {
 
 }  // namespace
 
-void gemm_large(Stream stream, const GemmArgs& args) {
+void gemm_large(Stream stream, const GemmParams& args) {
   if (args.tokens == 0) return;
   with_format(args.weight.format, [&]<WeightFormat format>() { launch_format<format>(stream, args); });
 }

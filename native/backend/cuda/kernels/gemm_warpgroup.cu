@@ -99,7 +99,7 @@ struct Tile : GemmTile<format, 8, 1, 1, token_tiles, 4, is_quantised(format) ? 3
 };
 
 template <WeightFormat format, int token_tiles, int split>
-SDAR_KERNEL(256, 1, gemm_warpgroup, GemmArgs a) {
+SDAR_KERNEL(256, 1, gemm_warpgroup, GemmParams a) {
   if constexpr (!kWarpgroups) return;
   let_next_begin();
   using T = Tile<format, token_tiles>;
@@ -150,7 +150,7 @@ SDAR_KERNEL(256, 1, gemm_warpgroup, GemmArgs a) {
 }
 
 template <WeightFormat format, int token_tiles, int split>
-void launch_tile(Stream stream, const GemmArgs& args) {
+void launch_tile(Stream stream, const GemmParams& args) {
   using T = Tile<format, token_tiles>;
   LaunchShape shape = T::shape(stream, args.weight, args.tokens);
   shape.early = args.early;
@@ -158,7 +158,7 @@ void launch_tile(Stream stream, const GemmArgs& args) {
 }
 
 template <WeightFormat format>
-void launch_format(Stream stream, const GemmArgs& args) {
+void launch_format(Stream stream, const GemmParams& args) {
   if (args.weight.splits() > 1) return launch_tile<format, 16, 1>(stream, args);
   if constexpr (!is_quantised(format)) {
     if (args.token_tiles == 32) return launch_tile<format, 32, 0>(stream, args);
@@ -168,7 +168,7 @@ void launch_format(Stream stream, const GemmArgs& args) {
 
 }  // namespace
 
-void gemm_warpgroup(Stream stream, const GemmArgs& args) {
+void gemm_warpgroup(Stream stream, const GemmParams& args) {
   if (args.tokens == 0) return;
   with_format(args.weight.format, [&]<WeightFormat format>() { launch_format<format>(stream, args); });
 }

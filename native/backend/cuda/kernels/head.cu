@@ -52,8 +52,8 @@ SDAR_DEVICE void put_logits(const typename T::Sums& sums) {
 
 /// One request's tile of ids, first … first + 63; `logits` are this lane's. Lanes of a request that is none take part
 /// in the shuffles.
-SDAR_DEVICE void reduce(const HeadArgs& a, int index, bool exists, int first, float (&logits)[kEach]) {
-  const DeviceHeadRequest* request = a.lists.requests + index;
+SDAR_DEVICE void reduce(const LmHeadParams& a, int index, bool exists, int first, float (&logits)[kEach]) {
+  const DeviceSampledRow* request = a.lists.requests + index;
   const int lane = lane_index() % kLanes, vocabulary = a.weight.rows;
   const int bias = exists ? load_global_cached<int32_t>(&request->bias) : 0;
   const int bias_end = exists ? bias + load_global_cached<int32_t>(&request->bias_count) : 0;
@@ -75,12 +75,12 @@ SDAR_DEVICE void reduce(const HeadArgs& a, int index, bool exists, int first, fl
       if (at == i * kLanes + lane) logits[i] += value;
     }
   }
-  uint32_t banned = 0;  // bit i: logits[i]
-  const int banned_begin = exists ? load_global_cached<int32_t>(&request->banned) : 0;
-  const int banned_count = exists ? load_global_cached<int32_t>(&request->banned_count) : 0;
-  for (int i = 0; i < banned_count; i++) {
-    const int at = load_global_cached<int32_t>(a.lists.banned + banned_begin + i) - first;
-    if (at >= 0 && at < kHeadTile && at % kLanes == lane) banned |= 1u << at / kLanes;
+  uint32_t suppressed = 0;  // bit i: logits[i]
+  const int suppressed_begin = exists ? load_global_cached<int32_t>(&request->suppressed) : 0;
+  const int suppressed_count = exists ? load_global_cached<int32_t>(&request->suppressed_count) : 0;
+  for (int i = 0; i < suppressed_count; i++) {
+    const int at = load_global_cached<int32_t>(a.lists.suppressed + suppressed_begin + i) - first;
+    if (at >= 0 && at < kHeadTile && at % kLanes == lane) suppressed |= 1u << at / kLanes;
   }
 
   float max = -INFINITY, best = -INFINITY;
@@ -92,7 +92,7 @@ SDAR_DEVICE void reduce(const HeadArgs& a, int index, bool exists, int first, fl
     if (!in_range(id, vocabulary)) continue;
     finite = finite && absolute(logits[i]) < INFINITY;
     max = maximum(max, logits[i]);
-    if (banned >> i & 1 || (best_id >= 0 && !(logits[i] > best))) continue;
+    if (suppressed >> i & 1 || (best_id >= 0 && !(logits[i] > best))) continue;
     best = logits[i];
     best_id = id;
   }
@@ -136,7 +136,7 @@ SDAR_DEVICE void reduce(const HeadArgs& a, int index, bool exists, int first, fl
 }
 
 template <WeightFormat format, int token_tiles>
-SDAR_KERNEL(128, token_tiles == 8 ? 2 : 4, head, HeadArgs a) {
+SDAR_KERNEL(128, token_tiles == 8 ? 2 : 4, head, LmHeadParams a) {
   using T = Tile<format, token_tiles>;
   const int count = load_global_cached<int32_t>(a.lists.count), slabs = a.weight.slabs();
   const GemmSource source = T::source(a.weight, a.activations, count);
@@ -172,14 +172,14 @@ SDAR_KERNEL(128, token_tiles == 8 ? 2 : 4, head, HeadArgs a) {
 }
 
 template <WeightFormat format, int token_tiles>
-void launch_tile(Stream stream, const HeadArgs& args) {
+void launch_tile(Stream stream, const LmHeadParams& args) {
   using T = Tile<format, token_tiles>;
   static_assert(T::kSharedBytes >= T::kBlockTokenTiles * kTileTokens * kStride<T> * 4);
   SDAR_LAUNCH(T::shape(stream, args.weight, args.lists.max_requests), (head_kernel<format, token_tiles>), args);
 }
 
 template <WeightFormat format>
-void launch_format(Stream stream, const HeadArgs& args) {
+void launch_format(Stream stream, const LmHeadParams& args) {
   const int32_t n = args.lists.max_requests;
   if (n <= 8) return launch_tile<format, 1>(stream, args);
   if (n <= 32) return launch_tile<format, 4>(stream, args);
@@ -188,7 +188,7 @@ void launch_format(Stream stream, const HeadArgs& args) {
 
 }  // namespace
 
-void head(Stream stream, const HeadArgs& args) {
+void head(Stream stream, const LmHeadParams& args) {
   if (args.lists.max_requests == 0) return;
   with_format(args.weight.format, [&]<WeightFormat format>() { launch_format<format>(stream, args); });
 }

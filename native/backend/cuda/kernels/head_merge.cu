@@ -69,7 +69,7 @@ SDAR_KERNEL(kThreads, 8, head_merge, HeadLists lists, HeadBuffers buffers, int t
     weighted += other.f[1];
   }
   const float log_sum = log_fast(sum), entropy = log_sum - divide(weighted, sum);
-  DeviceHeadResult* to = buffers.results + index;
+  DeviceSampledToken* to = buffers.results + index;
   store_global<int32_t>(&to->token, best_id >= 0 ? best_id : 0);
   store_global<float>(&to->confidence, divide(exp_fast(best - max), sum));
   store_global<float>(&to->logprob, best - max - log_sum);

@@ -28,8 +28,8 @@ enum class Kernel : int32_t {
   head,
   head_merge,
   sample,
-  list_requests,
-  choose_fill,
+  gather_rows,
+  select_unmask,
   route,
   group,
   gemm_grouped,
@@ -37,20 +37,21 @@ enum class Kernel : int32_t {
 };
 
 /// Of head_merge and sample.
-struct HeadReduceArgs {
+struct LmHeadMergeParams {
   int32_t vocabulary = 0;
   HeadLists lists;
   HeadBuffers buffers;
 };
-struct ChooseFillArgs {
+struct SelectUnmaskParams {
   DenoiseTables tables;
-  const DeviceHeadResult* results = nullptr;
+  const DeviceSampledToken* results = nullptr;
 };
 
 /// In the order of Kernel.
-using AllArguments = std::tuple<EmbedArgs, NormArgs, GemmArgs, GemmArgs, GemmArgs, RopeArgs, AttentionArgs,
-                                AttentionArgs, AttentionMergeArgs, HeadArgs, HeadReduceArgs, HeadReduceArgs,
-                                ListRequestsArgs, ChooseFillArgs, RouteArgs, GroupArgs, GroupedGemmArgs, CombineArgs>;
+using AllArguments =
+    std::tuple<EmbedParams, NormParams, GemmParams, GemmParams, GemmParams, RopeParams, AttentionParams,
+               AttentionParams, AttentionMergeParams, LmHeadParams, LmHeadMergeParams, LmHeadMergeParams,
+               GatherRowsParams, SelectUnmaskParams, RouteParams, GroupParams, GroupedGemmParams, CombineParams>;
 template <Kernel kernel>
 using ArgumentsOf = std::tuple_element_t<static_cast<size_t>(kernel), AllArguments>;
 

@@ -20,7 +20,7 @@ constexpr int kGroupThreads = 1024, kGroupWarps = kGroupThreads / kWarp;
 constexpr int kPerLane = kMaxExperts / kWarp;
 
 /// rmsnorm(x) of one token in shared memory, [hidden] f32 at `to`; the sums of the warps lie at 0.
-SDAR_DEVICE void normalise(const RouteArgs& a, const float* x, Shared<float> to) {
+SDAR_DEVICE void normalise(const RouteParams& a, const float* x, Shared<float> to) {
   const Shared<float> sums = shared_memory<float>(0);
   const int pieces = a.hidden / 4;
   float sum = 0;
@@ -44,7 +44,7 @@ SDAR_DEVICE void normalise(const RouteArgs& a, const float* x, Shared<float> to)
 }
 
 /// By the first warp: the experts of largest logit and their weights, in ascending order of expert.
-SDAR_DEVICE void choose(const RouteArgs& a, Shared<float> logits, int token) {
+SDAR_DEVICE void choose(const RouteParams& a, Shared<float> logits, int token) {
   float logit[kPerLane], max = -INFINITY, sum = 0;
   SDAR_UNROLL
   for (int i = 0; i < kPerLane; i++) {
@@ -97,7 +97,7 @@ SDAR_DEVICE void choose(const RouteArgs& a, Shared<float> logits, int token) {
   }
 }
 
-SDAR_KERNEL(kThreads, 2, route, RouteArgs a) {
+SDAR_KERNEL(kThreads, 2, route, RouteParams a) {
   const int token = block_index_x();
   const Shared<float> logits = shared_memory<float>(kWarps * 4), h = shared_memory<float>((kWarps + kMaxExperts) * 4);
   normalise(a, a.x + int64_t{token} * a.hidden, h);
@@ -118,7 +118,7 @@ SDAR_KERNEL(kThreads, 2, route, RouteArgs a) {
 }
 
 /// The place in its choices [top_k] at which a token takes the expert, −1 when it does not.
-SDAR_DEVICE int choice_of(const GroupArgs& a, int token, int expert) {
+SDAR_DEVICE int choice_of(const GroupParams& a, int token, int expert) {
   int place = -1;
   for (int k = 0; k < a.top_k; k++) {
     if (load_global_cached<int32_t>(a.experts + int64_t{token} * a.top_k + k) == expert) place = k;
@@ -131,7 +131,7 @@ SDAR_DEVICE int bits_in(uint32_t set) {
   return n;
 }
 
-SDAR_KERNEL(kGroupThreads, 1, group, GroupArgs a) {
+SDAR_KERNEL(kGroupThreads, 1, group, GroupParams a) {
   const Shared<int> counts = shared_memory<int>(0), begins = shared_memory<int>(kMaxExperts * 4);
   const int places = grouped_rows(a.tokens, a.expert_count, a.top_k);
   for (int row = thread_index(); in_range(row, places); row += kGroupThreads)
@@ -171,7 +171,7 @@ SDAR_KERNEL(kGroupThreads, 1, group, GroupArgs a) {
   }
 }
 
-SDAR_KERNEL(kThreads, 4, combine, CombineArgs a) {
+SDAR_KERNEL(kThreads, 4, combine, CombineParams a) {
   const int pieces = a.hidden / 4;
   const int64_t piece = int64_t{block_index_x()} * kThreads + thread_index();
   if (!in_range(piece, int64_t{a.tokens} * pieces)) return;
@@ -191,7 +191,7 @@ SDAR_KERNEL(kThreads, 4, combine, CombineArgs a) {
 
 }  // namespace
 
-void route(Stream stream, const RouteArgs& args) {
+void route(Stream stream, const RouteParams& args) {
   if (args.tokens == 0) return;
   const LaunchShape shape{.grid_x = args.tokens,
                           .threads = kThreads,
@@ -200,13 +200,13 @@ void route(Stream stream, const RouteArgs& args) {
   SDAR_LAUNCH(shape, route_kernel, args);
 }
 
-void group(Stream stream, const GroupArgs& args) {
+void group(Stream stream, const GroupParams& args) {
   if (args.tokens == 0) return;
   const LaunchShape shape{.threads = kGroupThreads, .shared_bytes = 2 * kMaxExperts * 4, .stream = stream};
   SDAR_LAUNCH(shape, group_kernel, args);
 }
 
-void combine(Stream stream, const CombineArgs& args) {
+void combine(Stream stream, const CombineParams& args) {
   if (args.tokens == 0) return;
   const int64_t pieces = int64_t{args.tokens} * (args.hidden / 4);
   const LaunchShape shape{

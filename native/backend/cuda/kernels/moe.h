@@ -13,7 +13,7 @@ constexpr int32_t kMaxExpertsPerToken = 16;
 
 /// Experts and weights [tokens, top_k] of each token, experts ascending: softmax over all experts of rmsnorm(x)·routerᵀ
 /// in f32, the top_k of largest probability, ties to the lower expert, renormalised to sum 1 when asked.
-struct RouteArgs {
+struct RouteParams {
   const float* x = nullptr;       ///< [tokens, hidden]
   const float* norm = nullptr;    ///< [hidden]
   const float* router = nullptr;  ///< [experts, hidden] row-major
@@ -23,7 +23,7 @@ struct RouteArgs {
   float eps = 0;
   bool renormalise = false;
 };
-void route(Stream stream, const RouteArgs& args);
+void route(Stream stream, const RouteParams& args);
 
 /// Rows of all experts one after the other, each expert's first at a multiple of 8.
 SDAR_HOST_DEVICE constexpr int32_t grouped_rows(int32_t tokens, int32_t expert_count, int32_t top_k) {
@@ -35,16 +35,16 @@ struct GroupedRows {
   int32_t* tokens = nullptr;  ///< [grouped_rows] the token of each row; 0 between the experts and after the last
   int32_t* rows = nullptr;    ///< [tokens, top_k] the row of each choice
 };
-struct GroupArgs {
+struct GroupParams {
   const int32_t* experts = nullptr;
   GroupedRows grouped;
   int32_t tokens = 0, expert_count = 0, top_k = 0;
 };
-void group(Stream stream, const GroupArgs& args);
+void group(Stream stream, const GroupParams& args);
 
 /// Products of the rows of each expert with its own weight; those of a token have the bits of `gemm` with one part of
 /// k.
-struct GroupedGemmArgs {
+struct GroupedGemmParams {
   const uint8_t* const* weights = nullptr;  ///< [experts] on the device: slabs
   DeviceMatrix shape;                       ///< of each; data is not used
   const uint16_t* activations = nullptr;    ///< tiles [grouped_rows, cols]
@@ -57,16 +57,16 @@ struct GroupedGemmArgs {
   float* out = nullptr;                 ///< [grouped_rows, rows]
   uint16_t* tiles = nullptr;            ///< [grouped_rows, rows / 2]
 };
-void gemm_grouped(Stream stream, const GroupedGemmArgs& args);
+void gemm_grouped(Stream stream, const GroupedGemmParams& args);
 
 /// x[token] += Σ weight · out[row], experts in ascending order.
-struct CombineArgs {
+struct CombineParams {
   const float* out = nullptr;  ///< [grouped_rows, hidden]
   const int32_t* rows = nullptr;
   const float* weights = nullptr;
   float* x = nullptr;
   int32_t tokens = 0, hidden = 0, top_k = 0;
 };
-void combine(Stream stream, const CombineArgs& args);
+void combine(Stream stream, const CombineParams& args);
 
 }  // namespace sdar::cuda

@@ -13,7 +13,7 @@ namespace {
 
 constexpr int kThreads = 256, kPerThread = 8;
 
-SDAR_KERNEL(kThreads, 6, rms_norm, NormArgs a) {
+SDAR_KERNEL(kThreads, 6, rms_norm, NormParams a) {
   let_next_begin();
   const int token = block_index_x();
   const int row = a.rows ? load_global_cached<int32_t>(a.rows + token) : token;
@@ -56,7 +56,7 @@ SDAR_KERNEL(kThreads, 6, rms_norm, NormArgs a) {
 
 }  // namespace
 
-void rms_norm(Stream stream, const NormArgs& args) {
+void rms_norm(Stream stream, const NormParams& args) {
   if (args.tokens == 0) return;
   const LaunchShape shape{
       .grid_x = args.tokens, .threads = kThreads, .shared_bytes = kThreads / kWarp * 4, .stream = stream};

@@ -9,7 +9,7 @@ namespace sdar::cuda {
 
 /// tiles [tokens, padded_k(hidden)] bf16: token i = x[row] · rsqrt(mean(x[row]²) + eps) · norm with row = rows[i], or i
 /// without `rows`. x [·, hidden] f32, hidden % 8 == 0; columns of the tiles past hidden are left alone.
-struct NormArgs {
+struct NormParams {
   const float* x = nullptr;
   const float* norm = nullptr;    ///< [hidden]
   const int32_t* rows = nullptr;  ///< [tokens] on the device, or null
@@ -18,6 +18,6 @@ struct NormArgs {
   int32_t hidden = 0;
   float eps = 0;
 };
-void rms_norm(Stream stream, const NormArgs& args);
+void rms_norm(Stream stream, const NormParams& args);
 
 }  // namespace sdar::cuda

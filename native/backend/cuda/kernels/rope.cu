@@ -16,7 +16,7 @@ constexpr int kThreads = 256, kWarps = kThreads / kWarp;
 
 /// Lane l holds columns kEach · l … of the first and of the second half of a head: the pairs that RoPE turns.
 template <int head_dim>
-SDAR_KERNEL(kThreads, 8, rope, RopeArgs a) {
+SDAR_KERNEL(kThreads, 8, rope, RopeParams a) {
   constexpr int kHalf = head_dim / 2, kEach = kHalf / kWarp;
   const int heads = a.heads + 2 * a.pages.kv_heads, work = block_index_x() * kWarps + warp_index();
   if (!in_range(work, a.rows * heads)) return;
@@ -74,7 +74,7 @@ SDAR_KERNEL(kThreads, 8, rope, RopeArgs a) {
 }
 
 template <int head_dim>
-void launch_dim(Stream stream, const RopeArgs& args) {
+void launch_dim(Stream stream, const RopeParams& args) {
   const int work = args.rows * (args.heads + 2 * args.pages.kv_heads);
   const LaunchShape shape{.grid_x = ceil_div(work, kWarps), .threads = kThreads, .stream = stream};
   SDAR_LAUNCH(shape, rope_kernel<head_dim>, args);
@@ -82,7 +82,7 @@ void launch_dim(Stream stream, const RopeArgs& args) {
 
 }  // namespace
 
-void rope(Stream stream, const RopeArgs& args) {
+void rope(Stream stream, const RopeParams& args) {
   if (args.rows == 0) return;
   args.pages.head_dim == 128 ? launch_dim<128>(stream, args) : launch_dim<64>(stream, args);
 }

@@ -10,7 +10,7 @@ namespace sdar::cuda {
 /// qkv [rows, (heads + 2·kv_heads)·head_dim] f32. q and k: RMSNorm per head, then half-split RoPE at the row's absolute
 /// position. q goes to `q` [rows, heads, head_dim] bf16, k and v to their slots in the pages, all rounded to bf16.
 /// head_dim 64 or 128.
-struct RopeArgs {
+struct RopeParams {
   StepTables tables;
   DevicePages pages;
   const float* qkv = nullptr;
@@ -21,6 +21,6 @@ struct RopeArgs {
   int32_t rows = 0, layer = 0, heads = 0;
   float eps = 0;
 };
-void rope(Stream stream, const RopeArgs& args);
+void rope(Stream stream, const RopeParams& args);
 
 }  // namespace sdar::cuda

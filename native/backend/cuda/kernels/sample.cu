@@ -214,8 +214,8 @@ struct Survey {
 struct Row {
   const float* logits;
   const float* numbers;  ///< of its tiles
-  const int32_t* banned;
-  int banned_count, vocabulary;
+  const int32_t* suppressed;
+  int suppressed_count, vocabulary;
   float best, scale;  ///< the largest allowed logit; 1 / T
 
   SDAR_DEVICE uint64_t weight(float logit) const {
@@ -240,8 +240,8 @@ struct Row {
         c.allowed |= static_cast<uint32_t>(exists) << i;
       }
     }
-    for (int i = 0; i < banned_count; i++) {
-      const int at = load_global_cached<int32_t>(banned + i) - c.first;
+    for (int i = 0; i < suppressed_count; i++) {
+      const int at = load_global_cached<int32_t>(suppressed + i) - c.first;
       if (at >= 0 && at < kChunk && at % kWarp == 0) c.allowed &= ~(1u << at / kWarp);
     }
     return c;
@@ -283,7 +283,7 @@ struct Row {
   }
 
   /// The first time over all ids: lists those of `bound` or more; sums the weights of all, if they are wanted; of each
-  /// warp, Σ exp((l − max) / T) over all ids, banned ones too, and Σ of that times the exponent, stay at kTemperedAt.
+  /// warp, Σ exp((l − max) / T) over all ids, suppressed ones too, and Σ of that times the exponent, stay at kTemperedAt.
   SDAR_DEVICE Survey first_survey(float bound, float max, bool weigh) const {
     float sum = 0, weighted = 0;
     uint64_t own = 0;
@@ -441,8 +441,8 @@ SDAR_DEVICE uint64_t share_of(uint64_t total, float part) {
 SDAR_KERNEL(kThreads, 1, sample, HeadLists lists, HeadBuffers buffers, int vocabulary) {
   const int index = block_index_x();
   if (!in_range(index, load_global_cached<int32_t>(lists.count))) return;
-  const DeviceHeadRequest* request = lists.requests + index;
-  DeviceHeadResult* result = buffers.results + index;
+  const DeviceSampledRow* request = lists.requests + index;
+  DeviceSampledToken* result = buffers.results + index;
   const float temperature = load_global_cached<float>(&request->temperature);
   if (!guard(temperature > 0)) return;
   if (!guard(load_global<int32_t>(&result->finite) != 0)) return;
@@ -450,8 +450,8 @@ SDAR_KERNEL(kThreads, 1, sample, HeadLists lists, HeadBuffers buffers, int vocab
   const float inverse = reciprocal(temperature), max = load_global<float>(&result->max);
   const Row row{logits,
                 buffers.numbers + int64_t{index} * head_tiles(vocabulary) * 4,
-                lists.banned + load_global_cached<int32_t>(&request->banned),
-                load_global_cached<int32_t>(&request->banned_count),
+                lists.suppressed + load_global_cached<int32_t>(&request->suppressed),
+                load_global_cached<int32_t>(&request->suppressed_count),
                 vocabulary,
                 load_global_cached<float>(logits + load_global<int32_t>(&result->token)),
                 inverse < 1e30f ? inverse : 1e30f};
