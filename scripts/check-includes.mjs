@@ -1,5 +1,6 @@
-// Includes of native/ point one way: addon → engine → {cache, model} → backend; denoise and util are below all, and
-// nothing includes bench, which may include everything.
+// Includes of native/ point one way: addon → engine → {cache, model} → backend/*.h, the contract; what implements it, in
+// backend/*.cc, cpu/ and cuda/, also calls model/forward.h. denoise and util are below all, and nothing includes bench,
+// which may include everything.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { root } from "./cmake.mjs";
@@ -19,11 +20,15 @@ const below = {
 const contract = /^backend\/\w+\.h$/;
 const publicHeader = /^backend\/(\w+)\/\1\.h$/;
 const choosers = ["engine/load.cc", "addon/devices.cc"];
+/** What a backend computes, and the files that may know: those that no contract header reaches. */
+const forward = ["model/forward.h", "model/weights.h"];
+const implementation = /^backend\/(\w+\/.*|\w+\.cc)$/;
 
 /** Why `file` may not include `included`; undefined when it may. Both are named from native/. */
 function refusal(file, included) {
   const [layer, target] = [file, included].map((path) => path.split("/")[0]);
   if (!(target in below)) return "name it from native/, as in layer/file.h";
+  if (forward.includes(included) && implementation.test(file)) return undefined;
   if (target !== layer && !below[layer]?.includes(target)) return `${layer} may not include ${target}`;
   if (target !== "backend" || layer === "bench") return undefined;
   if (layer !== "backend") {

@@ -135,7 +135,7 @@ Request to_request(const Napi::Object& o) {
   r.bias_ids = int_array(o, "biasIds");
   r.bias_values = typed_array<Napi::Float32Array, float>(o, "biasValues", napi_float32_array, "a Float32Array");
   r.drafts = boolean(o, "drafts");
-  r.answer = integer(o, "answer");
+  r.completion = integer(o, "answer");
   r.group = static_cast<uint64_t>(number(o, "group", 0, 9007199254740991.0));
   r.rank = number(o, "rank", -DBL_MAX, DBL_MAX);
   r.priority = integer(o, "priority", INT32_MIN, INT32_MAX);
@@ -153,7 +153,7 @@ Napi::Value from_info(Napi::Env env, const Model& model) {
   const auto set = [&](const char* name, auto value) { o.Set(name, value); };
   set("modelType", config.model_type);
   set("device", model.backend->device());
-  set("cardProblem", model.card_problem);
+  set("cardProblem", model.cuda_unavailable);
   set("isa", model.backend->isa());
   set("threads", double(model.backend->threads()));
   set("weights", name_of(model.format));
@@ -233,7 +233,7 @@ Napi::Value from_stats(Napi::Env env, const EngineStats& s) {
   seconds.Set("prefill", s.seconds.prefill);
   seconds.Set("attention", s.seconds.attention);
   seconds.Set("gemm", s.seconds.gemm);
-  seconds.Set("head", s.seconds.head);
+  seconds.Set("head", s.seconds.lm_head);
   seconds.Set("denoise", s.seconds.denoise);
   o.Set("seconds", seconds);
   o.Set("failure", s.failure);

@@ -18,15 +18,15 @@ Napi::Value instruction_sets(const Napi::CallbackInfo& info) {
 
 Napi::Value examine_cuda(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
-  const cuda::Examination found = cuda::examine();
+  const cuda::Probe found = cuda::probe();
   auto cards = Napi::Array::New(env);
-  for (uint32_t i = 0; i < found.cards.size(); i++) {
-    const cuda::Card& card = found.cards[i];
+  for (uint32_t i = 0; i < found.devices.size(); i++) {
+    const cuda::DeviceInfo& card = found.devices[i];
     auto o = Napi::Object::New(env);
     o.Set("name", card.name);
     o.Set("capability", card.capability);
     o.Set("memory", double(card.memory));
-    o.Set("problem", card.problem);
+    o.Set("problem", card.unavailable);
     cards.Set(i, o);
   }
   auto o = Napi::Object::New(env);
@@ -34,7 +34,7 @@ Napi::Value examine_cuda(const Napi::CallbackInfo& info) {
   o.Set("driver", found.driver);
   o.Set("runtime", found.runtime);
   o.Set("cards", cards);
-  o.Set("problem", found.problem);
+  o.Set("problem", found.unavailable);
   return o;
 }
 

@@ -1,24 +1,21 @@
-// What a device must offer: the op table that model/forward walks. One Backend serves one engine, called by one thread
-// at a time. Pointers named x, out, qkv … are memory of Backend::allocate. A row's numbers never depend on its batch.
+// What computes steps: the contract between the engine and a device. One Backend serves one engine, called by one
+// thread at a time. It owns weights, pages and workspaces. A row's numbers never depend on its batch.
 #pragma once
 #include <cstddef>
 #include <cstdint>
-#include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 
-#include "backend/attention.h"
 #include "backend/formats.h"
-#include "backend/head.h"
-#include "backend/linear.h"
-#include "backend/moe.h"
-#include "backend/segment.h"
 #include "backend/step.h"
 #include "backend/weights.h"
 
 namespace sdar {
+
+struct ModelWeights;  // model/weights.h
 
 /// Shape of a model, as far as a backend must know it to lay out pages and workspaces.
 struct ModelShape {
@@ -42,8 +39,11 @@ struct CacheShape {
   KvFormat format = KvFormat::f32;
 };
 
-/// Makes the ops of a step of `rows` rows, begin_step and finish_step left out; `with_head`: ending in the head.
-using StepWalk = std::function<void(int32_t rows, bool with_head)>;
+struct RunOptions {
+  int32_t max_rows = 0;  ///< of a step
+  int32_t mask_id = 0;
+  bool time_ops = false;  ///< seconds() on a GPU, too, where steps take longer for it
+};
 
 class Backend {
  public:
@@ -72,30 +72,18 @@ class Backend {
   /// Bytes for pages in a memory of the backend's own, once the weights are there; none: pages lie in the host's
   /// memory.
   virtual std::optional<int64_t> cache_memory(const ModelShape& /*shape*/, int32_t /*max_rows*/) const { return {}; }
-  /// Once, before the first step. max_rows bounds M of every step. Throws Error(OUT_OF_MEMORY).
-  virtual void configure(const ModelShape& shape, const CacheShape& cache, int32_t max_rows) = 0;
-  /// Rows that memory for steps of up to `max_rows` rows must have.
-  virtual int32_t buffer_rows(int32_t max_rows) const { return max_rows; }
-  /// Zeroed, 64-byte aligned, owned by the backend until it is destroyed.
-  virtual float* allocate(size_t floats) = 0;
-  /// A runner that chooses and fills where the step is computed, after configure(). Null: the host does that. `walk` is
-  /// called when ops have to be made; embed then has no ids and the head no requests: they are where the step is.
-  /// `timed`: its seconds() are to be known, though steps take longer for it.
-  virtual std::unique_ptr<StepRunner> make_runner(int32_t /*mask_id*/, StepWalk /*walk*/, bool /*timed*/) {
-    return nullptr;
-  }
+  /// Once, before the first step. `weights` were adopted here and outlive the backend's last step. Throws
+  /// Error(OUT_OF_MEMORY).
+  virtual void configure(const ModelShape& shape, const CacheShape& cache, const ModelWeights& weights,
+                         const RunOptions& options) = 0;
 
-  /// Announces the rows of the step: per-step tables (RoPE, work split) are made here.
-  virtual void begin_step(std::span<const Segment> segments, int32_t rows) = 0;
-  /// x[M, hidden] = table[ids].
-  virtual void embed(const Weight& table, std::span<const int32_t> ids, float* x) = 0;
-  virtual void norm_linear(const NormLinearArgs& args) = 0;
-  virtual void attention(const AttentionArgs& args) = 0;
-  virtual void linear_add(const LinearAddArgs& args) = 0;
-  virtual void moe(const MoeArgs& args) = 0;
-  virtual void head(const LmHeadArgs& args) = 0;
-  /// Waits until everything asked for has been computed and results are readable on the host.
-  virtual void finish_step() = 0;
+  /// Computes a step of at most max_rows rows and max_sequences() sequences: its forward pass, then select and unmask.
+  /// Results in the order of its sequences, valid until the next call. Throws Error: DEVICE_FAILED, OUT_OF_MEMORY,
+  /// CHECKPOINT_TRUNCATED (mapped weights were cut short), INTERNAL.
+  virtual std::span<const SequenceResult> run(const Step& step) = 0;
+  virtual int32_t max_sequences() const { return std::numeric_limits<int32_t>::max(); }
+  /// Since the start; what a backend cannot tell apart stays 0.
+  virtual const StepSeconds& seconds() const = 0;
 };
 
 }  // namespace sdar

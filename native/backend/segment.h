@@ -17,7 +17,8 @@ SDAR_HOST_DEVICE constexpr int32_t tokens_per_page(int32_t block_length) {
 /// Both `position` and `position + rows` are multiples of `block_length`.
 /// Position p lies in slot p % tokens_per_page of page pages[p / tokens_per_page].
 /// The row at position p attends to every position k with k / block_length <= p / block_length. Keys and values before
-/// `position` are already in the pages; those of the segment are written there (rounded to the KV format) first.
+/// `position` are in the pages, or written there by other segments of the step; all of the step's are written (rounded
+/// to the KV format) before any is read.
 struct Segment {
   int32_t row = 0;
   int32_t rows = 0;

@@ -1,42 +1,42 @@
-// What the engine asks of a step and what it gets back. A plan names sequences; a runner turns it into ops.
+// A step: what the engine has a backend compute, and what comes back. It names sequences of any kind: prefill chunk,
+// denoising block, committed block followed by the next one's first denoising. All kinds are computed alike.
 #pragma once
 #include <array>
 #include <cstdint>
-#include <limits>
 #include <span>
 #include <vector>
 
-#include "backend/head.h"
 #include "backend/segment.h"
 #include "denoise/strategy.h"
 
 namespace sdar {
 
-/// How the masked positions of a request get their tokens.
-struct Decoding {
+enum class Confidence : uint8_t { model, sampled };
+
+/// How a request's masked positions get their tokens.
+struct SamplingParams {
   DenoiseParams denoise;
   float temperature = 0;  ///< 0: greedy
   int32_t top_k = 0;      ///< 0: all
-  float top_p = 1;
+  float top_p = 1;        ///< 1: all
   uint64_t seed = 0;
-  int32_t answer = 0;  ///< index among the answers of one prompt
+  int32_t completion = 0;  ///< index among the completions of one prompt
   Confidence confidence = Confidence::model;
-  std::vector<int32_t> bias_ids;  ///< ascending
-  std::vector<float> bias_values;
+  std::vector<int32_t> bias_ids;   ///< ascending; the bias is added to the logits before anything else
+  std::vector<float> bias_values;  ///< one per id
 };
 
-/// One sequence's part: `segment.rows` consecutive positions. With `denoise` the last block_length rows are the active
-/// block: its masked positions get a token and a confidence, and those the strategy chooses are filled.
+/// One sequence's rows: `segment.rows` consecutive positions. With `denoise` the last block_length rows are the active
+/// block: its masked positions are sampled, and those that the strategy selects are filled.
 struct StepSequence {
-  Segment segment;               ///< `row` is set by the runner
+  Segment segment;               ///< `row` is set by Step::add
   const int32_t* ids = nullptr;  ///< [rows], the mask id at masked positions
   bool denoise = false;
   int32_t step = 0;     ///< of the active block
   uint64_t masked = 0;  ///< bit i: offset i of the active block is masked
-  const Decoding* decoding = nullptr;
-  std::span<const int32_t> suppressed{};  ///< ids never chosen …
-  std::span<const int32_t>
-      suppressed_early{};  ///< … and at positions before `free_from`: those of `suppressed`, then others
+  const SamplingParams* sampling = nullptr;
+  std::span<const int32_t> suppressed{};        ///< ids never chosen …
+  std::span<const int32_t> suppressed_early{};  ///< … and at positions before `free_from`: `suppressed`, then others
   int32_t free_from = 0;
 
   /// First position of the active block.
@@ -45,44 +45,59 @@ struct StepSequence {
   int32_t active_row() const { return segment.row + segment.rows - segment.block_length; }
 };
 
-struct StepPlan {
-  std::vector<StepSequence> sequences;
-  int32_t rows() const {
-    int32_t n = 0;
-    for (const auto& s : sequences) n += s.segment.rows;
-    return n;
+/// What the sequences point to stays as it is until run() returns.
+class Step {
+ public:
+  void add(StepSequence sequence) {
+    sequence.segment.row = rows_;
+    rows_ += sequence.segment.rows;
+    sequences_.push_back(sequence);
   }
+  void clear() { sequences_.clear(), rows_ = 0, logits = nullptr; }
+  void reserve(size_t sequences) { sequences_.reserve(sequences); }
+
+  std::span<const StepSequence> sequences() const { return sequences_; }
+  int32_t rows() const { return rows_; }
+
+  /// When set, receives the logits of all sampled rows in order, [sampled rows, vocabulary] f32, bias added.
+  float* logits = nullptr;
+
+ private:
+  std::vector<StepSequence> sequences_;
+  int32_t rows_ = 0;
 };
 
-/// Answers StepPlan::sequences[i]. `filled` has a bit per offset of the active block, `at` their tokens.
-struct StepOutcome {
+/// A sampled row's token and its numbers. Temperature 0: argmax (lowest id on a tie) and its probability in
+/// softmax(logits). Else a sample of softmax(logits / T) after top-k, then top-p, by the inverse of the cumulative sum
+/// in order of id; confidence is its probability in softmax(logits / T) before truncation (model) or after it
+/// (sampled).
+struct SampledToken {
+  int32_t token = 0;
+  float confidence = 0;
+  float logprob = 0;    ///< log probability of the token in softmax(logits)
+  float entropy = 0;    ///< of softmax(logits / T), T = 0 read as 1; nats
+  float max = 0;        ///< largest logit
+  float logsumexp = 0;  ///< of the logits
+  bool finite = true;   ///< false: a NaN or infinity was among the logits; the rest means nothing
+};
+
+/// Of Step::sequences()[i]. `filled` has a bit per offset of the active block; `at` holds what was sampled at each
+/// offset that was masked.
+struct SequenceResult {
   uint64_t filled = 0;
   bool finite = true;  ///< false: a NaN or infinity in the logits; nothing is filled
   std::array<SampledToken, kMaxBlockLength> at;
 };
 
-/// Seconds spent since the start, by kind of work; what a runner cannot tell apart stays 0.
-struct OpSeconds {
+/// Seconds by kind of work. A backend adds what it computes to all but `prefill`, which the scheduler splits off: the
+/// prompts' share of attention and gemm. What is left of a step is laying it out, on a GPU also copies and waiting for
+/// its start.
+struct StepSeconds {
+  double prefill = 0;
   double attention = 0;
-  double products = 0;  ///< norms and matrix products of the layers
-  double head = 0;
-  double choose = 0;  ///< choosing positions and filling them
-};
-
-/// Runs planned steps. One step is in flight at a time.
-class StepRunner {
- public:
-  using Ticket = uint64_t;
-  virtual ~StepRunner() = default;
-
-  /// Takes a plan of at most as many rows as the model was made for; what it points to stays as it is until poll().
-  virtual Ticket submit(StepPlan& plan) = 0;
-  /// Waits for that step. Outcomes in the order of the plan's sequences; valid until the next submit().
-  virtual std::span<const StepOutcome> poll(Ticket ticket) = 0;
-
-  virtual const OpSeconds& seconds() const = 0;
-  /// Most sequences of a plan.
-  virtual int32_t max_sequences() const { return std::numeric_limits<int32_t>::max(); }
+  double gemm = 0;  ///< norms and GEMMs of the layers, the embedding
+  double lm_head = 0;
+  double denoise = 0;  ///< select and unmask
 };
 
 }  // namespace sdar

@@ -1,12 +1,12 @@
 #include "bench/forward_bench.h"
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cmath>
 #include <numeric>
 #include <random>
 
-#include "backend/step.h"
 #include "bench/shapes.h"
 #include "cache/page_pool.h"
 #include "util/error.h"
@@ -44,6 +44,8 @@ std::unique_ptr<Model> make_model(const BenchOptions& options, WeightHooks hooks
   return model;
 }
 
+uint64_t all_of(int32_t block) { return ~uint64_t{0} >> (64 - block); }
+
 double packed_bytes(const Weight* weight, const Backend& backend) {
   return weight ? static_cast<double>(backend.packed_bytes(weight->spec)) : 0;
 }
@@ -78,24 +80,29 @@ ForwardBench::ForwardBench(const BenchOptions& options, WeightHooks hooks)
   for (int32_t& id : ids_) id = static_cast<int32_t>(random() % static_cast<uint32_t>(model_->config.shape.vocabulary));
 }
 
-void ForwardBench::forward(std::span<const int32_t> ids, int32_t position, int32_t block_length, float* logits) {
-  const Segment segment{.row = 0,
-                        .rows = static_cast<int32_t>(ids.size()),
-                        .position = position,
-                        .block_length = block_length,
-                        .pages = pages_.data()};
-  results_.resize(requests_.size());
-  model_->forward->run(std::span(&segment, 1), ids, requests_, results_, logits);
+std::span<const SequenceResult> ForwardBench::forward(std::span<const int32_t> ids, int32_t position, int32_t rows,
+                                                      int32_t block_length, uint64_t masked, float* logits) {
+  step_.clear();
+  for (size_t at = 0; at < ids.size(); at += static_cast<size_t>(rows)) {
+    const int32_t first = position + static_cast<int32_t>(at);
+    step_.add({.segment = {.rows = rows, .position = first, .block_length = block_length, .pages = pages_.data()},
+               .ids = ids.data() + at,
+               .denoise = masked != 0,
+               .masked = masked,
+               .sampling = &sampling_,
+               .suppressed = std::span(&model_->config.mask_token_id, 1)});
+  }
+  step_.logits = logits;
+  return model_->backend->run(step_);
 }
 
 void ForwardBench::fill_context() {
   if (filled_) return;
-  requests_.clear();
   recorded_.clear();
   const int32_t block = common_block(0, context_);
   for (int32_t at = 0; at < context_;) {
     const int32_t rows = std::min(kPrefillRows, context_ - at);
-    forward(std::span(ids_).subspan(at, rows), at, block, nullptr);
+    forward(std::span(ids_).subspan(at, rows), at, rows, block, 0, nullptr);
     at += rows;
   }
   filled_ = true;
@@ -109,16 +116,13 @@ double ForwardBench::run(int32_t tokens, int32_t context, bool logits) {
     throw Error(code::kInvalidOption,
                 "context is " + std::to_string(context) + "; allowed: 0 to " + std::to_string(context_));
   fill_context();
-  requests_.clear();
-  const std::span suppressed(&model_->config.mask_token_id, 1);
-  for (int32_t row = 0; row < tokens; row++) requests_.push_back({.row = row, .suppressed = suppressed});
-  results_.resize(requests_.size());
   if (logits) logits_.resize(static_cast<size_t>(tokens) * model_->config.shape.vocabulary);
   const auto start = std::chrono::steady_clock::now();
-  forward(std::span(ids_).subspan(context, tokens), context, common_block(tokens, context),
-          logits ? logits_.data() : nullptr);
+  const int32_t block = common_block(tokens, context);
+  const auto results = forward(std::span(ids_).subspan(context, tokens), context, block, block, all_of(block),
+                               logits ? logits_.data() : nullptr);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  for (const SampledToken& result : results_)
+  for (const SequenceResult& result : results)
     if (!result.finite) throw Error(code::kNumericError, "the forward gave logits that are not finite");
   return seconds;
 }
@@ -184,11 +188,8 @@ std::vector<float> ForwardBench::logits(const RecordedStep& step) {
   begin -= begin % block;
   recorded_.resize(static_cast<size_t>(begin));
   filled_ = false;
-  requests_.clear();
-  for (int32_t i = 0; i < block; i++)
-    if (step.masked >> i & 1) requests_.push_back({.row = known - begin + i});
-  std::vector<float> logits(requests_.size() * static_cast<size_t>(vocabulary));
-  forward(tokens.subspan(begin), begin, block, logits.data());
+  std::vector<float> logits(std::popcount(step.masked) * static_cast<size_t>(vocabulary));
+  forward(tokens.subspan(begin), begin, rows - begin, block, step.masked, logits.data());
   recorded_.assign(tokens.begin(), tokens.begin() + known);
   recorded_block_ = block;
   return logits;

@@ -69,7 +69,10 @@ class ForwardBench {
 
  private:
   void fill_context();
-  void forward(std::span<const int32_t> ids, int32_t position, int32_t block_length, float* logits);
+  /// One forward of `ids` from `position` on: a sequence for each `rows` positions, whose last block is sampled at
+  /// `masked`.
+  std::span<const SequenceResult> forward(std::span<const int32_t> ids, int32_t position, int32_t rows,
+                                          int32_t block_length, uint64_t masked, float* logits);
 
   std::unique_ptr<Model> model_;
   std::unique_ptr<LimitProbe> limits_;
@@ -81,8 +84,8 @@ class ForwardBench {
   int32_t recorded_block_ = 0;
   std::vector<int32_t> ids_;    // [context + max_tokens], random
   std::vector<int32_t> pages_;  // page i of the one sequence
-  std::vector<SampledRow> requests_;
-  std::vector<SampledToken> results_;
+  Step step_;
+  SamplingParams sampling_;  // greedy
   std::vector<float> logits_;
 };
 

@@ -134,19 +134,19 @@ std::string safetensors_header(const Shard& shard, DType dtype) {
   return std::string(reinterpret_cast<const char*>(&length), sizeof length) + text;
 }
 
-/// Elements in the file's type, one piece after the other.
+/// Elements in the file's type, one chunk after the other.
 void write_tensor(OutputFile& file, const SourceTensor& tensor, DType dtype, int threads) {
   const int64_t elements = tensor.rows * tensor.cols;
   if (dtype == tensor.dtype) return file.write(tensor.data, static_cast<size_t>(elements) * bytes_of(dtype));
-  constexpr int64_t kPiece = 16 << 20, kJob = 1 << 18;
+  constexpr int64_t kChunk = 16 << 20, kJob = 1 << 18;
   const auto* bits = reinterpret_cast<const uint16_t*>(tensor.data);
-  std::vector<float> piece(static_cast<size_t>(std::min(elements, kPiece)));
-  for (int64_t begin = 0; begin < elements; begin += kPiece) {
-    const int64_t count = std::min(kPiece, elements - begin);
+  std::vector<float> chunk(static_cast<size_t>(std::min(elements, kChunk)));
+  for (int64_t begin = 0; begin < elements; begin += kChunk) {
+    const int64_t count = std::min(kChunk, elements - begin);
     parallel_for(threads, (count + kJob - 1) / kJob, [&](int64_t job) {
-      for (int64_t i = job * kJob; i < std::min(count, (job + 1) * kJob); i++) piece[i] = bf16_to_f32(bits[begin + i]);
+      for (int64_t i = job * kJob; i < std::min(count, (job + 1) * kJob); i++) chunk[i] = bf16_to_f32(bits[begin + i]);
     });
-    file.write(piece.data(), static_cast<size_t>(count) * sizeof(float));
+    file.write(chunk.data(), static_cast<size_t>(count) * sizeof(float));
   }
 }
 

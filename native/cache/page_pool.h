@@ -28,8 +28,8 @@ class PagePool {
   int32_t count_matches(const PrefixRoot& root, std::span<const int32_t> tokens, int32_t per_page,
                         int32_t& cached) const;
   /// Page table[i] is full and final and holds `tokens`, and all before it have been shared: enters it into the index.
-  /// Where the same contents are known already, the table takes that page instead and gives up its own.
-  void share(const PrefixRoot& root, std::vector<int32_t>& table, size_t i, std::span<const int32_t> tokens);
+  /// Where the same contents are known already, the table takes that page instead and releases its own.
+  void index_page(const PrefixRoot& root, std::vector<int32_t>& table, size_t i, std::span<const int32_t> tokens);
   /// Evicted only when nothing else is left to evict, until then.
   void pin(int32_t page);
 

@@ -38,8 +38,7 @@ SDAR_HOST_DEVICE inline int32_t best_position(uint64_t candidates, const float* 
 /// - low_confidence_static: the n_s of highest confidence
 /// - sequential: the n_s leftmost
 /// - entropy_bounded: in order of rising entropy, as long as their sum is < entropy_bound; at least one
-/// - pairwise_factor: in order of falling confidence, the k-th as long as k(k-1)/2 · (1 - confidence) < factor; at
-/// least
+/// - pairwise_factor: in order of falling confidence, the k-th as long as k(k-1)/2 · (1 - confidence) < factor; at least
 ///   n_s. So the fewer are filled together, the less sure they need be: a wrong guess matters to every pair it is part
 ///   of, and what is left over is decided with the others in view. A larger factor fills a superset. Fast-dLLM's factor
 ///   rule ("Fast-dLLM: Training-free Acceleration of Diffusion LLM", 2025) has k + 1 in the place of k(k-1)/2.

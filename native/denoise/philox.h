@@ -24,11 +24,11 @@ SDAR_HOST_DEVICE inline PhiloxWords philox4x32_10(PhiloxWords counter, uint64_t 
   return counter;
 }
 
-/// In [0, 1), a multiple of 2^-53. `position` is absolute, `step` counts within the block, `answer` is the index of
-/// `n`.
-SDAR_HOST_DEVICE inline double philox_uniform(uint64_t seed, int32_t position, int32_t step, int32_t answer) {
+/// In [0, 1), a multiple of 2^-53. `position` is absolute, `step` counts within the block, `completion` is the index
+/// among `n`.
+SDAR_HOST_DEVICE inline double philox_uniform(uint64_t seed, int32_t position, int32_t step, int32_t completion) {
   const PhiloxWords words = philox4x32_10(
-      {{static_cast<uint32_t>(position), static_cast<uint32_t>(step), static_cast<uint32_t>(answer), 0}}, seed);
+      {{static_cast<uint32_t>(position), static_cast<uint32_t>(step), static_cast<uint32_t>(completion), 0}}, seed);
   const uint64_t bits = uint64_t{words.w[0]} << 32 | words.w[1];
   return static_cast<double>(bits >> 11) * (1.0 / 9007199254740992.0);
 }

@@ -17,7 +17,7 @@ Engine::Engine(std::unique_ptr<Model> model, const EngineOptions& options, std::
                .token_bytes = {}},
       events_(std::move(wake)),
       pool_(static_cast<int32_t>(model_->cache.pages), options.prefix_cache),
-      scheduler_(*model_->runner, pool_, events_, context_,
+      scheduler_(*model_->backend, pool_, events_, context_,
                  {.max_concurrent = options.max_concurrent,
                   .max_rows = options.max_rows,
                   .prefill_rows = options.prefill_rows,
@@ -173,7 +173,7 @@ void Engine::check(const Request& r) const {
   require(r.temperature >= 0 && r.temperature <= 100, "temperature", r.temperature, "0 to 100");
   require(r.top_k >= 0, "topK", r.top_k, "1 or more, or 0 for all");
   require(r.top_p > 0 && r.top_p <= 1, "topP", r.top_p, "above 0, at most 1");
-  require(r.answer >= 0, "answer", r.answer, "0 or more");
+  require(r.completion >= 0, "answer", r.completion, "0 or more");
   require(std::isfinite(r.rank), "rank", r.rank, "finite numbers");
   require(r.bias_ids.size() == r.bias_values.size(), "logitBias", r.bias_values.size(), "one value per token id");
   require(std::is_sorted(r.bias_ids.begin(), r.bias_ids.end()), "logitBias", 0, "token ids in ascending order");

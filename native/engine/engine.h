@@ -15,7 +15,6 @@
 #include "backend/backend.h"
 #include "engine/scheduler.h"
 #include "model/config.h"
-#include "model/forward.h"
 #include "model/weights.h"
 
 namespace sdar {
@@ -36,20 +35,21 @@ struct EngineOptions {
   /// Most rows of a step for prompts; 0: 512, beside running requests as many as about double a step's time.
   int32_t prefill_rows = 0;
   bool prefix_cache = true;  ///< share pages of equal contents, and keep them while there is room
-  bool time_steps = false;   ///< EngineStats::seconds on a card, too, where steps take longer for it
+  // Opt-in until bench/gpu has shown them right and faster on a GPU (backend/cuda/cuda.h).
+  bool cuda_warpgroup_mma = false;
+  bool cuda_dependent_launch = false;
+  bool time_steps = false;  ///< EngineStats::seconds on a GPU, too, where steps take longer for it
 };
 
-/// A checkpoint on a device, its cache laid out, ready to run steps.
+/// A checkpoint on a device, its cache laid out: backend->run(step) computes.
 struct Model {
-  std::unique_ptr<Backend> backend;  // first: all others refer to it
+  std::unique_ptr<Backend> backend;  // first: the others refer to it
   ModelConfig config;
   ModelWeights weights;
   WeightFormat format = WeightFormat::f32;
   CacheShape cache;
   size_t page_bytes = 0;
-  std::unique_ptr<Forward> forward;
-  std::unique_ptr<StepRunner> runner;
-  std::string card_problem = {};  ///< why device "auto" computes on the CPU although a card answers; else empty
+  std::string cuda_unavailable = {};  ///< why device "auto" computes on the CPU although a GPU answers; else empty
 };
 
 /// `hooks.threads` is set here.
@@ -72,7 +72,7 @@ class Engine {
   /// INVALID_OPTION, DISPOSED); what goes wrong later comes as an event.
   void submit(Request request);
   void abort(uint64_t id);
-  /// Stops computing a request until resume(); its pages may be given up meanwhile and computed again later.
+  /// Stops computing a request until resume(); its pages may be taken meanwhile and recomputed later.
   void pause(uint64_t id);
   void resume(uint64_t id);
   EventBatch take_events() { return events_.take(); }

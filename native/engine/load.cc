@@ -6,7 +6,6 @@
 #include "backend/cpu/cpu.h"
 #include "backend/cuda/cuda.h"
 #include "engine/engine.h"
-#include "engine/runner.h"
 #include "util/error.h"
 #include "util/memory.h"
 
@@ -19,21 +18,28 @@ KvFormat kv_format(const EngineOptions& options) {
 }
 
 /// "cuda" is −1, "cuda:N" is N.
-int32_t card_of(const std::string& device) {
+int32_t cuda_index(const std::string& device) {
   constexpr std::string_view kPrefix = "cuda:";
   const char* end = device.data() + device.size();
-  if (int32_t card = -1; device.starts_with(kPrefix)) {
-    const auto parsed = std::from_chars(device.data() + kPrefix.size(), end, card);
-    if (parsed.ec == std::errc() && parsed.ptr == end && card >= 0) return card;
+  if (int32_t index = -1; device.starts_with(kPrefix)) {
+    const auto parsed = std::from_chars(device.data() + kPrefix.size(), end, index);
+    if (parsed.ec == std::errc() && parsed.ptr == end && index >= 0) return index;
   }
   throw Error(code::kUnsupportedDevice, "device is \"" + device + "\"; allowed: auto, cpu, cuda, cuda:N");
 }
 
+cuda::Options cuda_options(const EngineOptions& options, int32_t index) {
+  return {.device = index,
+          .threads = options.threads,
+          .warpgroup_mma = options.cuda_warpgroup_mma,
+          .dependent_launch = options.cuda_dependent_launch};
+}
+
 std::unique_ptr<Backend> make_cuda_backend(const ModelConfig& config, const EngineOptions& options) {
-  const int32_t card = options.device == "cuda" ? -1 : card_of(options.device);
+  const int32_t index = options.device == "cuda" ? -1 : cuda_index(options.device);
   if (!options.isa.empty())
     throw Error(code::kInvalidOption, "isa is \"" + options.isa + "\", of the CPU; give it with device \"cpu\" only");
-  auto backend = cuda::make_backend({.card = card, .threads = options.threads});
+  auto backend = cuda::make_backend(cuda_options(options, index));
   const std::string what = cuda::unsupported(config.shape, options.weights, kv_format(options));
   if (!what.empty()) throw Error(code::kUnsupportedDevice, "device \"" + options.device + "\" cannot run " + what);
   return backend;
@@ -43,14 +49,14 @@ std::unique_ptr<Backend> make_cpu_backend(const EngineOptions& options) {
   return cpu::make_backend({.threads = options.threads, .isa = options.isa});
 }
 
-/// Whether "auto" tries a card: one answers, and the backend can run this.
-bool card_suits(const ModelConfig& config, const EngineOptions& options) {
+/// Whether "auto" tries a GPU: one answers, and the backend can run this.
+bool gpu_suits(const ModelConfig& config, const EngineOptions& options) {
   return options.isa.empty() && cuda::unsupported(config.shape, options.weights, kv_format(options)).empty() &&
-         cuda::examine().problem.empty();
+         cuda::probe().unavailable.empty();
 }
 
 /// Pages in the host's memory are committed by the operating system only when they are first written, so a generous
-/// default costs nothing; a card's are taken at once.
+/// default costs nothing; a GPU's are taken at once.
 int64_t cache_pages(const EngineOptions& options, int32_t context, size_t page_bytes,
                     std::optional<int64_t> device_memory) {
   const auto pages = [](int64_t tokens) { return (tokens + kPageSlots - 1) / kPageSlots; };
@@ -65,7 +71,7 @@ int64_t cache_pages(const EngineOptions& options, int32_t context, size_t page_b
     // Blocks need not fill a page (length 33 leaves half empty), hence twice the context for the one sequence that must
     // fit.
     const int64_t least = 2 * pages(context), most = std::max(least, pages(context) * options.max_concurrent);
-    // A card that has not so much gets shorter requests; one without room for a page, an error with its numbers.
+    // A GPU that has not so much gets shorter requests; one without room for a page, an error with its numbers.
     count = device_memory && affordable > 0 ? std::min(affordable, most) : std::clamp(affordable, least, most);
   }
   if (count < 1)
@@ -91,17 +97,13 @@ std::unique_ptr<Model> assemble_on(std::unique_ptr<Backend> backend, const Model
   model->cache = {.pages = cache_pages(options, shape.context, model->page_bytes,
                                        model->backend->cache_memory(shape, options.max_rows)),
                   .format = format};
-  model->backend->configure(shape, model->cache, options.max_rows);
-  model->forward = std::make_unique<Forward>(*model->backend, model->config, model->weights, options.max_rows);
-  Forward& forward = *model->forward;
-  model->runner = model->backend->make_runner(
-      model->config.mask_token_id, [&forward](int32_t rows, bool with_head) { forward.walk(rows, with_head); },
-      options.time_steps);
-  if (!model->runner) model->runner = std::make_unique<Runner>(forward);
+  model->backend->configure(
+      shape, model->cache, model->weights,
+      {.max_rows = options.max_rows, .mask_id = model->config.mask_token_id, .time_ops = options.time_steps});
   return model;
 }
 
-/// On the device that the options name; with "auto" on a card where that works, else on the CPU.
+/// On the device that the options name; with "auto" on a GPU where that works, else on the CPU.
 template <class MakeWeights>
 std::unique_ptr<Model> assemble(const ModelConfig& config, const EngineOptions& options, WeightHooks hooks,
                                 const MakeWeights& make) {
@@ -110,7 +112,7 @@ std::unique_ptr<Model> assemble(const ModelConfig& config, const EngineOptions& 
   };
   if (options.device == "cpu") return on(make_cpu_backend(options));
   if (options.device != "auto") return on(make_cuda_backend(config, options));
-  if (!card_suits(config, options)) return on(make_cpu_backend(options));
+  if (!gpu_suits(config, options)) return on(make_cpu_backend(options));
   int64_t most = -1;
   if (hooks.progress) {
     // Begins again on the CPU, and must not fall.
@@ -118,16 +120,16 @@ std::unique_ptr<Model> assemble(const ModelConfig& config, const EngineOptions& 
       if (done > most) report(most = done, total);
     };
   }
-  std::string problem;
+  std::string unavailable;
   try {
-    return on(cuda::make_backend({.threads = options.threads}));
+    return on(cuda::make_backend(cuda_options(options, -1)));
   } catch (const Error& e) {
     if (e.code() != code::kOutOfMemory && e.code() != code::kDeviceFailed && e.code() != code::kUnsupportedDevice)
       throw;
-    problem = e.what();
+    unavailable = e.what();
   }
   auto model = on(make_cpu_backend(options));
-  model->card_problem = std::move(problem);
+  model->cuda_unavailable = std::move(unavailable);
   return model;
 }
 

@@ -9,7 +9,7 @@
 
 namespace sdar {
 
-struct Request : Decoding {
+struct Request : SamplingParams {
   uint64_t id = 0;  ///< chosen by the caller, unique among what runs
   std::vector<int32_t> tokens;
   int32_t max_tokens = 0;         ///< >= 1
@@ -20,7 +20,7 @@ struct Request : Decoding {
   int32_t min_tokens = 0;
   bool drafts = false;
 
-  /// Requests of one group (0: none) have the same prompt: others wait until answer 0 has brought it into the cache.
+  /// Requests of one group (0: none) have the same prompt: others wait until completion 0 has brought it into the cache.
   uint64_t group = 0;
   double rank = 0;       ///< among those that wait, lower ones are admitted first
   int32_t priority = 0;  ///< when pages run out the lowest priority is preempted first, then the highest rank

@@ -36,30 +36,26 @@ size_t find(const std::vector<JobPtr>& jobs, uint64_t id) {
       std::find_if(jobs.begin(), jobs.end(), [id](const JobPtr& j) { return j->request().id == id; }) - jobs.begin());
 }
 
-/// Of a step in which nothing but prompts runs.
-constexpr int32_t kPromptRows = 512;
-
 }  // namespace
 
-Scheduler::Scheduler(StepRunner& runner, PagePool& pool, EventBuffer& events, const SequenceContext& context,
+Scheduler::Scheduler(Backend& backend, PagePool& pool, EventBuffer& events, const SequenceContext& context,
                      SchedulerLimits limits)
-    : runner_(runner),
+    : backend_(backend),
       pool_(pool),
       events_(events),
       context_(context),
       limits_(limits),
-      residency_(pool, limits.prefix_cache) {
-  limits_.max_concurrent = std::min(limits_.max_concurrent, runner.max_sequences());
+      cache_(pool, limits.prefix_cache),
+      planner_(limits.max_concurrent, limits.max_rows, limits.prefill_rows) {
+  limits_.max_concurrent = std::min(limits_.max_concurrent, backend.max_sequences());
   running_.reserve(limits.max_concurrent);
-  plan_.sequences.reserve(limits.max_concurrent);
-  planned_.reserve(limits.max_concurrent);
   count();
 }
 
 void Scheduler::add(Request request) {
   auto job = std::make_unique<Job>(std::move(request), context_, arrivals_++);
   const Request& r = job->request();
-  if (r.group != 0 && r.answer == 0) leaders_[r.group] = job.get();
+  if (r.group != 0 && r.completion == 0) leaders_[r.group] = job.get();
   next_deadline_ = std::min(next_deadline_, r.deadline);
   const auto place = std::upper_bound(waiting_.begin(), waiting_.end(), job, earlier);
   try {
@@ -122,12 +118,12 @@ void Scheduler::expire(Clock::time_point now) {
 
 bool Scheduler::waits_for_group(const Job& job) const {
   const Request& r = job.request();
-  if (r.group == 0 || r.answer == 0) return false;
+  if (r.group == 0 || r.completion == 0) return false;
   const auto it = leaders_.find(r.group);
   if (it == leaders_.end()) return false;
   const Job& leader = *it->second;
   const bool paused = std::any_of(paused_.begin(), paused_.end(), [&](const JobPtr& j) { return j.get() == &leader; });
-  return !paused && leader.sequence.committed() < residency_.shareable_prompt(leader);
+  return !paused && leader.sequence.committed() < cache_.shareable_prompt(leader);
 }
 
 /// Pages of paused requests go first; a request that runs is never stopped for one that waits.
@@ -135,9 +131,9 @@ bool Scheduler::fits(Job& job) {
   do {
     // One page more for each that runs, as far as a small cache allows, or the next step would preempt again.
     const int32_t running = static_cast<int32_t>(running_.size());
-    if (residency_.place(job, std::min(running, 1 + pool_.total() / 16))) return true;
+    if (cache_.allocate(job, std::min(running, 1 + pool_.total() / 16))) return true;
   } while (reclaim_paused());
-  return running_.empty() && residency_.place(job, 0);
+  return running_.empty() && cache_.allocate(job, 0);
 }
 
 void Scheduler::admit() {
@@ -164,7 +160,7 @@ bool Scheduler::reclaim_paused() {
   for (Jobs* jobs : {&paused_, &waiting_}) {
     for (size_t i = jobs->size(); i-- > 0;) {
       if (!(*jobs)[i]->holds_pages()) continue;
-      residency_.release(*(*jobs)[i]);
+      cache_.release(*(*jobs)[i]);
       return true;
     }
   }
@@ -175,7 +171,7 @@ void Scheduler::preempt(size_t index) {
   Job& job = *running_[index];
   events_.preempted(job.request().id);
   stats_.preemptions++;
-  residency_.release(job);
+  cache_.release(job);
   move_job(running_, index, waiting_, earlier);
 }
 
@@ -183,7 +179,7 @@ void Scheduler::preempt(size_t index) {
 /// alone was refused.
 void Scheduler::grow() {
   for (size_t i = 0; i < running_.size(); i++) {
-    while (!residency_.place(*running_[i], 0)) {
+    while (!cache_.allocate(*running_[i], 0)) {
       if (reclaim_paused()) continue;
       const size_t last = running_.size() - 1;
       preempt(last);
@@ -192,89 +188,29 @@ void Scheduler::grow() {
   }
 }
 
-void Scheduler::plan_part(Job& job, int32_t max_rows) {
-  planned_.push_back(&job);
-  plan_.sequences.push_back(job.sequence.plan(max_rows));
-}
-
-void Scheduler::plan() {
-  plan_.sequences.clear();
-  planned_.clear();
-  prefill_rows_ = 0;
-  const size_t n = running_.size();
-  int64_t waiting = 0;
-  int32_t longest_block = 1;
-  PrefillBudget::Rows without;
-  for (const JobPtr& job : running_) {
-    if (job->sequence.prefilling()) {
-      waiting++;
-      longest_block = std::max(longest_block, job->request().block_length);
-    } else {
-      without.decode += job->sequence.rows_left();
-      without.head += job->sequence.masked();
-    }
-  }
-  const int64_t decoding = static_cast<int64_t>(n) - waiting;
-  int32_t prefill_left = limits_.prefill_rows;
-  if (prefill_left == 0) prefill_left = decoding == 0 ? kPromptRows : budget_.rows(waiting, decoding, without);
-  prefill_left = std::max(prefill_left, longest_block);
-  int32_t rows_left = limits_.max_rows;
-
-  const auto prompts = [&] {
-    for (const JobPtr& job : running_) {
-      const int32_t allowed = std::min(rows_left, prefill_left);
-      if (!job->sequence.prefilling() || allowed < job->request().block_length) continue;
-      plan_part(*job, allowed);
-      const int32_t rows = plan_.sequences.back().segment.rows;
-      rows_left -= rows, prefill_left -= rows, prefill_rows_ += rows;
-    }
-  };
-  bool skipped = false;
-  const auto blocks = [&] {
-    for (size_t i = 0; i < n; i++) {
-      Job& job = *running_[(turn_ + i) % n];
-      if (job.sequence.prefilling()) continue;
-      if (rows_left < 2 * job.request().block_length) {
-        skipped = true;
-        continue;
-      }
-      plan_part(job, rows_left);
-      rows_left -= plan_.sequences.back().segment.rows;
-    }
-  };
-  if (prompts_first_) {
-    prompts(), blocks();
-  } else {
-    blocks(), prompts();
-  }
-  prompts_first_ = !(prompts_first_ && skipped);
-  turn_ = n ? (turn_ + 1) % n : 0;
-}
-
 void Scheduler::compute() {
-  const OpSeconds before = runner_.seconds();
+  const StepSeconds before = backend_.seconds();
   const auto start = Clock::now();
-  const auto outcomes = runner_.poll(runner_.submit(plan_));
+  const Step& step = planner_.step();
+  const auto results = backend_.run(step);
   const double seconds = seconds_since(start);
-  const OpSeconds& after = runner_.seconds();
+  planner_.observe(seconds);
 
-  const int32_t rows = plan_.rows();
-  int32_t head_rows = 0;
-  for (const StepSequence& s : plan_.sequences) head_rows += s.denoise ? std::popcount(s.masked) : 0;
-  budget_.observe({prefill_rows_, rows - prefill_rows_, head_rows}, seconds);
-  const double prefill = rows > 0 ? double(prefill_rows_) / rows : 0;
-  const double attention = after.attention - before.attention, products = after.products - before.products;
-  stats_.seconds.prefill += prefill * (attention + products);
+  const StepSeconds& after = backend_.seconds();
+  const double prefill = planner_.prefill_share();
+  const double attention = after.attention - before.attention, gemm = after.gemm - before.gemm;
+  stats_.seconds.prefill += prefill * (attention + gemm);
   stats_.seconds.attention += (1 - prefill) * attention;
-  stats_.seconds.gemm += (1 - prefill) * products;
-  stats_.seconds.head += after.head - before.head;
-  stats_.seconds.denoise += after.choose - before.choose;
+  stats_.seconds.gemm += (1 - prefill) * gemm;
+  stats_.seconds.lm_head += after.lm_head - before.lm_head;
+  stats_.seconds.denoise += after.denoise - before.denoise;
   stats_.step_seconds += seconds;
   stats_.steps++;
-  stats_.rows += rows;
-  stats_.sequences += static_cast<int64_t>(planned_.size());
-  stats_.max_sequences = std::max(stats_.max_sequences, static_cast<int32_t>(planned_.size()));
-  for (size_t i = 0; i < planned_.size(); i++) settle(i, outcomes[i]);
+  stats_.rows += step.rows();
+  const auto jobs = planner_.jobs();
+  stats_.sequences += static_cast<int64_t>(jobs.size());
+  stats_.max_sequences = std::max(stats_.max_sequences, static_cast<int32_t>(jobs.size()));
+  for (size_t i = 0; i < jobs.size(); i++) apply(*jobs[i], step.sequences()[i], results[i]);
 }
 
 void Scheduler::step() {
@@ -284,8 +220,8 @@ void Scheduler::step() {
     expire(start);
     admit();
     grow();
-    plan();
-    if (!planned_.empty()) compute();
+    planner_.plan(running_);
+    if (planner_.step().rows() > 0) compute();
   } catch (const Error& e) {
     if (e.code() == code::kDeviceFailed) stats_.failure = e.what();
     fail_all({e.code(), e.what()});
@@ -299,11 +235,9 @@ void Scheduler::step() {
   count();
 }
 
-void Scheduler::settle(size_t index, const StepOutcome& outcome) {
-  Job& job = *planned_[index];
+void Scheduler::apply(Job& job, const StepSequence& planned, const SequenceResult& result) {
   Sequence& sequence = job.sequence;
-  const StepSequence& planned = plan_.sequences[index];
-  if (!outcome.finite) {
+  if (!result.finite) {
     fail(job, {code::kNumericError, "a NaN or an infinity appeared in the logits at positions " +
                                         std::to_string(planned.active_position()) + " to " +
                                         std::to_string(planned.segment.position + planned.segment.rows - 1)});
@@ -313,13 +247,13 @@ void Scheduler::settle(size_t index, const StepOutcome& outcome) {
   stats_.prefill_tokens += cached.prompt;
   stats_.recomputed_tokens += cached.recomputed;
   if (planned.denoise) {
-    const int filled = std::popcount(outcome.filled);
+    const int filled = std::popcount(result.filled);
     stats_.forwards++;
     stats_.filled_tokens += filled;
     stats_.tokens_per_forward[filled]++;
   }
-  const auto reason = sequence.apply(planned, outcome);
-  residency_.share(job);
+  const auto reason = sequence.apply(planned, result);
+  cache_.index_full_pages(job);
   const uint64_t id = job.request().id;
   if (planned.denoise && job.request().drafts) {
     const Sequence::Draft draft = sequence.draft(planned);
@@ -353,7 +287,7 @@ void Scheduler::fail(Job& job, Failure failure) {
 /// The job has ended, and its end has been told.
 void Scheduler::forget(Job& job) {
   job.ended = true;
-  residency_.release(job);
+  cache_.release(job);
   const auto it = leaders_.find(job.request().group);
   if (it != leaders_.end() && it->second == &job) leaders_.erase(it);
 }

@@ -25,13 +25,14 @@ Sequence::Sequence(Request request, const SequenceContext& context)
       prompt_(static_cast<int32_t>(request_.tokens.size())),
       limit_(static_cast<int32_t>(
           std::min<int64_t>(int64_t(prompt_) + request_.max_tokens, floor_to(context.context, request_.block_length)))),
-      never_{context.mask_id},
+      suppressed_{context.mask_id},
       tokens_(request_.tokens),
       next_(prompt_),
       stop_(request_.stop) {
-  never_early_ = never_;
-  never_early_.insert(never_early_.end(), request_.stop_tokens.begin(), request_.stop_tokens.end());
-  if (!request_.ignore_eos) never_early_.insert(never_early_.end(), context.end_ids.begin(), context.end_ids.end());
+  suppressed_early_ = suppressed_;
+  suppressed_early_.insert(suppressed_early_.end(), request_.stop_tokens.begin(), request_.stop_tokens.end());
+  if (!request_.ignore_eos)
+    suppressed_early_.insert(suppressed_early_.end(), context.end_ids.begin(), context.end_ids.end());
   const auto literal = std::find(tokens_.begin(), tokens_.end(), context.mask_id);
   shareable_ =
       literal == tokens_.end() ? std::numeric_limits<int32_t>::max() : static_cast<int32_t>(literal - tokens_.begin());
@@ -69,14 +70,14 @@ StepSequence Sequence::plan(int32_t max_rows) const {
   s.ids = tokens_.data() + committed_;
   s.step = step_;
   s.masked = masked_;
-  s.decoding = &request_;
-  s.suppressed = never_;
-  s.suppressed_early = never_early_;
+  s.sampling = &request_;
+  s.suppressed = suppressed_;
+  s.suppressed_early = suppressed_early_;
   s.free_from = prompt_ + request_.min_tokens;
   return s;
 }
 
-std::optional<FinishReason> Sequence::apply(const StepSequence& planned, const StepOutcome& outcome) {
+std::optional<FinishReason> Sequence::apply(const StepSequence& planned, const SequenceResult& result) {
   if (!planned.denoise) {
     adopt(committed_ + planned.segment.rows);
     return std::nullopt;
@@ -84,8 +85,8 @@ std::optional<FinishReason> Sequence::apply(const StepSequence& planned, const S
   adopt(active_);
   forwards_++;
   for (int32_t i = 0; i < request_.block_length; i++) {
-    if (!(outcome.filled >> i & 1)) continue;
-    const SampledToken& r = outcome.at[i];
+    if (!(result.filled >> i & 1)) continue;
+    const SampledToken& r = result.at[i];
     tokens_[active_ + i] = r.token;
     filled_[i] = {.id = r.token,
                   .position = active_ + i,
@@ -94,7 +95,7 @@ std::optional<FinishReason> Sequence::apply(const StepSequence& planned, const S
                   .confidence = r.confidence,
                   .logprob = r.logprob};
   }
-  masked_ &= ~outcome.filled;
+  masked_ &= ~result.filled;
   step_++;
   if (const auto reason = release()) return reason;
   if (masked_ == 0) open_block(active_ + request_.block_length);

@@ -38,7 +38,7 @@ class Sequence {
   /// and, when all of them fit, the active block. Valid until apply().
   StepSequence plan(int32_t max_rows) const;
   /// Takes in what a planned step computed. Returns how the request ended, if it did.
-  std::optional<FinishReason> apply(const StepSequence& planned, const StepOutcome& outcome);
+  std::optional<FinishReason> apply(const StepSequence& planned, const SequenceResult& result);
 
   /// Tokens released since the last call: the filled run from the start of the generation, up to where it ended.
   std::span<const TokenRecord> take_released();
@@ -67,7 +67,7 @@ class Sequence {
   int32_t committed() const { return committed_; }
   /// The first `positions` are in the pages already: they were found there.
   void adopt(int32_t positions);
-  /// The pages were given up; all known positions have to be computed again. What has been filled stays.
+  /// The pages were released; all known positions have to be computed again. What has been filled stays.
   void drop_cache() { committed_ = 0; }
   /// Pages the next step may write to, those before included.
   int32_t pages_needed() const;
@@ -92,12 +92,12 @@ class Sequence {
   Request request_;
   const SequenceContext& context_;
   int32_t prompt_;
-  int32_t limit_;                     ///< generation ends before this position
-  std::vector<int32_t> never_;        ///< ids never chosen: the mask id
-  std::vector<int32_t> never_early_;  ///< and, before min_tokens, what would end the generation
-  std::vector<int32_t> tokens_;       ///< by position; the mask id where masked
-  std::vector<TokenRecord> filled_;   ///< by position - active_, of the active block
-  std::vector<TokenRecord> records_;  ///< released tokens
+  int32_t limit_;                          ///< generation ends before this position
+  std::vector<int32_t> suppressed_;        ///< ids never chosen: the mask id
+  std::vector<int32_t> suppressed_early_;  ///< and, before min_tokens, what would end the generation
+  std::vector<int32_t> tokens_;            ///< by position; the mask id where masked
+  std::vector<TokenRecord> filled_;        ///< by position - active_, of the active block
+  std::vector<TokenRecord> records_;       ///< released tokens
   size_t taken_ = 0;
   int32_t committed_ = 0;
   int32_t computed_ = 0;  ///< most positions that were ever committed

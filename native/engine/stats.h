@@ -8,17 +8,6 @@
 
 namespace sdar {
 
-/// How step_seconds divides. `prefill` is the share of the prompts' positions in attention and products, the other two
-/// are the rest's; what is left of a step is laying out its rows, on a card also copies and waiting for its start. On a
-/// card all are 0 unless EngineOptions::time_steps.
-struct StepSeconds {
-  double prefill = 0;
-  double attention = 0;
-  double gemm = 0;
-  double head = 0;
-  double denoise = 0;  ///< choosing positions and filling them
-};
-
 struct EngineStats {
   int32_t running = 0;
   int32_t waiting = 0;
@@ -45,7 +34,7 @@ struct EngineStats {
   int64_t timed_out = 0;
   double step_seconds = 0;
   double scheduler_seconds = 0;
-  StepSeconds seconds;
+  StepSeconds seconds;  ///< parts of step_seconds; all 0 on a GPU unless EngineOptions::time_steps
   std::string failure;  ///< why the device can no longer compute; empty while it can
 };
 

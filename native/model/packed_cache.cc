@@ -17,7 +17,7 @@ namespace sdar {
 namespace {
 
 constexpr char kMagic[] = "SDARPACK1\n";
-constexpr size_t kPiece = 16 << 20;  // bytes under one checksum
+constexpr size_t kChunk = 16 << 20;  // bytes under one checksum
 constexpr size_t kPageBytes = 4096;  // the payload begins on a page
 
 /// Four lanes of multiply and rotate: as fast as memory, for damage, not for enemies.
@@ -47,16 +47,16 @@ uint64_t checksum(const std::string& text) { return checksum(std::as_bytes(std::
 
 size_t round_up(size_t bytes) { return (bytes + kPageBytes - 1) / kPageBytes * kPageBytes; }
 
-/// Header: magic, its own length, then per piece a checksum, then the identity; padded to whole pages.
+/// Header: magic, its own length, then per chunk a checksum, then the identity; padded to whole pages.
 size_t header_bytes(size_t payload, const std::string& identity) {
-  return round_up(sizeof kMagic + 8 + (payload + kPiece - 1) / kPiece * 8 + identity.size());
+  return round_up(sizeof kMagic + 8 + (payload + kChunk - 1) / kChunk * 8 + identity.size());
 }
 
 std::vector<uint64_t> piece_checksums(std::span<const std::byte> packed, int threads) {
-  std::vector<uint64_t> sums((packed.size() + kPiece - 1) / kPiece);
+  std::vector<uint64_t> sums((packed.size() + kChunk - 1) / kChunk);
   parallel_for(threads, static_cast<int64_t>(sums.size()), [&](int64_t i) {
-    const size_t begin = static_cast<size_t>(i) * kPiece;
-    sums[i] = checksum(packed.subspan(begin, std::min(kPiece, packed.size() - begin)));
+    const size_t begin = static_cast<size_t>(i) * kChunk;
+    sums[i] = checksum(packed.subspan(begin, std::min(kChunk, packed.size() - begin)));
   });
   return sums;
 }

@@ -17,7 +17,7 @@ class PackedCache {
 
   const std::string& path() const { return path_; }
 
-  /// The packed bytes, mapped, or null when there is no such file or it is damaged (a checksum of every piece is
+  /// The packed bytes, mapped, or null when there is no such file or it is damaged (a checksum of every chunk is
   /// compared, on `threads` threads). Never throws.
   std::shared_ptr<MappedFile> open(int threads) const;
   /// Where the packed bytes begin in the mapping.

@@ -80,7 +80,7 @@ class Packer {
     std::vector<std::vector<SourceTensor>> tensors(group.size());
     std::vector<Job> jobs;
     for (size_t i = 0; i < group.size(); i++) {
-      look_up();
+      check_cancelled();
       int64_t bytes = 0;
       for (const TensorSpec& part : group[i].parts) {
         tensors[i].push_back(source_.open(part));
@@ -89,8 +89,8 @@ class Packer {
       const int64_t units = backend_.pack_units(group[i].spec);
       const int64_t count = std::clamp<int64_t>(bytes / kJobBytes, 1, std::max<int64_t>(units, 1));
       for (int64_t j = 0; j < count; j++)
-        jobs.push_back({&group[i], &tensors[i], memory + offsets[i], share(units, j, count), share(units, j + 1, count),
-                        std::max<int64_t>(units, 1), share(bytes, j + 1, count) - share(bytes, j, count)});
+        jobs.push_back({&group[i], &tensors[i], memory + offsets[i], part_of(units, j, count), part_of(units, j + 1, count),
+                        std::max<int64_t>(units, 1), part_of(bytes, j + 1, count) - part_of(bytes, j, count)});
     }
     parallel_for(
         threads_, static_cast<int64_t>(jobs.size()),
@@ -100,20 +100,20 @@ class Packer {
           release(source_, job);
           done_ += job.bytes;
         },
-        [&] { look_up(); });
+        [&] { check_cancelled(); });
     for (const PlannedWeight& weight : group)
       for (const TensorSpec& part : weight.parts) source_.close(part);
   }
 
   /// Reports, and stops when asked to.
-  void look_up() {
+  void check_cancelled() {
     if (hooks_.cancelled && hooks_.cancelled()) throw Error(code::kAborted, "loading was cancelled");
     const int64_t done = done_;
     if (hooks_.progress && done > reported_) hooks_.progress(reported_ = done, total_);
   }
 
  private:
-  static int64_t share(int64_t whole, int64_t part, int64_t parts) {
+  static int64_t part_of(int64_t whole, int64_t part, int64_t parts) {
     return whole / parts * part + whole % parts * part / parts;
   }
 
@@ -194,7 +194,7 @@ void build(Backend& backend, const std::vector<PlannedWeight>& plan, TensorSourc
     packer.pack(std::span(plan).subspan(begin, end - begin), std::span(layout.offsets).subspan(begin), memory.get());
   }
   source.check();
-  packer.look_up();
+  packer.check_cancelled();
   adopt(backend, plan, layout, memory.get(), hooks, weights, [](size_t) {});
   if (!copied) weights.memory = memory;
   if (cache) cache->write({memory.get(), layout.bytes}, threads);
@@ -204,7 +204,7 @@ void build(Backend& backend, const std::vector<PlannedWeight>& plan, TensorSourc
 
 ModelWeights load_weights(Backend& backend, const std::string& folder, const ModelConfig& config, WeightFormat format,
                           const WeightHooks& hooks) {
-  ModelWeights weights;
+  ModelWeights weights{.experts_per_token = config.shape.experts_per_token, .norm_topk_prob = config.norm_topk_prob};
   const std::vector<PlannedWeight> plan = plan_weights(config, format, weights);
   CheckpointSource source(folder, config, plan);
   build(backend, plan, source, format, hooks, weights);
@@ -213,7 +213,7 @@ ModelWeights load_weights(Backend& backend, const std::string& folder, const Mod
 
 ModelWeights random_weights(Backend& backend, const ModelConfig& config, WeightFormat format, uint64_t seed,
                             const WeightHooks& hooks) {
-  ModelWeights weights;
+  ModelWeights weights{.experts_per_token = config.shape.experts_per_token, .norm_topk_prob = config.norm_topk_prob};
   const std::vector<PlannedWeight> plan = plan_weights(config, format, weights);
   RandomSource source(seed, hooks.threads > 0 ? hooks.threads : backend.threads());
   build(backend, plan, source, format, hooks, weights);

@@ -36,6 +36,9 @@ struct ModelWeights {
   std::vector<LayerWeights> layers;
   std::unique_ptr<Weight> final_norm;
   std::unique_ptr<Weight> lm_head;  ///< linear [vocabulary, hidden]; null when tied: the embedding serves
+  // of a mixture of experts: config.json's num_experts_per_tok and norm_topk_prob
+  int32_t experts_per_token = 0;
+  bool norm_topk_prob = false;
   int64_t parameters = 0;
   size_t bytes = 0;  ///< packed
 };

@@ -25,7 +25,7 @@ std::vector<int32_t> store(PagePool& pool, const PrefixRoot& root, const Tokens&
   const int32_t found = pool.match(root, tokens, kPerPage, table);
   const int32_t full = static_cast<int32_t>(tokens.size()) / kPerPage;
   CHECK(pool.take(full - found, table));
-  for (int32_t i = found; i < full; i++) pool.share(root, table, i, std::span(tokens).subspan(i * kPerPage, kPerPage));
+  for (int32_t i = found; i < full; i++) pool.index_page(root, table, i, std::span(tokens).subspan(i * kPerPage, kPerPage));
   return table;
 }
 
@@ -97,8 +97,8 @@ TEST("contents computed twice are held once") {
   const Tokens tokens = counting(0, 8);
   std::vector<int32_t> a, b;
   CHECK(pool.take(2, a) && pool.take(2, b));
-  for (size_t i = 0; i < 2; i++) pool.share(root, a, i, std::span(tokens).subspan(i * kPerPage, kPerPage));
-  for (size_t i = 0; i < 2; i++) pool.share(root, b, i, std::span(tokens).subspan(i * kPerPage, kPerPage));
+  for (size_t i = 0; i < 2; i++) pool.index_page(root, a, i, std::span(tokens).subspan(i * kPerPage, kPerPage));
+  for (size_t i = 0; i < 2; i++) pool.index_page(root, b, i, std::span(tokens).subspan(i * kPerPage, kPerPage));
   CHECK(a == b && pool.holders(a[0]) == 2 && pool.active() == 2 && pool.free() == 6);
   pool.release(a);
   CHECK(pool.active() == 2);
@@ -203,7 +203,7 @@ TEST("thousands of random operations agree with a simple model") {
         for (size_t i = found; i < h.table.size(); i++) CHECK(pool.holders(h.table[i]) == 1);
         for (int32_t i = found; i < pages; i++) {
           const Tokens prefix(h.tokens.begin(), h.tokens.begin() + (i + 1) * kPerPage);
-          pool.share(h.root, h.table, i, std::span(h.tokens).subspan(i * kPerPage, kPerPage));
+          pool.index_page(h.root, h.table, i, std::span(h.tokens).subspan(i * kPerPage, kPerPage));
           contents[h.table[i]] = {key(h.root), prefix};
           if (random() % 8 == 0 && i == found && found == 0) pool.pin(h.table[0]);
         }

@@ -25,7 +25,7 @@ struct Identity {
   std::vector<SampledToken> run(const Matrix& x, std::span<const SampledRow> requests, std::vector<float>* logits) {
     std::vector<SampledToken> results(requests.size());
     if (logits) logits->assign(requests.size() * n, kNan);
-    backend->head({x.data.data(), norm, weight, requests, results, logits ? logits->data() : nullptr});
+    lm_head(*backend, {x.data.data(), norm, weight}, requests, results, logits ? logits->data() : nullptr);
     return results;
   }
 };
@@ -107,7 +107,7 @@ TEST("a row's bits do not depend on the other requests or the threads") {
         }
         const auto run = [&](std::span<const SampledRow> some) {
           std::vector<SampledToken> results(some.size());
-          backend->head({x.data.data(), norm, weight, some, results, nullptr});
+          lm_head(*backend, {x.data.data(), norm, weight}, some, results);
           return results;
         };
         const auto all = run(requests);

@@ -29,9 +29,9 @@ inline ModelShape small_shape(int hidden) {
   return s;
 }
 
-inline std::unique_ptr<Backend> fast_backend(const std::string& isa, int threads, int hidden) {
+inline std::unique_ptr<HostBackend> fast_backend(const std::string& isa, int threads, int hidden) {
   auto backend = cpu::make_backend({.threads = threads, .isa = isa});
-  backend->configure(small_shape(hidden), {1, KvFormat::f32}, 128);
+  backend->configure_ops(small_shape(hidden), {1, KvFormat::f32}, 128);
   return backend;
 }
 

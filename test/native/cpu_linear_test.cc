@@ -112,7 +112,7 @@ TEST("packing: f16 and bf16 sources, tables stay at eight bits, wrong parts are 
   const auto table = backend->adopt(spec, packed);
   float x[9];
   const int32_t ids[] = {0, 1, 2};
-  backend->embed(*table, ids, x);
+  embed(*backend, *table, ids, x);
   for (int i = 0; i < 6; i++) CHECK(x[i] == f16_to_f32(f16[i]));
   for (int i = 0; i < 3; i++) CHECK(x[6 + i] == bf16_to_f32(bf16[i]));
   WeightSpec four{WeightKind::table, WeightFormat::int4, 40, 200}, eight = four;
@@ -137,7 +137,7 @@ TEST("embed: rows of the table, whatever the format") {
         std::vector<int32_t> ids(100);
         for (int32_t& id : ids) id = random.below(s.rows);
         std::vector<float> x(ids.size() * s.cols, kNan);
-        backend->embed(table, ids, x.data());
+        embed(*backend, *table.weight, ids, x.data());
         for (size_t i = 0; i < ids.size(); i++) {
           CHECK(!std::memcmp(&x[i * s.cols], values.row(ids[i]), s.cols * sizeof(float)));
         }
@@ -223,8 +223,8 @@ TEST("no rows: nothing happens") {
       const Held weight = hold(*backend, WeightKind::linear, format, {{8, 64, std::vector<float>(8 * 64, 1.0f)}});
       backend->norm_linear({.x = nullptr, .m = 0, .norm = norm, .weight = weight, .out = nullptr});
       backend->linear_add({.in = nullptr, .m = 0, .weight = weight, .x = nullptr});
-      backend->head({.x = nullptr, .norm = norm, .weight = weight});
-      backend->embed(weight, {}, nullptr);
+      lm_head(*backend, {.x = nullptr, .norm = norm, .weight = weight}, {}, {});
+      embed(*backend, *weight.weight, {}, nullptr);
     }
   }
 }

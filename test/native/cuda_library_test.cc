@@ -53,7 +53,7 @@ TEST("a machine without driver, with one too old, without cards, with cards too 
   };
   for (const auto& [m, part] : machines) {
     const Pretended pretended(m);
-    CHECK(examine().problem.find(part) == 0);
+    CHECK(probe().unavailable.find(part) == 0);
     CHECK(examine().first == -1);
     CHECK_THROWS("UNSUPPORTED_DEVICE", part, make_backend({}));
     CHECK_THROWS("UNSUPPORTED_DEVICE", part, make_backend({.card = 0}));
@@ -62,9 +62,10 @@ TEST("a machine without driver, with one too old, without cards, with cards too 
 
 TEST("the first card that can be used is taken; others are refused by number") {
   const Pretended pretended({.cards = {{7, 5}, {8, 9}, {9, 0}}});
-  const Examination found = examine();
-  CHECK(found.problem.empty() && found.first == 1 && found.cards.size() == 3);
-  CHECK(found.cards[1].capability == "8.9" && found.cards[1].problem.empty() && !found.cards[0].problem.empty());
+  const Probe found = probe();
+  CHECK(found.unavailable.empty() && found.first == 1 && found.devices.size() == 3);
+  CHECK(found.devices[1].capability == "8.9" && found.devices[1].unavailable.empty() &&
+        !found.devices[0].unavailable.empty());
   CHECK(make_backend({})->device() == "cuda:1" && make_backend({})->isa() == "sm_89");
   CHECK(make_backend({.card = 2})->device() == "cuda:2");
   CHECK_THROWS("UNSUPPORTED_DEVICE", "device \"cuda:0\" is not available: Pretended has compute capability 7.5",
@@ -86,13 +87,13 @@ TEST("a library that the card cannot run is found out at once, with how to build
 
 TEST("a library that is not there, or is another one, is named, with how to build it") {
   setenv("SDAR_CUDA_LIBRARY", "/nowhere/libsdar_cuda.so", 1);
-  Examination found = examine();
-  CHECK(found.library.empty() && found.cards.empty());
-  CHECK(found.problem.find("/nowhere/libsdar_cuda.so") != std::string::npos);
-  CHECK(found.problem.find("npm run build:native") != std::string::npos);
+  Probe found = probe();
+  CHECK(found.library.empty() && found.devices.empty());
+  CHECK(found.unavailable.find("/nowhere/libsdar_cuda.so") != std::string::npos);
+  CHECK(found.unavailable.find("npm run build:native") != std::string::npos);
   setenv("SDAR_CUDA_LIBRARY", "libdl.so.2", 1);
   found = examine();
-  CHECK(found.problem.find("libdl.so.2 is of another version than this engine") == 0);
+  CHECK(found.unavailable.find("libdl.so.2 is of another version than this engine") == 0);
   unsetenv("SDAR_CUDA_LIBRARY");
 }
 

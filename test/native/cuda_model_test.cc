@@ -1,15 +1,14 @@
 // The whole of sdar-nano on the CUDA backend under host execution: the CPU backend's tokens, the same bits alone, in
-// any batch and in any order of fibers, whether the host or the device chooses.
+// any batch and in any order of fibers.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 
+#include "backend/cuda/backend.h"
 #include "backend/cuda/cuda.h"
 #include "backend/cuda/library.h"
-#include "backend/cuda/runner.h"
 #include "check.h"
-#include "engine/runner.h"
 #include "generations.h"
 #include "harness.h"
 #include "simt/device.h"
@@ -36,8 +35,9 @@ EngineOptions options_of(const char* device, WeightFormat weights = WeightFormat
           .prefix_cache = false};
 }
 
-const cuda::CudaRunner& runner_of(harness::Runner& r) {
-  return dynamic_cast<const cuda::CudaRunner&>(*r.engine().model().runner);
+/// Steps that ran launches recorded before.
+int64_t replayed(harness::Runner& r) {
+  return dynamic_cast<const cuda::CudaBackend&>(*r.engine().model().backend).replayed();
 }
 
 /// Under sanitizers everything is slow: fewer requests, one order.
@@ -73,27 +73,26 @@ TEST("the CPU's tokens with every strategy, in a mixed batch, in three orders of
     std::printf(
         "# order %d: %zu requests in %d steps, %d of them launches that were recorded before; %d other tokens "
         "than on the CPU, %d at other steps\n",
-        int(order), count, int(stats.steps), int(runner_of(mixed).replayed()), d.tokens, d.steps);
-    CHECK(runner_of(mixed).replayed() > stats.steps / 4);
+        int(order), count, int(stats.steps), int(replayed(mixed)), d.tokens, d.steps);
+    CHECK(replayed(mixed) > stats.steps / 4);
     CHECK(stats.max_sequences >= int(count) / 2);
   }
   harness::Runner alone(options_of("cuda"));
-  const int64_t before = runner_of(alone).replayed();
+  const int64_t before = replayed(alone);
   for (size_t i = 0; i < requests.size(); i += kFull ? 1 : 3) {
     const harness::Result got = alone.run({requests[i]})[0];
     if (!got.same(first[i])) check::fail(__FILE__, __LINE__, "request " + std::to_string(i) + " differs alone");
   }
-  CHECK(runner_of(alone).replayed() > before);
+  CHECK(replayed(alone) > before);
 }
 
-TEST("samples, biases and forbidden ids: the same bits whether the host chooses or the device") {
+TEST("samples, biases and suppressed ids: the same bits alone, in a batch and the second time") {
   const Executor executor;
   const auto requests = sampled(harness::quick() ? 3 : 8);
   harness::Runner device(options_of("cuda"));
-  auto model = load_model(options_of("cuda"), {});
-  model->runner = std::make_unique<Runner>(*model->forward);
-  harness::Runner host(std::move(model), options_of("cuda"));
-  check_same(device.run(requests), host.run(requests), "when the host chooses");
+  const Results together = device.run(requests);
+  check_same(device.run(requests), together, "the second time");
+  for (size_t i = 0; i < requests.size(); i += 2) CHECK(device.run({requests[i]})[0].same(together[i]));
 }
 
 namespace {
@@ -121,20 +120,26 @@ ModelConfig experts() {
 
 }  // namespace
 
-TEST("a mixture of experts: the CPU's logits; the same bits alone, together, and when the host chooses") {
+TEST("a mixture of experts: the CPU's logits; the same bits alone and together") {
   const Executor executor;
   const auto model_on = [](const char* device) { return random_model(experts(), options_of(device), 5, {}); };
-  const auto cpu = model_on("cpu"), card = model_on("cuda");
+  const auto cpu = model_on("cpu"), gpu = model_on("cuda");
   std::vector<int32_t> pages = {3, 1, 0, 2}, ids(24);
   for (int32_t i = 0; i < 24; i++) ids[i] = i * 37 % 299;
-  const Segment segment{.row = 0, .rows = 24, .position = 0, .block_length = 4, .pages = pages.data()};
-  std::vector<SampledRow> wanted;
-  for (int32_t row = 0; row < 24; row++) wanted.push_back({.row = row});
   std::vector<std::vector<float>> logits;
-  for (Model* m : {cpu.get(), card.get()}) {
-    std::vector<SampledToken> results(wanted.size());
-    logits.emplace_back(wanted.size() * 300);
-    m->forward->run({&segment, 1}, ids, wanted, results, logits.back().data());
+  for (Model* m : {cpu.get(), gpu.get()}) {
+    // All positions are sampled: each block is a sequence of its own, of the same pages.
+    const SamplingParams greedy;
+    Step step;
+    for (int32_t at = 0; at < 24; at += 4)
+      step.add({.segment = {.rows = 4, .position = at, .block_length = 4, .pages = pages.data()},
+                .ids = ids.data() + at,
+                .denoise = true,
+                .masked = 15,
+                .sampling = &greedy});
+    logits.emplace_back(size_t{24} * 300);
+    step.logits = logits.back().data();
+    m->backend->run(step);
   }
   double largest = 0, difference = 0;
   for (size_t i = 0; i < logits[0].size(); i++) {
@@ -150,11 +155,7 @@ TEST("a mixture of experts: the CPU's logits; the same bits alone, together, and
     r.max_tokens = 8;
   }
   harness::Runner together(model_on("cuda"), options_of("cuda")), alone(model_on("cuda"), options_of("cuda"));
-  auto plain = model_on("cuda");
-  plain->runner = std::make_unique<Runner>(*plain->forward);
-  harness::Runner host(std::move(plain), options_of("cuda"));
   const Results want = together.run(requests);
-  check_same(want, host.run(requests), "when the host chooses");
   for (size_t i = 0; i < requests.size(); i += 2) CHECK(alone.run({requests[i]})[0].same(want[i]));
 }
 
@@ -170,7 +171,7 @@ TEST("int8 and int4 weights: nearly always the CPU's tokens, whose activations a
   }
 }
 
-TEST("pages that ran out, prompts in pieces and a step of more rows than fit: the same bits") {
+TEST("pages that ran out, prompts in chunks and a step of more rows than fit: the same bits") {
   const Executor executor;
   auto requests = requests_of(6, 2);
   for (Request& r : requests) r.max_tokens = 10;
@@ -185,7 +186,7 @@ TEST("pages that ran out, prompts in pieces and a step of more rows than fit: th
   check_same(harness::Runner(narrow).run(requests), wide, "in narrow steps");
 }
 
-TEST("a card that breaks fails what runs and all that comes later") {
+TEST("a GPU that breaks fails what runs and all that comes later") {
   const Executor executor;
   const auto requests = requests_of(2, 0);
   harness::Runner runner(options_of("cuda"));
@@ -231,7 +232,7 @@ TEST("what this backend cannot run is refused by name; auto takes the CPU then")
   CHECK_THROWS("INVALID_OPTION", "isa", load_model(isa, {}));
   CHECK(load_model(options_of("auto", WeightFormat::f32), {})->backend->device() == "cpu");
   CHECK(load_model(options_of("auto"), {})->backend->device() == "cuda:0");
-  CHECK_THROWS("UNSUPPORTED_DEVICE", "this machine has one card, cuda:0", load_model(options_of("cuda:1"), {}));
+  CHECK_THROWS("UNSUPPORTED_DEVICE", "this machine has one GPU, cuda:0", load_model(options_of("cuda:1"), {}));
   CHECK_THROWS("UNSUPPORTED_DEVICE", "allowed: auto, cpu, cuda, cuda:N", load_model(options_of("cuda:x"), {}));
 }
 

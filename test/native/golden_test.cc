@@ -59,21 +59,26 @@ TEST("golden first logits of the tiny models") {
         std::vector<int32_t> ids = c["tokens"];
         const int prompt = static_cast<int>(ids.size());
         ids.resize((prompt / block + 1) * block, model->config.mask_token_id);
-        const sdar::Segment segment{
-            .row = 0, .rows = int(ids.size()), .position = 0, .block_length = block, .pages = pages.data()};
         const auto positions = c["first_logits"]["positions"].get<std::vector<int>>();
-        std::vector<sdar::SampledRow> wanted;
-        for (int p : positions) wanted.push_back({.row = p});
-        std::vector<sdar::SampledToken> results(wanted.size());
-        const int vocabulary = model->config.shape.vocabulary;
-        float* logits = model->backend->allocate(wanted.size() * vocabulary);
-        model->forward->run({&segment, 1}, ids, wanted, results, logits);
+        const int first = int(ids.size()) - block, vocabulary = model->config.shape.vocabulary;
+        uint64_t masked = 0;
+        for (int p : positions) masked |= uint64_t{1} << (p - first);
+        std::vector<float> logits(positions.size() * static_cast<size_t>(vocabulary));
+        const sdar::SamplingParams greedy;
+        sdar::Step step;
+        step.add({.segment = {.rows = int(ids.size()), .position = 0, .block_length = block, .pages = pages.data()},
+                  .ids = ids.data(),
+                  .denoise = true,
+                  .masked = masked,
+                  .sampling = &greedy});
+        step.logits = logits.data();
+        const sdar::SequenceResult& result = model->backend->run(step)[0];
         for (size_t i = 0; i < positions.size(); i++) {
           const json& f = c["first_logits"];
-          CHECK(results[i].token == f["argmax"][i].get<int>());
+          CHECK(result.at[positions[i] - first].token == f["argmax"][i].get<int>());
           const double scale = std::max(1.0, std::abs(f["max"][i].get<double>()));
-          CHECK_NEAR(results[i].max, f["max"][i].get<double>(), 1e-4 * scale);
-          CHECK_NEAR(results[i].logsumexp, f["logsumexp"][i].get<double>(), 1e-4 * scale);
+          CHECK_NEAR(result.at[positions[i] - first].max, f["max"][i].get<double>(), 1e-4 * scale);
+          CHECK_NEAR(result.at[positions[i] - first].logsumexp, f["logsumexp"][i].get<double>(), 1e-4 * scale);
           for (int v = 0; v < 16; v++)
             CHECK_NEAR(logits[i * vocabulary + v], f["head"][i][v].get<double>(), 1e-4 * scale);
         }

@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "backend/backend.h"
+#include "backend/host_step.h"
 #include "util/half.h"
 
 namespace oracle {
@@ -259,6 +259,19 @@ inline Choice choose(std::span<const float> logits, const SampledRow& request) {
   }
   r.logprob = static_cast<float>(static_cast<double>(logits[r.token]) - r.max - std::log(sum));
   return choice;
+}
+
+/// The embedding op of a step with these ids.
+inline void embed(HostBackend& backend, const Weight& table, std::span<const int32_t> ids, float* x) {
+  backend.begin_step({.ids = ids});
+  backend.embed({.table = &table, .x = x});
+}
+
+/// The lm_head op of a step with these sampled rows.
+inline void lm_head(HostBackend& backend, const LmHeadArgs& args, std::span<const SampledRow> sampled,
+                    std::span<SampledToken> tokens, float* logits = nullptr) {
+  backend.begin_step({.sampled = sampled, .tokens = tokens, .logits = logits});
+  backend.lm_head(args);
 }
 
 }  // namespace oracle

@@ -1,10 +1,10 @@
 // The share of a step that prompts get, learnt from simulated machines whose costs are known.
-#include "engine/prefill_budget.h"
-
 #include <random>
 
 #include "check.h"
+#include "engine/planner.h"
 
+using sdar::kPrefillTuning;
 using sdar::PrefillBudget;
 
 namespace {
@@ -23,7 +23,7 @@ struct Machine {
     return (r.decode > 0 ? base : base / 2) + decode * r.decode + prompt * r.prompt + head * r.head;
   }
   /// What the budget is to become.
-  double wanted(int32_t decode) const { return (PrefillBudget::kStretch - 1) * milliseconds(without(decode)) / prompt; }
+  double wanted(int32_t decode) const { return (kPrefillTuning.stretch - 1) * milliseconds(without(decode)) / prompt; }
 };
 
 /// 30 ms without prompts beside 32 rows, half of it the base.
@@ -69,11 +69,11 @@ class Load {
 
 TEST("the budget is fixed until steps of prompts and of running requests have been seen") {
   PrefillBudget budget;
-  CHECK(budget.rows(1, 16, without(64)) == PrefillBudget::kUnknown);
+  CHECK(budget.rows(1, 16, without(64)) == kPrefillTuning.unknown_rows);
   budget.observe({512}, 0.3);
-  CHECK(budget.rows(1, 16, without(64)) == PrefillBudget::kUnknown);
+  CHECK(budget.rows(1, 16, without(64)) == kPrefillTuning.unknown_rows);
   budget.observe(without(64), 0.1);
-  CHECK(budget.rows(1, 16, without(64)) != PrefillBudget::kUnknown);
+  CHECK(budget.rows(1, 16, without(64)) != kPrefillTuning.unknown_rows);
 }
 
 TEST("prompts take as much of a step as running requests can bear, and more where more wait than run") {
@@ -85,7 +85,7 @@ TEST("prompts take as much of a step as running requests can bear, and more wher
   CHECK(near(budget.rows(1, 16, without(64)), 40, 0.1));
   CHECK(near(budget.rows(16, 16, without(64)), 40, 0.1));
   CHECK(near(budget.rows(32, 16, without(64)), 80, 0.1));
-  CHECK(budget.rows(127, 1, without(64)) == PrefillBudget::kMost);
+  CHECK(budget.rows(127, 1, without(64)) == kPrefillTuning.most_rows);
   CHECK(budget.rows(1, 0, without(64)) >= 36);
 }
 
@@ -140,8 +140,8 @@ TEST("steps that are all alike change nothing but the scale") {
 
   PrefillBudget other;  // and nothing else was ever seen
   for (int i = 0; i < 2000; i++) other.observe(beside(64, 64), 0.1);
-  CHECK(other.rows(1, 16, without(64)) >= PrefillBudget::kLeast &&
-        other.rows(1, 16, without(64)) < PrefillBudget::kMost);
+  CHECK(other.rows(1, 16, without(64)) >= kPrefillTuning.least_rows &&
+        other.rows(1, 16, without(64)) < kPrefillTuning.most_rows);
 }
 
 TEST("a step that was held up hardly changes the budget") {
@@ -159,14 +159,14 @@ TEST("a step that was held up hardly changes the budget") {
 TEST("costs that are no straight line leave the budget within its bounds") {
   Load load(kOrdinary, 0);
   for (int i = 0; i < 200; i++) load.budget.observe(beside(16 + i % 64, 64), 1e-3 * (40 - 0.1 * (i % 64)));  // falling
-  CHECK(load.budget.rows(1, 16, without(64)) == PrefillBudget::kMost);
+  CHECK(load.budget.rows(1, 16, without(64)) == kPrefillTuning.most_rows);
   for (int i = 0; i < 200; i++)
     load.budget.observe(beside(16, 64 + i % 64), 1e-3 * (1 + 0.01 * (i % 64) * (i % 64)));  // no base
-  CHECK(load.budget.rows(1, 16, without(1)) >= PrefillBudget::kLeast);
+  CHECK(load.budget.rows(1, 16, without(1)) >= kPrefillTuning.least_rows);
   for (const double seconds : {0.0, -1.0}) load.budget.observe(beside(8, 8), seconds);
   load.budget.observe({}, 1);
-  CHECK(load.budget.rows(1, 16, without(64)) >= PrefillBudget::kLeast);
-  CHECK(load.budget.rows(1, 16, without(64)) <= PrefillBudget::kMost);
+  CHECK(load.budget.rows(1, 16, without(64)) >= kPrefillTuning.least_rows);
+  CHECK(load.budget.rows(1, 16, without(64)) <= kPrefillTuning.most_rows);
 }
 
 TEST("steps that take longer by themselves get fewer rows of prompts, the others more") {
@@ -181,7 +181,7 @@ TEST("steps that take longer by themselves get fewer rows of prompts, the others
     }
   }
   for (Rows rows : phases) {
-    const double alone = kOrdinary.milliseconds(rows), aimed = PrefillBudget::kStretch * usual;
+    const double alone = kOrdinary.milliseconds(rows), aimed = kPrefillTuning.stretch * usual;
     rows.prompt = load.budget.rows(1, 16, rows);
     CHECK(near(kOrdinary.milliseconds(rows), std::max(aimed, 1.05 * alone), 0.1));
   }
@@ -190,7 +190,7 @@ TEST("steps that take longer by themselves get fewer rows of prompts, the others
 TEST("small steps may take longer by what nobody sees") {
   Load load({.base = 0.1, .decode = 0.002, .prompt = 0.02});
   load.run(60, 16, 2);
-  CHECK(near(load.budget.rows(1, 16, without(16)), 1e3 * PrefillBudget::kUnnoticed / 0.02, 0.2));
+  CHECK(near(load.budget.rows(1, 16, without(16)), 1e3 * kPrefillTuning.unnoticed / 0.02, 0.2));
 }
 
 int main(int c, char** v) { return check::run(c, v); }

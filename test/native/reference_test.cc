@@ -22,9 +22,9 @@ namespace {
 constexpr WeightFormat kFormats[] = {WeightFormat::f32, WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4};
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
-std::unique_ptr<Backend> backend_for(const ModelShape& shape, const CacheShape& cache = {1, KvFormat::f32}) {
+std::unique_ptr<HostBackend> backend_for(const ModelShape& shape, const CacheShape& cache = {1, KvFormat::f32}) {
   auto backend = cpu::make_reference_backend(1);
-  backend->configure(shape, cache, 64);
+  backend->configure_ops(shape, cache, 64);
   return backend;
 }
 
@@ -50,11 +50,11 @@ double relative_error(std::span<const float> a, std::span<const float> b) {
   return error / largest;
 }
 
-std::vector<float> looked_up(Backend& backend, const Weight& table) {
+std::vector<float> looked_up(HostBackend& backend, const Weight& table) {
   std::vector<int32_t> ids(table.spec.rows);
   std::iota(ids.begin(), ids.end(), 0);
   std::vector<float> x(table.spec.rows * table.spec.cols, kNan);
-  backend.embed(table, ids, x.data());
+  embed(backend, table, ids, x.data());
   return x;
 }
 
@@ -72,12 +72,8 @@ SampledToken head_of(const std::vector<float>& logits, SampledRow request, std::
   const Held norms = hold_vector(*backend, std::vector<float>(n, norm));
   SampledToken result;
   if (written) written->assign(n, kNan);
-  backend->head({.x = logits.data(),
-                 .norm = norms,
-                 .weight = weight,
-                 .requests = {&request, 1},
-                 .results = {&result, 1},
-                 .logits = written ? written->data() : nullptr});
+  lm_head(*backend, {.x = logits.data(), .norm = norms, .weight = weight}, {&request, 1}, {&result, 1},
+          written ? written->data() : nullptr);
   return result;
 }
 
@@ -301,7 +297,7 @@ TEST("attention: RoPE by hand") {
   const Held norm = hold_vector(*backend, {1, 1});
   const int32_t page = 0;
   const Segment segment{.row = 0, .rows = 2, .position = 0, .block_length = 2, .pages = &page};
-  backend->begin_step({&segment, 1}, 2);
+  backend->begin_step({.segments = {&segment, 1}, .rows = 2});
   // every q and k is (1, 1) after the norm; values are 1 and 3
   std::vector<float> qkv{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 3, 3}, out(4, kNan);
   backend->attention({.layer = 0, .qkv = qkv.data(), .out = out.data(), .q_norm = norm, .k_norm = norm});
@@ -331,9 +327,8 @@ TEST("attention: against the formula; pages scattered, in chunks, among others: 
       const auto run = [&](std::vector<Segment> segments, std::vector<float> rows, int layer) {
         const int m = static_cast<int>(rows.size()) / width;
         std::vector<float> out(static_cast<size_t>(m) * out_width, kNan);
-        backend->begin_step(segments, m);
+        backend->begin_step({.segments = segments, .rows = m});
         backend->attention({.layer = layer, .qkv = rows.data(), .out = out.data(), .q_norm = held_q, .k_norm = held_k});
-        backend->finish_step();
         return out;
       };
       const Segment whole{.row = 0, .rows = c.positions, .position = 0, .block_length = c.block_length, .pages = pages};
@@ -367,8 +362,8 @@ TEST("attention: a cache that cannot be had is refused") {
   const ModelShape shape = shape_of(64, 8, 8, 128, 28);
   CHECK(backend->page_bytes(shape, KvFormat::f32) == 28u * 2 * 8 * 64 * 128 * 4);
   CHECK(backend->page_bytes(shape, KvFormat::int8) == 28u * 2 * 8 * 64 * (128 + 4));
-  CHECK_THROWS(code::kOutOfMemory, "KV pages", backend->configure(shape, {int64_t{1} << 60, KvFormat::f32}, 8));
-  CHECK_THROWS(code::kOutOfMemory, "KV pages", backend->configure(shape, {int64_t{1} << 34, KvFormat::f32}, 8));
+  CHECK_THROWS(code::kOutOfMemory, "KV pages", backend->configure_ops(shape, {int64_t{1} << 60, KvFormat::f32}, 8));
+  CHECK_THROWS(code::kOutOfMemory, "KV pages", backend->configure_ops(shape, {int64_t{1} << 34, KvFormat::f32}, 8));
 }
 
 TEST("allocate: zeroed and aligned") {
@@ -472,7 +467,7 @@ TEST("head: what is not finite is reported") {
     const std::vector<float> x{1, 1, 1};
     SampledRow requests[2] = {{}, {.temperature = 1}};
     SampledToken results[2];
-    backend->head({.x = x.data(), .norm = norm, .weight = weight, .requests = requests, .results = results});
+    lm_head(*backend, {.x = x.data(), .norm = norm, .weight = weight}, requests, results);
     CHECK(!results[0].finite && !results[1].finite);
   }
   const int32_t all[] = {0, 1};
@@ -493,19 +488,11 @@ TEST("head: many requests, rows in any order, every format; same bits as alone")
       requests.push_back({.row = rows - 1 - i, .temperature = i % 4 ? 0.5f : 0.0f, .uniform = random.uniform()});
     std::vector<SampledToken> results(requests.size());
     std::vector<float> logits(requests.size() * vocabulary, kNan);
-    backend->head({.x = x.data.data(),
-                   .norm = held_norm,
-                   .weight = weight,
-                   .requests = requests,
-                   .results = results,
-                   .logits = logits.data()});
+    const LmHeadArgs args{.x = x.data.data(), .norm = held_norm, .weight = weight};
+    lm_head(*backend, args, requests, results, logits.data());
     for (size_t i = 0; i < requests.size(); i++) {
       SampledToken alone;
-      backend->head({.x = x.data.data(),
-                     .norm = held_norm,
-                     .weight = weight,
-                     .requests = {&requests[i], 1},
-                     .results = {&alone, 1}});
+      lm_head(*backend, args, {&requests[i], 1}, {&alone, 1});
       CHECK(alone.token == results[i].token && alone.confidence == results[i].confidence &&
             alone.entropy == results[i].entropy && alone.logsumexp == results[i].logsumexp &&
             alone.logprob == results[i].logprob);

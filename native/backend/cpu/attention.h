@@ -8,11 +8,11 @@
 #include <span>
 #include <vector>
 
-#include "backend/attention.h"
 #include "backend/backend.h"
 #include "backend/cpu/attention_pages.h"
 #include "backend/cpu/kernels/attention_kernels.h"
 #include "backend/cpu/pool.h"
+#include "backend/ops.h"
 
 namespace sdar::cpu {
 

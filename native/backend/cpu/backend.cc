@@ -19,7 +19,7 @@
 namespace sdar::cpu {
 namespace {
 
-class CpuBackend final : public Backend {
+class CpuBackend final : public HostBackend {
  public:
   CpuBackend(const Kernels& kernels, int threads)
       : kernels_(kernels),
@@ -47,7 +47,7 @@ class CpuBackend final : public Backend {
   size_t page_bytes(const ModelShape& shape, KvFormat format) const override {
     return Attention::page_bytes(shape, format);
   }
-  void configure(const ModelShape& shape, const CacheShape& cache, int32_t max_rows) override {
+  void configure_ops(const ModelShape& shape, const CacheShape& cache, int32_t max_rows) override {
     eps_ = shape.rms_eps;
     attention_.configure(shape, cache, max_rows);
   }
@@ -57,11 +57,15 @@ class CpuBackend final : public Backend {
     return memory;
   }
 
-  void begin_step(std::span<const Segment> segments, int32_t rows) override { attention_.begin_step(segments, rows); }
+  void begin_step(const StepRows& rows) override {
+    step_ = rows;
+    attention_.begin_step(rows.segments, rows.rows);
+  }
 
-  void embed(const Weight& table, std::span<const int32_t> ids, float* x) override {
-    const int64_t rows = static_cast<int64_t>(ids.size()), cols = table.spec.cols;
-    linear_.share(rows, rows * cols * 16, [&](int64_t i, int) { look_up(packed(table), ids[i], x + i * cols); });
+  void embed(const EmbedArgs& args) override {
+    const PackedWeight& table = packed(*args.table);
+    const int64_t rows = static_cast<int64_t>(step_.ids.size()), cols = table.spec.cols;
+    linear_.share(rows, rows * cols * 16, [&](int64_t i, int) { look_up(table, step_.ids[i], args.x + i * cols); });
   }
 
   void norm_linear(const NormLinearArgs& args) override {
@@ -80,8 +84,7 @@ class CpuBackend final : public Backend {
     attention_.run(args, packed(*args.q_norm).vector(), packed(*args.k_norm).vector());
   }
   void moe(const MoeArgs& args) override { moe_.run(args, eps_); }
-  void head(const LmHeadArgs& args) override { head_.run(args, eps_); }
-  void finish_step() override {}
+  void lm_head(const LmHeadArgs& args) override { head_.run(args, step_, eps_); }
 
  private:
   const Kernels& kernels_;
@@ -93,11 +96,12 @@ class CpuBackend final : public Backend {
   ActivationRows activations_;
   std::vector<Buffer<float>> allocations_;
   float eps_ = 1e-6f;
+  StepRows step_;
 };
 
 }  // namespace
 
-std::unique_ptr<Backend> make_backend(const Options& options) {
+std::unique_ptr<HostBackend> make_backend(const Options& options) {
   const std::string isa = choose_isa(options.isa);
   const int threads = options.threads > 0 ? options.threads : usable_cores();
   if (isa == "portable") return make_reference_backend(threads);

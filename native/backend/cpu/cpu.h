@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "backend/backend.h"
+#include "backend/host_step.h"
 
 namespace sdar::cpu {
 
@@ -17,6 +17,6 @@ struct Options {
   std::string isa;  ///< empty: environment SDAR_ISA, else the best one; anything not in instruction_sets() is an Error
 };
 
-std::unique_ptr<Backend> make_backend(const Options& options);
+std::unique_ptr<HostBackend> make_backend(const Options& options);
 
 }  // namespace sdar::cpu

@@ -15,27 +15,27 @@ bool contains(std::span<const int32_t> ids, int64_t id) {
 
 }  // namespace
 
-void Head::run(const LmHeadArgs& args, float eps) {
-  const size_t count = args.requests.size();
+void Head::run(const LmHeadArgs& args, const StepRows& rows, float eps) {
+  const size_t count = rows.sampled.size();
   for (size_t begin = 0; begin < count; begin += kChunkRows) {
-    chunk(args, eps, begin, static_cast<int64_t>(std::min<size_t>(count - begin, kChunkRows)));
+    chunk(args, rows, eps, begin, static_cast<int64_t>(std::min<size_t>(count - begin, kChunkRows)));
   }
 }
 
-void Head::chunk(const LmHeadArgs& args, float eps, size_t begin, int64_t m) {
+void Head::chunk(const LmHeadArgs& args, const StepRows& step, float eps, size_t begin, int64_t m) {
   const PackedWeight& weight = packed(*args.weight);
   const int64_t vocabulary = weight.spec.rows, tiles = (vocabulary + kTile - 1) / kTile;
-  const auto requests = args.requests.subspan(begin, static_cast<size_t>(m));
+  const auto requests = step.sampled.subspan(begin, static_cast<size_t>(m));
   int64_t sampled = 0;
   row_of_.resize(m), logits_of_.assign(m, nullptr);
   for (int64_t i = 0; i < m; i++) {
     row_of_[i] = requests[i].row;
     sampled += requests[i].temperature > 0;
   }
-  float* next = args.logits || !sampled ? nullptr : sampled_.reserve(static_cast<size_t>(sampled * vocabulary));
+  float* next = step.logits || !sampled ? nullptr : sampled_.reserve(static_cast<size_t>(sampled * vocabulary));
   for (int64_t i = 0; i < m; i++) {
-    if (args.logits) {
-      logits_of_[i] = args.logits + (static_cast<int64_t>(begin) + i) * vocabulary;
+    if (step.logits) {
+      logits_of_[i] = step.logits + (static_cast<int64_t>(begin) + i) * vocabulary;
     } else if (requests[i].temperature > 0) {
       logits_of_[i] = next, next += vocabulary;
     }
@@ -59,7 +59,7 @@ void Head::chunk(const LmHeadArgs& args, float eps, size_t begin, int64_t m) {
   });
   linear_.share(m, sampled * vocabulary * 16, [&](int64_t i, int worker) {
     const std::span<const float> logits(logits_of_[i], logits_of_[i] ? static_cast<size_t>(vocabulary) : 0);
-    args.results[begin + i] = merge(requests[i], partials + i * tiles, logits, tiles, worker);
+    step.tokens[begin + i] = merge(requests[i], partials + i * tiles, logits, tiles, worker);
   });
 }
 

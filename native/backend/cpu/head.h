@@ -1,18 +1,18 @@
-// Final norm, lm_head and the reduction of its logits, tile of the vocabulary by tile. Contract: ops/head.h.
+// Final norm, lm_head and the reduction of its logits, tile of the vocabulary by tile. Contract: backend/ops.h.
 #pragma once
 #include <cstdint>
 #include <vector>
 
 #include "backend/cpu/linear.h"
 #include "backend/cpu/sampling.h"
-#include "backend/head.h"
+#include "backend/host_step.h"
 
 namespace sdar::cpu {
 
 class Head {
  public:
   explicit Head(Linear& linear) : linear_(linear), samplers_(static_cast<size_t>(linear.pool().threads())) {}
-  void run(const LmHeadArgs& args, float eps);
+  void run(const LmHeadArgs& args, const StepRows& rows, float eps);
 
  private:
   /// What a tile says about a row; the best id that is not suppressed apart.
@@ -27,7 +27,7 @@ class Head {
     double sum = 0, entropy = 0;
   };
 
-  void chunk(const LmHeadArgs& args, float eps, size_t begin, int64_t m);
+  void chunk(const LmHeadArgs& args, const StepRows& rows, float eps, size_t begin, int64_t m);
   Partial reduce(const SampledRow& request, float* logits, int64_t first, int64_t n) const;
   /// `logits` [vocabulary] when the row is sampled; overwrites the partials then.
   SampledToken merge(const SampledRow& request, Partial* row, std::span<const float> logits, int64_t tiles, int worker);

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "backend/cpu/linear.h"
-#include "backend/moe.h"
+#include "backend/ops.h"
 
 namespace sdar::cpu {
 

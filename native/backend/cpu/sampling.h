@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "backend/cpu/kernels/kernels.h"
-#include "backend/head.h"
+#include "backend/host_step.h"
 
 namespace sdar::cpu {
 

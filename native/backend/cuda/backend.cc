@@ -6,8 +6,8 @@
 #include <string_view>
 
 #include "backend/cuda/packing.h"
-#include "backend/cuda/products_agree.h"
-#include "backend/cuda/runner.h"
+#include "backend/cuda/verify_gemm.h"
+#include "model/forward.h"
 #include "util/cores.h"
 #include "util/error.h"
 
@@ -19,13 +19,19 @@ constexpr int64_t kSpare = int64_t{64} << 20;  ///< bytes left for graphs, growi
 size_t logits_count(const ModelShape& shape) { return size_t{kHeadTurn} * static_cast<size_t>(shape.vocabulary); }
 /// All that memory_ hands out beside the pages.
 size_t working_bytes(const ModelShape& shape, int32_t rows) {
-  return Workspace::bytes(shape, rows) + forward_bytes(shape, rows) +
+  return Workspace::bytes(shape, rows) + step_buffer_bytes(shape, rows) +
          Arena::padded(logits_count(shape) * sizeof(float));
 }
-/// What a card does that others do not can be turned off by a variable of the environment that is "0".
-bool wanted(const char* name) {
-  const char* value = std::getenv(name);
-  return !value || std::string_view(value) != "0";
+/// What no GPU has been measured with is opt-in, by an option or an environment variable that is "1".
+bool opted_in(bool option, const char* variable) {
+  const char* value = std::getenv(variable);
+  return option || (value && std::string_view(value) == "1");
+}
+int32_t buffer_rows(int32_t max_rows) {
+  return static_cast<int32_t>(std::bit_ceil(static_cast<uint32_t>(rounded_rows(max_rows))));
+}
+SampledToken host_token(const DeviceSampledToken& t) {
+  return {t.token, t.confidence, t.logprob, t.entropy, t.max, t.logsumexp, t.finite != 0};
 }
 std::string mib(int64_t bytes) { return std::to_string(std::max<int64_t>(bytes, 0) >> 20) + " MiB"; }
 
@@ -50,20 +56,24 @@ std::string unsupported(const ModelShape& s, WeightFormat weights, KvFormat kv) 
   return {};
 }
 
-CudaBackend::CudaBackend(const SdarCudaInterface& interface, int32_t index, int threads)
+CudaBackend::CudaBackend(const SdarCudaInterface& interface, int32_t index, const Options& options)
     : device_(interface, index),
-      threads_(threads > 0 ? threads : std::min(usable_cores(), 16)),
+      threads_(options.threads > 0 ? options.threads : std::min(usable_cores(), 16)),
       weights_(device_),
       memory_(device_) {
-  // It has nothing to do; a library without code for this card is found out now, not by the first request.
+  // It has nothing to do; a library without code for this GPU is found out now, not by the first request.
   const GatherRowsParams none;
   device_.try_launch(Kernel::gather_rows, &none, sizeof none);
-  early_ = device_.card().major >= 9 && wanted("SDAR_CUDA_EARLY_LAUNCHES");
-  warpgroups_ = device_.card().major == 9 && wanted("SDAR_CUDA_WARPGROUPS") && products_agree(device_);
+  const SdarCudaCard& properties = device_.properties();
+  state_.multiprocessors = properties.multiprocessors;
+  state_.dependent_launch = properties.major >= 9 && opted_in(options.dependent_launch, "SDAR_CUDA_PDL");
+  state_.warpgroup_mma = properties.major == 9 && opted_in(options.warpgroup_mma, "SDAR_CUDA_WARPGROUP_MMA") &&
+                         warpgroup_gemm_is_bit_exact(device_);
 }
 
 std::string CudaBackend::isa() const {
-  return "sm_" + std::to_string(device_.card().major * 10 + device_.card().minor) + (warpgroups_ ? " wgmma" : "");
+  const SdarCudaCard& properties = device_.properties();
+  return "sm_" + std::to_string(properties.major * 10 + properties.minor) + (state_.warpgroup_mma ? " wgmma" : "");
 }
 
 size_t CudaBackend::packed_bytes(const WeightSpec& spec) const { return cuda::packed_bytes(spec); }
@@ -81,7 +91,7 @@ bool CudaBackend::begin_adopting(size_t bytes, WeightFormat format) {
   } else if (format == WeightFormat::int8) {
     advice_ = "weights: \"int4\" takes about " + mib(static_cast<int64_t>(bytes) * 57 / 100);
   } else {
-    advice_ = "weights: \"int4\" is the smallest format; a card of more memory, or device: \"cpu\", is needed";
+    advice_ = "weights: \"int4\" is the smallest format; a GPU of more memory, or device: \"cpu\", is needed";
   }
   // Each weight begins at a multiple of 256 here, of 64 in `bytes`.
   weights_.reserve(bytes + bytes / 256 + (size_t{1} << 20), "the weights", advice_);
@@ -109,49 +119,119 @@ size_t CudaBackend::page_bytes(const ModelShape& shape, KvFormat) const {
 }
 
 std::optional<int64_t> CudaBackend::cache_memory(const ModelShape& shape, int32_t max_rows) const {
-  const int32_t rows = buffer_rows(max_rows);
-  const int64_t taken = static_cast<int64_t>(working_bytes(shape, rows)) + kSpare;
-  // A tenth is left to others on the card.
+  const int64_t taken = static_cast<int64_t>(working_bytes(shape, buffer_rows(max_rows))) + kSpare;
+  // A tenth is left to others on the GPU.
   return (static_cast<int64_t>(device_.free_memory()) - taken) * 9 / 10;
 }
 
-void CudaBackend::configure(const ModelShape& shape, const CacheShape& cache, int32_t max_rows) {
+void CudaBackend::configure(const ModelShape& shape, const CacheShape& cache, const ModelWeights& weights,
+                            const RunOptions& options) {
   if (const std::string what = unsupported(shape, WeightFormat::bf16, cache.format); !what.empty())
     throw Error(code::kUnsupportedModel, "device \"" + device() + "\" cannot run " + what);
-  shape_ = shape;
-  rows_capacity_ = buffer_rows(max_rows);
-  const size_t working = working_bytes(shape, rows_capacity_);
+  model_ = &weights;
+  options_ = options;
+  state_.shape = shape;
+  state_.mask_id = options.mask_id;
+  if (options.time_ops) state_.dependent_launch = false;  // timestamps lie between launches
+  const int32_t rows = buffer_rows(options.max_rows);
+  const size_t working = working_bytes(shape, rows);
   const size_t page = page_bytes(shape, cache.format), pages = page * static_cast<size_t>(cache.pages);
   const int64_t left = static_cast<int64_t>(device_.free_memory()) - static_cast<int64_t>(working) - kSpare;
   const int64_t fitting = left / static_cast<int64_t>(page) * kPageSlots;
   memory_.reserve(working + Arena::padded(pages),
                   "the KV cache of " + std::to_string(cache.pages * kPageSlots) + " tokens and the workspace",
                   fitting > 0 ? "kvCache: { tokens: " + std::to_string(fitting) + " } fits" : advice_);
-  pages_ = {memory_.take<uint16_t>(pages / 2, "pages"), shape.layers, shape.kv_heads, shape.head_dim};
-  work_ = Workspace::make(memory_, device_, shape, rows_capacity_);
-  input_ = std::make_unique<StepInput>(device_, shape, max_rows);
-  device_.mark(0);
-  device_.wait(0);
+  state_.pages = {memory_.take<uint16_t>(pages / 2, "pages"), shape.layers, shape.kv_heads, shape.head_dim};
+  state_.work = Workspace::make(memory_, device_, shape, rows);
+  state_.buffers = make_step_buffers(memory_, device_, shape, rows);
+  for (const LayerWeights& layer : weights.layers) {
+    if (!layer.router) continue;
+    upload_expert_pointers(layer.expert_gate_up_views);
+    upload_expert_pointers(layer.expert_down_views);
+  }
+  input_ = std::make_unique<StepInput>(device_, shape, options.max_rows);
+  device_.record_event(0);
+  device_.wait_event(0);
 }
 
-int32_t CudaBackend::buffer_rows(int32_t max_rows) const {
-  return static_cast<int32_t>(std::bit_ceil(static_cast<uint32_t>(rounded_rows(max_rows))));
+void CudaBackend::upload_expert_pointers(std::span<const Weight* const> experts) {
+  const uint8_t** at = state_.work.expert_data + state_.experts.size() * static_cast<size_t>(state_.shape.experts);
+  std::vector<const uint8_t*> pointers;
+  for (const Weight* expert : experts) pointers.push_back(held(*expert).matrix.data);
+  device_.upload_now(at, pointers.data(), pointers.size() * sizeof pointers[0]);
+  state_.experts[experts.data()] = at;
 }
 
-// Some of it will hold bf16 tiles, whose columns are a multiple of 128: no more bytes than f32 of 64 columns or more.
-float* CudaBackend::allocate(size_t floats) {
-  auto* memory = memory_.take<float>(floats, "activations");
-  device_.fill(memory, 0, floats * sizeof(float));
-  return memory;
+std::span<const SequenceResult> CudaBackend::run(const Step& step) {
+  input_->lay_out(step);
+  if ((input_->shape().sampling || step.logits) && !state_.logits)
+    state_.logits = memory_.take<float>(logits_count(state_.shape), "logits");
+  LaunchGraph once(device_, options_.time_ops);
+  if (step.logits) record(once, step.logits);
+  LaunchGraph& graph = step.logits ? once : recorded();
+  try {
+    input_->upload();
+    if (step.logits) {
+      graph.run_once();
+    } else {
+      graph.run();
+    }
+    input_->download();
+    device_.record_event(0);
+  } catch (const Error&) {
+    wait_quietly();
+    throw;
+  }
+  device_.wait_event(0);
+  graph.add_seconds(seconds_);
+  results_.resize(step.sequences().size());
+  size_t slot = 0;
+  for (size_t i = 0; i < results_.size(); i++) {
+    results_[i].filled = 0;
+    results_[i].finite = true;
+    if (step.sequences()[i].denoise) take_result(step.sequences()[i], input_->outcomes[slot++], results_[i]);
+  }
+  return results_;
 }
 
-std::unique_ptr<StepRunner> CudaBackend::make_runner(int32_t mask_id, StepWalk walk, bool timed) {
-  if (timed) early_ = false;  // stamps lie between launches
-  return std::make_unique<CudaRunner>(*this, mask_id, std::move(walk), timed);
+/// After a step that broke off: what it has issued still reads the arrays that the next one fills.
+void CudaBackend::wait_quietly() noexcept {
+  try {
+    device_.record_event(0);
+    device_.wait_event(0);
+  } catch (const Error&) {  // the GPU has failed, and no step will follow
+  }
 }
 
-void CudaBackend::prepare_sampling() {
-  if (!logits_) logits_ = memory_.take<float>(logits_count(shape_), "logits");
+LaunchGraph& CudaBackend::recorded() {
+  if (version_ != input_->version() || graphs_.size() > kMaxShapes) graphs_.clear();
+  version_ = input_->version();
+  const auto at = graphs_.find(input_->shape());
+  if (at != graphs_.end()) {
+    replayed_++;
+    return *at->second;
+  }
+  auto graph = std::make_unique<LaunchGraph>(device_, options_.time_ops);
+  record(*graph, nullptr);
+  return *graphs_.emplace(input_->shape(), std::move(graph)).first->second;
+}
+
+void CudaBackend::record(LaunchGraph& graph, float* logits) {
+  const StepShape& shape = input_->shape();
+  LaunchRecorder recorder(state_, *input_, graph, logits);
+  recorder.gather_rows();
+  forward(recorder, *model_, shape.rows, shape.requests > 0);
+  recorder.select_unmask();
+  graph.begin_kind(nullptr);
+}
+
+void CudaBackend::take_result(const StepSequence& sequence, const DenoiseOutcome& outcome,
+                              SequenceResult& result) const {
+  result.filled = outcome.filled;
+  result.finite = outcome.finite != 0;
+  const DeviceSampledToken* token = input_->results.host() + outcome.first;
+  for (uint64_t left = sequence.masked; left; left &= left - 1)
+    result.at[std::countr_zero(left)] = host_token(*token++);
 }
 
 }  // namespace sdar::cuda

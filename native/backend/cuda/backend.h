@@ -1,4 +1,6 @@
-// The CUDA backend: ops become launches, asked for at once or kept in a list (launch_list.h) by the runner.
+// The CUDA backend. A step's launches are recorded by forward() the first time its shape comes up and replayed from then
+// on: which requests they are for is data in memory. Blocks are denoised on the device, so that the host waits once a
+// step.
 #pragma once
 #include <map>
 #include <memory>
@@ -8,22 +10,19 @@
 #include "backend/backend.h"
 #include "backend/cuda/cuda.h"
 #include "backend/cuda/device.h"
-#include "backend/cuda/launch_list.h"
+#include "backend/cuda/graph.h"
+#include "backend/cuda/recorder.h"
 #include "backend/cuda/step_input.h"
-#include "backend/cuda/workspace.h"
 
 namespace sdar::cuda {
 
-/// A matrix in slabs, or a vector or the router in `values`.
-struct DeviceWeight final : Weight {
-  DeviceMatrix matrix;
-  const float* values = nullptr;
-};
-
 class CudaBackend final : public Backend {
  public:
-  /// Throws Error: UNSUPPORTED_DEVICE when the card cannot run the kernels, OUT_OF_MEMORY.
-  CudaBackend(const SdarCudaInterface& interface, int32_t index, int threads);
+  /// Shapes of steps kept; when there are more, all are recorded anew as they come up.
+  static constexpr size_t kMaxShapes = 256;
+
+  /// Throws Error: UNSUPPORTED_DEVICE when the GPU cannot run the kernels, OUT_OF_MEMORY.
+  CudaBackend(const SdarCudaInterface& interface, int32_t index, const Options& options);
 
   std::string device() const override { return "cuda:" + std::to_string(device_.index()); }
   std::string isa() const override;
@@ -40,63 +39,37 @@ class CudaBackend final : public Backend {
 
   size_t page_bytes(const ModelShape& shape, KvFormat format) const override;
   std::optional<int64_t> cache_memory(const ModelShape& shape, int32_t max_rows) const override;
-  void configure(const ModelShape& shape, const CacheShape& cache, int32_t max_rows) override;
-  int32_t buffer_rows(int32_t max_rows) const override;
-  float* allocate(size_t floats) override;
-  std::unique_ptr<StepRunner> make_runner(int32_t mask_id, StepWalk walk, bool timed) override;
+  void configure(const ModelShape& shape, const CacheShape& cache, const ModelWeights& weights,
+                 const RunOptions& options) override;
 
-  void begin_step(std::span<const Segment> segments, int32_t rows) override;
-  void embed(const Weight& table, std::span<const int32_t> ids, float* x) override;
-  void norm_linear(const NormLinearArgs& args) override;
-  void attention(const sdar::AttentionArgs& args) override;
-  void linear_add(const LinearAddArgs& args) override;
-  void moe(const MoeArgs& args) override;
-  void head(const sdar::LmHeadArgs& args) override;
-  void finish_step() override;
+  std::span<const SequenceResult> run(const Step& step) override;
+  int32_t max_sequences() const override { return kMaxSlots; }
+  /// All 0 unless RunOptions::time_ops: timestamps separate launches that would follow one another at once.
+  const StepSeconds& seconds() const override { return seconds_; }
 
-  // For the runner.
-  Device& card() { return device_; }
-  StepInput& input() { return *input_; }
-  /// Ops and emit() add to `list` until it is null again; embed's ids and head's requests are then those on the device.
-  void record(LaunchList* list) { recording_ = list; }
-  template <Kernel kernel>
-  void emit(const ArgumentsOf<kernel>& arguments) {
-    if (recording_) {
-      recording_->add<kernel>(arguments);
-    } else {
-      device_.launch(kernel, &arguments, sizeof arguments);
-    }
-  }
-  /// Memory that sampling steps need beyond others; taken, of what configure() reserved, when the first one comes.
-  void prepare_sampling();
+  /// Steps that ran launches recorded before.
+  int64_t replayed() const { return replayed_; }
 
  private:
-  void begin_kind(LaunchList::Kind kind) {
-    if (recording_) recording_->begin_kind(kind);
-  }
-  void product(const DeviceWeight& weight, const uint16_t* tiles, int32_t tokens, Epilogue epilogue, float* out);
-  void norm(const float* x, const Weight& weight, const int32_t* rows, uint16_t* tiles, int32_t tokens);
-  const uint8_t* const* expert_pointers(std::span<const Weight* const> experts);
-  void list_on_host(const sdar::LmHeadArgs& args);
-  void head_turns(const DeviceWeight& weight, HeadLists lists, bool sampling, float* logits);
+  void upload_expert_pointers(std::span<const Weight* const> experts);
+  LaunchGraph& recorded();
+  void record(LaunchGraph& graph, float* logits);
+  void wait_quietly() noexcept;
+  void take_result(const StepSequence& sequence, const DenoiseOutcome& outcome, SequenceResult& result) const;
 
   Device device_;
   int threads_;
-  bool early_ = false;       ///< products may begin while the launch before them runs
-  bool warpgroups_ = false;  ///< gemm_warpgroup runs here and gives gemm's bits
   Arena weights_, memory_;
-  ModelShape shape_;
-  int32_t rows_capacity_ = 0;  ///< of buffers
-  DevicePages pages_;
-  Workspace work_;
-  std::unique_ptr<StepInput> input_;
-  float* logits_ = nullptr;  ///< [kHeadTurn, vocabulary]
-  std::map<const Weight* const*, const uint8_t**> experts_;
-  LaunchList* recording_ = nullptr;
   std::string advice_;  ///< how weights of another format would fit
+  const ModelWeights* model_ = nullptr;
+  RunOptions options_;
+  DeviceModel state_;
+  std::unique_ptr<StepInput> input_;
+  std::map<StepShape, std::unique_ptr<LaunchGraph>> graphs_;
+  uint64_t version_ = 0;  ///< of the input, that the graphs are for
+  int64_t replayed_ = 0;
+  std::vector<SequenceResult> results_;
+  StepSeconds seconds_;
 };
-
-SampledToken host_result(const DeviceSampledToken& result);
-inline const DeviceWeight& held(const Weight& weight) { return static_cast<const DeviceWeight&>(weight); }
 
 }  // namespace sdar::cuda

@@ -31,7 +31,7 @@ void Device::call(F function, A... arguments) const {
 
 Device::Device(const SdarCudaInterface& interface, int32_t index)
     : interface_(interface), index_(index), has_graphs_(interface.begin_capture != nullptr) {
-  call(interface_.card, index, &card_);
+  call(interface_.card, index, &properties_);
   call(interface_.open, index, &device_);
   try {
     staging_ = allocate_pinned(kStagingBytes);
@@ -59,7 +59,7 @@ void* Device::allocate(size_t bytes, const std::string& name, const std::string&
   } catch (const Error& e) {
     if (e.code() != code::kOutOfMemory) throw;
     throw Error(code::kOutOfMemory, mib(bytes) + " for " + name + " do not fit on " + named() + ", where " +
-                                        mib(free_memory()) + " of " + mib(card_.memory) + " are free" +
+                                        mib(free_memory()) + " of " + mib(properties_.memory) + " are free" +
                                         (advice.empty() ? "" : ": " + advice));
   }
   return memory;
@@ -88,16 +88,16 @@ void Device::download(void* pinned, const void* from, size_t bytes) {
 void Device::fill(void* to, int byte, size_t bytes) {
   if (bytes > 0) call(interface_.fill, device_, to, byte, bytes);
 }
-void Device::mark(int32_t place) { call(interface_.mark, device_, place); }
-void Device::wait(int32_t place) { call(interface_.wait, device_, place); }
-void Device::stamp(int32_t index) { call(interface_.stamp, device_, index); }
-double Device::between(int32_t from, int32_t to) {
+void Device::record_event(int32_t place) { call(interface_.mark, device_, place); }
+void Device::wait_event(int32_t place) { call(interface_.wait, device_, place); }
+void Device::timestamp(int32_t index) { call(interface_.stamp, device_, index); }
+double Device::elapsed(int32_t from, int32_t to) {
   double seconds = 0;
   call(interface_.between, device_, from, to, &seconds);
   return seconds;
 }
 
-// Half of the staging memory is filled while the other half is under way.
+// Half of the staging memory is filled while the other half is in flight.
 void Device::upload_now(void* to, const void* from, size_t bytes) {
   constexpr size_t kHalf = kStagingBytes / 2;
   const auto* source = static_cast<const std::byte*>(from);
@@ -105,20 +105,20 @@ void Device::upload_now(void* to, const void* from, size_t bytes) {
   for (size_t at = 0; at < bytes; at += kHalf, half ^= 1) {
     auto* staging = static_cast<std::byte*>(staging_) + half * kHalf;
     const size_t n = std::min(kHalf, bytes - at);
-    if (at >= 2 * kHalf) wait(half);
+    if (at >= 2 * kHalf) wait_event(half);
     std::memcpy(staging, source + at, n);
     upload(static_cast<std::byte*>(to) + at, staging, n);
-    mark(half);
+    record_event(half);
   }
-  if (bytes > 0) wait(half ^ 1);
+  if (bytes > 0) wait_event(half ^ 1);
 }
 
 void Device::download_now(void* to, const void* from, size_t bytes) {
   for (size_t at = 0; at < bytes; at += kStagingBytes) {
     const size_t n = std::min(kStagingBytes, bytes - at);
     download(staging_, static_cast<const std::byte*>(from) + at, n);
-    mark(0);
-    wait(0);
+    record_event(0);
+    wait_event(0);
     std::memcpy(static_cast<std::byte*>(to) + at, staging_, n);
   }
 }
@@ -139,10 +139,10 @@ void Device::try_launch(Kernel kernel, const void* arguments, size_t bytes) {
   if (launches(kernel, arguments, bytes, error)) return;
   const std::string code = error.code;
   if (code != code::kDeviceFailed) throw Error(code, named() + ": " + error.message);
-  throw Error(code::kUnsupportedDevice, "libsdar_cuda, the library of the CUDA kernels, cannot run on " + named() +
-                                            ": " + error.message +
-                                            "; build it for this card: SDAR_CUDA_ARCHITECTURES=" +
-                                            std::to_string(card_.major * 10 + card_.minor) + " npm run build:native");
+  throw Error(code::kUnsupportedDevice,
+              "libsdar_cuda, the library of the CUDA kernels, cannot run on " + named() + ": " + error.message +
+                  "; build it for this card: SDAR_CUDA_ARCHITECTURES=" +
+                  std::to_string(properties_.major * 10 + properties_.minor) + " npm run build:native");
 }
 void Device::begin_capture() {
   call(interface_.begin_capture, device_);

@@ -19,7 +19,7 @@ class Device {
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
 
-  const SdarCudaCard& card() const { return card_; }
+  const SdarCudaCard& properties() const { return properties_; }
   int32_t index() const { return index_; }
   uint64_t free_memory() const;
 
@@ -32,10 +32,11 @@ class Device {
   void upload(void* to, const void* pinned, size_t bytes);
   void download(void* pinned, const void* from, size_t bytes);
   void fill(void* to, int byte, size_t bytes);
-  void mark(int32_t place);
-  void wait(int32_t place);
-  void stamp(int32_t index);
-  double between(int32_t from, int32_t to);
+  void record_event(int32_t place);
+  void wait_event(int32_t place);
+  void timestamp(int32_t index);
+  /// Seconds from a timestamp to another, both done.
+  double elapsed(int32_t from, int32_t to);
   /// Copies of any host memory; they wait.
   void upload_now(void* to, const void* from, size_t bytes);
   void download_now(void* to, const void* from, size_t bytes);
@@ -59,7 +60,7 @@ class Device {
 
  private:
   bool launches(Kernel kernel, const void* arguments, size_t bytes, SdarCudaError& error);
-  std::string named() const { return "cuda:" + std::to_string(index_) + " (" + card_.name + ")"; }
+  std::string named() const { return "cuda:" + std::to_string(index_) + " (" + properties_.name + ")"; }
   template <class F, class... A>
   void call(F function, A... arguments) const;
 
@@ -67,7 +68,7 @@ class Device {
   int32_t index_;
   bool has_graphs_;
   bool capturing_ = false;
-  SdarCudaCard card_{};
+  SdarCudaCard properties_{};
   SdarCudaDevice* device_ = nullptr;
   mutable std::string failure_;  ///< why the card can no longer be used
   void* staging_ = nullptr;      ///< pinned, for copies of other memory

@@ -28,14 +28,14 @@ Library open_file(const std::string& file) {
   void* handle = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!handle) {
     const char* why = dlerror();
-    return {.problem =
+    return {.unavailable =
                 "the library of the CUDA kernels could not be opened (" + std::string(why ? why : file) + ")" + kHow};
   }
   const auto entry = reinterpret_cast<SdarCudaEntry>(dlsym(handle, kEntry));
   library.interface = entry ? entry(kAbiVersion) : nullptr;
   if (library.interface) return library;
   dlclose(handle);
-  return {.problem = file + " is of another version than this engine" + kHow};
+  return {.unavailable = file + " is of another version than this engine" + kHow};
 }
 
 }  // namespace
@@ -55,7 +55,7 @@ Library open_library() {
   const char* named = std::getenv("SDAR_CUDA_LIBRARY");
   if (named && *named) return opened = open_file(named);
 #ifdef __APPLE__
-  return {.problem = "there is no CUDA on macOS"};
+  return {.unavailable = "there is no CUDA on macOS"};
 #else
   return opened = open_file(default_file());
 #endif
@@ -63,7 +63,7 @@ Library open_library() {
 
 void use_interface(const SdarCudaInterface* interface) {
   const std::lock_guard lock(guard);
-  replaced = {.interface = interface, .file = "replaced", .problem = {}};
+  replaced = {.interface = interface, .file = "replaced", .unavailable = {}};
 }
 
 }  // namespace sdar::cuda

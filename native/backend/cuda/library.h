@@ -9,7 +9,7 @@ namespace sdar::cuda {
 struct Library {
   const SdarCudaInterface* interface = nullptr;
   std::string file;
-  std::string problem;  ///< why there is no interface, and what to do
+  std::string unavailable;  ///< why there is no interface, and what to do
 };
 /// Kept once it is open.
 Library open_library();

@@ -59,24 +59,25 @@ StepInput::StepInput(Device& device, const ModelShape& shape, int32_t max_rows)
   suppressed_.reserve(4096), bias_ids_.reserve(1024), bias_values_.reserve(1024);
 }
 
-void StepInput::lay_out_rows(std::span<const Segment> segments, int32_t rows, bool rounded) {
+void StepInput::lay_out_rows(std::span<const StepSequence> sequences, int32_t rows) {
   if (rows > max_rows_)
     throw Error(code::kInternal, "a step of " + std::to_string(rows) + " rows was planned; at most " +
                                      std::to_string(max_rows_) + " fit");
-  shape_ = {.rows = rounded ? rounded_rows(rows) : rows};
+  shape_ = {.rows = rounded_rows(rows)};
   device_segments_.clear();
   int32_t pages = 0;
-  for (const Segment& s : segments) {
+  for (const StepSequence& sequence : sequences) {
+    const Segment& s = sequence.segment;
     device_segments_.push_back({s.row, s.rows, s.position, s.block_length, pages});
     pages += ceil_div(s.position + s.rows, tokens_per_page(s.block_length));
   }
-  segment_count_ = segments.size(), page_count_ = static_cast<size_t>(pages);
+  segment_count_ = sequences.size(), page_count_ = static_cast<size_t>(pages);
   reserve(segments_, segment_count_);
   reserve(page_ids_, page_count_);
   copy(device_segments_, segments_);
   std::fill_n(row_segment_.host(), shape_.rows, -1);
-  for (size_t i = 0; i < segments.size(); i++) {
-    const Segment& s = segments[i];
+  for (size_t i = 0; i < sequences.size(); i++) {
+    const Segment& s = sequences[i].segment;
     std::fill_n(row_segment_.host() + s.row, s.rows, static_cast<int32_t>(i));
     std::copy_n(s.pages, ceil_div(s.position + s.rows, tokens_per_page(s.block_length)),
                 page_ids_.host() + device_segments_[i].pages);
@@ -84,7 +85,7 @@ void StepInput::lay_out_rows(std::span<const Segment> segments, int32_t rows, bo
 
   const AttentionPlan plan = plan_attention(device_segments_, group_);
   const auto put = [&](const auto& items, auto& array, auto nobodys) {
-    const int32_t count = static_cast<int32_t>(items.size()), room = rounded ? power_of_two(count, 4) : count;
+    const int32_t count = static_cast<int32_t>(items.size()), room = power_of_two(count, 4);
     reserve(array, static_cast<size_t>(room));
     copy(items, array);
     nobodys.segment = -1;
@@ -97,27 +98,22 @@ void StepInput::lay_out_rows(std::span<const Segment> segments, int32_t rows, bo
   slot_count_ = 0;
 }
 
-void StepInput::lay_out(std::span<const Segment> segments, int32_t rows) { lay_out_rows(segments, rows, false); }
-
-void StepInput::lay_out(StepPlan& plan) {
-  if (plan.sequences.size() > size_t{kMaxSlots})
-    throw Error(code::kInternal, "a step of " + std::to_string(plan.sequences.size()) + " sequences was planned");
-  plan_segments_.clear();
-  int32_t rows = 0, masked = 0;
+void StepInput::lay_out(const Step& step) {
+  const auto sequences = step.sequences();
+  if (sequences.size() > size_t{kMaxSlots})
+    throw Error(code::kInternal, "a step of " + std::to_string(sequences.size()) + " sequences was planned");
+  int32_t masked = 0;
   size_t suppressed = 0, bias = 0;
-  for (StepSequence& s : plan.sequences) {
-    s.segment.row = rows;
-    rows += s.segment.rows;
-    plan_segments_.push_back(s.segment);
+  for (const StepSequence& s : sequences) {
     if (!s.denoise) continue;
     masked += std::popcount(s.masked);
     suppressed += s.suppressed_early.size();
-    bias += s.decoding->bias_ids.size();
+    bias += s.sampling->bias_ids.size();
   }
-  lay_out_rows(plan_segments_, rows, true);
+  lay_out_rows(sequences, step.rows());
   std::fill_n(ids.host(), shape_.rows, 0);
   begin_lists(suppressed, bias);
-  for (const StepSequence& s : plan.sequences) {
+  for (const StepSequence& s : sequences) {
     // The active block's ids are written again by gather_rows.
     std::copy_n(s.ids, s.segment.rows, ids.host() + s.segment.row);
     if (s.denoise) add_slot(s);
@@ -129,7 +125,7 @@ void StepInput::lay_out(StepPlan& plan) {
 }
 
 void StepInput::add_slot(const StepSequence& s) {
-  const Decoding& d = *s.decoding;
+  const SamplingParams& d = *s.sampling;
   const int32_t block = s.segment.block_length;
   std::copy_n(s.ids + s.segment.rows - block, block, tokens_.host() + slot_count_ * kMaxBlockLength);
   slots_[slot_count_++] = {
@@ -140,7 +136,7 @@ void StepInput::add_slot(const StepSequence& s) {
       .position = s.active_position(),
       .block_length = block,
       .step = s.step,
-      .answer = d.answer,
+      .answer = d.completion,
       .temperature = d.temperature,
       .top_p = d.top_p,
       .top_k = d.top_k,
@@ -184,10 +180,6 @@ void StepInput::upload() {
   if (slot_count_ == 0) return;
   slots_.upload(static_cast<size_t>(shape_.slots));
   tokens_.upload(slot_count_ * kMaxBlockLength);
-  upload_lists();
-}
-
-void StepInput::upload_lists() {
   suppressed_.upload(suppressed_count_);
   bias_ids_.upload(bias_count_);
   bias_values_.upload(bias_count_);
@@ -207,9 +199,9 @@ DenoiseTables StepInput::denoise_tables(int32_t mask_id) const {
   return {slots_.get(), tokens_.get(), outcomes.get(), shape_.slots, mask_id};
 }
 
-GatherRowsParams StepInput::gather_rows(int32_t mask_id) const {
-  return {denoise_tables(mask_id), requests.get(),  request_rows.get(),
-          request_counts.get(),    shape_.requests, ids.get()};
+GatherRowsParams StepInput::gather_rows(int32_t mask_id, bool all_logits) const {
+  return {denoise_tables(mask_id), requests.get(), request_rows.get(), request_counts.get(),
+          shape_.requests,         ids.get(),      all_logits};
 }
 
 }  // namespace sdar::cuda

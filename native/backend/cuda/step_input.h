@@ -10,7 +10,6 @@
 #include "backend/cuda/kernels/attention.h"
 #include "backend/cuda/kernels/choose.h"
 #include "backend/cuda/step_array.h"
-#include "backend/step.h"
 
 namespace sdar::cuda {
 
@@ -32,30 +31,24 @@ class StepInput {
  public:
   StepInput(Device& device, const ModelShape& shape, int32_t max_rows);
 
-  /// Rows of the segments as they are, without any slot.
-  void lay_out(std::span<const Segment> segments, int32_t rows);
-  /// A plan of at most max_rows rows and kMaxSlots sequences: rounded sizes, a slot for each active block in the plan's
-  /// order. Sets the segments' rows.
-  void lay_out(StepPlan& plan);
-  /// The ids never chosen and the biases of a step's requests, one list after the other.
-  void begin_lists(size_t suppressed, size_t bias);
-  int32_t add_suppressed(std::span<const int32_t> ids);
-  int32_t add_bias(std::span<const int32_t> ids, std::span<const float> values);
-
-  /// Asks for the copies.
+  /// A step of at most max_rows rows and kMaxSlots sequences: rounded sizes, a slot for each active block in the step's
+  /// order.
+  void lay_out(const Step& step);
+  /// Issues the copies to the device.
   void upload();
-  void upload_lists();
-  /// Asks for the copies of outcomes and results to the host.
+  /// Issues the copies of outcomes and results to the host.
   void download() const;
 
   const StepShape& shape() const { return shape_; }
-  int32_t max_rows() const { return max_rows_; }
+  /// Of all sequences; shape().requests is rounded up.
+  int32_t sampled_rows() const { return static_cast<int32_t>(masked_count_); }
   /// Grows when an array has moved: launches that were kept with its address are void.
   uint64_t version() const { return version_; }
   StepTables tables() const { return {segments_.get(), row_segment_.get(), page_ids_.get()}; }
   HeadLists head_lists() const;
   DenoiseTables denoise_tables(int32_t mask_id) const;
-  GatherRowsParams gather_rows(int32_t mask_id) const;
+  /// all_logits: of greedy rows, too.
+  GatherRowsParams gather_rows(int32_t mask_id, bool all_logits) const;
 
   // Read by launches, or by them alone.
   StepArray<int32_t> ids;
@@ -71,7 +64,11 @@ class StepInput {
   void reserve(StepArray<T>& array, size_t count) {
     if (array.reserve(count)) version_++;
   }
-  void lay_out_rows(std::span<const Segment> segments, int32_t rows, bool rounded);
+  void lay_out_rows(std::span<const StepSequence> sequences, int32_t rows);
+  /// The suppressed ids and the biases of a step's sequences, one list after the other.
+  void begin_lists(size_t suppressed, size_t bias);
+  int32_t add_suppressed(std::span<const int32_t> ids);
+  int32_t add_bias(std::span<const int32_t> ids, std::span<const float> values);
   void add_slot(const StepSequence& sequence);
 
   int32_t group_, max_rows_;
@@ -79,7 +76,6 @@ class StepInput {
   uint64_t version_ = 0;
   size_t segment_count_ = 0, page_count_ = 0, slot_count_ = 0, suppressed_count_ = 0, bias_count_ = 0;
   size_t masked_count_ = 0;  ///< requests that are somebody's
-  std::vector<Segment> plan_segments_;
   std::vector<DeviceSegment> device_segments_;
   StepArray<DeviceSegment> segments_;
   StepArray<int32_t> row_segment_, page_ids_, tokens_, suppressed_, bias_ids_;

@@ -73,7 +73,20 @@ std::vector<float> turning_pairs(const ModelShape& s) {
 
 }  // namespace
 
-size_t forward_bytes(const ModelShape& s, int32_t rows) {
+StepBuffers make_step_buffers(Arena& arena, Device& device, const ModelShape& s, int32_t rows) {
+  const auto take = [&](int32_t columns) {
+    const size_t floats = static_cast<size_t>(rows) * columns;
+    auto* memory = arena.take<float>(floats, "activations");
+    device.fill(memory, 0, floats * sizeof(float));
+    return memory;
+  };
+  return {.x = take(s.hidden),
+          .qkv = take((s.heads + 2 * s.kv_heads) * s.head_dim),
+          .attended = take(s.heads * s.head_dim),
+          .mlp = take(s.intermediate)};
+}
+
+size_t step_buffer_bytes(const ModelShape& s, int32_t rows) {
   const size_t columns = static_cast<size_t>(s.hidden) + (2 * s.heads + 2 * s.kv_heads) * s.head_dim + s.intermediate;
   return columns * static_cast<size_t>(rows) * sizeof(float) + 4 * Arena::kAlignment;
 }

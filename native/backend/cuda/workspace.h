@@ -4,14 +4,15 @@
 
 #include "backend/backend.h"
 #include "backend/cuda/device.h"
+#include "backend/ops.h"
 
 namespace sdar::cuda {
 
 struct Workspace {
-  uint16_t* tiles = nullptr;       ///< normalised input of products: tiles [rows, hidden]
+  uint16_t* tiles = nullptr;       ///< normalised input of GEMMs: tiles [rows, hidden]
   uint16_t* q = nullptr;           ///< [rows, heads, head_dim]
   float* attention = nullptr;      ///< partial results of attention [kMaxPartials, kv_heads, …]
-  float* gemm_partials = nullptr;  ///< of the largest product that is split
+  float* gemm_partials = nullptr;  ///< of the largest split-K GEMM
   uint32_t* gemm_tickets = nullptr;
   float* rotations = nullptr;     ///< [context, head_dim / 2] pairs cos, sin
   float* head_numbers = nullptr;  ///< of a turn of the head
@@ -30,7 +31,8 @@ struct Workspace {
   static Workspace make(Arena& arena, Device& device, const ModelShape& shape, int32_t rows);
 };
 
-/// What Forward asks of Backend::allocate, about: it is reserved with the rest.
-size_t forward_bytes(const ModelShape& shape, int32_t rows);
+/// Zeroed. Some will hold bf16 tiles, whose columns are a multiple of 128: no more bytes than f32 of 64 columns or more.
+StepBuffers make_step_buffers(Arena& arena, Device& device, const ModelShape& shape, int32_t rows);
+size_t step_buffer_bytes(const ModelShape& shape, int32_t rows);
 
 }  // namespace sdar::cuda

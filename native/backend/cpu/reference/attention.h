@@ -6,8 +6,8 @@
 #include <span>
 #include <vector>
 
-#include "backend/attention.h"
 #include "backend/backend.h"
+#include "backend/ops.h"
 
 namespace sdar::cpu::reference {
 

@@ -24,7 +24,7 @@ struct AlignedDelete {
   void operator()(float* p) const { ::operator delete(p, kAlignment); }
 };
 
-class ReferenceBackend final : public Backend {
+class ReferenceBackend final : public HostBackend {
  public:
   std::string device() const override { return "cpu"; }
   std::string isa() const override { return "portable"; }
@@ -47,7 +47,7 @@ class ReferenceBackend final : public Backend {
   size_t page_bytes(const ModelShape& shape, KvFormat format) const override {
     return Attention::page_bytes(shape, format);
   }
-  void configure(const ModelShape& shape, const CacheShape& cache, int32_t) override {
+  void configure_ops(const ModelShape& shape, const CacheShape& cache, int32_t) override {
     shape_ = shape;
     attention_.configure(shape, cache);
   }
@@ -60,23 +60,27 @@ class ReferenceBackend final : public Backend {
     return memory;
   }
 
-  void begin_step(std::span<const Segment> segments, int32_t rows) override { attention_.begin_step(segments, rows); }
-  void embed(const Weight& table, std::span<const int32_t> ids, float* x) override {
-    for (size_t i = 0; i < ids.size(); i++) packed(table).load_row(ids[i], x + i * table.spec.cols);
+  void begin_step(const StepRows& rows) override {
+    step_ = rows;
+    attention_.begin_step(rows.segments, rows.rows);
+  }
+  void embed(const EmbedArgs& args) override {
+    for (size_t i = 0; i < step_.ids.size(); i++)
+      packed(*args.table).load_row(step_.ids[i], args.x + i * args.table->spec.cols);
   }
   void norm_linear(const NormLinearArgs& args) override;
   void attention(const AttentionArgs& args) override { attention_.run(args); }
   void linear_add(const LinearAddArgs& args) override;
   void moe(const MoeArgs& args) override;
-  void head(const LmHeadArgs& args) override;
-  void finish_step() override {}
+  void lm_head(const LmHeadArgs& args) override;
 
  private:
   void norm_rows(const float* x, int32_t m, const Weight& norm);
-  /// f(in·Wᵀ) as ops/linear.h: the identity, or silu(gate)·up.
+  /// f(in·Wᵀ) as backend/ops.h: the identity, or silu(gate)·up.
   void product(const float* in, int32_t m, const Weight& weight, float* out);
 
   ModelShape shape_;
+  StepRows step_;
   Attention attention_;
   std::vector<std::unique_ptr<float, AlignedDelete>> allocations_;
   std::vector<float> normed_, gate_up_, product_;
@@ -140,21 +144,21 @@ void ReferenceBackend::moe(const MoeArgs& args) {
   }
 }
 
-void ReferenceBackend::head(const LmHeadArgs& args) {
+void ReferenceBackend::lm_head(const LmHeadArgs& args) {
   const int64_t hidden = args.norm->spec.cols, vocabulary = args.weight->spec.rows;
-  for (size_t begin = 0; begin < args.requests.size(); begin += kHeadRows) {
-    const size_t n = std::min(kHeadRows, args.requests.size() - begin);
+  for (size_t begin = 0; begin < step_.sampled.size(); begin += kHeadRows) {
+    const size_t n = std::min(kHeadRows, step_.sampled.size() - begin);
     normed_.resize(n * hidden);
     for (size_t i = 0; i < n; i++) {
-      const float* x = args.x + args.requests[begin + i].row * hidden;
+      const float* x = args.x + step_.sampled[begin + i].row * hidden;
       rms_norm(x, packed(*args.norm).vector(), hidden, shape_.rms_eps, &normed_[i * hidden]);
     }
     product_.resize(n * vocabulary);
-    float* logits = args.logits ? args.logits + begin * vocabulary : product_.data();
+    float* logits = step_.logits ? step_.logits + begin * vocabulary : product_.data();
     matmul(normed_.data(), static_cast<int32_t>(n), packed(*args.weight), logits);
     for (size_t i = 0; i < n; i++) {
       const std::span<float> row(logits + i * vocabulary, static_cast<size_t>(vocabulary));
-      args.results[begin + i] = choose_token(row, args.requests[begin + i]);
+      step_.tokens[begin + i] = choose_token(row, step_.sampled[begin + i]);
     }
   }
 }
@@ -162,7 +166,7 @@ void ReferenceBackend::head(const LmHeadArgs& args) {
 }  // namespace
 }  // namespace reference
 
-std::unique_ptr<Backend> make_reference_backend(int /*threads*/) {
+std::unique_ptr<HostBackend> make_reference_backend(int /*threads*/) {
   return std::make_unique<reference::ReferenceBackend>();
 }
 

@@ -3,11 +3,11 @@
 #pragma once
 #include <memory>
 
-#include "backend/backend.h"
+#include "backend/host_step.h"
 
 namespace sdar::cpu {
 
 /// Computes on the calling thread whatever `threads` says, and reports threads() == 1.
-std::unique_ptr<Backend> make_reference_backend(int threads);
+std::unique_ptr<HostBackend> make_reference_backend(int threads);
 
 }  // namespace sdar::cpu

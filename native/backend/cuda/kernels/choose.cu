@@ -52,7 +52,7 @@ SDAR_DEVICE void put_request(const GatherRowsParams& a, const DenoiseSlot* slot,
                         early ? suppressed + load_global<int32_t>(&slot->early_count) : suppressed);
   store_global<int32_t>(&to->bias, load_global<int32_t>(&slot->bias));
   store_global<int32_t>(&to->bias_count, load_global<int32_t>(&slot->bias_count));
-  store_global<int32_t>(&to->logits, temperature > 0 ? index % kHeadTurn : -1);
+  store_global<int32_t>(&to->logits, temperature > 0 || a.all_logits ? index % kHeadTurn : -1);
   store_global<int32_t>(a.rows + index, load_global<int32_t>(&slot->row) + offset);
 }
 

@@ -58,6 +58,7 @@ struct GatherRowsParams {
   int32_t* request_counts = nullptr;     ///< [max_requests / kHeadTurn, rounded up]
   int32_t max_requests = 0;              ///< at least the number of masked positions
   int32_t* ids = nullptr;                ///< [rows of the step]
+  int32_t all_logits = 0;                ///< greedy requests have a row of the logits, too
 };
 void gather_rows(Stream stream, const GatherRowsParams& args);
 

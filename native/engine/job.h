@@ -1,4 +1,4 @@
-// A request and its pages: what is found in the prefix cache, what is taken, what is left to others.
+// A request from submission to its end, and the pages of keys and values that it references.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -8,7 +8,6 @@
 
 namespace sdar {
 
-/// A request from submission to its end.
 struct Job {
   Job(Request request, const SequenceContext& context, int64_t arrival)
       : sequence(std::move(request), context), arrival(arrival) {}
@@ -25,24 +24,24 @@ struct Job {
 };
 using JobPtr = std::unique_ptr<Job>;
 
-class Residency {
+class KvCacheManager {
  public:
   /// Without `cache_prefixes` pages are shared within a group only.
-  Residency(PagePool& pool, bool cache_prefixes) : pool_(pool), cache_prefixes_(cache_prefixes) {}
+  KvCacheManager(PagePool& pool, bool cache_prefixes) : pool_(pool), cache_prefixes_(cache_prefixes) {}
 
   /// Gives a job the pages of its next step, those with known contents first, and leaves `spare` others available; or
   /// changes nothing and returns false.
-  bool place(Job& job, int32_t spare);
-  /// After a step: enters pages that became full.
-  void share(Job& job);
-  /// Everything the job had in the cache is given up.
+  bool allocate(Job& job, int32_t spare);
+  /// After a step: enters pages that became full into the prefix index.
+  void index_full_pages(Job& job);
+  /// Drops the job's references: its positions will have to be computed again.
   void release(Job& job);
 
   /// Positions of the prompt that others can find once they are committed.
   int32_t shareable_prompt(const Job& job) const;
 
  private:
-  bool shares(const Job& job) const { return cache_prefixes_ || job.request().group != 0; }
+  bool may_share(const Job& job) const { return cache_prefixes_ || job.request().group != 0; }
   PrefixRoot root_of(const Job& job) const;
   void pin(Job& job);
 

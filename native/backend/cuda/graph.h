@@ -1,5 +1,4 @@
-// Launches that were recorded once and run any number of times: one by one, or as a graph where the device knows
-// graphs.
+// Launches that were recorded once and run any number of times: one by one, or as a CUDA graph where the device has them.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -13,13 +12,13 @@
 
 namespace sdar::cuda {
 
-class LaunchList {
+class LaunchGraph {
  public:
-  /// timed: takes the time where the kind of work changes.
-  explicit LaunchList(Device& device, bool timed = false) : device_(device), timed_(timed) {}
-  ~LaunchList() { device_.release_graph(graph_); }
-  LaunchList(const LaunchList&) = delete;
-  LaunchList& operator=(const LaunchList&) = delete;
+  /// timed: with timestamps where the kind of work changes.
+  explicit LaunchGraph(Device& device, bool timed = false) : device_(device), timed_(timed) {}
+  ~LaunchGraph() { device_.release_graph(graph_); }
+  LaunchGraph(const LaunchGraph&) = delete;
+  LaunchGraph& operator=(const LaunchGraph&) = delete;
 
   template <Kernel kernel>
   void add(const ArgumentsOf<kernel>& arguments) {
@@ -29,18 +28,24 @@ class LaunchList {
     arguments_.insert(arguments_.end(), bytes, bytes + sizeof arguments);
   }
 
-  /// A kind of work, as a part of OpSeconds; null: none of them.
-  using Kind = double OpSeconds::*;
+  /// A copy to the host's memory, which waits: for a graph that runs once, by run_once().
+  void add_download(float* to, const float* from, size_t bytes) {
+    launches_.push_back({kDownload, downloads_.size(), bytes});
+    downloads_.push_back({to, from});
+  }
+
+  /// A kind of work, as a part of StepSeconds; null: none of them.
+  using Kind = double StepSeconds::*;
   /// What is added from now on is of this kind.
   void begin_kind(Kind kind) {
     if (!timed_ || (!kinds_.empty() && kinds_.back() == kind)) return;
-    launches_.push_back({kStamp, kinds_.size(), 0});
+    launches_.push_back({kTimestamp, kinds_.size(), 0});
     kinds_.push_back(kind);
   }
   /// Adds what each kind took in the last run, which is done, up to the last change.
-  void add_seconds(OpSeconds& to) const {
+  void add_seconds(StepSeconds& to) const {
     for (size_t i = 0; i + 1 < kinds_.size(); i++)
-      if (kinds_[i]) to.*kinds_[i] += device_.between(static_cast<int32_t>(i), static_cast<int32_t>(i) + 1);
+      if (kinds_[i]) to.*kinds_[i] += device_.elapsed(static_cast<int32_t>(i), static_cast<int32_t>(i) + 1);
   }
 
   /// The first time one by one, so that the device has loaded all kernels; captured the second time. When the device
@@ -48,7 +53,7 @@ class LaunchList {
   void run() {
     if (graph_ || (loaded_ && device_.has_graphs())) {
       try {
-        // A library whose early launch was refused asks for no more of them: the second time they may be captured.
+        // A library whose dependent launch was refused asks for no more of them: the second time they may be captured.
         if (graph_ || capture() || capture()) return device_.replay(graph_);
         device_.give_up_graphs();
       } catch (const Error& e) {
@@ -60,13 +65,13 @@ class LaunchList {
     launch_all();
     loaded_ = true;
   }
-  size_t size() const { return launches_.size(); }
+  void run_once() const { launch_all(); }
 
  private:
-  static constexpr Kernel kStamp{-1};
+  static constexpr Kernel kTimestamp{-1}, kDownload{-2};
   struct Launch {
-    Kernel kernel;        ///< or kStamp
-    size_t begin, bytes;  ///< of its arguments; the stamp's number
+    Kernel kernel;        ///< or kTimestamp, kDownload
+    size_t begin, bytes;  ///< of its arguments; the timestamp's or the download's number
   };
   /// False when the device cannot capture these launches, though it may run them one by one.
   bool capture() {
@@ -83,18 +88,26 @@ class LaunchList {
   }
   void launch_all() const {
     for (const Launch& l : launches_) {
-      if (l.kernel == kStamp) {
-        device_.stamp(static_cast<int32_t>(l.begin));
+      if (l.kernel == kTimestamp) {
+        device_.timestamp(static_cast<int32_t>(l.begin));
+      } else if (l.kernel == kDownload) {
+        device_.download_now(downloads_[l.begin].to, downloads_[l.begin].from, l.bytes);
       } else {
         device_.launch(l.kernel, arguments_.data() + l.begin, l.bytes);
       }
     }
   }
 
+  struct Download {
+    float* to;
+    const float* from;
+  };
+
   Device& device_;
   std::vector<Launch> launches_;
+  std::vector<Download> downloads_;
   std::vector<std::byte> arguments_;
-  std::vector<Kind> kinds_;  ///< from each stamp on
+  std::vector<Kind> kinds_;  ///< from each timestamp on
   SdarCudaGraph* graph_ = nullptr;
   bool loaded_ = false;  ///< all kernels, by the device
   bool timed_;

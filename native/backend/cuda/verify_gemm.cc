@@ -1,4 +1,4 @@
-#include "backend/cuda/products_agree.h"
+#include "backend/cuda/verify_gemm.h"
 
 #include <algorithm>
 #include <string>
@@ -47,7 +47,7 @@ bool agree(Device& device, WeightKind kind, WeightFormat format, int32_t cols, E
   }
   std::vector<std::byte> packed(packed_bytes(spec));
   pack(spec, parts, 0, pack_units(spec), packed.data());
-  auto* weight = memory.take<uint8_t>(packed.size(), "a weight to compare products with");
+  auto* weight = memory.take<uint8_t>(packed.size(), "a weight to verify GEMMs with");
   device.upload_now(weight, packed.data(), packed.size());
 
   std::vector<uint16_t> tiles(static_cast<size_t>(activation_elements(kTokens, cols)));
@@ -55,7 +55,7 @@ bool agree(Device& device, WeightKind kind, WeightFormat format, int32_t cols, E
     seed = static_cast<uint16_t>(seed * 25173u + 13849u);
     x = static_cast<uint16_t>((seed & 0x8000u) | (0x3e00u + (seed >> 2 & 0x1ffu)));  // ±0.125 … ±2
   }
-  auto* activations = memory.take<uint16_t>(tiles.size(), "activations to compare products with");
+  auto* activations = memory.take<uint16_t>(tiles.size(), "activations to verify GEMMs with");
   device.upload_now(activations, tiles.data(), tiles.size() * sizeof tiles[0]);
 
   GemmParams args{.weight = {.data = weight, .kind = kind, .format = format, .rows = kRows, .cols = cols},
@@ -64,11 +64,11 @@ bool agree(Device& device, WeightKind kind, WeightFormat format, int32_t cols, E
                   .epilogue = epilogue};
   const size_t count = pair ? static_cast<size_t>(activation_elements(kTokens, kRows / 2)) : size_t{kTokens} * kRows;
   const size_t bytes = count * (pair ? sizeof(uint16_t) : sizeof(float));
-  args.out = memory.take<float>(ceil_div(static_cast<int32_t>(bytes), 4), "products to compare");
+  args.out = memory.take<float>(ceil_div(static_cast<int32_t>(bytes), 4), "GEMMs to verify");
   args.tiles = reinterpret_cast<uint16_t*>(args.out);
-  args.partials = memory.take<float>(gemm_partial_floats(args.weight, kTokens), "parts of products to compare");
+  args.partials = memory.take<float>(gemm_partial_floats(args.weight, kTokens), "partial sums of GEMMs to verify");
   const size_t tickets = gemm_tickets(args.weight, kTokens) * sizeof(uint32_t);
-  args.tickets = memory.take<uint32_t>(tickets / sizeof(uint32_t), "tickets of products to compare");
+  args.tickets = memory.take<uint32_t>(tickets / sizeof(uint32_t), "tickets of GEMMs to verify");
   device.fill(args.tickets, 0, tickets);
 
   const std::vector<std::byte> want = result(device, Kernel::gemm, args, bytes);
@@ -83,21 +83,21 @@ bool agree(Device& device, WeightKind kind, WeightFormat format, int32_t cols, E
 
 }  // namespace
 
-bool products_agree(Device& device) {
-  constexpr int32_t kOnePart = 900, kTwoParts = 1152;
+bool warpgroup_gemm_is_bit_exact(Device& device) {
+  constexpr int32_t kUnsplit = 900, kSplit = 1152;
   bool same = true;
   for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4}) {
-    same = same && agree(device, WeightKind::linear, format, kOnePart, Epilogue::add) &&
-           agree(device, WeightKind::linear, format, kTwoParts, Epilogue::store) &&
-           agree(device, WeightKind::linear, format, kTwoParts, Epilogue::add) &&
-           agree(device, WeightKind::gate_up, format, kOnePart, Epilogue::silu_mul);
+    same = same && agree(device, WeightKind::linear, format, kUnsplit, Epilogue::add) &&
+           agree(device, WeightKind::linear, format, kSplit, Epilogue::store) &&
+           agree(device, WeightKind::linear, format, kSplit, Epilogue::add) &&
+           agree(device, WeightKind::gate_up, format, kUnsplit, Epilogue::silu_mul);
   }
   if (same) return true;
   try {  // refused, or broken for good?
-    device.mark(0);
-    device.wait(0);
+    device.record_event(0);
+    device.wait_event(0);
   } catch (const Error& e) {
-    throw Error(e.code(), std::string(e.what()) + "; SDAR_CUDA_WARPGROUPS=0 does without products of warpgroups");
+    throw Error(e.code(), std::string(e.what()) + "; it runs without cuda.warpgroupMma");
   }
   return false;
 }

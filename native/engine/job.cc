@@ -1,4 +1,4 @@
-#include "engine/residency.h"
+#include "engine/job.h"
 
 #include <algorithm>
 
@@ -6,16 +6,16 @@
 
 namespace sdar {
 
-PrefixRoot Residency::root_of(const Job& job) const {
+PrefixRoot KvCacheManager::root_of(const Job& job) const {
   const Request& r = job.request();
   return {.block_length = r.block_length, .salt = cache_prefixes_ ? r.salt : std::to_string(r.group)};
 }
 
-bool Residency::place(Job& job, int32_t spare) {
+bool KvCacheManager::allocate(Job& job, int32_t spare) {
   Sequence& sequence = job.sequence;
   const int32_t per_page = tokens_per_page(job.request().block_length);
   const int32_t needed = sequence.pages_needed();
-  if (!job.holds_pages() && shares(job)) {
+  if (!job.holds_pages() && may_share(job)) {
     const PrefixRoot root = root_of(job);
     int32_t cached = 0;
     const int32_t found = pool_.count_matches(root, sequence.known(), per_page, cached);
@@ -29,8 +29,8 @@ bool Residency::place(Job& job, int32_t spare) {
   return pool_.available() >= more + spare && pool_.take(more, sequence.pages());
 }
 
-void Residency::share(Job& job) {
-  if (!shares(job)) return;
+void KvCacheManager::index_full_pages(Job& job) {
+  if (!may_share(job)) return;
   Sequence& sequence = job.sequence;
   const int32_t per_page = tokens_per_page(job.request().block_length);
   const int32_t end = std::min(sequence.committed(), sequence.shareable());
@@ -38,12 +38,12 @@ void Residency::share(Job& job) {
   const PrefixRoot root = root_of(job);
   for (; (job.shared_pages + 1) * per_page <= end; job.shared_pages++) {
     const auto tokens = sequence.known().subspan(job.shared_pages * per_page, per_page);
-    pool_.share(root, sequence.pages(), job.shared_pages, tokens);
+    pool_.index_page(root, sequence.pages(), job.shared_pages, tokens);
   }
   pin(job);
 }
 
-void Residency::pin(Job& job) {
+void KvCacheManager::pin(Job& job) {
   if (!job.request().pin) return;
   // From the first on: what a pinned page continues is pinned.
   const int32_t per_page = tokens_per_page(job.request().block_length);
@@ -51,14 +51,14 @@ void Residency::pin(Job& job) {
     pool_.pin(job.sequence.pages()[i]);
 }
 
-void Residency::release(Job& job) {
+void KvCacheManager::release(Job& job) {
   pool_.release(job.sequence.pages());
   job.sequence.drop_cache();
   job.shared_pages = 0;
 }
 
-int32_t Residency::shareable_prompt(const Job& job) const {
-  if (!shares(job)) return 0;
+int32_t KvCacheManager::shareable_prompt(const Job& job) const {
+  if (!may_share(job)) return 0;
   const int32_t per_page = tokens_per_page(job.request().block_length);
   return std::min(job.sequence.prompt_tokens(), job.sequence.shareable()) / per_page * per_page;
 }

@@ -1,0 +1,123 @@
+#include "backend/host_step.h"
+
+#include <bit>
+#include <chrono>
+
+#include "denoise/choose.h"
+#include "denoise/philox.h"
+#include "model/forward.h"
+#include "util/error.h"
+
+namespace sdar {
+namespace {
+
+/// Ops of another, with the time that each takes added up.
+class TimedOps final : public Ops {
+ public:
+  TimedOps(Ops& ops, StepSeconds& seconds) : ops_(ops), seconds_(seconds) {}
+
+  const StepBuffers& buffers() const override { return ops_.buffers(); }
+  void embed(const EmbedArgs& args) override { ops_.embed(args), lap(seconds_.gemm); }
+  void norm_linear(const NormLinearArgs& args) override { ops_.norm_linear(args), lap(seconds_.gemm); }
+  void attention(const AttentionArgs& args) override { ops_.attention(args), lap(seconds_.attention); }
+  void linear_add(const LinearAddArgs& args) override { ops_.linear_add(args), lap(seconds_.gemm); }
+  void moe(const MoeArgs& args) override { ops_.moe(args), lap(seconds_.gemm); }
+  void lm_head(const LmHeadArgs& args) override { ops_.lm_head(args), lap(seconds_.lm_head); }
+
+  /// Adds the time since the last lap.
+  void lap(double& sum) {
+    const auto now = std::chrono::steady_clock::now();
+    sum += std::chrono::duration<double>(now - last_).count();
+    last_ = now;
+  }
+
+ private:
+  Ops& ops_;
+  StepSeconds& seconds_;
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace
+
+void HostBackend::configure(const ModelShape& shape, const CacheShape& cache, const ModelWeights& weights,
+                            const RunOptions& options) {
+  configure_ops(shape, cache, options.max_rows);
+  weights_ = &weights;
+  max_rows_ = options.max_rows;
+  const size_t rows = static_cast<size_t>(options.max_rows);
+  buffers_ = {.x = allocate(rows * shape.hidden),
+              .qkv = allocate(rows * (shape.heads + 2 * shape.kv_heads) * shape.head_dim),
+              .attended = allocate(rows * shape.heads * shape.head_dim),
+              .mlp = allocate(rows * shape.intermediate)};
+}
+
+std::span<const SequenceResult> HostBackend::run(const Step& step) {
+  lay_out(step);
+  const int32_t rows = step.rows();
+  begin_step({segments_, rows, ids_, sampled_, tokens_, step.logits});
+  TimedOps ops(*this, seconds_);
+  forward(ops, *weights_, rows, !sampled_.empty());
+  const SampledToken* sampled = tokens_.data();
+  for (size_t i = 0; i < results_.size(); i++) {
+    const StepSequence& s = step.sequences()[i];
+    results_[i].filled = 0;
+    results_[i].finite = true;
+    if (!s.denoise) continue;
+    unmask(s, sampled, results_[i]);
+    sampled += std::popcount(s.masked);
+  }
+  ops.lap(seconds_.denoise);
+  if (weights_->cache && weights_->cache->damaged())
+    throw Error(code::kCheckpointTruncated, weights_->cache->path() + " was cut short while its weights were in use");
+  return results_;
+}
+
+void HostBackend::lay_out(const Step& step) {
+  if (step.rows() > max_rows_)
+    throw Error(code::kInternal, "a step of " + std::to_string(step.rows()) + " rows was planned; at most " +
+                                     std::to_string(max_rows_) + " fit");
+  segments_.clear();
+  ids_.clear();
+  sampled_.clear();
+  for (const StepSequence& s : step.sequences()) {
+    segments_.push_back(s.segment);
+    ids_.insert(ids_.end(), s.ids, s.ids + s.segment.rows);
+    if (s.denoise) add_sampled_rows(s);
+  }
+  tokens_.resize(sampled_.size());
+  results_.resize(step.sequences().size());
+}
+
+void HostBackend::add_sampled_rows(const StepSequence& s) {
+  const SamplingParams& p = *s.sampling;
+  for (uint64_t left = s.masked; left; left &= left - 1) {
+    const int32_t offset = std::countr_zero(left);
+    const int32_t position = s.active_position() + offset;
+    sampled_.push_back({.row = s.active_row() + offset,
+                        .temperature = p.temperature,
+                        .top_k = p.top_k,
+                        .top_p = p.top_p,
+                        .uniform = p.temperature > 0 ? philox_uniform(p.seed, position, s.step, p.completion) : 0,
+                        .confidence = p.confidence,
+                        .suppressed = position < s.free_from ? s.suppressed_early : s.suppressed,
+                        .bias_ids = p.bias_ids,
+                        .bias_values = p.bias_values});
+  }
+}
+
+void HostBackend::unmask(const StepSequence& s, const SampledToken* sampled, SequenceResult& result) const {
+  float confidence[kMaxBlockLength], entropy[kMaxBlockLength];
+  for (uint64_t left = s.masked; left; left &= left - 1) {
+    const int32_t offset = std::countr_zero(left);
+    const SampledToken& token = *sampled++;
+    result.finite &= token.finite;
+    result.at[offset] = token;
+    confidence[offset] = token.confidence;
+    entropy[offset] = token.entropy;
+  }
+  if (result.finite)
+    result.filled =
+        choose_positions(s.sampling->denoise, s.segment.block_length, s.step, s.masked, confidence, entropy);
+}
+
+}  // namespace sdar

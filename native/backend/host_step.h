@@ -1,0 +1,66 @@
+// Steps of backends that compute op by op in the host's memory: forward() over their ops, then denoise/choose.h.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "backend/backend.h"
+#include "backend/ops.h"
+
+namespace sdar {
+
+/// How a row is sampled.
+struct SampledRow {
+  int32_t row = 0;
+  float temperature = 0;  ///< 0: greedy
+  int32_t top_k = 0;      ///< 0: all
+  float top_p = 1;        ///< 1: all
+  double uniform = 0;     ///< in [0, 1), used when temperature > 0
+  Confidence confidence = Confidence::model;
+  std::span<const int32_t> suppressed{};  ///< ids never chosen; they keep their probability
+  std::span<const int32_t> bias_ids{};    ///< ascending; the bias is added to the logits before anything else
+  std::span<const float> bias_values{};
+};
+
+/// What the ops of a step work on; stays as it is until the last of them.
+struct StepRows {
+  std::span<const Segment> segments{};
+  int32_t rows = 0;
+  std::span<const int32_t> ids{};         ///< [rows], for embed
+  std::span<const SampledRow> sampled{};  ///< rows of the lm_head …
+  std::span<SampledToken> tokens{};       ///< … and what it makes of each
+  float* logits = nullptr;                ///< [sampled, vocabulary] when wanted, bias added
+};
+
+class HostBackend : public Backend, public Ops {
+ public:
+  void configure(const ModelShape& shape, const CacheShape& cache, const ModelWeights& weights,
+                 const RunOptions& options) final;
+  std::span<const SequenceResult> run(const Step& step) final;
+  const StepSeconds& seconds() const final { return seconds_; }
+  const StepBuffers& buffers() const final { return buffers_; }
+
+  /// configure() without weights: enough to call ops.
+  virtual void configure_ops(const ModelShape& shape, const CacheShape& cache, int32_t max_rows) = 0;
+  /// Before the ops of a step: per-step tables (RoPE, work split) are made here.
+  virtual void begin_step(const StepRows& rows) = 0;
+  /// Zeroed, 64-byte aligned, owned by the backend until it is destroyed.
+  virtual float* allocate(size_t floats) = 0;
+
+ private:
+  void lay_out(const Step& step);
+  void add_sampled_rows(const StepSequence& sequence);
+  void unmask(const StepSequence& sequence, const SampledToken* sampled, SequenceResult& result) const;
+
+  const ModelWeights* weights_ = nullptr;
+  int32_t max_rows_ = 0;
+  StepBuffers buffers_;
+  StepSeconds seconds_;
+  std::vector<Segment> segments_;
+  std::vector<int32_t> ids_;
+  std::vector<SampledRow> sampled_;
+  std::vector<SampledToken> tokens_;
+  std::vector<SequenceResult> results_;
+};
+
+}  // namespace sdar
