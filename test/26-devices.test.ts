@@ -27,7 +27,7 @@ t.test("f32 weights, and an instruction set that was named, are the CPU's", asyn
 t.test("a card that is not there is refused with what is missing", async (t) => {
   if (found.problem) {
     const here = built
-      ? /no NVIDIA (driver answers|card is visible)|driver knows CUDA/
+      ? /no NVIDIA (driver answers|GPU is visible)|driver knows CUDA/
       : /libsdar_cuda.*npm run build:native/;
     const missing = process.platform === "darwin" ? /no CUDA on macOS/ : here;
     t.match(found.problem, missing);

@@ -60,7 +60,8 @@ int32_t PagePool::count_matches(const PrefixRoot& root, std::span<const int32_t>
   return count;
 }
 
-void PagePool::index_page(const PrefixRoot& root, std::vector<int32_t>& table, size_t i, std::span<const int32_t> tokens) {
+void PagePool::index_page(const PrefixRoot& root, std::vector<int32_t>& table, size_t i,
+                          std::span<const int32_t> tokens) {
   const int32_t parent = i == 0 ? PrefixIndex::kNone : table[i - 1];
   const int32_t known = index_.find(root, parent, tokens);
   if (known == table[i]) return;

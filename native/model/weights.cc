@@ -89,8 +89,9 @@ class Packer {
       const int64_t units = backend_.pack_units(group[i].spec);
       const int64_t count = std::clamp<int64_t>(bytes / kJobBytes, 1, std::max<int64_t>(units, 1));
       for (int64_t j = 0; j < count; j++)
-        jobs.push_back({&group[i], &tensors[i], memory + offsets[i], part_of(units, j, count), part_of(units, j + 1, count),
-                        std::max<int64_t>(units, 1), part_of(bytes, j + 1, count) - part_of(bytes, j, count)});
+        jobs.push_back({&group[i], &tensors[i], memory + offsets[i], part_of(units, j, count),
+                        part_of(units, j + 1, count), std::max<int64_t>(units, 1),
+                        part_of(bytes, j + 1, count) - part_of(bytes, j, count)});
     }
     parallel_for(
         threads_, static_cast<int64_t>(jobs.size()),

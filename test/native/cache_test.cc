@@ -25,7 +25,8 @@ std::vector<int32_t> store(PagePool& pool, const PrefixRoot& root, const Tokens&
   const int32_t found = pool.match(root, tokens, kPerPage, table);
   const int32_t full = static_cast<int32_t>(tokens.size()) / kPerPage;
   CHECK(pool.take(full - found, table));
-  for (int32_t i = found; i < full; i++) pool.index_page(root, table, i, std::span(tokens).subspan(i * kPerPage, kPerPage));
+  for (int32_t i = found; i < full; i++)
+    pool.index_page(root, table, i, std::span(tokens).subspan(i * kPerPage, kPerPage));
   return table;
 }
 

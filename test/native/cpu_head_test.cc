@@ -10,7 +10,7 @@ namespace {
 
 /// A head whose logits are x: f32 identity as lm_head and a norm that undoes RMSNorm of rows with equal mean squares.
 struct Identity {
-  std::unique_ptr<Backend> backend;
+  std::unique_ptr<HostBackend> backend;
   Held weight, norm;
   int n;
 

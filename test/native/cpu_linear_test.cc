@@ -28,7 +28,7 @@ Held random_weight(Backend& backend, Random& random, WeightKind kind, WeightForm
               {random_matrix(random, 2, cols, scale), random_matrix(random, rows - 2, cols, scale)});
 }
 
-std::vector<float> norm_linear(Backend& backend, const Matrix& x, int m, const Held& norm, const Held& weight) {
+std::vector<float> norm_linear(HostBackend& backend, const Matrix& x, int m, const Held& norm, const Held& weight) {
   const int64_t n = weight.weight->spec.rows / (weight.weight->spec.kind == WeightKind::gate_up ? 2 : 1);
   std::vector<float> out(static_cast<size_t>(m * n), kNan);
   backend.norm_linear({.x = x.data.data(), .m = m, .norm = norm, .weight = weight, .out = out.data()});

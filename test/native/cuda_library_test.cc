@@ -1,4 +1,4 @@
-// What is said when there is no card that can be used: each thing that can be missing, by name.
+// What is said when there is no GPU that can be used: each thing that can be missing, by name.
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -48,33 +48,33 @@ TEST("a machine without driver, with one too old, without cards, with cards too 
   const std::pair<Machine, const char*> machines[] = {
       {{.driver = 0}, "no NVIDIA driver answers; install one that knows CUDA 13.0"},
       {{.driver = 12080}, "the NVIDIA driver knows CUDA 12.8, and the kernels were built with CUDA 13.0"},
-      {{}, "no NVIDIA card is visible"},
+      {{}, "no NVIDIA GPU is visible"},
       {{.cards = {{7, 5}, {6, 1}}}, "Pretended has compute capability 7.5; 8.0 (Ampere) or newer is needed"},
   };
   for (const auto& [m, part] : machines) {
     const Pretended pretended(m);
     CHECK(probe().unavailable.find(part) == 0);
-    CHECK(examine().first == -1);
+    CHECK(probe().first == -1);
     CHECK_THROWS("UNSUPPORTED_DEVICE", part, make_backend({}));
-    CHECK_THROWS("UNSUPPORTED_DEVICE", part, make_backend({.card = 0}));
+    CHECK_THROWS("UNSUPPORTED_DEVICE", part, make_backend({.device = 0}));
   }
 }
 
-TEST("the first card that can be used is taken; others are refused by number") {
+TEST("the first GPU that can be used is taken; others are refused by number") {
   const Pretended pretended({.cards = {{7, 5}, {8, 9}, {9, 0}}});
   const Probe found = probe();
   CHECK(found.unavailable.empty() && found.first == 1 && found.devices.size() == 3);
   CHECK(found.devices[1].capability == "8.9" && found.devices[1].unavailable.empty() &&
         !found.devices[0].unavailable.empty());
   CHECK(make_backend({})->device() == "cuda:1" && make_backend({})->isa() == "sm_89");
-  CHECK(make_backend({.card = 2})->device() == "cuda:2");
+  CHECK(make_backend({.device = 2})->device() == "cuda:2");
   CHECK_THROWS("UNSUPPORTED_DEVICE", "device \"cuda:0\" is not available: Pretended has compute capability 7.5",
-               make_backend({.card = 0}));
-  CHECK_THROWS("UNSUPPORTED_DEVICE", "device \"cuda:3\" is not available: this machine has cards cuda:0 to cuda:2",
-               make_backend({.card = 3}));
+               make_backend({.device = 0}));
+  CHECK_THROWS("UNSUPPORTED_DEVICE", "device \"cuda:3\" is not available: this machine has GPUs cuda:0 to cuda:2",
+               make_backend({.device = 3}));
 }
 
-TEST("a library that the card cannot run is found out at once, with how to build one") {
+TEST("a library that the GPU cannot run is found out at once, with how to build one") {
   const Pretended pretended({.cards = {{8, 9}}});
   cuda_host::break_launch(1);
   CHECK_THROWS("UNSUPPORTED_DEVICE", "cannot run on cuda:0 (Pretended): an illegal memory access was encountered",
@@ -92,7 +92,7 @@ TEST("a library that is not there, or is another one, is named, with how to buil
   CHECK(found.unavailable.find("/nowhere/libsdar_cuda.so") != std::string::npos);
   CHECK(found.unavailable.find("npm run build:native") != std::string::npos);
   setenv("SDAR_CUDA_LIBRARY", "libdl.so.2", 1);
-  found = examine();
+  found = probe();
   CHECK(found.unavailable.find("libdl.so.2 is of another version than this engine") == 0);
   unsetenv("SDAR_CUDA_LIBRARY");
 }

@@ -76,22 +76,30 @@ TEST("the cache that is said to fit does fit, and samples then have their memory
   options.kv_tokens = std::stoll(message.substr(at + before.size()));
   CHECK(options.kv_tokens > 10000);
   const auto model = random_model(wide(), options, 1, {});
-  dynamic_cast<cuda::CudaBackend&>(*model->backend).prepare_sampling();
+  const SamplingParams sampling{.temperature = 1};
+  const std::vector<int32_t> ids(4, model->config.mask_token_id), pages = {0};
+  Step step;
+  step.add({.segment = {.rows = 4, .position = 0, .block_length = 4, .pages = pages.data()},
+            .ids = ids.data(),
+            .denoise = true,
+            .masked = 15,
+            .sampling = &sampling});
+  CHECK(model->backend->run(step)[0].finite);
 }
 
-TEST("auto computes on the CPU when the card has no room, or cannot run the library, and says why") {
+TEST("auto computes on the CPU when the GPU has no room, or cannot run the library, and says why") {
   const Executor executor;
   int64_t reported = -1, falls = 0, end = 0;
   const WeightHooks hooks{.progress = [&](int64_t done, int64_t total) {
     falls += done < reported;
     reported = done, end = total;
   }};
-  CHECK(load_model(options_of("auto"), hooks)->card_problem.empty());
+  CHECK(load_model(options_of("auto"), hooks)->cuda_unavailable.empty());
   reported = -1;
   leave(12 * kMiB);  // the weights, and no cache
   auto model = load_model(options_of("auto"), hooks);
   CHECK(model->backend->device() == "cpu");
-  CHECK(model->card_problem.find("the workspace do not fit on cuda:0 (host executor)") != std::string::npos);
+  CHECK(model->cuda_unavailable.find("the workspace do not fit on cuda:0 (host executor)") != std::string::npos);
   CHECK(falls == 0 && reported == end && end > 0);
   CHECK_THROWS("OUT_OF_MEMORY", "the workspace do not fit on cuda:0", load_model(options_of("cuda"), {}));
   cuda_host::set_device_memory_limit(size_t{8} << 30);
@@ -99,13 +107,13 @@ TEST("auto computes on the CPU when the card has no room, or cannot run the libr
   cuda_host::break_launch(1);
   model = load_model(options_of("auto"), {});
   CHECK(model->backend->device() == "cpu" &&
-        model->card_problem.find("SDAR_CUDA_ARCHITECTURES=86") != std::string::npos);
+        model->cuda_unavailable.find("SDAR_CUDA_ARCHITECTURES=86") != std::string::npos);
   cuda_host::break_launch(0);
   CHECK(random_model(wide(), options_of("auto"), 1, {})->backend->device() == "cuda:0");
   CHECK_THROWS("ABORTED", "cancelled", load_model(options_of("auto"), {.cancelled = [] { return true; }}));
 }
 
-TEST("weights that come from the cache are told as they reach the card, and can be stopped between two") {
+TEST("weights that come from the cache are told as they reach the GPU, and can be stopped between two") {
   const Executor executor;
   const fs::path folder = fs::temp_directory_path() / ("sdar-load-" + std::to_string(std::random_device{}()));
   const auto backend = cuda::make_backend({.threads = 1});

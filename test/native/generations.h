@@ -34,7 +34,7 @@ inline std::vector<Request> sampled(int count) {
     r.top_k = i % 2 ? 5 + i : 0;
     r.top_p = i % 3 ? 0.9f : 1;
     r.seed = 77 + uint64_t(i);
-    r.answer = i % 3;
+    r.completion = i % 3;
     r.confidence = i % 2 ? Confidence::sampled : Confidence::model;
     r.max_tokens = 12;
     r.min_tokens = i;

@@ -191,7 +191,7 @@ TEST("answers of one prompt share its pages and differ by their index alone") {
     Request r = prompt_of(270, 11, 30);
     r.temperature = 1.2f;
     r.seed = 5;
-    r.answer = i;
+    r.completion = i;
     r.group = 77;
     answers.push_back(r);
   }
@@ -219,7 +219,7 @@ TEST("answers go on when the first one is aborted or paused before its prompt is
     std::vector<uint64_t> ids;
     for (int i = 0; i < 3; i++) {
       Request r = prompt_of(800, 12, 10);
-      r.group = 5, r.answer = i;
+      r.group = 5, r.completion = i;
       ids.push_back(runner.submit(r));
     }
     if (abort) {
@@ -339,9 +339,9 @@ TEST("the counters of a step add up") {
   for (int i = 0; i < 8; i++) requests.push_back(prompt_of(40 + i, 30 + i));
   runner.run(requests);
   const auto s = runner.engine().stats();
-  const double parts = s.seconds.prefill + s.seconds.attention + s.seconds.gemm + s.seconds.head + s.seconds.denoise;
+  const double parts = s.seconds.prefill + s.seconds.attention + s.seconds.gemm + s.seconds.lm_head + s.seconds.denoise;
   CHECK(parts > 0.5 * s.step_seconds && parts <= s.step_seconds * 1.0001);
-  CHECK(s.seconds.prefill > 0 && s.seconds.attention > 0 && s.seconds.gemm > 0 && s.seconds.head > 0);
+  CHECK(s.seconds.prefill > 0 && s.seconds.attention > 0 && s.seconds.gemm > 0 && s.seconds.lm_head > 0);
   int64_t forwards = 0, filled = 0;
   for (size_t k = 0; k < s.tokens_per_forward.size(); k++) {
     forwards += s.tokens_per_forward[k];
