@@ -1,9 +1,9 @@
 // Runs what people copy: the examples, the README's code, and the compiler over all code of the docs.
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import t from "tap";
 import { packageRoot } from "../lib/checkpoint.js";
@@ -73,18 +73,45 @@ t.test("http streams, says what is wrong, aborts on hang-up and drains on SIGTER
   t.match(await closed, [0, null]);
 });
 
+const documents = () => {
+  const read = (file: string) => ({ file, text: readFileSync(join(packageRoot, file), "utf8") });
+  const folders = [".", "docs", "bench", "bench/gpu", "bench/peers", "models/sdar-nano", "test", "test/golden"];
+  return folders
+    .flatMap((folder) => readdirSync(join(packageRoot, folder)).map((name) => join(folder, name)))
+    .filter((name) => name.endsWith(".md"))
+    .map(read);
+};
+
 /** Code blocks of TypeScript and JavaScript, with where each stands. */
 function codeBlocks() {
-  const docs = readdirSync(join(packageRoot, "docs")).filter((name) => name.endsWith(".md"));
-  const files = ["README.md", "CONTRIBUTING.md", "models/sdar-nano/README.md", ...docs.map((name) => `docs/${name}`)];
-  return files.flatMap((file) => {
-    const text = readFileSync(join(packageRoot, file), "utf8");
-    return [...text.matchAll(/^```(?:ts|js)\n(.*?)^```/gms)].map((match) => {
+  return documents().flatMap(({ file, text }) =>
+    [...text.matchAll(/^```(?:ts|js)\n(.*?)^```/gms)].map((match) => {
       const line = text.slice(0, match.index).split("\n").length;
       return { file, line, code: match[1] as string };
-    });
-  });
+    }),
+  );
 }
+
+t.test("links of the docs lead somewhere", async (t) => {
+  const anchors = (text: string) =>
+    [...text.matchAll(/^#+ (.*)$/gm)].map(([, title = ""]) =>
+      title
+        .toLowerCase()
+        .replace(/[^\w -]/g, "")
+        .replaceAll(" ", "-"),
+    );
+  for (const { file, text } of documents()) {
+    const prose = text.replace(/^```.*?^```/gms, "").replace(/`[^`\n]*`/g, "");
+    for (const [, link = ""] of prose.matchAll(/\]\(([^)\s]+)\)/g)) {
+      if (/^https?:/.test(link)) continue;
+      const [path = "", anchor] = link.split("#");
+      const target = path === "" ? join(packageRoot, file) : join(packageRoot, dirname(file), path);
+      t.ok(existsSync(target), `${file}: ${link}`);
+      if (anchor && existsSync(target))
+        t.ok(anchors(readFileSync(target, "utf8")).includes(anchor), `${file}: ${link}`);
+    }
+  }
+});
 
 t.test("the README's example runs", async (t) => {
   const code = codeBlocks().find(({ file }) => file === "README.md")?.code ?? "";
