@@ -150,7 +150,7 @@ export interface NativeStats {
    * left is laying out the step, on a card also copies and waiting for its start. All 0 on a card unless `timeSteps`.
    */
   seconds: { prefill: number; attention: number; gemm: number; head: number; denoise: number };
-  /** [k]: denoising steps of a request that filled k tokens, k = 0 to 64 */
+  /** at index k: denoising steps of a request that filled k tokens, k = 0 to 64 */
   tokensPerForward: number[];
   /** why the device can no longer compute (DEVICE_FAILED); "" while it can */
   failure: string;
