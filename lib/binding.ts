@@ -3,13 +3,11 @@ import { createRequire } from "node:module";
 import { packageRoot } from "./checkpoint.js";
 import { SdarError } from "./errors.js";
 
-export type Strategy =
-  | "low_confidence_dynamic"
-  | "low_confidence_static"
-  | "sequential"
-  | "entropy_bounded"
-  | "pairwise_factor";
-export type WeightFormat = "f32" | "bf16" | "int8" | "int4";
+// The names in native/backend/formats.h.
+export const weightFormats = ["f32", "bf16", "int8", "int4"] as const;
+export const kvFormats = ["f32", "bf16", "int8"] as const;
+export type WeightFormat = (typeof weightFormats)[number];
+export type KvFormat = (typeof kvFormats)[number];
 
 /** What Engine.load hands down; 0 means automatic. */
 export interface NativeLoadOptions {
@@ -24,7 +22,7 @@ export interface NativeLoadOptions {
   kvTokens: number;
   kvBytes: number;
   /** "" is automatic: f32 with f32 weights, else bf16 */
-  kvDtype: "" | "f32" | "bf16" | "int8";
+  kvDtype: "" | KvFormat;
   /** most prompt positions in one step beside running requests; 0: so many that a step takes at most twice as long */
   prefillTokens: number;
   /** keep and share committed pages by content */
@@ -60,7 +58,7 @@ export interface NativeRequest {
   tokens: Int32Array;
   maxTokens: number;
   blockLength: number;
-  /** 0 low_confidence_dynamic, 1 low_confidence_static, 2 sequential, 3 entropy_bounded, 4 pairwise_factor */
+  /** index into `strategies` of quality.ts */
   strategy: number;
   /** 0 means blockLength */
   steps: number;

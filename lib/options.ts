@@ -3,7 +3,14 @@ import { randomInt } from "node:crypto";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { z } from "zod";
-import type { NativeLoadOptions, NativeModelInfo, NativeRequest, WeightFormat } from "./binding.js";
+import {
+  kvFormats,
+  type NativeLoadOptions,
+  type NativeModelInfo,
+  type NativeRequest,
+  type WeightFormat,
+  weightFormats,
+} from "./binding.js";
 import { invalidOption, SdarError } from "./errors.js";
 import { denoiseOf, qualities, strategies } from "./quality.js";
 import type { QueueLimits } from "./queue.js";
@@ -11,7 +18,7 @@ import { boolean, callback, check, int32Max, integer, number, oneOf, signal, str
 import type { DenoiseOptions, DisposeOptions, GenerateRequest, LoadOptions, Message } from "./types.js";
 
 const kvCacheSchema = strictObject({
-  dtype: oneOf("auto", "f32", "bf16", "int8").optional(),
+  dtype: oneOf("auto", ...kvFormats).optional(),
   bytes: integer(1, Number.MAX_SAFE_INTEGER).optional(),
   tokens: integer(1).optional(),
 } satisfies Record<keyof NonNullable<LoadOptions["kvCache"]>, z.ZodType>);
@@ -26,7 +33,7 @@ const loadSchema = strictObject({
   device: z.custom<string>((v) => typeof v === "string" && /^(auto|cpu|cuda(:\d+)?)$/.test(v), {
     error: "one of auto, cpu, cuda, cuda:N",
   }),
-  weights: oneOf("auto", "f32", "bf16", "int8", "int4"),
+  weights: oneOf("auto", ...weightFormats),
   kvCache: kvCacheSchema,
   weightCache: z.custom<boolean | string>((v) => typeof v === "boolean" || (typeof v === "string" && v !== ""), {
     error: "true, false or a folder",

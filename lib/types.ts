@@ -1,5 +1,6 @@
 // The types of the public API.
-import type { NativeModelInfo, Strategy } from "./binding.js";
+import type { KvFormat, NativeModelInfo, WeightFormat } from "./binding.js";
+import type { Strategy } from "./quality.js";
 
 export type { Strategy };
 
@@ -18,11 +19,11 @@ export interface LoadOptions {
    * How weights are held; fewer bits are read faster. `"auto"` (default) is f32 for checkpoints stored as f32 unless
    * `device` names a card, bf16 for all others. With int4 the embedding and the head have 8 bits.
    */
-  weights?: "auto" | "f32" | "bf16" | "int8" | "int4";
+  weights?: "auto" | WeightFormat;
   /** The key/value cache. `bytes` and `tokens` exclude each other; the default is chosen from the memory there is. */
   kvCache?: {
     /** Default: f32 with f32 weights, else bf16. */
-    dtype?: "auto" | "f32" | "bf16" | "int8";
+    dtype?: "auto" | KvFormat;
     /** size in bytes */
     bytes?: number;
     /** size in positions, shared by everything that runs */
