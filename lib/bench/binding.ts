@@ -102,6 +102,8 @@ export async function openBench(
         prefillTokens: 0,
         prefixCache: false,
         timeSteps: false,
+        cudaWarpgroupMma: false,
+        cudaDependentLaunch: false,
         layers: 0,
         randomSeed: 1,
         ...options,
