@@ -2,20 +2,20 @@
 import { createRequire } from "node:module";
 import { packageRoot } from "./checkpoint.js";
 import { SdarError } from "./errors.js";
+import type { FinishReason, Token } from "./types.js";
 
-export type Strategy =
-  | "low_confidence_dynamic"
-  | "low_confidence_static"
-  | "sequential"
-  | "entropy_bounded"
-  | "pairwise_factor";
-export type WeightFormat = "f32" | "bf16" | "int8" | "int4";
+// The names in native/backend/formats.h.
+export const weightFormats = ["f32", "bf16", "int8", "int4"] as const;
+export const kvFormats = ["f32", "bf16", "int8"] as const;
+export type WeightFormat = (typeof weightFormats)[number];
+export type KvFormat = (typeof kvFormats)[number];
 
 /** What Engine.load hands down; 0 means automatic. */
 export interface NativeLoadOptions {
   path: string;
   device: string;
-  weights: WeightFormat;
+  /** "auto": as the checkpoint is stored, bf16 on a GPU */
+  weights: WeightFormat | "auto";
   threads: number;
   isa: string;
   maxConcurrent: number;
@@ -24,19 +24,22 @@ export interface NativeLoadOptions {
   kvTokens: number;
   kvBytes: number;
   /** "" is automatic: f32 with f32 weights, else bf16 */
-  kvDtype: "" | "f32" | "bf16" | "int8";
-  /** most prompt positions in one step beside running requests; 0: so many that a step takes at most twice as long */
+  kvDtype: "" | KvFormat;
+  /** maximum of prompt positions in one step beside running requests; 0: so many that a step takes at most twice as long */
   prefillTokens: number;
   /** keep and share committed pages by content */
   prefixCache: boolean;
-  /** `seconds` of the counters on a card, too */
+  /** `seconds` of the counters on a GPU, too */
   timeSteps: boolean;
+  /** code for GPUs that is off until it is measured */
+  cudaWarpgroupMma: boolean;
+  cudaDependentLaunch: boolean;
 }
 
 export interface NativeModelInfo {
   modelType: string;
   device: string;
-  /** why device "auto" computes on the CPU although a card answers; else "" */
+  /** why device "auto" computes on the CPU although a GPU answers; else "" */
   cardProblem: string;
   isa: string;
   threads: number;
@@ -60,7 +63,7 @@ export interface NativeRequest {
   tokens: Int32Array;
   maxTokens: number;
   blockLength: number;
-  /** 0 low_confidence_dynamic, 1 low_confidence_static, 2 sequential, 3 entropy_bounded, 4 pairwise_factor */
+  /** index into `strategies` of quality.ts */
   strategy: number;
   /** 0 means blockLength */
   steps: number;
@@ -81,16 +84,16 @@ export interface NativeRequest {
   biasIds: Int32Array;
   biasValues: Float32Array;
   drafts: boolean;
-  /** index among the `n` answers of one prompt; part of the key of the random numbers */
+  /** index of the completion among the `n` of one prompt; part of the key of the random numbers */
   answer: number;
   /**
-   * 0 for none, else the id of the first of several answers of one prompt: the others wait until that one has brought the
-   * prompt into the cache. All of a group are submitted one after the other, answer 0 first.
+   * 0 for none, else the id of the first of several completions of one prompt: the others wait until that one has brought
+   * the prompt into the cache. All of a group are submitted one after the other, `answer` 0 first.
    */
   group: number;
   /** order among the admitted that wait, lower first; any finite number */
   rank: number;
-  /** when pages run out, the lowest priority gives them up first, then the highest rank */
+  /** when pages run out, the lowest priority is preempted first, then the highest rank */
   priority: number;
   /** milliseconds from submit until it fails with DEADLINE_EXCEEDED; 0 for none */
   deadlineMs: number;
@@ -100,26 +103,43 @@ export interface NativeRequest {
   pin: boolean;
 }
 
-/**
- * Events since the last call, oldest first, as one flat array of records [kind, request, length, ...payload]:
- *  kind 1 tokens:  payload = [releasedBytes, then per token id, position, block, step, confidence, logprob];
- *                  tokens come in order of position; releasedBytes counts bytes of text from the start of the generation
- *                  that can no longer become part of a stop string
- *  kind 2 finished: payload = [reason, textBytes, promptTokens, cachedTokens, completionTokens, forwards];
- *                  reason 0 end, 1 stop, 2 length, 3 abort; text ends after textBytes bytes
- *  kind 3 failed:  payload = [index into errors]
- *  kind 4 draft:   payload = [block, step, first position, then per position of the active block: id or -1 when masked, step or -1]
- *  kind 5 started: payload = [cachedTokens], once, when the request first takes part in a step
- *  kind 6 preempted: payload = []; it lost its pages and waits to be resumed
- */
-export interface NativeEvents {
-  records: Float64Array;
-  errors: { code: string; message: string }[];
+/** What became of a request since the last look; `request` is its id. */
+export type NativeEvent = { request: number } & (
+  | {
+      /** in order of position; `releasedBytes` counts those of the text from its start that no stop string can take back */
+      kind: "tokens";
+      releasedBytes: number;
+      tokens: Token[];
+    }
+  | ({ kind: "finished" } & NativeFinish)
+  | { kind: "failed"; code: string; message: string }
+  | {
+      /** the active block: null where masked; `step` is null for tokens of the prompt */
+      kind: "draft";
+      block: number;
+      step: number;
+      position: number;
+      slots: ({ id: number; step: number | null } | null)[];
+    }
+  /** it first takes part in a step */
+  | { kind: "started"; cachedTokens: number }
+  /** it lost its pages and waits to be resumed */
+  | { kind: "preempted" }
+);
+
+export interface NativeFinish {
+  reason: FinishReason;
+  /** the text ends after so many */
+  textBytes: number;
+  promptTokens: number;
+  cachedTokens: number;
+  completionTokens: number;
+  forwards: number;
 }
 
 export interface NativeStats {
   running: number;
-  /** handed over to the native side and not running */
+  /** submitted and not running */
   waiting: number;
   /** held back because their readers lag behind */
   paused: number;
@@ -134,10 +154,10 @@ export interface NativeStats {
   forwards: number;
   filledTokens: number;
   prefillTokens: number;
-  /** prompt tokens of all that were handed over, and those of them found in the prefix cache */
+  /** prompt tokens of all that were submitted, and those of them found in the prefix cache */
   promptTokens: number;
   cachedTokens: number;
-  /** times a request lost its pages to others, tokens computed again for that, cached pages that were given up */
+  /** times a request was preempted, tokens computed again for that, cached pages that were evicted */
   preemptions: number;
   recomputedTokens: number;
   evictions: number;
@@ -146,8 +166,8 @@ export interface NativeStats {
   stepSeconds: number;
   schedulerSeconds: number;
   /**
-   * stepSeconds in parts: the prompts' share of attention and products, the rest's, the head, choosing positions. What is
-   * left is laying out the step, on a card also copies and waiting for its start. All 0 on a card unless `timeSteps`.
+   * stepSeconds in parts: the prompts' share of attention and matmuls, the rest's, the lm_head, select and unmask. What is
+   * left is laying out the step, on a GPU also copies and waiting for its start. All 0 on a GPU unless `timeSteps`.
    */
   seconds: { prefill: number; attention: number; gemm: number; head: number; denoise: number };
   /** at index k: denoising steps of a request that filled k tokens, k = 0 to 64 */
@@ -162,10 +182,11 @@ export interface NativeEngine {
   info(): NativeModelInfo;
   submit(request: NativeRequest): void;
   abort(id: number): void;
-  /** Takes no part in steps until resume(id); its pages may be given up meanwhile. Unknown ids are ignored. */
+  /** Takes no part in steps until resume(id); it may be preempted meanwhile. Unknown ids are ignored. */
   pause(id: number): void;
   resume(id: number): void;
-  takeEvents(): NativeEvents;
+  /** Events since the last call, oldest first. */
+  takeEvents(): NativeEvent[];
   stats(): NativeStats;
   /** Fails what runs with DISPOSED, joins the thread, frees. Idempotent. */
   close(): Promise<void>;
@@ -178,9 +199,9 @@ export interface NativeCuda {
   /** versions of CUDA: what the driver knows, what the library was built with; "" where unknown */
   driver: string;
   runtime: string;
-  /** `capability` as "9.0", `memory` in bytes, `problem` why it cannot be used or "" */
+  /** `capability` as "9.0", `memory` in bytes, `problem` the reason that it is unavailable or "" */
   cards: { name: string; capability: string; memory: number; problem: string }[];
-  /** why no card can be used, and what to do; "" when one can */
+  /** the reason that no GPU is available, and what to do; "" when one is */
   problem: string;
 }
 
@@ -197,26 +218,88 @@ export interface Binding {
   ): { promise: Promise<NativeEngine>; cancel: () => void };
   /** instruction sets this machine runs, best first */
   instructionSets(): string[];
-  /** opens the CUDA library and asks the driver, which may take a moment */
-  examineCuda(): NativeCuda;
+  /** opens the CUDA library and probes the driver, which may take a moment */
+  probeCuda(): NativeCuda;
 }
 
-/** A record of NativeEvents, taken apart; `values` is the payload. */
-export interface NativeEvent {
-  kind: number;
-  request: number;
-  values: Float64Array;
+/** What the addon gives for events: records [kind, request, length, ...payload], as native/engine/events.h has them. */
+interface NativeRecords {
+  records: Float64Array;
+  errors: { code: string; message: string }[];
 }
 
-/** Kinds of records in NativeEvents. */
+// The numbers, names and orders of native/engine/events.h and request.h.
 export const eventKind = { tokens: 1, finished: 2, failed: 3, draft: 4, started: 5, preempted: 6 } as const;
+export const tokenFields = [
+  "id",
+  "position",
+  "block",
+  "step",
+  "confidence",
+  "logprob",
+] as const satisfies (keyof Token)[];
+export const finishReasons = ["end", "stop", "length", "abort"] as const satisfies FinishReason[];
 
-export function* readEvents(records: Float64Array): Generator<NativeEvent> {
+function decodeEvents({ records, errors }: NativeRecords): NativeEvent[] {
+  const events: NativeEvent[] = [];
   for (let at = 0; at < records.length; ) {
     const [kind, request, length] = records.subarray(at, at + 3) as unknown as [number, number, number];
-    yield { kind, request, values: records.subarray(at + 3, at + 3 + length) };
+    const event = decodeEvent(kind, request, [...records.subarray(at + 3, at + 3 + length)], errors);
+    if (event) events.push(event);
     at += 3 + length;
   }
+  return events;
+}
+
+function decodeEvent(
+  kind: number,
+  request: number,
+  payload: number[],
+  errors: NativeRecords["errors"],
+): NativeEvent | undefined {
+  const [first = 0, ...rest] = payload;
+  switch (kind) {
+    case eventKind.tokens:
+      return {
+        kind: "tokens",
+        request,
+        releasedBytes: first,
+        tokens: groups(rest, tokenFields.length).map(decodeToken),
+      };
+    case eventKind.finished: {
+      const [textBytes = 0, promptTokens = 0, cachedTokens = 0, completionTokens = 0, forwards = 0] = rest;
+      const usage = { promptTokens, cachedTokens, completionTokens, forwards };
+      return { kind: "finished", request, reason: finishReasons[first] as FinishReason, textBytes, ...usage };
+    }
+    case eventKind.failed:
+      return { kind: "failed", request, ...(errors[first] ?? { code: "INTERNAL", message: "unknown" }) };
+    case eventKind.draft: {
+      const [step = 0, position = 0, ...slots] = rest;
+      return { kind: "draft", request, block: first, step, position, slots: groups(slots, 2).map(decodeSlot) };
+    }
+    case eventKind.started:
+      return { kind: "started", request, cachedTokens: first };
+    case eventKind.preempted:
+      return { kind: "preempted", request };
+    default:
+      return undefined;
+  }
+}
+
+const groups = (values: number[], size: number): number[][] =>
+  Array.from({ length: values.length / size }, (_, i) => values.slice(size * i, size * (i + 1)));
+
+function decodeToken(values: number[]): Token {
+  const [id, position, block, step, confidence, logprob] = values as [number, number, number, number, number, number];
+  return { id, position, block, step, confidence, logprob };
+}
+
+/** -1: masked; a step of -1: the prompt's. */
+const decodeSlot = ([id = -1, step = -1]: number[]) => (id < 0 ? null : { id, step: step < 0 ? null : step });
+
+/** The addon's engine, with events decoded. */
+function withEvents(engine: Omit<NativeEngine, "takeEvents"> & { takeRecords(): NativeRecords }): NativeEngine {
+  return Object.assign(engine, { takeEvents: () => decodeEvents(engine.takeRecords()) });
 }
 
 /**
@@ -229,7 +312,17 @@ export function loadBinding(root = packageRoot): Binding & { file: string } {
   let file = "";
   try {
     file = finder.resolve(root);
-    return { ...(require(file) as Binding), file };
+    const addon = require(file) as Omit<Binding, "load"> & {
+      load(...args: Parameters<Binding["load"]>): {
+        promise: Promise<Parameters<typeof withEvents>[0]>;
+        cancel(): void;
+      };
+    };
+    const load: Binding["load"] = (...args) => {
+      const { promise, cancel } = addon.load(...args);
+      return { promise: promise.then(withEvents), cancel };
+    };
+    return { ...addon, load, file };
   } catch (cause) {
     const target = `${process.platform}-${process.arch}`;
     const reason = file ? `${file} does not load: ${(cause as Error).message}` : `none found for ${target} in ${root}`;

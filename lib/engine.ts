@@ -1,14 +1,14 @@
 // The engine as users see it: loads a checkpoint, turns requests into runs, hands events to them.
 import { join } from "node:path";
-import { type Binding, loadBinding, type NativeEngine, type WeightFormat } from "./binding.js";
+import { type Binding, loadBinding, type NativeEngine } from "./binding.js";
 import { findCheckpoint, readJson } from "./checkpoint.js";
 import { type Clock, systemClock } from "./clock.js";
 import { invalidOption, SdarError, wrapError } from "./errors.js";
 import { type EventName, eventNames, type Listener, safely } from "./events.js";
 import { type ParsedRequest, parseDisposeOptions, parseLoadOptions, parseRequest, roomFor } from "./options.js";
+import { failedRun } from "./run.js";
 import { Serving, type ServingSetup } from "./serving.js";
 import type { EngineStats } from "./stats.js";
-import { RunState } from "./stream.js";
 import { ChatTemplate } from "./template.js";
 import { type TokenBytes, Tokenizer } from "./tokenizer.js";
 import type { DisposeOptions, GenerateRequest, LoadOptions, ModelInfo, Run } from "./types.js";
@@ -60,7 +60,7 @@ export class Engine {
     options: LoadOptions = {},
     clock: Clock = systemClock,
   ): Promise<Engine> {
-    const { native: settings, weights, queue: limits, onProgress, signal, log } = parseLoadOptions(options);
+    const { native: settings, queue: limits, onProgress, signal, log } = parseLoadOptions(options);
     if (typeof pathOrId !== "string" || pathOrId === "")
       throw invalidOption("pathOrId", pathOrId, "a folder or a hub id");
     const path = findCheckpoint(pathOrId);
@@ -83,12 +83,7 @@ export class Engine {
     let handle: ReturnType<Binding["load"]> | undefined;
     const cancel = () => handle?.cancel();
     try {
-      const request = {
-        ...settings,
-        path,
-        weights: weights === "auto" ? ownPrecision(path, settings.device) : weights,
-      };
-      handle = getBinding().load(request, progress, () => wake());
+      handle = getBinding().load({ ...settings, path }, progress, () => wake());
       signal?.addEventListener("abort", cancel, { once: true });
       // Read while the weights are.
       const parts = loadTextParts(path);
@@ -124,7 +119,7 @@ export class Engine {
   ): Promise<Engine> {
     try {
       const info = native.info();
-      if (info.cardProblem) settings.warn(`${path} is on the CPU, not on a card: ${info.cardProblem}`);
+      if (info.cardProblem) settings.warn(`${path} is on the CPU, not on a GPU: ${info.cardProblem}`);
       if (parts.tokenizer) {
         parts.tokenBytes = parts.tokenizer.tokenBytes(info.vocabSize);
         native.setTokenBytes(parts.tokenBytes.bytes, parts.tokenBytes.offsets);
@@ -144,8 +139,8 @@ export class Engine {
    * `QUEUE_FULL`, `DEADLINE_EXCEEDED`, `NUMERIC_ERROR`, `OUT_OF_MEMORY`, `DEVICE_FAILED`, `CHECKPOINT_TRUNCATED`,
    * `INTERNAL`, `DISPOSED`.
    *
-   * Requests wait for a place among the `maxConcurrent` that run; a quarter of a second of work beyond those is handed over
-   * in advance. Keys (`key`) take turns so that each gets an even share of the tokens; one that had nothing waiting begins
+   * Requests wait for a slot among the `maxConcurrent` that run; a quarter of a second of work beyond those is submitted in
+   * advance. Keys (`key`) take turns so that each gets an even share of the tokens; one that had nothing waiting begins
    * with a head start. Within a key the order is that of priority and age, then of arrival.
    */
   generate(request: GenerateRequest): Run {
@@ -157,7 +152,7 @@ export class Engine {
       const maxTokens = roomFor(tokens.length, parsed.native, this.model);
       return this.#serving.start(parsed, tokens, maxTokens, began);
     } catch (error) {
-      return RunState.failed(wrapError(error));
+      return failedRun(wrapError(error));
     }
   }
 
@@ -235,13 +230,6 @@ const disposed = () => new SdarError("DISPOSED", "the engine was disposed of");
 function checkListener(name: unknown, listener: unknown): void {
   if (!eventNames.includes(name as EventName)) throw invalidOption("name", name, `one of ${eventNames.join(", ")}`);
   if (typeof listener !== "function") throw invalidOption("listener", listener, "a function");
-}
-
-/** What `weights: "auto"` means for a checkpoint. The addon reports what is wrong with config.json. */
-function ownPrecision(path: string, device: string): WeightFormat {
-  if (device.startsWith("cuda")) return "bf16";
-  const config = readJson(join(path, "config.json"), "CONFIG_INVALID");
-  return (config?.torch_dtype ?? config?.dtype) === "float32" ? "f32" : "bf16";
 }
 
 function loadTextParts(path: string): TextParts {

@@ -23,9 +23,9 @@ export interface EngineEvents {
     /** requests that wait, this one included */
     queuedRequests: number;
   };
-  /** It takes part in its first step; with `n`, its first answer does. */
+  /** It takes part in its first step; with `n`, its first completion does. */
   started: RequestInfo & { cachedTokens: number };
-  /** Its pages went to others; it goes on by itself later. `answer` as in chunks. */
+  /** It was preempted; it goes on by itself later. `answer` as in chunks. */
   preempted: RequestInfo & { answer: number };
   /** `run.result()` resolved. */
   finished: RequestInfo & {

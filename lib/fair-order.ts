@@ -5,7 +5,7 @@
 // have something waiting get even shares of tokens, whatever they send.
 //
 // With even shares alone a burst waits more than twice as long beside a flood as without it, since the flood already holds
-// all places. So a key that asks for less at a time goes before one that asks for more: to its tag a key adds a handicap that
+// all slots. So a key that asks for less at a time goes before one that asks for more: to its tag a key adds a handicap that
 // grows with its burst, what it has asked for since it last had nothing waiting, towards a multiple of what is being computed.
 //
 // The virtual time follows the least tag of the waiting, but moves on with the tokens given away meanwhile, so that
@@ -19,7 +19,7 @@ export interface Orderable {
   /** within its key, lower goes first, then the lower id */
   readonly order: number;
   readonly promptTokens: number;
-  /** of each of its answers, at most */
+  /** of each of its completions, at most */
   readonly maxTokens: number;
   readonly answers: number;
 }
@@ -35,12 +35,12 @@ interface Tenant<T> {
   tag: number;
   /** tokens asked for since nothing waited */
   burst: number;
-  /** the last place it was given: later requests come after it */
+  /** the last rank it was given: later requests come after it */
   rank: number;
   /** in the order in which they are taken */
   waiting: T[];
   running: number;
-  /** completion tokens of an answer, averaged over the last ones */
+  /** tokens of a completion, averaged over the last ones */
   mean: number | undefined;
 }
 
@@ -133,7 +133,7 @@ export class FairOrder<T extends Orderable> {
     return most > 0 ? tag + (most * burst) / (most + burst) : tag;
   }
 
-  /** What a request will probably take: answers as long as the last ones of its key. */
+  /** What a request will probably take: completions as long as the last ones of its key. */
   #charge({ promptTokens, maxTokens, answers }: T, { mean }: Tenant<T>): number {
     return promptTokens + answers * Math.min(maxTokens, mean ?? this.#mean ?? maxTokens);
   }

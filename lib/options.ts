@@ -3,7 +3,13 @@ import { randomInt } from "node:crypto";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { z } from "zod";
-import type { NativeLoadOptions, NativeModelInfo, NativeRequest, WeightFormat } from "./binding.js";
+import {
+  kvFormats,
+  type NativeLoadOptions,
+  type NativeModelInfo,
+  type NativeRequest,
+  weightFormats,
+} from "./binding.js";
 import { invalidOption, SdarError } from "./errors.js";
 import { denoiseOf, qualities, strategies } from "./quality.js";
 import type { QueueLimits } from "./queue.js";
@@ -11,7 +17,7 @@ import { boolean, callback, check, int32Max, integer, number, oneOf, signal, str
 import type { DenoiseOptions, DisposeOptions, GenerateRequest, LoadOptions, Message } from "./types.js";
 
 const kvCacheSchema = strictObject({
-  dtype: oneOf("auto", "f32", "bf16", "int8").optional(),
+  dtype: oneOf("auto", ...kvFormats).optional(),
   bytes: integer(1, Number.MAX_SAFE_INTEGER).optional(),
   tokens: integer(1).optional(),
 } satisfies Record<keyof NonNullable<LoadOptions["kvCache"]>, z.ZodType>);
@@ -22,11 +28,16 @@ const queueSchema = strictObject({
   agingMs: integer(1),
 } satisfies Record<keyof NonNullable<LoadOptions["queue"]>, z.ZodType>).partial();
 
+const cudaSchema = strictObject({
+  warpgroupMma: boolean,
+  dependentLaunch: boolean,
+} satisfies Record<keyof NonNullable<LoadOptions["cuda"]>, z.ZodType>).partial();
+
 const loadSchema = strictObject({
   device: z.custom<string>((v) => typeof v === "string" && /^(auto|cpu|cuda(:\d+)?)$/.test(v), {
     error: "one of auto, cpu, cuda, cuda:N",
   }),
-  weights: oneOf("auto", "f32", "bf16", "int8", "int4"),
+  weights: oneOf("auto", ...weightFormats),
   kvCache: kvCacheSchema,
   weightCache: z.custom<boolean | string>((v) => typeof v === "boolean" || (typeof v === "string" && v !== ""), {
     error: "true, false or a folder",
@@ -36,6 +47,7 @@ const loadSchema = strictObject({
   prefillTokens: integer(1),
   prefixCache: boolean,
   timeSteps: boolean,
+  cuda: cudaSchema,
   queue: queueSchema,
   isa: z.string({ error: "the name of an instruction set" }).min(1, { error: "the name of an instruction set" }),
   onProgress: callback<NonNullable<LoadOptions["onProgress"]>>(),
@@ -104,10 +116,9 @@ const requestSchema = strictObject({
   signal,
 } satisfies Record<keyof GenerateRequest, z.ZodType>).partial();
 
-/** Load options in the addon's terms, without the path; `weights` is "auto" until the checkpoint is known. */
+/** Load options in the addon's terms, without the path. */
 export interface ParsedLoadOptions {
-  native: Omit<NativeLoadOptions, "path" | "weights">;
-  weights: WeightFormat | "auto";
+  native: Omit<NativeLoadOptions, "path">;
   queue: QueueLimits;
   onProgress?: LoadOptions["onProgress"];
   signal?: AbortSignal | undefined;
@@ -125,7 +136,7 @@ function cacheFolder(weightCache: boolean | string): string {
 /** Throws INVALID_OPTION. Whether there is such a device the addon knows. */
 export function parseLoadOptions(input: LoadOptions = {}): ParsedLoadOptions {
   const options = check(loadSchema, input, "options");
-  const { device = "auto", kvCache = {}, isa = "", threads = 0, maxConcurrent = 64, queue = {} } = options;
+  const { device = "auto", kvCache = {}, isa = "", threads = 0, maxConcurrent = 64, queue = {}, cuda = {} } = options;
   if (kvCache.bytes !== undefined && kvCache.tokens !== undefined) {
     throw invalidOption("kvCache", kvCache, "either bytes or tokens, not both");
   }
@@ -133,6 +144,7 @@ export function parseLoadOptions(input: LoadOptions = {}): ParsedLoadOptions {
   return {
     native: {
       device,
+      weights: options.weights ?? "auto",
       threads,
       isa,
       maxConcurrent,
@@ -143,8 +155,9 @@ export function parseLoadOptions(input: LoadOptions = {}): ParsedLoadOptions {
       prefillTokens: options.prefillTokens ?? 0,
       prefixCache: options.prefixCache ?? true,
       timeSteps: options.timeSteps ?? false,
+      cudaWarpgroupMma: cuda.warpgroupMma ?? false,
+      cudaDependentLaunch: cuda.dependentLaunch ?? false,
     },
-    weights: options.weights ?? "auto",
     queue: {
       maxRequests: queue.maxRequests ?? 4096,
       maxTokens: queue.maxTokens ?? Number.MAX_SAFE_INTEGER,
@@ -239,7 +252,7 @@ export function parseRequest(input: GenerateRequest, model: NativeModelInfo): Pa
 
 /** Refuses a prompt that leaves no room for one token of `model`'s context. */
 export function checkPromptLength(tokens: number, blockLength: number, model: NativeModelInfo): void {
-  if (tokens === 0) throw new SdarError("EMPTY_PROMPT", "the prompt is empty; give at least one token");
+  if (tokens === 0) throw new SdarError("EMPTY_PROMPT", "the prompt has no tokens; give at least one");
   const context = usableContext(blockLength, model);
   if (tokens < context) return;
   throw new SdarError(

@@ -1,16 +1,25 @@
 // The dial between accuracy and forwards: strategies of denoising and the settings that `quality` stands for.
-import type { Strategy } from "./binding.js";
 import { invalidOption } from "./errors.js";
 import type { DenoiseOptions, GenerateRequest, Quality } from "./types.js";
 
 /** In the order of native/denoise/strategy.h. */
-export const strategies: Strategy[] = [
+export const strategies = [
   "low_confidence_dynamic",
   "low_confidence_static",
   "sequential",
   "entropy_bounded",
   "pairwise_factor",
-];
+] as const;
+export type Strategy = (typeof strategies)[number];
+
+/** As the command line has them. */
+export const shortNames = {
+  dynamic: "low_confidence_dynamic",
+  static: "low_confidence_static",
+  sequential: "sequential",
+  entropy: "entropy_bounded",
+  pairwise: "pairwise_factor",
+} as const satisfies Record<string, Strategy>;
 
 /** Chosen on the tuning half of the held-out samples: bench/results/dial-sdar-nano.json. */
 export const presets: Record<Quality, DenoiseOptions> = {

@@ -1,4 +1,4 @@
-// Admission: who waits, for how long, and who is handed over to the native side next.
+// Admission: who waits, for how long, and who is submitted to the native side next.
 import { BusyRate, type Clock } from "./clock.js";
 import { SdarError } from "./errors.js";
 import { FairOrder, type Orderable, type Used } from "./fair-order.js";
@@ -20,7 +20,7 @@ export interface Ticket {
   readonly answers: number;
   /** by the clock, when it must be answered; infinite when that does not matter */
   readonly dueAt: number;
-  /** Hands it over, with its place in the native order and what is left until its deadline, 0 for none. */
+  /** Submits it, with its rank in the native order and what is left until its deadline, 0 for none. */
   start(rank: number, deadlineMs: number): void;
   /** Its deadline passed while it waited. */
   expire(): void;
@@ -31,7 +31,7 @@ interface Entry extends Orderable {
   stopTimer(): void;
 }
 
-/** Work handed over beyond what can run, so that a blocked event loop does not idle the device. */
+/** Work submitted beyond what can run, so that a blocked event loop does not idle the device. */
 const aheadMs = 250;
 const maxAhead = 1024;
 
@@ -42,7 +42,7 @@ export class AdmissionQueue {
   readonly #order = new FairOrder<Entry>();
   readonly #entries = new Map<Ticket, Entry>();
   readonly #rate = new BusyRate(2000);
-  /** answers handed over and not ended */
+  /** completions submitted and not ended */
   #running = 0;
   #pumping = false;
   #closed = false;
@@ -73,12 +73,12 @@ export class AdmissionQueue {
     this.#count(ticket, 1);
   }
 
-  /** Hands over what fits. Call whenever something was added or ended. */
+  /** Submits what fits. Call whenever something was added or ended. */
   pump(): void {
     if (this.#pumping) return;
     this.#pumping = true;
     try {
-      while (!this.#closed && this.#hasPlace) {
+      while (!this.#closed && this.#hasSlot) {
         const next = this.#order.take();
         if (!next) break;
         const { item, rank } = next;
@@ -107,18 +107,18 @@ export class AdmissionQueue {
     return left;
   }
 
-  /** One answer of a request that was handed over has ended natively. */
+  /** One completion of a request that was submitted has ended natively. */
   answerEnded(): void {
     this.#advance(1);
     this.#running--;
   }
 
-  /** So many answers of one that was handed over were refused. */
+  /** So many completions of one that was submitted were refused. */
   notStarted(answers: number): void {
     this.#running -= answers;
   }
 
-  /** A request is over, whether or not it was ever handed over. */
+  /** A request is over, whether or not it was ever submitted. */
   settle(ticket: Ticket, used: Used): void {
     const entry = this.#entries.get(ticket);
     if (!entry) return;
@@ -127,12 +127,12 @@ export class AdmissionQueue {
     this.#order.settle(entry, used);
   }
 
-  /** Hands nothing over any more. */
+  /** Submits nothing any more. */
   close(): void {
     this.#closed = true;
   }
 
-  get #hasPlace(): boolean {
+  get #hasSlot(): boolean {
     const ahead = Math.ceil(aheadMs * this.#rate.perMs);
     return this.#running < this.#maxConcurrent + Math.min(maxAhead, Math.max(2, ahead));
   }
@@ -161,8 +161,8 @@ export class AdmissionQueue {
   }
 
   #checkRoom(ticket: Ticket): void {
-    // What is handed over at once does not wait.
-    if (this.#counts.requests === 0 && this.#hasPlace) return;
+    // What is submitted at once does not wait.
+    if (this.#counts.requests === 0 && this.#hasSlot) return;
     const { maxRequests, maxTokens } = this.#limits;
     const { requests, tokens } = this.#counts;
     const excess = { requests: requests + ticket.answers - maxRequests, tokens: tokens + size(ticket) - maxTokens };

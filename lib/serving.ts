@@ -1,13 +1,13 @@
-// Requests between the queue and the addon: hands them over, gives events to their runs, tells those who watch.
+// Requests between the queue and the addon: submits them, gives events to their runs, tells those who watch.
 import { basename } from "node:path";
-import { eventKind, type NativeEngine, readEvents } from "./binding.js";
+import type { NativeEngine, NativeEvent } from "./binding.js";
 import type { Clock } from "./clock.js";
 import { SdarError, wrapError } from "./errors.js";
 import { Emitter, type EngineEvents, type RequestInfo } from "./events.js";
 import type { ParsedRequest } from "./options.js";
 import { AdmissionQueue, type QueueLimits, type Ticket } from "./queue.js";
+import { RunState } from "./run.js";
 import { type EngineStats, RecentRates } from "./stats.js";
-import { RunState } from "./stream.js";
 import { RequestSpan } from "./telemetry.js";
 import type { TokenBytes } from "./tokenizer.js";
 import type { GenerateResult } from "./types.js";
@@ -25,7 +25,7 @@ export interface ServingSetup {
   warn(message: string): void;
 }
 
-/** A request from `generate` until its run has settled and the addon has ended its answers. */
+/** A request from `generate` until its run has settled and the addon has ended its completions. */
 interface Job extends Ticket {
   readonly run: RunState;
   readonly span: RequestSpan | undefined;
@@ -43,7 +43,7 @@ export class Serving {
   /** not settled */
   readonly #jobs = new Set<Job>();
   /** by id in the addon: what it has not ended yet */
-  readonly #answers = new Map<number, { job: Job; answer: number }>();
+  readonly #completions = new Map<number, { job: Job; index: number }>();
   readonly #model: string;
   #nextId = 1;
   #closed = false;
@@ -62,7 +62,7 @@ export class Serving {
     const { tokenBytes, clock } = this.#setup;
     const { native, n } = parsed;
     const id = this.#nextId;
-    // Each answer is a request of the addon.
+    // Each completion is a request of the addon.
     this.#nextId += n;
     const span = RequestSpan.begin(this.#model, parsed, maxTokens, Date.now() - (clock.now() - began));
     const run = new RunState({
@@ -111,32 +111,31 @@ export class Serving {
   /** Takes what the addon has to say; call when it wakes. */
   drain(): void {
     const { native, clock } = this.#setup;
-    const { records, errors } = native.takeEvents();
-    for (const { kind, request: id, values } of readEvents(records)) {
-      const found = this.#answers.get(id);
-      if (!found) continue;
-      const { job, answer } = found;
-      if (kind === eventKind.finished || kind === eventKind.failed) {
-        this.#answers.delete(id);
-        this.#queue.answerEnded();
-        if (kind === eventKind.finished) job.run.finish(answer, values);
-        else this.#fail(job, wrapNative(errors[values[0] ?? 0]));
-      } else if (job.run.settled) {
-        // What is left of a run that failed.
-      } else if (kind === eventKind.tokens) {
-        if (job.firstTokenMs === undefined) this.#firstToken(job);
-        job.run.tokens(answer, values);
-      } else if (kind === eventKind.draft) {
-        job.run.draft(answer, values);
-      } else if (kind === eventKind.started) {
-        if (job.startedMs === undefined) this.#started(job, values[0] ?? 0);
-      } else if (kind === eventKind.preempted) {
-        this.emitter.emit("preempted", () => ({ ...this.#info(job), answer }));
-        job.span?.event("preempted", { "sdar.answer": answer });
-      }
-    }
+    for (const event of native.takeEvents()) this.#take(event);
     this.#queue.pump();
     if (!this.#closed) this.#rates.sample(clock.now(), () => native.stats());
+  }
+
+  #take(event: NativeEvent): void {
+    const found = this.#completions.get(event.request);
+    if (!found) return;
+    const { job, index } = found;
+    if (event.kind === "finished" || event.kind === "failed") {
+      this.#completions.delete(event.request);
+      this.#queue.answerEnded();
+      if (event.kind === "finished") job.run.finish(index, event);
+      else this.#fail(job, wrapError(Object.assign(new Error(event.message), { code: event.code })));
+    } else if (job.run.settled) {
+      // What is left of a run that failed.
+    } else if (event.kind === "started") {
+      if (job.startedMs === undefined) this.#started(job, event.cachedTokens);
+    } else if (event.kind === "preempted") {
+      this.emitter.emit("preempted", () => ({ ...this.#info(job), answer: index }));
+      job.span?.event("preempted", { "sdar.answer": index });
+    } else {
+      if (event.kind === "tokens" && job.firstTokenMs === undefined) this.#firstToken(job);
+      job.run.event(index, event);
+    }
   }
 
   stats(): EngineStats {
@@ -161,7 +160,7 @@ export class Serving {
     for (let answer = 0; answer < answers; answer++) {
       try {
         this.#setup.native.submit({ ...native, id: id + answer, answer, group: answers > 1 ? id : 0 });
-        this.#answers.set(id + answer, { job, answer });
+        this.#completions.set(id + answer, { job, index: answer });
       } catch (error) {
         this.#queue.notStarted(answers - answer);
         this.#fail(job, wrapError(error));
@@ -170,24 +169,24 @@ export class Serving {
     }
   }
 
-  /** One answer that fails takes the others with it. */
+  /** One completion that fails takes the others with it. */
   #fail(job: Job, error: SdarError): void {
-    this.#eachAnswer(job, (id) => this.#setup.native.abort(id));
+    this.#eachCompletion(job, (id) => this.#setup.native.abort(id));
     job.run.fail(error);
   }
 
   #abort(job: Job): void {
     if (this.#queue.cancel(job)) job.run.abortUnstarted();
-    else this.#eachAnswer(job, (id) => this.#setup.native.abort(id));
+    else this.#eachCompletion(job, (id) => this.#setup.native.abort(id));
   }
 
   #hold(job: Job, held: boolean): void {
-    this.#eachAnswer(job, (id) => (held ? this.#setup.native.pause(id) : this.#setup.native.resume(id)));
+    this.#eachCompletion(job, (id) => (held ? this.#setup.native.pause(id) : this.#setup.native.resume(id)));
   }
 
-  #eachAnswer({ id, answers }: Job, act: (id: number) => void): void {
+  #eachCompletion({ id, answers }: Job, act: (id: number) => void): void {
     if (this.#closed) return;
-    for (let each = id; each < id + answers; each++) if (this.#answers.has(each)) act(each);
+    for (let each = id; each < id + answers; each++) if (this.#completions.has(each)) act(each);
   }
 
   #started(job: Job, cachedTokens: number): void {
@@ -237,7 +236,3 @@ export class Serving {
 
 const tooLate = (deadline: number | undefined) =>
   new SdarError("DEADLINE_EXCEEDED", `the answer was not there within its deadline of ${deadline} ms`);
-
-function wrapNative(failure: { code: string; message: string } | undefined): SdarError {
-  return wrapError(Object.assign(new Error(failure?.message), { code: failure?.code }));
-}

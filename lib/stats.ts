@@ -3,9 +3,9 @@ import type { NativeStats } from "./binding.js";
 
 /** Counters since the engine was loaded, but for `running`, `waiting`, `paused`, `pages`, `queue` and `recent`. */
 export interface EngineStats extends NativeStats {
-  /** what TypeScript has not handed over to the native side yet */
+  /** what TypeScript has not submitted yet */
   queue: {
-    /** waiting now; a request with `n` answers counts n times */
+    /** waiting now; a request with `n` completions counts n times */
     requests: number;
     /** of what waits now: prompts, and `n` times `maxTokens` */
     tokens: number;

@@ -1,5 +1,6 @@
 // The types of the public API.
-import type { NativeModelInfo, Strategy } from "./binding.js";
+import type { KvFormat, NativeModelInfo, WeightFormat } from "./binding.js";
+import type { Strategy } from "./quality.js";
 
 export type { Strategy };
 
@@ -8,21 +9,21 @@ export type Quality = "exact" | "balanced" | "fast";
 /** Options of `Engine.load`. All are optional; an unknown one is refused. */
 export interface LoadOptions {
   /**
-   * Where the model runs. `"cuda"` is the first NVIDIA card that can be used (compute capability 8.0 or newer), `"cuda:N"` a
-   * certain one; UNSUPPORTED_DEVICE says what is missing. `"auto"` (default) takes a card when one can be used and runs this
-   * model, weights and kvCache.dtype, else the CPU; also when the card turns out to have too little memory or to fail, which
-   * `log` and `model.cardProblem` tell. A card holds weights as bf16, int8 or int4 and the cache as bf16.
+   * Where the model runs. `"cuda"` is the first NVIDIA GPU that can be used (compute capability 8.0 or newer), `"cuda:N"` a
+   * certain one; UNSUPPORTED_DEVICE says what is missing. `"auto"` (default) takes a GPU when one can be used and runs this
+   * model, weights and kvCache.dtype, else the CPU; also when the GPU turns out to have too little memory or to fail, which
+   * `log` and `model.cardProblem` tell. A GPU holds weights as bf16, int8 or int4 and the cache as bf16.
    */
   device?: "auto" | "cpu" | "cuda" | `cuda:${number}`;
   /**
    * How weights are held; fewer bits are read faster. `"auto"` (default) is f32 for checkpoints stored as f32 unless
-   * `device` names a card, bf16 for all others. With int4 the embedding and the head have 8 bits.
+   * `device` names a GPU, bf16 for all others. With int4 the embedding and the lm_head have 8 bits.
    */
-  weights?: "auto" | "f32" | "bf16" | "int8" | "int4";
+  weights?: "auto" | WeightFormat;
   /** The key/value cache. `bytes` and `tokens` exclude each other; the default is chosen from the memory there is. */
   kvCache?: {
     /** Default: f32 with f32 weights, else bf16. */
-    dtype?: "auto" | "f32" | "bf16" | "int8";
+    dtype?: "auto" | KvFormat;
     /** size in bytes */
     bytes?: number;
     /** size in positions, shared by everything that runs */
@@ -36,28 +37,38 @@ export interface LoadOptions {
   weightCache?: boolean | string;
   /** Threads that compute, 1 to 1024. Default: the physical cores this process may use. */
   threads?: number;
-  /** Most requests in one forward, 1 to 4096; more wait. A card takes 1024 at most. Default 64. */
+  /** Maximum of requests in one forward, 1 to 4096; more wait. A GPU takes 1024 at most. Default 64. */
   maxConcurrent?: number;
   /**
-   * Most positions of prompts in one step beside requests that generate, >= 1: fewer make their tokens come more evenly, more
-   * bring prompts through sooner. Default: so many that a step takes at most twice as long as without them.
+   * Maximum of prompt positions in one step beside requests that generate, >= 1: fewer make their tokens come more evenly,
+   * more bring prompts through sooner. Default: so many that a step takes at most twice as long as without them.
    */
   prefillTokens?: number;
   /** Keeps keys and values of prompts and answers and shares them among requests that begin alike. Default true. */
   prefixCache?: boolean;
   /**
-   * Whether `stats().seconds` tells on a card, as it always does on the CPU, which kinds of work the steps' time went into.
-   * The card then notes the time at every change, twice in each layer, which makes steps a little longer. Default false.
+   * Whether `stats().seconds` tells on a GPU, as it always does on the CPU, which kinds of work the steps' time went into.
+   * The GPU then records events at every change, twice in each layer, which makes steps a little longer. Default false.
    */
   timeSteps?: boolean;
   /**
-   * Limits of what waits for a place in the engine; beyond them `generate` rejects at once with QUEUE_FULL, whose
+   * Code for GPUs that is opt-in until it is measured; the results are the same. SDAR_CUDA_WARPGROUP_MMA=1 and
+   * SDAR_CUDA_PDL=1 in the environment do the same.
+   */
+  cuda?: {
+    /** Matmuls by warpgroup MMA, on compute capability 9.0. Default false. */
+    warpgroupMma?: boolean;
+    /** Kernels that start while the one before still runs (programmatic dependent launch). Default false. */
+    dependentLaunch?: boolean;
+  };
+  /**
+   * Limits of what waits for a slot in the engine; beyond them `generate` rejects at once with QUEUE_FULL, whose
    * `retryAfterMs` tells when there is probably room. What can be started at once does not count.
    */
   queue?: {
-    /** Most requests that wait, >= 0; one with `n` answers counts n times. Default 4096. */
+    /** Maximum of requests that wait, >= 0; one with `n` completions counts n times. Default 4096. */
     maxRequests?: number;
-    /** Most tokens of all that wait, >= 0: a request counts its prompt and `n` times `maxTokens`. Default: no limit. */
+    /** Maximum of tokens of all that wait, >= 0: a request counts its prompt and `n` times `maxTokens`. Default: no limit. */
     maxTokens?: number;
     /** Milliseconds of waiting that are worth one step of `priority`, >= 1. Default 1000. */
     agingMs?: number;
@@ -89,7 +100,7 @@ export interface DenoiseOptions {
    * are filled together, the less sure they need be.
    */
   strategy?: Strategy;
-  /** Most steps for a block, 1 to 64. Default: the block length, one position a step. */
+  /** Maximum of steps for a block, 1 to 64. Default: the block length, one position a step. */
   steps?: number;
   /** For `low_confidence_dynamic`, a probability from 0 to 1. Default 0.9. */
   threshold?: number;
@@ -109,7 +120,7 @@ export interface GenerateRequest {
   messages?: readonly Message[];
   /** token ids as they are */
   tokens?: readonly number[] | Int32Array | Uint32Array | Uint16Array;
-  /** Most tokens to generate, >= 1, the end token included. Default, and at most: what is left of the context. */
+  /** Maximum of tokens to generate, >= 1, the end token included. Default, and at most: what is left of the context. */
   maxTokens?: number;
   /** Positions denoised together, 1 to 64. Default: the checkpoint's. */
   blockLength?: number;
@@ -144,15 +155,15 @@ export interface GenerateRequest {
   /** Also gives the active block after every step, as chunks with `draft`. Default false. */
   drafts?: boolean;
   /**
-   * Answers to generate for the one prompt, 1 (default) to 64. They share the prompt's pages and the seed, and differ only when
-   * `temperature` is above 0. They are one request: chunks tell which `answer` they belong to, the run ends with the last of
-   * them, an abort ends all that still run, and when one fails the run fails. Each needs a place in the engine.
+   * Completions to generate for the one prompt, 1 (default) to 64. They share the prompt's pages and the seed, and differ only when
+   * `temperature` is above 0. They are one request: chunks tell which one (`answer`) they belong to, the run ends with the last of
+   * them, an abort ends all that still run, and when one fails the run fails. Each needs a slot in the engine.
    */
   n?: number;
   /**
    * An integer from -100 to 100, default 0; higher goes first among the waiting requests of the same `key`. A step of it is
    * worth `queue.agingMs` of waiting, so that low ones do not wait for ever. It does not let one key go before another: those
-   * share the engine evenly. When pages run out, requests of low priority give up theirs first, whatever their key.
+   * share the engine evenly. When pages run out, requests of low priority are preempted first, whatever their key.
    */
   priority?: number;
   /**
@@ -169,7 +180,7 @@ export interface GenerateRequest {
   cache?: {
     /** Pages are shared only among requests of the same salt. Default "". */
     salt?: string;
-    /** Pages of this prompt are given up only when there is nothing else to give up. Default false. */
+    /** Pages of this prompt are evicted only when there is nothing else to evict. Default false. */
     pin?: boolean;
   };
   /**
@@ -208,7 +219,7 @@ export interface Draft {
 
 /** What a run gives as it goes. Texts and tokens of all chunks, one after the other, are those of the result. */
 export interface Chunk {
-  /** which of `n` answers it belongs to, from 0 */
+  /** which of `n` completions it belongs to, from 0 */
   answer: number;
   /** Whole characters; may be empty while a character or a possible stop string is incomplete. */
   text: string;
@@ -235,7 +246,7 @@ export interface Usage {
  */
 export type FinishReason = "end" | "stop" | "length" | "abort";
 
-/** One of the answers of a run. */
+/** One of the completions of a run. */
 export interface Answer {
   text: string;
   /** all generated tokens, the one that ended the generation included */
@@ -246,11 +257,11 @@ export interface Answer {
   stopMatched?: string | number;
 }
 
-/** What a run comes to: the first answer, and with `n` above 1 the `usage` of all, the prompt counted once. */
+/** What a run comes to: the first completion, and with `n` above 1 the `usage` of all, the prompt counted once. */
 export interface GenerateResult extends Answer {
   /** as given, or the one that was drawn */
   seed: number | bigint;
-  /** all answers, with `n` above 1 */
+  /** all completions, with `n` above 1 */
   answers?: Answer[];
 }
 

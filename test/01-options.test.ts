@@ -200,6 +200,7 @@ t.test("defaults", async (t) => {
   process.env.SDAR_CACHE_DIR = "/caches/sdar";
   t.same(load({}).native, {
     device: "auto",
+    weights: "auto",
     threads: 0,
     isa: "",
     maxConcurrent: 64,
@@ -210,6 +211,8 @@ t.test("defaults", async (t) => {
     prefillTokens: 0,
     prefixCache: true,
     timeSteps: false,
+    cudaWarpgroupMma: false,
+    cudaDependentLaunch: false,
   });
   t.match(native, { priority: 0, salt: "", pin: false });
   t.match(request({}), { n: 1, key: undefined, deadline: undefined, highWaterMark: 256 });
@@ -275,9 +278,11 @@ t.test("what is given arrives", async (t) => {
     prefillTokens: 7,
     prefixCache: false,
     timeSteps: true,
+    cuda: { warpgroupMma: true },
   });
   const kv = { kvTokens: 9, kvBytes: 0, kvDtype: "f32", prefillTokens: 7, prefixCache: false, timeSteps: true };
-  t.same(down, { device: "cpu", threads: 2, maxConcurrent: 3, cacheFolder: "", isa: "avx2", ...kv });
+  const gpu = { weights: "auto", cudaWarpgroupMma: true, cudaDependentLaunch: false };
+  t.same(down, { ...gpu, device: "cpu", threads: 2, maxConcurrent: 3, cacheFolder: "", isa: "avx2", ...kv });
   t.equal(load({ weightCache: "/a/b" }).native.cacheFolder, "/a/b");
   delete process.env.SDAR_CACHE_DIR;
   process.env.XDG_CACHE_HOME = "/home/x/.c";

@@ -1,8 +1,9 @@
+import { cpSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import t from "tap";
 import type { Binding, NativeEngine } from "../lib/binding.js";
 import { loadBinding } from "../lib/binding.js";
-import { shippedModelPath } from "../lib/checkpoint.js";
+import { packageRoot, shippedModelPath } from "../lib/checkpoint.js";
 import { Engine } from "../lib/engine.js";
 import type { GenerateRequest } from "../lib/index.js";
 import { FakeNative, fakeEngine, fakeInfo, noCuda } from "./fake-binding.js";
@@ -65,19 +66,23 @@ t.test("a checkpoint without chat template takes prompts", async (t) => {
 });
 
 t.test("weights follow the checkpoint unless they are chosen", async (t) => {
-  const dir = t.testdir({
-    full: { "config.json": '{"torch_dtype":"float32"}' },
-    newer: { "config.json": '{"dtype":"float32"}' },
-    half: { "config.json": '{"torch_dtype":"float16"}' },
-    broken: { "config.json": "{" },
-  });
-  const weights = async (folder: string, options = {}) =>
-    (await fakeEngine({ path: join(dir, folder), options })).settings.weights;
-  t.equal(await weights("full"), "f32");
-  t.equal(await weights("newer"), "f32");
-  t.equal(await weights("half"), "bf16");
-  t.equal(await weights("full", { weights: "bf16" }), "bf16");
-  await t.rejects(weights("broken"), { code: "CONFIG_INVALID", message: /config\.json/ });
+  const root = t.testdir({});
+  const tied = join(packageRoot, "test", "golden", "tiny-tied");
+  const { torch_dtype: _, ...config } = JSON.parse(readFileSync(join(tied, "config.json"), "utf8"));
+  const weights = async (config: string, options = {}) => {
+    const folder = mkdtempSync(join(root, "checkpoint-"));
+    cpSync(tied, folder, { recursive: true });
+    writeFileSync(join(folder, "config.json"), config);
+    await using engine = await Engine.load(folder, { device: "cpu", weightCache: false, ...options });
+    return engine.model.weights;
+  };
+  const stored = (dtype: object) => JSON.stringify({ ...config, ...dtype });
+  const full = stored({ torch_dtype: "float32" });
+  t.equal(await weights(full), "f32");
+  t.equal(await weights(stored({ dtype: "float32" })), "f32");
+  t.equal(await weights(stored({ torch_dtype: "float16" })), "bf16");
+  t.equal(await weights(full, { weights: "bf16" }), "bf16");
+  await t.rejects(weights("{"), { code: "CONFIG_INVALID", message: /config\.json/ });
 });
 
 t.test("what the addon refuses is an SdarError of the run", async (t) => {
@@ -135,7 +140,7 @@ function pendingLoad() {
       return { promise, cancel };
     },
     instructionSets: () => [],
-    examineCuda: () => noCuda,
+    probeCuda: () => noCuda,
   };
   return { pending, getBinding: () => binding };
 }
@@ -175,7 +180,7 @@ t.test("a card that answers but is not computed on is told", async (t) => {
   const cardProblem = "6 MiB for the KV cache do not fit on cuda:0";
   const options = { log: (level: string, message: string) => said.push(`${level} ${message}`) };
   const { engine } = await fakeEngine({ options, info: { cardProblem } });
-  t.match(said, [/^warn .* is on the CPU, not on a card: 6 MiB for the KV cache do not fit on cuda:0$/, /^info /]);
+  t.match(said, [/^warn .* is on the CPU, not on a GPU: 6 MiB for the KV cache do not fit on cuda:0$/, /^info /]);
   t.equal(engine.model.cardProblem, cardProblem);
 });
 

@@ -1,7 +1,7 @@
 // A reader that lags behind holds its run back, and nothing else does.
 import t from "tap";
 import type { GenerateRequest } from "../lib/index.js";
-import { patienceMs } from "../lib/stream.js";
+import { patienceMs } from "../lib/run.js";
 import { FakeClock, type FakeNative, fakeEngine } from "./fake-binding.js";
 
 const request: GenerateRequest = { tokens: [1], maxTokens: 40, highWaterMark: 8 };

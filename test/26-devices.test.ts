@@ -8,7 +8,7 @@ import { Engine } from "../lib/index.js";
 import { sdar } from "./sdar.js";
 
 const binding = loadBinding();
-const found = binding.examineCuda();
+const found = binding.probeCuda();
 const built = existsSync(join(packageRoot, "build", "Release", "libsdar_cuda.so"));
 const prompt = { prompt: "Count the atoms in Ca3(PO4)2", maxTokens: 8, ignoreEos: true };
 

@@ -2,13 +2,13 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import t from "tap";
-import { openBench } from "../lib/bench-binding.js";
+import { openBench } from "../lib/bench/binding.js";
+import { drawCharts, linearTicks, logTicks } from "../lib/bench/plot.js";
+import { accuracy, readSamples } from "../lib/bench/prompts.js";
+import { steps } from "../lib/bench/quality.js";
+import { median, table } from "../lib/bench/report.js";
+import { accuracyAt, compareWithCurve, forwardsFor, middle, resamples, wilson } from "../lib/bench/statistics.js";
 import { shippedModelPath } from "../lib/checkpoint.js";
-import { steps } from "../lib/cli/bench-quality.js";
-import { drawCharts, linearTicks, logTicks } from "../lib/cli/plot.js";
-import { accuracy, readSamples } from "../lib/cli/prompts.js";
-import { median, table } from "../lib/cli/report.js";
-import { accuracyAt, compareWithCurve, forwardsFor, middle, resamples, wilson } from "../lib/cli/statistics.js";
 import { Engine } from "../lib/index.js";
 import { sdar } from "./sdar.js";
 

@@ -2,6 +2,7 @@
 import type {
   Binding,
   NativeEngine,
+  NativeEvent,
   NativeLoadOptions,
   NativeModelInfo,
   NativeRequest,
@@ -10,7 +11,7 @@ import type {
 import { shippedModelPath } from "../lib/checkpoint.js";
 import type { Clock } from "../lib/clock.js";
 import { Engine } from "../lib/engine.js";
-import type { LoadOptions } from "../lib/types.js";
+import type { FinishReason, LoadOptions } from "../lib/types.js";
 
 export const fakeInfo: NativeModelInfo = {
   modelType: "sdar",
@@ -33,8 +34,6 @@ export const fakeInfo: NativeModelInfo = {
 
 export const noCuda = { library: "", driver: "", runtime: "", cards: [], problem: "none here" };
 
-const reasons = ["end", "stop", "length", "abort"];
-
 export class FakeNative implements NativeEngine {
   readonly requests: NativeRequest[] = [];
   readonly aborted: number[] = [];
@@ -49,8 +48,7 @@ export class FakeNative implements NativeEngine {
   /** what finish() says the prompt had */
   promptTokens = 5;
   counters: NativeStats = noStats();
-  #records: number[] = [];
-  #errors: { code: string; message: string }[] = [];
+  #events: NativeEvent[] = [];
   #released = new Map<number, number>();
 
   constructor(
@@ -73,9 +71,8 @@ export class FakeNative implements NativeEngine {
     this.wake();
   }
   takeEvents() {
-    const events = { records: Float64Array.from(this.#records), errors: this.#errors };
-    this.#records = [];
-    this.#errors = [];
+    const events = this.#events;
+    this.#events = [];
     return events;
   }
   pause(id: number) {
@@ -96,24 +93,26 @@ export class FakeNative implements NativeEngine {
     const bytes = ids.reduce((n, t) => n + (this.table ? this.#offset(t + 1) - this.#offset(t) : 0), 0);
     const total = (this.#released.get(id) ?? 0) + bytes;
     this.#released.set(id, total);
-    const payload = ids.flatMap((token, i) => [token, 16 + i, 2, step, 0.5, -0.25]);
-    this.#records.push(1, id, 1 + payload.length, released ?? total, ...payload);
+    const tokens = ids.map((t, i) => ({ id: t, position: 16 + i, block: 2, step, confidence: 0.5, logprob: -0.25 }));
+    this.#events.push({ kind: "tokens", request: id, releasedBytes: released ?? total, tokens });
   }
-  finish(id: number, reason: string, textBytes = this.#released.get(id) ?? 0) {
-    this.#records.push(2, id, 6, reasons.indexOf(reason), textBytes, this.promptTokens, 0, 4, 2);
+  finish(id: number, reason: FinishReason, textBytes = this.#released.get(id) ?? 0) {
+    const usage = { promptTokens: this.promptTokens, cachedTokens: 0, completionTokens: 4, forwards: 2 };
+    this.#events.push({ kind: "finished", request: id, reason, textBytes, ...usage });
   }
   started(id: number, cachedTokens = 0) {
-    this.#records.push(5, id, 1, cachedTokens);
+    this.#events.push({ kind: "started", request: id, cachedTokens });
   }
   preempted(id: number) {
-    this.#records.push(6, id, 0);
+    this.#events.push({ kind: "preempted", request: id });
   }
   fail(id: number, code: string, message: string) {
-    this.#records.push(3, id, 1, this.#errors.length);
-    this.#errors.push({ code, message });
+    this.#events.push({ kind: "failed", request: id, code, message });
   }
+  /** An id of -1 is masked, a step of -1 the prompt's. */
   draft(id: number, block: number, step: number, position: number, slots: [id: number, step: number][]) {
-    this.#records.push(4, id, 3 + 2 * slots.length, block, step, position, ...slots.flat());
+    const filled = slots.map(([token, at]) => (token < 0 ? null : { id: token, step: at < 0 ? null : at }));
+    this.#events.push({ kind: "draft", request: id, block, step, position, slots: filled });
   }
   wake() {
     this.onWake();
@@ -193,7 +192,7 @@ export async function fakeEngine({ options, path = shippedModelPath(), info, clo
       return { promise: Promise.resolve(holder.native), cancel() {} };
     },
     instructionSets: () => ["fake"],
-    examineCuda: () => noCuda,
+    probeCuda: () => noCuda,
   };
   const engine = await Engine.loadWith(() => binding, path, options, clock);
   return { engine, native: holder.native as FakeNative, settings: holder.settings as NativeLoadOptions };

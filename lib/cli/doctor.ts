@@ -12,7 +12,7 @@ export function doctorCommand(): Command {
     .description("Tells what this machine has and whether the engine can run on it; fails when it cannot")
     .option("--json", "print one JSON object")
     .action(({ json }: { json?: boolean }) => {
-      const found = examine();
+      const found = probe();
       const width = Math.max(...Object.keys(found).map((name) => name.length)) + 2;
       const lines = Object.entries(found).map(
         ([name, value]) => `${name.padEnd(width)}${[value].flat().join(", ") || "none"}`,
@@ -22,7 +22,7 @@ export function doctorCommand(): Command {
     });
 }
 
-function examine() {
+function probe() {
   const problems: string[] = [];
   let addon = "none";
   let instructionSets: string[] = [];
@@ -31,7 +31,7 @@ function examine() {
     const binding = loadBinding();
     addon = binding.file;
     instructionSets = binding.instructionSets();
-    cuda = binding.examineCuda();
+    cuda = binding.probeCuda();
   } catch (error) {
     problems.push(wrapError(error).message);
   }

@@ -4,6 +4,7 @@ import { Command, InvalidArgumentError } from "commander";
 import { shippedModel } from "../checkpoint.js";
 import { Engine } from "../engine.js";
 import { SdarError } from "../errors.js";
+import { shortNames } from "../quality.js";
 import type { GenerateRequest, GenerateResult, LoadOptions, Quality, Strategy } from "../types.js";
 import { isTerminal, printable } from "./terminal.js";
 import { WatchView } from "./watch.js";
@@ -33,13 +34,6 @@ interface Flags {
   frame: number;
   json?: boolean;
 }
-
-const shortNames: Record<string, Strategy> = {
-  dynamic: "low_confidence_dynamic",
-  static: "low_confidence_static",
-  entropy: "entropy_bounded",
-  pairwise: "pairwise_factor",
-};
 
 export function generateCommand(): Command {
   return new Command("generate")
@@ -159,5 +153,5 @@ function integer(text: string): number | bigint {
 }
 
 function strategy(name: string): Strategy {
-  return shortNames[name] ?? (name as Strategy);
+  return (shortNames as Record<string, Strategy>)[name] ?? (name as Strategy);
 }

@@ -2,8 +2,8 @@
 import { availableParallelism } from "node:os";
 import { resolve } from "node:path";
 import { Command } from "commander";
-import { type NativeWriteOptions, writeCheckpoint } from "../bench-binding.js";
-import { oneOf, whole } from "./flags.js";
+import { type NativeWriteOptions, writeCheckpoint } from "../bench/binding.js";
+import { oneOf, whole } from "../bench/flags.js";
 import { isTerminal } from "./terminal.js";
 
 interface Flags {

@@ -2,12 +2,13 @@
 // threads.
 #include <napi.h>
 
-#include <atomic>
 #include <memory>
+#include <variant>
 
 #include "addon/convert.h"
 #include "addon/devices.h"
 #include "addon/extension.h"
+#include "addon/task.h"
 #include "engine/engine.h"
 #include "util/error.h"
 
@@ -27,6 +28,12 @@ auto guarded(Napi::Env env, F&& body) {
   }
 }
 
+/// Keeps `value` for a closure, which is copied.
+template <class Value>
+auto shared_reference(const Value& value) {
+  return std::make_shared<Napi::Reference<Value>>(Napi::Persistent(value));
+}
+
 /// One loaded engine. The native thread may outlive neither this object nor the environment: a cleanup hook closes it,
 /// also when a worker thread is terminated.
 class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
@@ -38,7 +45,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
                         InstanceMethod<&NativeEngine::signal<&Engine::abort>>("abort"),
                         InstanceMethod<&NativeEngine::signal<&Engine::pause>>("pause"),
                         InstanceMethod<&NativeEngine::signal<&Engine::resume>>("resume"),
-                        InstanceMethod<&NativeEngine::take_events>("takeEvents"),
+                        InstanceMethod<&NativeEngine::take_records>("takeRecords"),
                         InstanceMethod<&NativeEngine::stats>("stats"), InstanceMethod<&NativeEngine::close>("close")});
   }
 
@@ -71,7 +78,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
   }
 
   Engine& engine(Napi::Env env) {
-    if (!engine_ || closing_) throw from_error(env, code::kDisposed, "the engine has been disposed");
+    if (!engine_ || closing_) throw from_error(env, code::kDisposed, "the engine was disposed of");
     return *engine_;
   }
 
@@ -115,49 +122,32 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     return env.Undefined();
   }
 
-  Napi::Value take_events(const Napi::CallbackInfo& info) {
+  Napi::Value take_records(const Napi::CallbackInfo& info) {
     Napi::Env env = info.Env();
-    if (!engine_) return from_events(env, {});
+    if (!engine_) return from_records(env, {});
     EventBatch batch = engine_->take_events();
     const int64_t before = live_;
-    for (size_t i = 0; i < batch.records.size(); i += 3 + size_t(batch.records[i + 2]))
-      live_ -= batch.records[i] == EventBuffer::kFinished || batch.records[i] == EventBuffer::kFailed;
+    live_ -= batch.ended;
     if (before > 0 && live_ == 0) wake_.Unref(env);
-    return from_events(env, std::move(batch));
+    return from_records(env, std::move(batch));
   }
 
   Napi::Value stats(const Napi::CallbackInfo& info) { return from_stats(info.Env(), engine(info.Env()).stats()); }
 
   /// Joins the native thread off the JavaScript thread, then frees the model and lets the process end.
   Napi::Value close(const Napi::CallbackInfo& info) {
-    struct CloseWorker : Napi::AsyncWorker {
-      CloseWorker(const Napi::CallbackInfo& info, NativeEngine& owner)
-          : Napi::AsyncWorker(info.Env()),
-            engine(owner.engine_),
-            owner(owner),
-            keep(Napi::Persistent(info.This().As<Napi::Object>())),
-            done(Napi::Promise::Deferred::New(info.Env())) {}
-      void Execute() override { engine->close(); }
-      void OnOK() override {
-        engine.reset();
-        owner.shut_down();
-        done.Resolve(Env().Undefined());
-      }
-      std::shared_ptr<Engine> engine;
-      NativeEngine& owner;
-      Napi::ObjectReference keep;
-      Napi::Promise::Deferred done;
-    };
     closing_ = true;
-    if (!engine_) {
-      auto done = Napi::Promise::Deferred::New(info.Env());
-      done.Resolve(info.Env().Undefined());
-      return done.Promise();
-    }
-    auto* worker = new CloseWorker(info, *this);
-    const Napi::Promise promise = worker->done.Promise();
-    worker->Queue();
-    return promise;
+    return Task<std::monostate>::start(
+        info.Env(), info.Env().Undefined(),
+        [engine = engine_](const TaskControl&) mutable {
+          if (engine) engine->close();
+          engine.reset();
+          return std::monostate{};
+        },
+        [this, keep = shared_reference(info.This().As<Napi::Object>())](Napi::Env env, std::monostate&) {
+          shut_down();
+          return env.Undefined();
+        });
   }
 
   std::shared_ptr<Engine> engine_;
@@ -168,91 +158,29 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
   int64_t live_ = 0;  // requests whose end JavaScript has not taken yet
 };
 
-using Progress = std::pair<double, double>;
-
-/// Loads on a libuv thread. Owned by libuv once queued.
-class LoadWorker : public Napi::AsyncProgressWorker<Progress> {
- public:
-  LoadWorker(Napi::Env env, EngineOptions options, const Napi::Function& on_progress, const Napi::Function& on_wake)
-      : Napi::AsyncProgressWorker<Progress>(env),
-        options_(std::move(options)),
-        on_progress_(Napi::Persistent(on_progress)),
-        on_wake_(Napi::Persistent(on_wake)),
-        done_(Napi::Promise::Deferred::New(env)),
-        cancelled_(std::make_shared<std::atomic<bool>>(false)) {}
-
-  Napi::Promise promise() { return done_.Promise(); }
-  std::shared_ptr<std::atomic<bool>> cancelled() { return cancelled_; }
-
-  void Execute(const ExecutionProgress& progress) override {
-    try {
-      WeightHooks hooks;
-      hooks.progress = [&](int64_t done, int64_t total) {
-        const Progress p{double(done), double(total)};
-        progress.Send(&p, 1);
-      };
-      hooks.cancelled = [flag = cancelled_] { return flag->load(); };
-      model_ = load_model(options_, std::move(hooks));
-    } catch (const Error& e) {
-      failure_ = {e.code(), e.what()};
-      SetError(e.what());
-    } catch (const std::bad_alloc&) {
-      failure_ = {code::kOutOfMemory, "the system has no memory left for " + options_.path};
-      SetError(failure_.message);
-    } catch (const std::exception& e) {
-      failure_ = {code::kInternal, e.what()};
-      SetError(failure_.message);
-    }
-  }
-
-  void OnProgress(const Progress* progress, size_t count) override {
-    if (count == 0) return;
-    Napi::HandleScope scope(Env());
-    on_progress_.Call(
-        {Napi::Number::New(Env(), progress[count - 1].first), Napi::Number::New(Env(), progress[count - 1].second)});
-  }
-
-  void OnOK() override {
-    Napi::Env env = Env();
-    Napi::HandleScope scope(env);
-    try {
-      const Napi::Object object = env.GetInstanceData<Napi::FunctionReference>()->New({});
-      NativeEngine::Unwrap(object)->start(env, std::move(model_), options_, on_wake_.Value());
-      done_.Resolve(object);
-    } catch (const Napi::Error& e) {
-      done_.Reject(e.Value());
-    } catch (const std::exception& e) {
-      done_.Reject(from_error(env, code::kInternal, e.what()).Value());
-    }
-  }
-
-  void OnError(const Napi::Error&) override {
-    Napi::HandleScope scope(Env());
-    done_.Reject(from_error(Env(), failure_.code, failure_.message).Value());
-  }
-
- private:
-  EngineOptions options_;
-  Napi::FunctionReference on_progress_;
-  Napi::FunctionReference on_wake_;
-  Napi::Promise::Deferred done_;
-  std::shared_ptr<std::atomic<bool>> cancelled_;
-  std::unique_ptr<Model> model_;
-  Failure failure_;
-};
-
+/// load(options, onProgress, onWake)
 Napi::Value load(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   if (info.Length() < 3 || !info[0].IsObject() || !info[1].IsFunction() || !info[2].IsFunction())
     throw from_error(env, code::kInvalidOption, "load takes options, onProgress and onWake");
-  auto* worker = new LoadWorker(env, to_options(info[0].As<Napi::Object>()), info[1].As<Napi::Function>(),
-                                info[2].As<Napi::Function>());
-  auto handle = Napi::Object::New(env);
-  handle.Set("promise", worker->promise());
-  handle.Set("cancel",
-             Napi::Function::New(env, [flag = worker->cancelled()](const Napi::CallbackInfo&) { *flag = true; }));
-  worker->Queue();
-  return handle;
+  const EngineOptions options = to_options(info[0].As<Napi::Object>());
+  return Task<std::unique_ptr<Model>>::start_cancellable(
+      env, info[1],
+      [options](const TaskControl& control) {
+        try {
+          WeightHooks hooks;
+          hooks.progress = control.report;
+          hooks.cancelled = control.cancelled;
+          return load_model(options, std::move(hooks));
+        } catch (const std::bad_alloc&) {
+          throw Error(code::kOutOfMemory, "the system has no memory left for " + options.path);
+        }
+      },
+      [options, wake = shared_reference(info[2].As<Napi::Function>())](Napi::Env e, std::unique_ptr<Model>& model) {
+        const Napi::Object object = e.GetInstanceData<Napi::FunctionReference>()->New({});
+        NativeEngine::Unwrap(object)->start(e, std::move(model), options, wake->Value());
+        return object;
+      });
 }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {

@@ -2,8 +2,8 @@
 
 #include <cfloat>
 #include <chrono>
-#include <cmath>
 #include <cstring>
+#include <optional>
 
 #include "util/error.h"
 
@@ -70,11 +70,15 @@ std::vector<int32_t> int_array(const Napi::Object& o, const char* name) {
 
 namespace {
 
-WeightFormat weight_format(const Napi::Object& o, const char* name) {
-  const std::string s = string(o, name);
-  for (WeightFormat f : {WeightFormat::f32, WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4})
-    if (s == name_of(f)) return f;
-  refuse(o.Env(), name, "f32, bf16, int8, int4");
+/// One of `names`, the enumeration's in its order; none for `automatic`.
+template <class Format, class Names>
+std::optional<Format> format(const Napi::Object& o, const char* name, const Names& names,
+                             const std::string& automatic) {
+  const std::string given = string(o, name);
+  if (given == automatic) return std::nullopt;
+  for (size_t i = 0; i < names.size(); i++)
+    if (given == names[i]) return static_cast<Format>(i);
+  refuse(o.Env(), name, "the name of a format");
 }
 
 }  // namespace
@@ -83,7 +87,7 @@ EngineOptions to_options(const Napi::Object& o) {
   EngineOptions options;
   options.path = string(o, "path");
   options.device = string(o, "device");
-  options.weights = weight_format(o, "weights");
+  options.weights = format<WeightFormat>(o, "weights", kWeightFormats, "auto");
   options.threads = integer(o, "threads", 0, 1024);
   options.isa = string(o, "isa");
   options.max_concurrent = integer(o, "maxConcurrent", 1, 4096);
@@ -93,27 +97,32 @@ EngineOptions to_options(const Napi::Object& o) {
   options.cache_folder = string(o, "cacheFolder");
   options.kv_tokens = static_cast<int64_t>(number(o, "kvTokens", 0, 1e12));
   options.kv_bytes = static_cast<int64_t>(number(o, "kvBytes", 0, 1e15));
-  const std::string dtype = string(o, "kvDtype");
-  for (KvFormat f : {KvFormat::f32, KvFormat::bf16, KvFormat::int8})
-    if (dtype == name_of(f)) options.kv_format = f;
-  if (!dtype.empty() && !options.kv_format) refuse(o.Env(), "kvDtype", "\"\" (automatic), f32, bf16, int8");
+  options.kv_format = format<KvFormat>(o, "kvDtype", kKvFormats, "");
+  options.cuda_warpgroup_mma = boolean(o, "cudaWarpgroupMma");
+  options.cuda_dependent_launch = boolean(o, "cudaDependentLaunch");
   return options;
 }
+
+namespace {
+
+float real(const Napi::Object& o, const char* name) { return static_cast<float>(number(o, name, -FLT_MAX, FLT_MAX)); }
+
+}  // namespace
 
 Request to_request(const Napi::Object& o) {
   Request r;
   r.id = static_cast<uint64_t>(number(o, "id", 0, 9007199254740991.0));
   r.tokens = int_array(o, "tokens");
   r.max_tokens = integer(o, "maxTokens");
-  r.block_length = integer(o, "blockLength", 1, kMaxBlockLength);
+  r.block_length = integer(o, "blockLength");
   r.denoise.strategy = static_cast<Strategy>(integer(o, "strategy", 0, kStrategies - 1));
   r.denoise.steps = integer(o, "steps");
-  r.denoise.threshold = static_cast<float>(number(o, "threshold", 0, 1));
-  r.denoise.entropy_bound = static_cast<float>(number(o, "entropyBound", 0, 1e9));
-  r.denoise.factor = static_cast<float>(number(o, "factor", 0, 1e9));
-  r.temperature = static_cast<float>(number(o, "temperature", 0, 100));
+  r.denoise.threshold = real(o, "threshold");
+  r.denoise.entropy_bound = real(o, "entropyBound");
+  r.denoise.factor = real(o, "factor");
+  r.temperature = real(o, "temperature");
   r.top_k = integer(o, "topK");
-  r.top_p = static_cast<float>(number(o, "topP", 0, 1));
+  r.top_p = real(o, "topP");
   const Napi::Value seed = o.Get("seed");
   if (!seed.IsBigInt()) refuse(o.Env(), "seed", "a bigint");
   bool lossless = false;
@@ -177,7 +186,7 @@ Napi::Value from_info(Napi::Env env, const Model& model) {
   return o;
 }
 
-Napi::Value from_events(Napi::Env env, EventBatch&& batch) {
+Napi::Value from_records(Napi::Env env, EventBatch&& batch) {
   auto records = Napi::Float64Array::New(env, batch.records.size());
   if (!batch.records.empty()) std::memcpy(records.Data(), batch.records.data(), batch.records.size() * sizeof(double));
   auto errors = Napi::Array::New(env, batch.failures.size());
@@ -222,8 +231,7 @@ Napi::Value from_stats(Napi::Env env, const EngineStats& s) {
   for (size_t k = 0; k < s.tokens_per_forward.size(); k++) histogram.Set(uint32_t(k), double(s.tokens_per_forward[k]));
   o.Set("tokensPerForward", histogram);
   auto finished = Napi::Object::New(env);
-  const char* names[] = {"end", "stop", "length", "abort"};
-  for (int i = 0; i < 4; i++) finished.Set(names[i], double(s.finished[i]));
+  for (size_t i = 0; i < kFinishReasons.size(); i++) finished.Set(kFinishReasons[i], double(s.finished[i]));
   finished.Set("error", double(s.failed));
   finished.Set("deadline", double(s.timed_out));
   o.Set("finished", finished);

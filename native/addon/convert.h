@@ -1,5 +1,5 @@
-// JavaScript values to native ones and back; lib/binding.ts is the contract. Anything malformed throws a JavaScript
-// error.
+// JavaScript values to native ones and back; lib/binding.ts is the contract. lib/options.ts has
+// judged the values: here only types are checked, and ranges that the native types need.
 #pragma once
 #include <napi.h>
 
@@ -11,7 +11,7 @@ EngineOptions to_options(const Napi::Object& object);
 Request to_request(const Napi::Object& object);
 
 Napi::Value from_info(Napi::Env env, const Model& model);
-Napi::Value from_events(Napi::Env env, EventBatch&& batch);
+Napi::Value from_records(Napi::Env env, EventBatch&& batch);
 Napi::Value from_stats(Napi::Env env, const EngineStats& stats);
 
 /// Members of an object; JavaScript errors name the member and what is allowed.

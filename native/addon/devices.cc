@@ -16,7 +16,7 @@ Napi::Value instruction_sets(const Napi::CallbackInfo& info) {
   return names;
 }
 
-Napi::Value examine_cuda(const Napi::CallbackInfo& info) {
+Napi::Value probe_cuda(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   const cuda::Probe found = cuda::probe();
   auto cards = Napi::Array::New(env);
@@ -42,7 +42,7 @@ Napi::Value examine_cuda(const Napi::CallbackInfo& info) {
 
 void define_devices(Napi::Env env, Napi::Object exports) {
   exports.Set("instructionSets", Napi::Function::New<instruction_sets>(env));
-  exports.Set("examineCuda", Napi::Function::New<examine_cuda>(env));
+  exports.Set("probeCuda", Napi::Function::New<probe_cuda>(env));
 }
 
 }  // namespace sdar::addon

@@ -4,7 +4,7 @@
 
 namespace sdar::addon {
 
-/// Adds instructionSets and examineCuda.
+/// Adds instructionSets and probeCuda.
 void define_devices(Napi::Env env, Napi::Object exports);
 
 }  // namespace sdar::addon

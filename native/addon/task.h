@@ -2,6 +2,7 @@
 #pragma once
 #include <napi.h>
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <new>
@@ -16,28 +17,41 @@ namespace sdar::addon {
 using Progress = std::pair<double, double>;
 using ReportProgress = std::function<void(int64_t done, int64_t total)>;
 
-/// work(report) on a libuv thread, then convert(env, result) for the promise. Owned by libuv once queued.
+/// What the work has of its caller.
+struct TaskControl {
+  ReportProgress report;
+  std::function<bool()> cancelled;
+};
+
+/// work(control) on a libuv thread, then convert(env, result) for the promise. Owned by libuv once queued.
 template <class Result>
 class Task : public Napi::AsyncProgressWorker<Progress> {
  public:
-  using Work = std::function<Result(const ReportProgress&)>;
+  using Work = std::function<Result(const TaskControl&)>;
   using Convert = std::function<Napi::Value(Napi::Env, Result&)>;
 
   /// `on_progress` may be undefined.
   static Napi::Value start(Napi::Env env, const Napi::Value& on_progress, Work work, Convert convert) {
-    auto* task = new Task(env, std::move(work), std::move(convert));
-    if (on_progress.IsFunction()) task->on_progress_ = Napi::Persistent(on_progress.As<Napi::Function>());
-    const Napi::Promise promise = task->done_.Promise();
-    task->Queue();
-    return promise;
+    return queue(env, on_progress, std::move(work), std::move(convert))->done_.Promise();
+  }
+
+  /// {promise, cancel}: cancel() makes `cancelled` of the control true.
+  static Napi::Value start_cancellable(Napi::Env env, const Napi::Value& on_progress, Work work, Convert convert) {
+    const Task* task = queue(env, on_progress, std::move(work), std::move(convert));
+    auto handle = Napi::Object::New(env);
+    handle.Set("promise", task->done_.Promise());
+    handle.Set("cancel",
+               Napi::Function::New(env, [flag = task->cancelled_](const Napi::CallbackInfo&) { *flag = true; }));
+    return handle;
   }
 
   void Execute(const ExecutionProgress& progress) override {
     try {
-      result_ = std::make_unique<Result>(work_([&](int64_t done, int64_t total) {
+      const auto report = [&](int64_t done, int64_t total) {
         const Progress p{double(done), double(total)};
         progress.Send(&p, 1);
-      }));
+      };
+      result_ = std::make_unique<Result>(work_({report, [flag = cancelled_] { return flag->load(); }}));
     } catch (const Error& e) {
       fail(e.code(), e.what());
     } catch (const std::bad_alloc&) {
@@ -60,6 +74,8 @@ class Task : public Napi::AsyncProgressWorker<Progress> {
       done_.Resolve(convert_(Env(), *result_));
     } catch (const Napi::Error& e) {
       done_.Reject(e.Value());
+    } catch (const std::exception& e) {
+      done_.Reject(from_error(Env(), code::kInternal, e.what()).Value());
     }
   }
   void OnError(const Napi::Error&) override {
@@ -74,6 +90,13 @@ class Task : public Napi::AsyncProgressWorker<Progress> {
         convert_(std::move(convert)),
         done_(Napi::Promise::Deferred::New(env)) {}
 
+  static Task* queue(Napi::Env env, const Napi::Value& on_progress, Work work, Convert convert) {
+    auto* task = new Task(env, std::move(work), std::move(convert));
+    if (on_progress.IsFunction()) task->on_progress_ = Napi::Persistent(on_progress.As<Napi::Function>());
+    task->Queue();
+    return task;
+  }
+
   void fail(const std::string& code, const std::string& message) {
     code_ = code;
     message_ = message;
@@ -84,6 +107,7 @@ class Task : public Napi::AsyncProgressWorker<Progress> {
   Convert convert_;
   Napi::Promise::Deferred done_;
   Napi::FunctionReference on_progress_;
+  std::shared_ptr<std::atomic<bool>> cancelled_ = std::make_shared<std::atomic<bool>>(false);
   std::unique_ptr<Result> result_;
   std::string code_, message_;
 };

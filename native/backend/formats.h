@@ -1,5 +1,6 @@
 // Number formats of stored tensors, packed weights and KV pages.
 #pragma once
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -17,9 +18,12 @@ enum class KvFormat : uint8_t { f32, bf16, int8 };
 constexpr size_t bytes_of(DType t) { return t == DType::f32 ? 4 : 2; }
 
 constexpr const char* name_of(DType t) { return t == DType::f32 ? "F32" : t == DType::f16 ? "F16" : "BF16"; }
-constexpr const char* name_of(WeightFormat f) {
-  return f == WeightFormat::f32 ? "f32" : f == WeightFormat::bf16 ? "bf16" : f == WeightFormat::int8 ? "int8" : "int4";
-}
-constexpr const char* name_of(KvFormat f) { return f == KvFormat::f32 ? "f32" : f == KvFormat::bf16 ? "bf16" : "int8"; }
+
+// In the order of the enumerations.
+inline constexpr std::array kWeightFormats{"f32", "bf16", "int8", "int4"};
+inline constexpr std::array kKvFormats{"f32", "bf16", "int8"};
+
+constexpr const char* name_of(WeightFormat f) { return kWeightFormats[static_cast<size_t>(f)]; }
+constexpr const char* name_of(KvFormat f) { return kKvFormats[static_cast<size_t>(f)]; }
 
 }  // namespace sdar

@@ -148,7 +148,7 @@ class NativeBench : public Napi::ObjectWrap<NativeBench> {
                              .limits = boolean(o, "limits")};
     return Task<Rounds>::start(
         env, env.Undefined(),
-        [shared = shared(env), options](const ReportProgress&) { return addon::run(*shared, options); }, from_rounds);
+        [shared = shared(env), options](const TaskControl&) { return addon::run(*shared, options); }, from_rounds);
   }
 
   /// compare(other, steps)
@@ -161,7 +161,7 @@ class NativeBench : public Napi::ObjectWrap<NativeBench> {
     auto steps = to_steps(env, info[1]);
     return Task<Divergence>::start(
         env, env.Undefined(),
-        [mine, theirs, steps = std::move(steps)](const ReportProgress&) {
+        [mine, theirs, steps = std::move(steps)](const TaskControl&) {
           const std::scoped_lock lock(mine->mutex, theirs->mutex);
           return mine->bench->compare(*theirs->bench, steps);
         },
@@ -200,9 +200,9 @@ Napi::Value open_bench(const Napi::CallbackInfo& info, const std::shared_ptr<Nap
   if (info.Length() < 1 || !info[0].IsObject()) throw from_error(env, code::kInvalidOption, "openBench takes options");
   return Task<std::shared_ptr<Shared>>::start(
       env, info.Length() > 1 ? info[1] : env.Undefined(),
-      [options = to_bench_options(info[0].As<Napi::Object>())](const ReportProgress& report) {
+      [options = to_bench_options(info[0].As<Napi::Object>())](const TaskControl& control) {
         WeightHooks hooks;
-        hooks.progress = report;
+        hooks.progress = control.report;
         return std::make_shared<Shared>(std::make_unique<ForwardBench>(options, std::move(hooks)));
       },
       [constructor](Napi::Env, std::shared_ptr<Shared>& shared) -> Napi::Value {
@@ -228,9 +228,9 @@ Napi::Value write(const Napi::CallbackInfo& info) {
   return Task<WrittenCheckpoint>::start(
       env, info.Length() > 1 ? info[1] : env.Undefined(),
       [options, folder = string(o, "folder"), shape = string(o, "shape"), layers = integer(o, "layers"),
-       threads = integer(o, "threads", 1, 1024)](const ReportProgress& report) {
+       threads = integer(o, "threads", 1, 1024)](const TaskControl& control) {
         WeightHooks hooks;
-        hooks.progress = report;
+        hooks.progress = control.report;
         hooks.threads = threads;
         return write_checkpoint(folder, shape_config(shape, layers), options, hooks);
       },

@@ -150,30 +150,34 @@ void require(bool ok, const char* option, T value, const char* allowed) {
 }
 
 void require_ids(const std::vector<int32_t>& ids, const char* option, int32_t vocabulary) {
-  for (int32_t id : ids)
-    if (id < 0 || id >= vocabulary)
-      throw Error(code::kTokenOutOfRange, std::string(option) + " holds token id " + std::to_string(id) +
-                                              "; allowed: 0 to " + std::to_string(vocabulary - 1));
+  for (size_t i = 0; i < ids.size(); i++)
+    if (ids[i] < 0 || ids[i] >= vocabulary)
+      throw Error(code::kTokenOutOfRange,
+                  std::string(option) + "[" + std::to_string(i) + "]: " + std::to_string(ids[i]) +
+                      " is not a token of this model; give an integer from 0 to " + std::to_string(vocabulary - 1));
 }
 }  // namespace
 
+/// What C++ callers get wrong; of JavaScript's options lib/options.ts has judged all, in the same words.
 void Engine::check(const Request& r) const {
   const ModelShape& shape = model_->config.shape;
-  if (r.tokens.empty()) throw Error(code::kEmptyPrompt, "the prompt has no tokens; at least 1 is needed");
+  if (r.tokens.empty()) throw Error(code::kEmptyPrompt, "the prompt has no tokens; give at least one");
   require_ids(r.tokens, "tokens", shape.vocabulary);
   require_ids(r.stop_tokens, "stopTokens", shape.vocabulary);
   require_ids(r.bias_ids, "logitBias", shape.vocabulary);
-  require(r.block_length >= 1 && r.block_length <= kMaxBlockLength, "blockLength", r.block_length, "1 to 64");
-  require(r.max_tokens >= 1, "maxTokens", r.max_tokens, "1 or more");
-  require(r.min_tokens >= 0, "minTokens", r.min_tokens, "0 or more");
-  require(r.denoise.steps >= 0, "steps", r.denoise.steps, "1 or more, or 0 for blockLength");
-  require(r.denoise.threshold >= 0 && r.denoise.threshold <= 1, "threshold", r.denoise.threshold, "0 to 1");
-  require(r.denoise.entropy_bound >= 0, "entropyBound", r.denoise.entropy_bound, "0 or more");
-  require(r.denoise.factor >= 0, "factor", r.denoise.factor, "0 or more");
-  require(r.temperature >= 0 && r.temperature <= 100, "temperature", r.temperature, "0 to 100");
-  require(r.top_k >= 0, "topK", r.top_k, "1 or more, or 0 for all");
-  require(r.top_p > 0 && r.top_p <= 1, "topP", r.top_p, "above 0, at most 1");
-  require(r.completion >= 0, "answer", r.completion, "0 or more");
+  require(r.block_length >= 1 && r.block_length <= kMaxBlockLength, "blockLength", r.block_length,
+          "an integer from 1 to 64");
+  require(r.max_tokens >= 1, "maxTokens", r.max_tokens, "an integer >= 1");
+  require(r.min_tokens >= 0, "minTokens", r.min_tokens, "an integer >= 0");
+  require(r.denoise.steps >= 0, "steps", r.denoise.steps, "an integer >= 1, or 0 for blockLength");
+  require(r.denoise.threshold >= 0 && r.denoise.threshold <= 1, "threshold", r.denoise.threshold,
+          "a number from 0 to 1");
+  require(r.denoise.entropy_bound >= 0, "entropyBound", r.denoise.entropy_bound, "a number >= 0");
+  require(r.denoise.factor >= 0, "factor", r.denoise.factor, "a number >= 0");
+  require(r.temperature >= 0 && r.temperature <= 100, "temperature", r.temperature, "a number from 0 to 100");
+  require(r.top_k >= 0, "topK", r.top_k, "an integer >= 0");
+  require(r.top_p > 0 && r.top_p <= 1, "topP", r.top_p, "a number above 0, up to 1");
+  require(r.completion >= 0, "answer", r.completion, "an integer >= 0");
   require(std::isfinite(r.rank), "rank", r.rank, "finite numbers");
   require(r.bias_ids.size() == r.bias_values.size(), "logitBias", r.bias_values.size(), "one value per token id");
   require(std::is_sorted(r.bias_ids.begin(), r.bias_ids.end()), "logitBias", 0, "token ids in ascending order");
@@ -184,8 +188,9 @@ void Engine::check(const Request& r) const {
   const int64_t prompt = static_cast<int64_t>(r.tokens.size());
   if (prompt >= usable)
     throw Error(code::kPromptTooLong, "the prompt has " + std::to_string(prompt) + " tokens; the context of " +
-                                          std::to_string(shape.context) + " leaves room for at most " +
-                                          std::to_string(usable - 1) + " and one generated token");
+                                          std::to_string(shape.context) + " in blocks of " +
+                                          std::to_string(r.block_length) + " takes at most " +
+                                          std::to_string(usable - 1));
   const int64_t limit = std::min<int64_t>(prompt + r.max_tokens, usable);
   const int64_t last = (limit + r.block_length - 1) / r.block_length * r.block_length;
   if (pages_for(static_cast<int32_t>(last), r.block_length) > pool_.total())

@@ -20,11 +20,11 @@
 namespace sdar {
 
 struct EngineOptions {
-  std::string path;             ///< folder of a checkpoint in the Hugging Face layout
-  std::string device = "auto";  ///< auto, cpu, cuda, cuda:N
-  WeightFormat weights = WeightFormat::bf16;
-  int threads = 0;       ///< 0: all this process may use
-  std::string isa = {};  ///< empty: the best this machine has
+  std::string path;                                    ///< folder of a checkpoint in the Hugging Face layout
+  std::string device = "auto";                         ///< auto, cpu, cuda, cuda:N
+  std::optional<WeightFormat> weights = std::nullopt;  ///< default: bf16 with cuda, cuda:N, else as stored
+  int threads = 0;                                     ///< 0: all this process may use
+  std::string isa = {};                                ///< empty: the best this machine has
   int32_t max_concurrent = 64;
   int64_t kv_tokens = 0;  ///< capacity of the KV cache; both 0: from the memory available
   int64_t kv_bytes = 0;
@@ -35,10 +35,10 @@ struct EngineOptions {
   /// Most rows of a step for prompts; 0: 512, beside running requests as many as about double a step's time.
   int32_t prefill_rows = 0;
   bool prefix_cache = true;  ///< share pages of equal contents, and keep them while there is room
+  bool time_steps = false;   ///< EngineStats::seconds on a GPU, too, where steps take longer for it
   // Opt-in until bench/gpu has shown them right and faster on a GPU (backend/cuda/cuda.h).
   bool cuda_warpgroup_mma = false;
   bool cuda_dependent_launch = false;
-  bool time_steps = false;  ///< EngineStats::seconds on a GPU, too, where steps take longer for it
 };
 
 /// A checkpoint on a device, its cache laid out: backend->run(step) computes.

@@ -23,7 +23,8 @@ void EventBuffer::append(std::initializer_list<double> head, size_t more) {
 }
 
 void EventBuffer::tokens(uint64_t request, int64_t released_bytes, std::span<const TokenRecord> tokens, bool first) {
-  append({kTokens, double(request), double(1 + 6 * tokens.size()), double(released_bytes)}, 6 * tokens.size());
+  const size_t numbers = kTokenFields.size() * tokens.size();
+  append({kTokens, double(request), double(1 + numbers), double(released_bytes)}, numbers);
   auto& out = pending_.records;
   for (const TokenRecord& t : tokens)
     out.insert(out.end(), {double(t.id), double(t.position), double(t.block), double(t.step), double(t.confidence),
@@ -41,6 +42,7 @@ void EventBuffer::finished(uint64_t request, const FinishInfo& info) {
   append({kFinished, double(request), 6, double(info.reason), double(info.text_bytes), double(info.prompt_tokens),
           double(info.cached_tokens), double(info.completion_tokens), double(info.forwards)},
          0);
+  pending_.ended++;
   urgent_ = true;
 }
 
@@ -48,6 +50,7 @@ void EventBuffer::failed(uint64_t request, Failure failure) {
   make_room(pending_.failures, 1);
   append({kFailed, double(request), 1, double(pending_.failures.size())}, 0);
   pending_.failures.push_back(std::move(failure));
+  pending_.ended++;
   urgent_ = true;
 }
 
@@ -73,6 +76,7 @@ void EventBuffer::publish() {
     }
     published_.records.insert(published_.records.end(), pending_.records.begin(), pending_.records.end());
     std::move(pending_.failures.begin(), pending_.failures.end(), std::back_inserter(published_.failures));
+    published_.ended += std::exchange(pending_.ended, 0);
     wake = !wake_pending_;
     wake_pending_ = true;
   }

@@ -1,6 +1,14 @@
 // What the step loop tells the outside: one coalescing buffer that the reader swaps out, with at most one wake-up
-// pending. Record layout: lib/binding.ts (NativeEvents).
+// pending. lib/binding.ts decodes the records; this is where their format stands:
+//   [kind, request, length of payload, payload …], with the payload
+//   tokens     released bytes of text, which no stop string can take back; then kTokenFields of each, by position
+//   finished   reason, bytes of text, tokens of the prompt, cached ones of them, completion tokens, forwards
+//   failed     index into EventBatch::failures
+//   draft      block, step, first position; then of each position the id, −1 when masked, and the step, −1 of the prompt
+//   started    tokens of the prompt found in the cache
+//   preempted  nothing
 #pragma once
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
@@ -18,9 +26,13 @@ struct Failure {
   std::string message;
 };
 
+/// Of a token in a record.
+inline constexpr std::array kTokenFields{"id", "position", "block", "step", "confidence", "logprob"};
+
 struct EventBatch {
   std::vector<double> records;
   std::vector<Failure> failures;
+  int64_t ended = 0;  ///< requests that finished or failed
 };
 
 struct FinishInfo {

@@ -13,6 +13,13 @@ namespace sdar {
 
 namespace {
 
+/// With the format of weights decided: what a GPU runs on one that is named, else as the checkpoint is stored.
+EngineOptions decided(EngineOptions options, const ModelConfig& config) {
+  const bool f32 = config.dtype == DType::f32 && !options.device.starts_with("cuda");
+  if (!options.weights) options.weights = f32 ? WeightFormat::f32 : WeightFormat::bf16;
+  return options;
+}
+
 KvFormat kv_format(const EngineOptions& options) {
   return options.kv_format.value_or(options.weights == WeightFormat::f32 ? KvFormat::f32 : KvFormat::bf16);
 }
@@ -40,7 +47,7 @@ std::unique_ptr<Backend> make_cuda_backend(const ModelConfig& config, const Engi
   if (!options.isa.empty())
     throw Error(code::kInvalidOption, "isa is \"" + options.isa + "\", of the CPU; give it with device \"cpu\" only");
   auto backend = cuda::make_backend(cuda_options(options, index));
-  const std::string what = cuda::unsupported(config.shape, options.weights, kv_format(options));
+  const std::string what = cuda::unsupported(config.shape, *options.weights, kv_format(options));
   if (!what.empty()) throw Error(code::kUnsupportedDevice, "device \"" + options.device + "\" cannot run " + what);
   return backend;
 }
@@ -51,7 +58,7 @@ std::unique_ptr<Backend> make_cpu_backend(const EngineOptions& options) {
 
 /// Whether "auto" tries a GPU: one answers, and the backend can run this.
 bool gpu_suits(const ModelConfig& config, const EngineOptions& options) {
-  return options.isa.empty() && cuda::unsupported(config.shape, options.weights, kv_format(options)).empty() &&
+  return options.isa.empty() && cuda::unsupported(config.shape, *options.weights, kv_format(options)).empty() &&
          cuda::probe().unavailable.empty();
 }
 
@@ -87,7 +94,7 @@ std::unique_ptr<Model> assemble_on(std::unique_ptr<Backend> backend, const Model
   auto model = std::make_unique<Model>();
   model->config = config;
   model->backend = std::move(backend);
-  model->format = options.weights;
+  model->format = *options.weights;
   hooks.threads = model->backend->threads();
   hooks.cache_folder = options.cache_folder;
   model->weights = make(*model->backend, model->config, hooks);
@@ -135,18 +142,21 @@ std::unique_ptr<Model> assemble(const ModelConfig& config, const EngineOptions& 
 
 }  // namespace
 
-std::unique_ptr<Model> load_model(const EngineOptions& options, WeightHooks hooks) {
-  return assemble(read_config(options.path), options, std::move(hooks),
+std::unique_ptr<Model> load_model(const EngineOptions& given, WeightHooks hooks) {
+  const ModelConfig read = read_config(given.path);
+  const EngineOptions options = decided(given, read);
+  return assemble(read, options, std::move(hooks),
                   [&](Backend& backend, const ModelConfig& config, const WeightHooks& more) {
-                    return load_weights(backend, options.path, config, options.weights, more);
+                    return load_weights(backend, options.path, config, *options.weights, more);
                   });
 }
 
-std::unique_ptr<Model> random_model(const ModelConfig& config, const EngineOptions& options, uint64_t seed,
+std::unique_ptr<Model> random_model(const ModelConfig& config, const EngineOptions& given, uint64_t seed,
                                     WeightHooks hooks) {
+  const EngineOptions options = decided(given, config);
   return assemble(config, options, std::move(hooks),
                   [&](Backend& backend, const ModelConfig& kept, const WeightHooks& more) {
-                    return random_weights(backend, kept, options.weights, seed, more);
+                    return random_weights(backend, kept, *options.weights, seed, more);
                   });
 }
 

@@ -1,5 +1,6 @@
 // A request as it comes from the addon or a native caller, and how it can end.
 #pragma once
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <string>
@@ -20,7 +21,8 @@ struct Request : SamplingParams {
   int32_t min_tokens = 0;
   bool drafts = false;
 
-  /// Requests of one group (0: none) have the same prompt: others wait until completion 0 has brought it into the cache.
+  /// Requests of one group (0: none) are completions of one prompt: the others wait until completion 0 has it in the
+  /// cache.
   uint64_t group = 0;
   double rank = 0;       ///< among those that wait, lower ones are admitted first
   int32_t priority = 0;  ///< when pages run out the lowest priority is preempted first, then the highest rank
@@ -31,6 +33,7 @@ struct Request : SamplingParams {
 };
 
 enum class FinishReason : uint8_t { end, stop, length, abort };
+inline constexpr std::array kFinishReasons{"end", "stop", "length", "abort"};
 
 /// A generated token; `position` is absolute, `step` counts within its block.
 struct TokenRecord {

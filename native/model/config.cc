@@ -224,6 +224,9 @@ ModelConfig read_config(const std::string& folder) {
   refuse_variants(fields);
   config.shape = read_shape(fields, path);
   ModelShape& s = config.shape;
+  const Json* dtype = fields.find("torch_dtype");
+  if (!dtype) dtype = fields.find("dtype");
+  if (dtype && dtype->string() && *dtype->string() == "float32") config.dtype = DType::f32;
   config.tied = fields.boolean("tie_word_embeddings", false);
   config.block_size = fields.integer("block_size", 1, kPageSlots, 4);
   config.sparse.assign(s.layers, false);

@@ -6,14 +6,16 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "backend/formats.h"
 
 namespace sdar {
 
 struct ModelConfig {
-  ModelShape shape;        ///< intermediate is 0 when no layer is dense and config.json does not say
-  std::string model_type;  ///< sdar, sdar_moe
-  bool tied = false;       ///< the head is the embedding
-  int32_t block_size = 4;  ///< default block length
+  ModelShape shape;           ///< intermediate is 0 when no layer is dense and config.json does not say
+  std::string model_type;     ///< sdar, sdar_moe
+  DType dtype = DType::bf16;  ///< f32 when torch_dtype (or dtype) is "float32"
+  bool tied = false;          ///< the head is the embedding
+  int32_t block_size = 4;     ///< default block length
   int32_t mask_token_id = 0;
   std::vector<int32_t> end_token_ids;  ///< may be empty
   bool norm_topk_prob = false;

@@ -3,24 +3,23 @@
 
 import { join } from "node:path";
 import { Command } from "commander";
-import { type NativeStep, openBench } from "../bench-binding.js";
+import { type WeightFormat, weightFormats } from "../binding.js";
 import { findCheckpoint, readJson, shippedModel } from "../checkpoint.js";
 import { Engine } from "../engine.js";
 import { SdarError } from "../errors.js";
 import { ChatTemplate } from "../template.js";
 import { Tokenizer } from "../tokenizer.js";
 import type { Draft } from "../types.js";
-import { someOf, weightFormats, whole } from "./flags.js";
+import { type NativeStep, openBench } from "./binding.js";
+import { someOf, whole } from "./flags.js";
 import { accuracy, readSamples, type Sample } from "./prompts.js";
 import { deliver, table } from "./report.js";
-
-type Format = (typeof weightFormats)[number];
 
 interface Flags {
   model: string;
   prompts?: string;
   limit: number;
-  weights: Format[];
+  weights: WeightFormat[];
   threads?: number;
   isa?: string;
   blockLength?: number;
@@ -52,7 +51,7 @@ async function compare(flags: Flags): Promise<void> {
   const prompts = encode(path, samples);
   const exact = await answer(path, "f32", prompts, flags);
   const tokens = Math.max(...exact.steps.map((step) => step.tokens.length));
-  const open = (format: Format) =>
+  const open = (format: WeightFormat) =>
     openBench({
       path,
       shape: "",
@@ -64,7 +63,7 @@ async function compare(flags: Flags): Promise<void> {
     });
   const reference = await open("f32");
   const baseline = accuracy(samples, exact.texts);
-  const results = [{ weights: "f32" as Format, accuracy: baseline, lost: 0, kl: 0, sameArgmax: 1, sameText: 1 }];
+  const results = [{ weights: "f32" as WeightFormat, accuracy: baseline, lost: 0, kl: 0, sameArgmax: 1, sameText: 1 }];
   for (const format of weights.filter((name) => name !== "f32")) {
     const { texts } = await answer(path, format, prompts, flags);
     const bench = await open(format);
@@ -104,7 +103,7 @@ function encode(path: string, samples: readonly Sample[]): Int32Array[] {
 }
 
 /** The greedy answers and, with f32, all denoising steps on the way. */
-async function answer(path: string, weights: Format, prompts: readonly Int32Array[], flags: Flags) {
+async function answer(path: string, weights: WeightFormat, prompts: readonly Int32Array[], flags: Flags) {
   const { threads, isa, blockLength, maxTokens } = flags;
   await using engine = await Engine.load(path, { device: "cpu", weights, threads, isa });
   const drafts = weights === "f32";
@@ -139,7 +138,7 @@ export function steps(prompt: Int32Array, drafts: readonly Draft[], maskId: numb
 }
 
 interface Row {
-  weights: Format;
+  weights: WeightFormat;
   accuracy: Record<string, number>;
   lost: number;
   kl: number;

@@ -37,6 +37,3 @@ export function oneOf<T extends string>(...allowed: readonly T[]) {
 export function someOf<T extends string>(...allowed: readonly T[]) {
   return (text: string): T[] => text.split(",").map(oneOf(...allowed));
 }
-
-export const weightFormats = ["f32", "bf16", "int8", "int4"] as const;
-export const kvFormats = ["f32", "bf16", "int8"] as const;

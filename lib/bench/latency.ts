@@ -1,20 +1,12 @@
 // sdar bench latency: what a prompt seen before saves, what a long prompt costs the others, what a blocked event loop costs.
 import { setMaxListeners } from "node:events";
 import { Command } from "commander";
-import type { WeightFormat } from "../binding.js";
+import { type WeightFormat, weightFormats } from "../binding.js";
 import { shippedModel } from "../checkpoint.js";
 import type { Engine } from "../engine.js";
-import { oneOf, positive, weightFormats, whole } from "./flags.js";
+import { oneOf, positive, whole } from "./flags.js";
+import { closedLoop, type ModelFlags, observe, randomTokens, sleep, withCheckpoint, withEngine } from "./load.js";
 import { deliver, median } from "./report.js";
-import {
-  closedLoop,
-  type ModelFlags,
-  observe,
-  randomTokens,
-  sleep,
-  withCheckpoint,
-  withEngine,
-} from "./serving-load.js";
 
 interface Flags extends ModelFlags {
   weights: WeightFormat;
@@ -27,7 +19,7 @@ interface Flags extends ModelFlags {
   out?: string | true;
 }
 
-export function benchLatencyCommand(): Command {
+export function latencyCommand(): Command {
   return new Command("latency")
     .description("What a known prompt saves, what a long prompt costs others, what a blocked event loop costs")
     .option("-m, --model <model>", "checkpoint folder, hub id in the local cache, or the shipped model", shippedModel)

@@ -1,8 +1,8 @@
-// One answer: its tokens, their text, and what it comes to.
+// One completion: its tokens, their text, and what it comes to. In the public API it is an answer.
+import type { NativeEvent, NativeFinish } from "./binding.js";
 import type { TokenBytes } from "./tokenizer.js";
-import type { Answer, Chunk, Draft, FinishReason, Token } from "./types.js";
+import type { Answer, Chunk, Draft, Token } from "./types.js";
 
-export const finishReasons: FinishReason[] = ["end", "stop", "length", "abort"];
 // A byte order mark is text like any other.
 const newDecoder = () => new TextDecoder("utf-8", { ignoreBOM: true });
 
@@ -47,16 +47,18 @@ function bytesOf(table: TokenBytes | undefined, id: number): Uint8Array {
   return table ? table.bytes.subarray(table.offsets[id] ?? 0, table.offsets[id + 1] ?? 0) : new Uint8Array();
 }
 
-export interface AnswerSetup {
+type EventOf<Kind extends NativeEvent["kind"]> = Extract<NativeEvent, { kind: Kind }>;
+
+export interface CompletionSetup {
   /** undefined: chunks have no text */
   tokenBytes?: TokenBytes | undefined;
   stop: string[];
   stopTokens: Int32Array;
 }
 
-/** Events of one answer to chunks. Payloads are those of NativeEvents in binding.ts. */
-export class AnswerState {
-  readonly #setup: AnswerSetup;
+/** Events of one completion to chunks. */
+export class Completion {
+  readonly #setup: CompletionSetup;
   readonly #index: number;
   readonly #bytes: TokenText;
   readonly #tokens: Token[] = [];
@@ -64,7 +66,7 @@ export class AnswerState {
   /** once it has ended */
   answer: Answer | undefined;
 
-  constructor(setup: AnswerSetup, index: number) {
+  constructor(setup: CompletionSetup, index: number) {
     this.#setup = setup;
     this.#index = index;
     this.#bytes = new TokenText(setup.tokenBytes);
@@ -74,43 +76,34 @@ export class AnswerState {
     return this.#tokens.length;
   }
 
-  /** payload of kind 1 */
-  tokens(values: Float64Array): Chunk {
-    const tokens: Token[] = [];
-    for (let at = 1; at + 6 <= values.length; at += 6) {
-      const [id, position, block, step, confidence, logprob] = values.subarray(at, at + 6) as unknown as SixNumbers;
-      tokens.push({ id, position, block, step, confidence, logprob });
-      this.#bytes.push(id);
+  tokens({ releasedBytes, tokens }: EventOf<"tokens">): Chunk {
+    for (const token of tokens) {
+      this.#tokens.push(token);
+      this.#bytes.push(token.id);
     }
-    for (const token of tokens) this.#tokens.push(token);
-    return this.#chunk(this.#bytes.take(values[0] ?? 0), tokens);
+    return this.#chunk(this.#bytes.take(releasedBytes), tokens);
   }
 
-  /** payload of kind 4 */
-  draft(values: Float64Array): Chunk {
-    const [block = 0, step = 0, position = 0] = values;
+  draft({ block, step, position, slots }: EventOf<"draft">): Chunk {
     const tokens: Draft["tokens"] = [];
     // A character of several tokens is shown with its last one.
     const decoder = newDecoder();
-    for (let at = 3; at + 2 <= values.length; at += 2) {
-      const [id = -1, filledAt = -1] = values.subarray(at, at + 2);
-      const text = id < 0 ? decoder.decode() : decoder.decode(bytesOf(this.#setup.tokenBytes, id), { stream: true });
+    for (const slot of slots) {
+      const text = slot ? decoder.decode(bytesOf(this.#setup.tokenBytes, slot.id), { stream: true }) : decoder.decode();
       const last = tokens.at(-1);
-      if (id < 0 && last) last.text += text;
-      tokens.push(id < 0 ? null : { id, step: filledAt < 0 ? null : filledAt, text });
+      if (!slot && last) last.text += text;
+      tokens.push(slot && { ...slot, text });
     }
     return { ...this.#chunk("", []), draft: { block, step, position, tokens } };
   }
 
-  /** payload of kind 2; the chunk may be empty */
-  finish(values: Float64Array): Chunk {
-    const [reason = 0, textBytes = 0, promptTokens = 0, cachedTokens = 0, completionTokens = 0, forwards = 0] = values;
+  /** The chunk may be empty. */
+  finish({ reason, textBytes, promptTokens, cachedTokens, completionTokens, forwards }: NativeFinish): Chunk {
     const chunk = this.#chunk(this.#bytes.take(textBytes, true), []);
-    const finishReason = finishReasons[reason] as FinishReason;
     const tokensPerForward = forwards > 0 ? completionTokens / forwards : 0;
     const usage = { promptTokens, cachedTokens, completionTokens, forwards, tokensPerForward };
-    this.answer = { text: this.#text, tokens: this.#tokens, usage, finishReason };
-    const matched = finishReason === "stop" ? this.#stopMatched(textBytes) : undefined;
+    this.answer = { text: this.#text, tokens: this.#tokens, usage, finishReason: reason };
+    const matched = reason === "stop" ? this.#stopMatched(textBytes) : undefined;
     if (matched !== undefined) this.answer.stopMatched = matched;
     return chunk;
   }
@@ -126,5 +119,3 @@ export class AnswerState {
     return { answer: this.#index, text, tokens };
   }
 }
-
-type SixNumbers = [number, number, number, number, number, number];

@@ -1,6 +1,7 @@
 // Events of one request to chunks and a result.
-import { AnswerState, finishReasons } from "./answer.js";
-import { type Clock, systemClock } from "./clock.js";
+import type { NativeEvent, NativeFinish } from "./binding.js";
+import type { Clock } from "./clock.js";
+import { Completion } from "./completion.js";
 import { SdarError } from "./errors.js";
 import type { TokenBytes } from "./tokenizer.js";
 import type { Answer, Chunk, GenerateResult, Run, Usage } from "./types.js";
@@ -12,7 +13,7 @@ export interface RunSetup {
   stop: string[];
   stopTokens: Int32Array;
   seed: number | bigint;
-  /** how many answers */
+  /** how many completions */
   n: number;
   /** unread tokens above which the run is held back */
   highWaterMark: number;
@@ -34,10 +35,10 @@ interface Waiter {
 /** A reader that has read nothing for so long holds nothing back from those who asked for the result. */
 export const patienceMs = 1000;
 
-/** A run as its engine drives it. Payloads of events are those of NativeEvents in binding.ts. */
+/** A run as its engine drives it. */
 export class RunState implements Run {
   readonly #setup: RunSetup;
-  readonly #answers: AnswerState[];
+  readonly #completions: Completion[];
   readonly #result: Promise<GenerateResult>;
   #resolve!: (result: GenerateResult) => void;
   #reject!: (error: SdarError) => void;
@@ -56,7 +57,7 @@ export class RunState implements Run {
 
   constructor(setup: RunSetup) {
     this.#setup = setup;
-    this.#answers = Array.from({ length: setup.n }, (_, index) => new AnswerState(setup, index));
+    this.#completions = Array.from({ length: setup.n }, (_, index) => new Completion(setup, index));
     this.#result = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
@@ -66,32 +67,13 @@ export class RunState implements Run {
     setup.signal?.addEventListener("abort", this.#onSignal, { once: true });
   }
 
-  /** A run that never began. */
-  static failed(error: SdarError): RunState {
-    const nothing = () => {};
-    const run = new RunState({
-      promptTokens: 0,
-      stop: [],
-      stopTokens: new Int32Array(),
-      seed: 0,
-      n: 1,
-      highWaterMark: 1,
-      clock: systemClock,
-      onAbort: nothing,
-      onHold: nothing,
-      onSettled: nothing,
-    });
-    run.fail(error);
-    return run;
-  }
-
   get settled(): boolean {
     return this.#settled;
   }
 
-  /** tokens generated so far, of all answers */
+  /** tokens generated so far, of all completions */
   get tokenCount(): number {
-    return this.#answers.reduce((sum, { tokenCount }) => sum + tokenCount, 0);
+    return this.#completions.reduce((sum, { tokenCount }) => sum + tokenCount, 0);
   }
 
   result(): Promise<GenerateResult> {
@@ -107,7 +89,7 @@ export class RunState implements Run {
   readonly #onSignal = () => this.abort();
 
   [Symbol.asyncIterator](): AsyncIterableIterator<Chunk, void> {
-    if (this.#opened) throw new SdarError("ITERATOR_USED", "the chunks of a run can be iterated once");
+    if (this.#opened) throw iteratorUsed();
     this.#opened = true;
     this.#lastRead = this.#setup.clock.now();
     const iterator: AsyncIterableIterator<Chunk, void> = {
@@ -128,35 +110,31 @@ export class RunState implements Run {
     return iterator;
   }
 
-  /** payload of kind 1 */
-  tokens(answer: number, values: Float64Array): void {
-    const chunk = this.#answers[answer]?.tokens(values);
-    if (chunk && (chunk.text !== "" || chunk.tokens.length > 0)) this.#push(chunk);
+  /** What became of the completion `index`. */
+  event(index: number, event: Extract<NativeEvent, { kind: "tokens" | "draft" }>): void {
+    const completion = this.#completions[index];
+    const chunk = event.kind === "tokens" ? completion?.tokens(event) : completion?.draft(event);
+    if (chunk && (chunk.text !== "" || chunk.tokens.length > 0 || chunk.draft)) this.#push(chunk);
   }
 
-  /** payload of kind 4 */
-  draft(answer: number, values: Float64Array): void {
-    const chunk = this.#answers[answer]?.draft(values);
-    if (chunk) this.#push(chunk);
-  }
-
-  /** payload of kind 2; the run ends with its last answer */
-  finish(answer: number, values: Float64Array): void {
-    const chunk = this.#answers[answer]?.finish(values);
+  /** The run ends with its last completion. */
+  finish(index: number, how: NativeFinish): void {
+    const chunk = this.#completions[index]?.finish(how);
     if (chunk && chunk.text !== "") this.#push(chunk);
-    const answers = this.#answers.map((state) => state.answer).filter((ended) => ended !== undefined);
+    const answers = this.#completions.map(({ answer }) => answer).filter((answer) => answer !== undefined);
     const [first] = answers;
-    if (this.#settled || !first || answers.length < this.#answers.length) return;
+    if (this.#settled || !first || answers.length < this.#completions.length) return;
     const { seed } = this.#setup;
     const result = answers.length > 1 ? { ...first, usage: total(answers), seed, answers } : { ...first, seed };
     this.#settle(result);
     this.#resolve(result);
   }
 
-  /** Ends a run that never reached the addon. */
+  /** Ends a run that was never submitted. */
   abortUnstarted(): void {
-    const values = Float64Array.of(finishReasons.indexOf("abort"), 0, this.#setup.promptTokens, 0, 0, 0);
-    for (const index of this.#answers.keys()) this.finish(index, values);
+    const { promptTokens } = this.#setup;
+    const nothing = { textBytes: 0, cachedTokens: 0, completionTokens: 0, forwards: 0 };
+    for (const index of this.#completions.keys()) this.finish(index, { reason: "abort", promptTokens, ...nothing });
   }
 
   fail(error: SdarError): void {
@@ -251,12 +229,34 @@ export class RunState implements Run {
   }
 }
 
+/** A run that never began: its result and its iterator reject, the iterator once. */
+export function failedRun(error: SdarError): Run {
+  const result = Promise.reject(error);
+  result.catch(() => {});
+  let opened = false;
+  return {
+    result: () => result,
+    abort() {},
+    [Symbol.asyncIterator]() {
+      if (opened) throw iteratorUsed();
+      opened = true;
+      return failing(error);
+    },
+  };
+}
+
+async function* failing(error: SdarError): AsyncGenerator<Chunk, void> {
+  yield await Promise.reject<Chunk>(error);
+}
+
+const iteratorUsed = () => new SdarError("ITERATOR_USED", "the chunks of a run can be iterated once");
+
 /** Iterators that nobody holds any more. */
 const forgotten = new FinalizationRegistry<RunState>((run) => run.forget());
 
 const size = ({ tokens, draft }: Chunk) => tokens.length + (draft?.tokens.length ?? 0);
 
-/** All answers share one prompt. */
+/** All completions share one prompt. */
 function total(answers: Answer[]): Usage {
   const sum = (of: (usage: Usage) => number) => answers.reduce((all, { usage }) => all + of(usage), 0);
   const { promptTokens, cachedTokens } = (answers[0] as Answer).usage;

@@ -3,6 +3,15 @@ import { sum } from "./report.js";
 
 export type Interval = [low: number, high: number];
 
+/** Numbers below `limit`, the same ones every time. Source: Park and Miller, "Random number generators", 1988. */
+export function randomIntegers(): (limit: number) => number {
+  let state = 1;
+  return (limit) => {
+    state = (state * 48271) % 2147483647;
+    return state % limit;
+  };
+}
+
 /** Of a share seen in `of` trials. Source: Wilson, "Probable inference", 1927. */
 export function wilson(right: number, of: number): Interval {
   const z = 1.96;
@@ -14,12 +23,11 @@ export function wilson(right: number, of: number): Interval {
 
 /** How often each of `size` samples is drawn when as many are drawn with replacement; the same numbers every time. */
 export function resamples(size: number, count: number): Uint16Array[] {
-  let state = 1;
+  const random = randomIntegers();
   return Array.from({ length: count }, () => {
     const times = new Uint16Array(size);
     for (let i = 0; i < size; i++) {
-      state = (state * 48271) % 2147483647; // Park and Miller's generator
-      const drawn = state % size;
+      const drawn = random(size);
       times[drawn] = (times[drawn] as number) + 1;
     }
     return times;

@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { packageRoot, readOptional } from "../checkpoint.js";
 import { SdarError } from "../errors.js";
+import { randomIntegers } from "./statistics.js";
 
 export interface Sample {
   prompt: string;
@@ -52,12 +53,9 @@ function parseSample(line: string, where: string): Sample {
 
 /** The same prompts of 64 random tokens each time. */
 export function randomSamples(count: number, vocabSize: number): Sample[] {
-  let state = 1;
-  const next = () => {
-    state = (state * 48271) % 2147483647; // Park and Miller's generator
-    return state % vocabSize;
-  };
-  return Array.from({ length: count }, () => ({ prompt: "", tokens: Array.from({ length: 64 }, next) }));
+  const random = randomIntegers();
+  const tokens = () => Array.from({ length: 64 }, () => random(vocabSize));
+  return Array.from({ length: count }, () => ({ prompt: "", tokens: tokens() }));
 }
 
 /** Percent of texts that are their sample's answer: of all samples that have one, and of each task. */

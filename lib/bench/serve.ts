@@ -1,14 +1,12 @@
 // sdar bench serve: throughput against concurrency, beside what the bare forward of as many tokens allows.
 import { writeFileSync } from "node:fs";
 import { Command } from "commander";
-import { type NativeBench, openBench } from "../bench-binding.js";
-import type { WeightFormat } from "../binding.js";
+import { type WeightFormat, weightFormats } from "../binding.js";
 import { findCheckpoint, shippedModel } from "../checkpoint.js";
 import type { Engine } from "../engine.js";
 import { invalidOption } from "../errors.js";
-import { oneOf, positive, weightFormats, whole, wholeList } from "./flags.js";
-import { drawCharts } from "./plot.js";
-import { deliver, median, table } from "./report.js";
+import { type NativeBench, openBench } from "./binding.js";
+import { oneOf, positive, whole, wholeList } from "./flags.js";
 import {
   closedLoop,
   type ModelFlags,
@@ -18,7 +16,9 @@ import {
   type Window,
   withCheckpoint,
   withEngine,
-} from "./serving-load.js";
+} from "./load.js";
+import { drawCharts } from "./plot.js";
+import { deliver, median, table } from "./report.js";
 
 interface Flags extends ModelFlags {
   weights: WeightFormat;
@@ -33,7 +33,7 @@ interface Flags extends ModelFlags {
   plot?: string;
 }
 
-export function benchServeCommand(): Command {
+export function serveCommand(): Command {
   return new Command("serve")
     .description("Throughput with 1 to 32 requests at a time, beside the bare forward of as many positions")
     .option("-m, --model <model>", "checkpoint folder, hub id in the local cache, or the shipped model", shippedModel)

@@ -3,12 +3,13 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { Command } from "commander";
+import { weightFormats } from "../binding.js";
 import { shippedModel } from "../checkpoint.js";
 import { Engine } from "../engine.js";
 import { SdarError } from "../errors.js";
 import { presets } from "../quality.js";
 import type { DenoiseOptions, LoadOptions, Strategy } from "../types.js";
-import { oneOf, someOf, weightFormats, whole } from "./flags.js";
+import { oneOf, someOf, whole } from "./flags.js";
 import { type Chart, drawCharts } from "./plot.js";
 import { readSamples, type Sample } from "./prompts.js";
 import { deliver, sum, table } from "./report.js";

@@ -1,21 +1,16 @@
 // sdar bench generate: whole generations, one request at a time.
 import { Command } from "commander";
+import { weightFormats } from "../binding.js";
 import { shippedModel } from "../checkpoint.js";
 import { Engine } from "../engine.js";
-import type { DenoiseOptions, LoadOptions, Strategy } from "../types.js";
-import { oneOf, positive, weightFormats, whole } from "./flags.js";
+import { shortNames } from "../quality.js";
+import type { DenoiseOptions, LoadOptions } from "../types.js";
+import { oneOf, positive, whole } from "./flags.js";
 import { accuracy, randomSamples, readSamples, type Sample } from "./prompts.js";
 import { deliver, median, peakMemory, sum, table } from "./report.js";
 
-const strategies = {
-  dynamic: "low_confidence_dynamic",
-  static: "low_confidence_static",
-  sequential: "sequential",
-  entropy: "entropy_bounded",
-  pairwise: "pairwise_factor",
-} as const satisfies Record<string, Strategy>;
-type StrategyName = keyof typeof strategies;
-const strategyNames = Object.keys(strategies) as StrategyName[];
+type StrategyName = keyof typeof shortNames;
+const strategyNames = Object.keys(shortNames) as StrategyName[];
 
 interface Flags {
   model: string;
@@ -35,7 +30,7 @@ interface Flags {
   out?: string | true;
 }
 
-export function benchGenerateCommand(): Command {
+export function generateCommand(): Command {
   return new Command("generate")
     .description("Runs whole generations one at a time: tokens per second, time to first token, accuracy, memory")
     .option("-m, --model <model>", "checkpoint folder, hub id in the local cache, or the shipped model", shippedModel)
@@ -117,7 +112,7 @@ async function runAll(engine: Engine, samples: readonly Sample[], flags: Flags) 
 
 async function generate(engine: Engine, sample: Sample, name: StrategyName, flags: Flags): Promise<Timed> {
   const { threshold, steps, blockLength } = flags;
-  const denoise: DenoiseOptions = { strategy: strategies[name], threshold, steps };
+  const denoise: DenoiseOptions = { strategy: shortNames[name], threshold, steps };
   const { prompt, tokens } = sample;
   const maxTokens = flags.maxTokens ?? (tokens ? 32 : 256);
   const messages = [{ role: "user", content: prompt }];

@@ -3,9 +3,10 @@ import { setMaxListeners } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
-import { writeCheckpoint } from "../bench-binding.js";
 import { Engine } from "../engine.js";
 import type { GenerateRequest, LoadOptions } from "../types.js";
+import { writeCheckpoint } from "./binding.js";
+import { randomIntegers } from "./statistics.js";
 
 export interface ModelFlags {
   model: string;
@@ -35,13 +36,10 @@ export async function withEngine<T>(path: string, options: LoadOptions, use: (en
   return await use(engine);
 }
 
-let state = 1;
+const random = randomIntegers();
 /** Tokens that no two prompts share. */
 export function randomTokens(count: number, vocabSize: number): number[] {
-  return Array.from({ length: count }, () => {
-    state = (state * 48271) % 2147483647; // Park and Miller's generator
-    return state % vocabSize;
-  });
+  return Array.from({ length: count }, () => random(vocabSize));
 }
 
 export const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));

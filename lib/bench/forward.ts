@@ -1,11 +1,11 @@
 // sdar bench forward: the time of one forward pass beside the machine's own limits, measured in turns with it.
 import { createInterface } from "node:readline";
 import { Command } from "commander";
-import { type NativeBench, type NativeRounds, openBench } from "../bench-binding.js";
-import type { NativeLoadOptions, WeightFormat } from "../binding.js";
+import { kvFormats, type NativeLoadOptions, type WeightFormat, weightFormats } from "../binding.js";
 import { findCheckpoint, shippedModel } from "../checkpoint.js";
 import { invalidOption, SdarError } from "../errors.js";
-import { kvFormats, oneOf, positive, weightFormats, whole, wholeList } from "./flags.js";
+import { type NativeBench, type NativeRounds, openBench } from "./binding.js";
+import { oneOf, positive, whole, wholeList } from "./flags.js";
 import { deliver, median, table } from "./report.js";
 
 interface Flags {

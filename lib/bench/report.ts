@@ -16,7 +16,7 @@ export function median(values: Iterable<number>): number {
 
 export const sum = (values: Iterable<number>): number => [...values].reduce((total, value) => total + value, 0);
 
-/** Most bytes that this process has had in memory at once. */
+/** Maximum of bytes that this process has had in memory at once. */
 export function peakMemory(): number {
   const status = existsSync("/proc/self/status") ? readFileSync("/proc/self/status", "utf8") : "";
   const kilobytes = /^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1];

@@ -1,6 +1,6 @@
-// What native/addon/bench.cc offers to the commands that measure.
-import { loadBinding, type NativeLoadOptions, type NativeModelInfo } from "./binding.js";
-import { wrapError } from "./errors.js";
+// What native/bench/addon.cc offers to the commands that measure.
+import { loadBinding, type NativeLoadOptions, type NativeModelInfo } from "../binding.js";
+import { wrapError } from "../errors.js";
 
 export interface NativeBenchOptions extends NativeLoadOptions {
   /** random weights of this shape instead of the checkpoint at `path`; "" for none */
@@ -102,6 +102,8 @@ export async function openBench(
         prefillTokens: 0,
         prefixCache: false,
         timeSteps: false,
+        cudaWarpgroupMma: false,
+        cudaDependentLaunch: false,
         layers: 0,
         randomSeed: 1,
         ...options,
