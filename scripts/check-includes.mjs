@@ -37,7 +37,9 @@ function refusal(file, included) {
   }
   // The contract knows no backend, and no backend another.
   const [own, other] = [file, included].map((path) => path.split("/").slice(1, -1)[0]);
-  return other && other !== own ? `${own ? `backend/${own}` : "the contract"} may not include backend/${other}` : undefined;
+  return other && other !== own
+    ? `${own ? `backend/${own}` : "the contract"} may not include backend/${other}`
+    : undefined;
 }
 
 const native = join(root, "native");

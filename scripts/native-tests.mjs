@@ -1,6 +1,8 @@
 // Builds the native tests and runs them, one process each; they print TAP. node scripts/native-tests.mjs [cache_test …]
+// SDAR_TEST_QUICK=1 gives their short forms, SDAR_CUDA_ORDERS=1 one order of fibers of each CUDA kernel.
 import { spawn } from "node:child_process";
-import { readdirSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { folder as addonFolder, options as addonOptions } from "./build.mjs";
@@ -10,6 +12,7 @@ const limitMinutes = 40;
 
 function runOne(name, build, wrapper, env) {
   return new Promise((resolve) => {
+    const start = Date.now();
     const [command, ...args] = [...wrapper, join(build, name)];
     const child = spawn(command, args, { cwd: root, env: { ...process.env, ...env }, timeout: limitMinutes * 60e3 });
     const counts = { passed: 0, failed: 0 };
@@ -28,45 +31,86 @@ function runOne(name, build, wrapper, env) {
         counts.failed++;
         console.log(`  ${name}: ended with ${signal ?? `status ${code}`} after ${counts.passed} cases that passed`);
       }
+      const seconds = ((Date.now() - start) / 1000).toFixed(1);
+      console.log(`  ${name}: ${counts.passed} ok, ${counts.failed} not ok (${seconds} s)`);
       resolve(counts);
     });
   });
+}
+
+/** Calls `work` with each item, as many at once as there are cores. */
+export async function inParallel(items, work) {
+  const rest = [...items];
+  await Promise.all(
+    Array.from({ length: availableParallelism() }, async () => {
+      for (let item = rest.shift(); item !== undefined; item = rest.shift()) await work(item);
+    }),
+  );
 }
 
 /** Whether a test is among those named; "cuda_*" names all that begin so. */
 const isNamed = (test, names) =>
   names.some((name) => (name.endsWith("*") ? test.startsWith(name.slice(0, -1)) : test === name));
 
-const namesOf = (only, without) =>
+const namesOf = (only, filter = {}) =>
   readdirSync(join(root, "test", "native"))
     .filter((name) => name.endsWith("_test.cc"))
     .map((name) => name.slice(0, -3))
-    .filter((name) => (only.length === 0 ? !isNamed(name, without) : isNamed(name, only)))
+    .filter((name) => only.length === 0 || isNamed(name, only))
+    .filter((name) => new RegExp(filter.include?.name ?? "").test(name))
+    .filter((name) => !filter.exclude || !new RegExp(filter.exclude.name).test(name))
     .sort();
 
 /**
- * Returns the numbers of cases that passed and failed. `wrapper` is put before each test's command line; `only` names
- * the tests to build and run, none named means all; those named by `without` are left out of all.
+ * Returns the numbers of cases that passed and failed. `wrapper` is put before each test's command line; `only` names the
+ * tests to build and run, none named means all that `filter` lets through, which is a test preset's.
  */
-export async function nativeTests({ folder, options, label, wrapper = [], env = {}, only = [], without = [] }) {
-  const names = namesOf(only, without);
+async function nativeTests({ folder, options, label, filter, wrapper = [], env = {}, only = [] }) {
+  const names = namesOf(only, filter);
   const build = await cmake(folder, options, { label, targets: names });
   const total = { passed: 0, failed: 0 };
-  for (const name of names) {
-    const start = Date.now();
+  await inParallel(names, async (name) => {
     const { passed, failed } = await runOne(name, build, wrapper, env);
     total.passed += passed;
     total.failed += failed;
-    console.log(`  ${name}: ${passed} ok, ${failed} not ok (${((Date.now() - start) / 1000).toFixed(1)} s)`);
-  }
+  });
   return total;
 }
 
+/** The preset of that name among CMakePresets.json's "configurePresets" or "testPresets", with what it inherits. */
+function presetOf(kind, name) {
+  const presets = JSON.parse(readFileSync(join(root, "CMakePresets.json"), "utf8"))[kind];
+  const { inherits, ...own } = presets.find((preset) => preset.name === name);
+  const base = inherits ? presetOf(kind, inherits) : {};
+  return { ...base, ...own, cacheVariables: { ...base.cacheVariables, ...own.cacheVariables } };
+}
+
+/** The tests as `ctest --preset` builds and runs them, with all of `filter` where the preset's is not wanted. */
+export function presetTests(preset, { only = [], wrapper = [], filter = undefined } = {}) {
+  const { cacheVariables: options } = presetOf("configurePresets", preset);
+  const test = presetOf("testPresets", preset);
+  const emulator = options.CMAKE_CROSSCOMPILING_EMULATOR?.split(";") ?? [];
+  return nativeTests({
+    folder: `build/${preset}`,
+    options,
+    label: `native tests, preset ${preset}`,
+    filter: only.length > 0 ? undefined : (filter ?? test.filter),
+    wrapper: [...wrapper, ...emulator],
+    env: test.environment,
+    only,
+  });
+}
+
 const plain = () => ({ folder: addonFolder, options: addonOptions(true), label: "native tests" });
-export const plainTests = (only = []) => nativeTests({ ...plain(), only });
+export const plainTests = (only = [], env = {}) => nativeTests({ ...plain(), only, env });
+/** The environment of the tests' quick form. */
+export const quick = () => presetOf("testPresets", "quick").environment;
+/** The tests in quick form, as `ctest --preset dev` runs them: without those that take minutes even so. */
+export const quickTests = () =>
+  nativeTests({ ...plain(), filter: presetOf("testPresets", "dev").filter, env: quick() });
 /** Builds the tests named, without running them; they lie in `build`. */
 export async function buildTests(only) {
-  const names = namesOf(only, []);
+  const names = namesOf(only);
   const { folder, options, label } = plain();
   return { build: await cmake(folder, options, { label, targets: names }), names };
 }

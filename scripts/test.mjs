@@ -1,7 +1,11 @@
-// npm test: everything from a fresh clone after npm ci. With CI set, also sanitizers and 64-bit Arm under emulation; with --full,
-// the long variants too (tests read SDAR_TEST_FULL). The last line counts cases; a check without cases counts as one.
+// The tests, from a fresh clone after npm ci, on as many levels; the last line counts cases, a check without cases as one.
+//   npm test            what a change is tested with: build, lint, native and TypeScript tests in quick form
+//   npm run test:ci     what CI adds: the same tests in whole, under sanitizers and on Arm, the CUDA library, the package
+//   npm run test:full   all of both, and what takes longest: SDAR_TEST_FULL, all GPU architectures, mutants of the kernels
+// SDAR_TEST_COUNTS names a file that takes npm test's counts in place of the last line; test:ci adds them to its own.
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { buildAddon } from "./build.mjs";
@@ -10,12 +14,11 @@ import { canCross, crossTests } from "./cross-arm64.mjs";
 import { allArchitectures, buildCudaLibrary, canBuildCuda } from "./cuda-library.mjs";
 import { gpuBenchCheck } from "./gpu-bench.mjs";
 import { mutateCuda } from "./mutate-cuda.mjs";
-import { plainTests } from "./native-tests.mjs";
+import { quickTests as nativeQuickTests, plainTests, quick } from "./native-tests.mjs";
 import { sanitizedTests } from "./sanitize.mjs";
 
 const full = process.argv.includes("--full");
-const thorough = full || Boolean(process.env.CI);
-if (full) process.env.SDAR_TEST_FULL = "1";
+const added = process.argv.includes("--ci");
 const total = { passed: 0, failed: 0 };
 const broken = [];
 
@@ -35,15 +38,16 @@ async function step(name, work) {
   console.log(`== ${name}: ${counts.failed > 0 ? "FAILED" : "ok"} (${((Date.now() - start) / 1000).toFixed(1)} s)`);
 }
 
-const node = (script, ...args) =>
-  spawnSync(process.execPath, [script, ...args], { cwd: root, stdio: "inherit" }).status;
+const run = (command, ...args) => spawnSync(command, args, { cwd: root, stdio: "inherit" }).status;
+const node = (script, ...args) => run(process.execPath, script, ...args);
 const tool = (path) => join(root, "node_modules", path);
 const one = (status) => (status === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 });
 
 /** Shows one line per file, and at the end every failure; tap's last comment counts the assertions. */
-async function typescriptTests() {
-  const child = spawn(process.execPath, [tool("tap/dist/esm/run.mjs"), "--reporter=tap"], {
+async function typescriptTests(files, env) {
+  const child = spawn(process.execPath, [tool("tap/dist/esm/run.mjs"), "--reporter=tap", ...files], {
     cwd: root,
+    env: { ...process.env, ...env },
     stdio: ["ignore", "pipe", "inherit"],
   });
   const closed = once(child, "close");
@@ -64,36 +68,89 @@ async function typescriptTests() {
   return { passed, failed: failed === 0 && (status !== 0 || passed === 0) ? 1 : failed };
 }
 
-await step("native addon", async () => one((await buildAddon()) ? 0 : 1));
-if (canBuildCuda())
-  await step("CUDA library", async () => one((await buildCudaLibrary(full ? allArchitectures : ["90a"])) ? 0 : 1));
-await step("TypeScript build", () => one(node(tool("typescript/bin/tsc"), "-p", "tsconfig.build.json")));
-await step("types of tests and benchmarks", () => one(node(tool("typescript/bin/tsc"), "--noEmit")));
-await step("layout and lint (biome)", () =>
-  one(node(tool("@biomejs/biome/bin/biome"), "check", "--error-on-warnings")),
-);
-await step("layout of native sources", () => one(node("scripts/clang-format.mjs")));
-await step("direction of includes", () => one(node("scripts/check-includes.mjs")));
-await step("native tests", plainTests);
-await step("TypeScript tests", typescriptTests);
-if (has("nvcc")) {
+/** The files of TypeScript tests that have a quick form. */
+const shortened = () =>
+  readdirSync(join(root, "test"))
+    .filter(
+      (name) => name.endsWith(".test.ts") && readFileSync(join(root, "test", name), "utf8").includes("SDAR_TEST_QUICK"),
+    )
+    .map((name) => join("test", name));
+
+async function build() {
+  await step("native addon", async () => one((await buildAddon()) ? 0 : 1));
+  await step("TypeScript build", () => one(node(tool("typescript/bin/tsc"), "-p", "tsconfig.build.json")));
+}
+
+async function lint() {
+  await step("types of tests and benchmarks", () => one(node(tool("typescript/bin/tsc"), "--noEmit")));
+  await step("layout and lint (biome)", () =>
+    one(node(tool("@biomejs/biome/bin/biome"), "check", "--error-on-warnings")),
+  );
+  await step("layout of native sources", () => one(node("scripts/clang-format.mjs")));
+  await step("directions of includes", () => one(node("scripts/check-includes.mjs")));
+  await step("directions of imports", () => one(node("scripts/check-imports.mjs")));
+  await step("tables on both sides of the addon", () => one(node("scripts/check-tables.mjs")));
+  await step("sizes of files", () => one(node("scripts/check-files.mjs")));
+}
+
+async function quickTests() {
+  await step("native tests, quick", nativeQuickTests);
+  await step("TypeScript tests, quick", () => typescriptTests([], quick()));
+}
+
+/** What quickTests() shortens, in whole. */
+async function wholeTests() {
+  const env = full ? { SDAR_TEST_FULL: "1" } : {};
+  await step("native tests", () => plainTests([], env));
+  await step("TypeScript tests", () => typescriptTests(full ? [] : shortened(), env));
+}
+
+async function otherMachines() {
+  await step("native tests, address and undefined behaviour", () => sanitizedTests("asan", { full }));
+  await step("native tests, threads", () => sanitizedTests("tsan"));
+  if (canCross()) await step("native tests on 64-bit Arm", () => crossTests());
+}
+
+async function gpu() {
+  if (canBuildCuda())
+    await step("CUDA library", async () => one((await buildCudaLibrary(full ? allArchitectures : ["90a"])) ? 0 : 1));
+  if (!has("nvcc")) return console.log("\n== CUDA kernels for a GPU: skipped, nvcc was not found");
   await step("CUDA kernels: registers, spills, occupancy, instructions", () =>
     one(node("scripts/cuda-report.mjs", ...(full ? ["--all"] : []))),
   );
-} else {
-  console.log("\n== CUDA kernels for a GPU: skipped, nvcc was not found");
-}
-if (full) await step("mutants of the CUDA kernels", () => mutateCuda());
-if (thorough) {
-  await step("native tests, address and undefined behaviour", () => sanitizedTests("address,undefined"));
-  await step("native tests, threads", () => sanitizedTests("thread"));
-  if (canCross()) await step("native tests on 64-bit Arm", crossTests);
   await step("bench/gpu with nvcc", () => gpuBenchCheck(full));
-  await step("the package (knip, publint, attw)", () =>
-    one(spawnSync("npm", ["run", "check"], { cwd: root, stdio: "inherit" }).status),
-  );
+}
+
+const countsFile = process.env.SDAR_TEST_COUNTS;
+/** The counts of an npm test before; that none were left counts as a failure. */
+function takeCounts() {
+  const before = existsSync(countsFile)
+    ? JSON.parse(readFileSync(countsFile, "utf8"))
+    : { passed: 0, failed: 1, broken: ["npm test, which broke off"] };
+  rmSync(countsFile, { force: true });
+  total.passed += before.passed;
+  total.failed += before.failed;
+  broken.unshift(...before.broken);
+}
+
+if (added || full) {
+  if (full) {
+    await build();
+    await lint();
+  }
+  await gpu(); // a library that TypeScript tests open where it is
+  await wholeTests();
+  await otherMachines();
+  if (full) await step("mutants of the CUDA kernels", () => mutateCuda());
+  await step("the package (knip, publint, attw)", () => one(run("npm", "run", "check")));
+  if (countsFile) takeCounts();
+} else {
+  await build();
+  await lint();
+  await quickTests();
 }
 
 if (broken.length > 0) console.log(`\nFailed: ${broken.join("; ")}`);
-console.log(`${total.passed} passed, ${total.failed} failed`);
+if (countsFile && !added && !full) writeFileSync(countsFile, JSON.stringify({ ...total, broken }));
+else console.log(`${total.passed} passed, ${total.failed} failed`);
 process.exitCode = total.failed > 0 ? 1 : 0;

@@ -47,7 +47,8 @@ const total = 10_000;
 /** Requests at a time, most of them in the queue: bursts go beyond its limit. */
 const [calm, burst] = [60, 220];
 
-t.test(`${total} requests on seven pages`, async (t) => {
+const skip = process.env.SDAR_TEST_QUICK ? "test/native/serving_test.cc does the same in small" : false;
+t.test(`${total} requests on seven pages`, { skip }, async (t) => {
   const expected = await undisturbed();
   await using engine = await Engine.load("sdar-nano", {
     weights: "int8",

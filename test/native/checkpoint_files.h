@@ -134,4 +134,23 @@ struct TinyFolder : TempFolder {
   void model(const std::vector<Tensor>& tensors) { write(*this / "model.safetensors", safetensors(tensors)); }
 };
 
+/// Three shards and an index for the tiny checkpoint.
+struct Sharded : TinyFolder {
+  Sharded() {
+    std::filesystem::remove(*this / "model.safetensors");
+    const auto all = tiny_tensors();
+    for (size_t i = 0; i < all.size(); i++) {
+      shards[std::string("s") + std::to_string(i % 3)].push_back(all[i]);
+      map[all[i].name] = std::string("\"s") + std::to_string(i % 3) + "\"";
+    }
+    write();
+  }
+  void write() {
+    for (const auto& [name, tensors] : shards) files::write(*this / name, safetensors(tensors));
+    files::write(*this / "model.safetensors.index.json", "{\"weight_map\": " + object(map) + "}");
+  }
+  std::map<std::string, std::vector<Tensor>> shards;
+  Members map;
+};
+
 }  // namespace files

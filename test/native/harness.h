@@ -1,13 +1,16 @@
 // Runs requests on a real engine and collects how each ended.
 #pragma once
+#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <map>
 #include <mutex>
+#include <random>
 #include <string>
 #include <vector>
 
 #include "backend/cpu/cpu.h"
+#include "check.h"
 #include "engine/engine.h"
 
 namespace harness {
@@ -31,6 +34,9 @@ struct SmallModel {
 inline SmallModel small_model() {
   return quick() ? SmallModel{"test/golden/tiny-dense", 310, 319} : SmallModel{"models/sdar-nano", 550, 559};
 }
+
+/// As many, or under sanitizers and emulation, which are slow, a few.
+inline int full_or(int many, int few) { return quick() ? few : many; }
 
 struct Result {
   std::vector<sdar::TokenRecord> tokens;
@@ -147,5 +153,41 @@ class Runner {
   int live_ = 0;
   sdar::Engine engine_;
 };
+
+/// An engine for small_model().
+inline sdar::EngineOptions small_engine(int64_t kv_tokens = 0) {
+  sdar::EngineOptions options{.path = small_model().path, .weights = sdar::WeightFormat::int8, .threads = 2};
+  options.kv_tokens = kv_tokens;
+  return options;
+}
+
+/// A random prompt for it.
+inline sdar::Request prompt_of(int length, uint32_t seed = 1, int max_tokens = 24) {
+  std::mt19937 random(seed);
+  sdar::Request r;
+  for (int i = 0; i < length; i++) r.tokens.push_back(int32_t(random() % small_model().ids));
+  r.block_length = 8;
+  r.max_tokens = max_tokens;
+  r.ignore_eos = true;
+  return r;
+}
+
+/// What every request gives when nothing disturbs it.
+inline std::vector<Result> undisturbed(const std::vector<sdar::Request>& requests) {
+  sdar::EngineOptions options = small_engine();
+  options.prefix_cache = false;
+  std::vector<sdar::Request> plain = requests;
+  for (sdar::Request& r : plain) {
+    r.group = 0;
+    r.deadline = std::chrono::steady_clock::time_point::max();
+  }
+  return Runner(options).run(plain);
+}
+
+/// Nothing is left behind.
+inline void check_pages(const sdar::EngineStats& stats) {
+  CHECK(stats.pages_free + stats.pages_cached == stats.pages_total);
+  CHECK(stats.running == 0 && stats.waiting == 0 && stats.paused == 0);
+}
 
 }  // namespace harness
