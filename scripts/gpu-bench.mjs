@@ -11,8 +11,10 @@ import { cmake, has, isMain, orExit, root } from "./cmake.mjs";
 const device = join(root, "bench", "gpu", "device");
 const tests = join(root, "test", "native");
 /** Those that bench/gpu/CMakeLists.txt names. */
-const onDevice = ["attention", "choose", "embed", "gemm", "head", "moe", "norm", "rope"];
-const includes = ["native", "bench/gpu", "test", "test/native", "third_party"].map((folder) => `-I${join(root, folder)}`);
+const onDevice = ["attention", "denoise", "embed", "gemm", "lm_head", "moe", "norm", "rope", "sample"];
+const includes = ["native", "bench/gpu", "test", "test/native", "third_party"].map(
+  (folder) => `-I${join(root, folder)}`,
+);
 
 function compile(file) {
   const kind = file.endsWith(".cu")

@@ -25,7 +25,7 @@ export function sanitizedTests(sanitizers, only = []) {
         ? ["cuda_*"]
         : process.env.SDAR_TEST_FULL
           ? []
-          : ["cuda_model_test", "cuda_products_test"],
+          : ["cuda_model_test", "cuda_warpgroup_test"],
     // Orders of fibers are for the executor to vary, in the plain run; here it is watched itself.
     env: { SDAR_TEST_QUICK: "1", SDAR_CUDA_ORDERS: "1" },
   });

@@ -16,7 +16,7 @@ namespace {
 
 constexpr int64_t kSpare = int64_t{64} << 20;  ///< bytes left for graphs, growing arrays and the driver
 
-size_t logits_count(const ModelShape& shape) { return size_t{kHeadTurn} * static_cast<size_t>(shape.vocabulary); }
+size_t logits_count(const ModelShape& shape) { return size_t{kLmHeadChunk} * static_cast<size_t>(shape.vocabulary); }
 /// All that memory_ hands out beside the pages.
 size_t working_bytes(const ModelShape& shape, int32_t rows) {
   return Workspace::bytes(shape, rows) + forward_bytes(shape, rows) +

@@ -60,7 +60,7 @@ class CudaBackend final : public Backend {
   /// Ops and emit() add to `list` until it is null again; embed's ids and head's requests are then those on the device.
   void record(LaunchList* list) { recording_ = list; }
   template <Kernel kernel>
-  void emit(const ArgumentsOf<kernel>& arguments) {
+  void emit(const ParamsOf<kernel>& arguments) {
     if (recording_) {
       recording_->add<kernel>(arguments);
     } else {
@@ -78,7 +78,7 @@ class CudaBackend final : public Backend {
   void norm(const float* x, const Weight& weight, const int32_t* rows, uint16_t* tiles, int32_t tokens);
   const uint8_t* const* expert_pointers(std::span<const Weight* const> experts);
   void list_on_host(const sdar::LmHeadArgs& args);
-  void head_turns(const DeviceWeight& weight, HeadLists lists, bool sampling, float* logits);
+  void head_turns(const DeviceWeight& weight, SampledRows lists, bool sampling, float* logits);
 
   Device device_;
   int threads_;
@@ -90,7 +90,7 @@ class CudaBackend final : public Backend {
   DevicePages pages_;
   Workspace work_;
   std::unique_ptr<StepInput> input_;
-  float* logits_ = nullptr;  ///< [kHeadTurn, vocabulary]
+  float* logits_ = nullptr;  ///< [kLmHeadChunk, vocabulary]
   std::map<const Weight* const*, const uint8_t**> experts_;
   LaunchList* recording_ = nullptr;
   std::string advice_;  ///< how weights of another format would fit

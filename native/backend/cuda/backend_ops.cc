@@ -48,8 +48,8 @@ void CudaBackend::product(const DeviceWeight& weight, const uint16_t* tiles, int
                         .out = out,
                         .tiles = as_tiles(out),
                         .partials = work_.gemm_partials,
-                        .tickets = work_.gemm_tickets,
-                        .early = early_,
+                        .counters = work_.gemm_counters,
+                        .pdl = early_,
                         .token_tiles = token_tiles};
   if (token_tiles > 0) {
     emit<Kernel::gemm_warpgroup>(args);
@@ -177,33 +177,33 @@ void CudaBackend::list_on_host(const sdar::LmHeadArgs& args) {
                       .suppressed_count = static_cast<int32_t>(r.suppressed.size()),
                       .bias = in.add_bias(r.bias_ids, r.bias_values),
                       .bias_count = static_cast<int32_t>(r.bias_ids.size()),
-                      .logits = r.temperature > 0 || args.logits ? i % kHeadTurn : -1};
+                      .logits = r.temperature > 0 || args.logits ? i % kLmHeadChunk : -1};
   }
-  for (int32_t turn = 0; turn * kHeadTurn < count; turn++)
-    in.request_counts[turn] = std::min(kHeadTurn, count - turn * kHeadTurn);
+  for (int32_t turn = 0; turn * kLmHeadChunk < count; turn++)
+    in.request_counts[turn] = std::min(kLmHeadChunk, count - turn * kLmHeadChunk);
   in.requests.upload(static_cast<size_t>(count));
   in.request_rows.upload(static_cast<size_t>(count));
-  in.request_counts.upload(static_cast<size_t>(ceil_div(count, kHeadTurn)));
+  in.request_counts.upload(static_cast<size_t>(ceil_div(count, kLmHeadChunk)));
   in.upload_lists();
 }
 
 /// Requests in turns, so that partial results and logits of the most rows need no more memory than a turn's.
-void CudaBackend::head_turns(const DeviceWeight& weight, HeadLists lists, bool sampling, float* logits) {
-  const int32_t all = lists.max_requests, vocabulary = shape_.vocabulary;
-  for (int32_t first = 0; first < all; first += kHeadTurn) {
-    HeadLists turn = lists;
-    turn.requests += first;
-    turn.count += first / kHeadTurn;
-    turn.max_requests = std::min(kHeadTurn, all - first);
-    const HeadBuffers buffers{work_.head_numbers, work_.head_ids, logits_, input_->results.get() + first};
-    emit<Kernel::head>({.weight = weight.matrix,
-                        .activations = work_.tiles + activation_elements(first, shape_.hidden),
-                        .lists = turn,
-                        .buffers = buffers});
-    emit<Kernel::head_merge>({vocabulary, turn, buffers});
+void CudaBackend::head_turns(const DeviceWeight& weight, SampledRows lists, bool sampling, float* logits) {
+  const int32_t all = lists.max_count, vocabulary = shape_.vocabulary;
+  for (int32_t first = 0; first < all; first += kLmHeadChunk) {
+    SampledRows turn = lists;
+    turn.data += first;
+    turn.count += first / kLmHeadChunk;
+    turn.max_count = std::min(kLmHeadChunk, all - first);
+    const LmHeadBuffers buffers{work_.head_numbers, work_.head_ids, logits_, input_->results.get() + first};
+    emit<Kernel::lm_head>({.weight = weight.matrix,
+                           .activations = work_.tiles + activation_elements(first, shape_.hidden),
+                           .rows = turn,
+                           .buffers = buffers});
+    emit<Kernel::lm_head_merge>({vocabulary, turn, buffers});
     if (sampling) emit<Kernel::sample>({vocabulary, turn, buffers});
     if (logits) {
-      device_.download_now(logits + int64_t{first} * vocabulary, logits_, size_t{4} * turn.max_requests * vocabulary);
+      device_.download_now(logits + int64_t{first} * vocabulary, logits_, size_t{4} * turn.max_count * vocabulary);
     }
   }
 }
@@ -211,7 +211,7 @@ void CudaBackend::head_turns(const DeviceWeight& weight, HeadLists lists, bool s
 void CudaBackend::head(const sdar::LmHeadArgs& args) {
   const DeviceWeight& weight = held(*args.weight);
   StepInput& in = *input_;
-  HeadLists lists = in.head_lists();
+  SampledRows lists = in.head_lists();
   bool sampling = in.shape().sampling;
   if (!recording_) {
     if (args.requests.empty()) return;
@@ -222,10 +222,10 @@ void CudaBackend::head(const sdar::LmHeadArgs& args) {
     if (sampling || args.logits) prepare_sampling();
     list_on_host(args);
     lists = in.head_lists();
-    lists.max_requests = static_cast<int32_t>(args.requests.size());
+    lists.max_count = static_cast<int32_t>(args.requests.size());
   }
   begin_kind(&OpSeconds::head);
-  norm(args.x, *args.norm, in.request_rows.get(), work_.tiles, lists.max_requests);
+  norm(args.x, *args.norm, in.request_rows.get(), work_.tiles, lists.max_count);
   head_turns(weight, lists, sampling, args.logits);
   if (recording_) return;
   in.results.download(args.requests.size());

@@ -13,7 +13,7 @@ std::string version_text(int32_t version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
 
-Card describe(const SdarCudaCard& card) {
+Card describe(const SdarCudaProperties& card) {
   Card c{.name = card.name,
          .capability = std::to_string(card.major) + "." + std::to_string(card.minor),
          .memory = static_cast<int64_t>(card.memory),
@@ -52,8 +52,8 @@ Examination examine() {
   }
   if (!found.problem.empty()) return found;
   for (int32_t i = 0; i < count; i++) {
-    SdarCudaCard card{};
-    if (cuda.card(i, &card, &error) != 0) {
+    SdarCudaProperties card{};
+    if (cuda.properties(i, &card, &error) != 0) {
       found.cards.push_back({.problem = error.message});
     } else {
       found.cards.push_back(describe(card));

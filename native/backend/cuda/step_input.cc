@@ -198,7 +198,7 @@ void StepInput::download() const {
   results.download(slot_count_ == 0 ? 0 : masked_count_);
 }
 
-HeadLists StepInput::head_lists() const {
+SampledRows StepInput::head_lists() const {
   return {requests.get(),    request_counts.get(), shape_.requests,
           suppressed_.get(), bias_ids_.get(),      bias_values_.get()};
 }

@@ -8,7 +8,7 @@
 
 #include "backend/backend.h"
 #include "backend/cuda/kernels/attention.h"
-#include "backend/cuda/kernels/choose.h"
+#include "backend/cuda/kernels/denoise.h"
 #include "backend/cuda/step_array.h"
 #include "backend/step.h"
 
@@ -53,7 +53,7 @@ class StepInput {
   /// Grows when an array has moved: launches that were kept with its address are void.
   uint64_t version() const { return version_; }
   StepTables tables() const { return {segments_.get(), row_segment_.get(), page_ids_.get()}; }
-  HeadLists head_lists() const;
+  SampledRows head_lists() const;
   DenoiseTables denoise_tables(int32_t mask_id) const;
   GatherRowsParams gather_rows(int32_t mask_id) const;
 
