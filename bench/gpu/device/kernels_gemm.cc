@@ -20,19 +20,18 @@ constexpr int kLargeTokens[] = {128, 256, 512, 1024, 2048};
 /// The kernels that can compute a matmul; of gemm_warpgroup those of so many token tiles.
 enum class Kernel : int32_t { small = 0, large = 1, warpgroup = 16, wide_warpgroup = 32 };
 
-std::string text_of(Kernel kernel) {
+std::string name_of(Kernel kernel) {
   switch (kernel) {
     case Kernel::small:
-      return "gemm ";
+      return "gemm";
     case Kernel::large:
-      return "gemm_large ";
+      return "gemm_large";
     default:
-      return "gemm_warpgroup<" + std::to_string(static_cast<int32_t>(kernel)) + "> ";
+      return "gemm_warpgroup<" + std::to_string(static_cast<int32_t>(kernel)) + ">";
   }
 }
 
 void launch(cuda::Stream stream, Kernel kernel, cuda::GemmParams args) {
-  args.pdl = true;
   switch (kernel) {
     case Kernel::small:
       return cuda::gemm(stream, args);
@@ -99,7 +98,7 @@ void add_yardstick(KernelBench& bench, nlohmann::ordered_json& result, const Dev
 }
 
 void measure_matmul(KernelBench& bench, const std::string& model, const std::string& name, DeviceMatrix m,
-                    cuda::Epilogue epilogue, int tokens, Kernel kernel) {
+                    cuda::Epilogue epilogue, int tokens, Kernel kernel, bool pdl) {
   const DeviceArray<uint8_t>& pool = bench.weights(m.format);
   const size_t bytes = bytes_of(m);
   const int copies = bench.copies(bytes);
@@ -109,12 +108,13 @@ void measure_matmul(KernelBench& bench, const std::string& model, const std::str
                                 : epilogue == cuda::Epilogue::add    ? 8.0 * m.rows
                                                                      : 4.0 * m.rows),
                   2.0 * m.rows * m.cols * tokens};
-  auto* result = bench.measure(
-      text_of(kernel) + name, model, name_of(m.format), tokens_text(tokens), work, [&](cuda::Stream s, int i) {
-        m.data = pool.get() + static_cast<size_t>(i % copies) * bytes;
-        launch(s, kernel,
-               {m, o.in->get(), tokens, epilogue, o.out.get(), o.tiles->get(), o.partials.get(), o.counters.get()});
-      });
+  auto* result = bench.measure(name_of(kernel) + (pdl ? "+pdl " : " ") + name, model, name_of(m.format),
+                               tokens_text(tokens), work, [&](cuda::Stream s, int i) {
+                                 m.data = pool.get() + static_cast<size_t>(i % copies) * bytes;
+                                 launch(s, kernel,
+                                        {m, o.in->get(), tokens, epilogue, o.out.get(), o.tiles->get(),
+                                         o.partials.get(), o.counters.get(), pdl});
+                               });
   if (result && m.format == WeightFormat::bf16 && tokens >= kYardstickTokens)
     add_yardstick(bench, *result, m, tokens, pool, copies);
 }
@@ -138,12 +138,13 @@ void measure_gemm(KernelBench& bench, const NamedShape& model) {
   for (WeightFormat format : bench.options.kernel_formats) {
     for (const auto& m : matrices) {
       const DeviceMatrix matrix{nullptr, m.kind, format, m.rows, m.cols};
-      const auto measure = [&](int tokens, Kernel kernel) {
-        measure_matmul(bench, model.name, m.name, matrix, m.epilogue, tokens, kernel);
+      const auto measure = [&](int tokens, Kernel kernel, bool pdl = false) {
+        measure_matmul(bench, model.name, m.name, matrix, m.epilogue, tokens, kernel, pdl);
       };
       for (int tokens : kSmallTokens) measure(tokens, Kernel::small);
       for (int tokens : kLargeTokens) measure(tokens, Kernel::large);
       if (!has_warpgroups()) continue;
+      for (int tokens : kSmallTokens) measure(tokens, Kernel::small, true);
       for (Kernel kernel : {Kernel::warpgroup, Kernel::wide_warpgroup}) {
         if (!cuda::warpgroup_takes(matrix, static_cast<int32_t>(kernel))) continue;
         for (int tokens : kLargeTokens) measure(tokens, kernel);
