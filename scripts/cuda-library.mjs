@@ -1,6 +1,6 @@
 // Builds libsdar_cuda.so, the CUDA kernels, beside the addon in build/Release where nvcc is found; nothing is downloaded.
 //   SDAR_CUDA_ARCHITECTURES="80;90a" node scripts/cuda-library.mjs
-// Without that variable it is built for the cards of this machine, or for all supported ones where there is none.
+// Without that variable it is built for the devices of this machine, or for all supported ones where there is none.
 // CUDACXX names a compiler other than the PATH's nvcc; SDAR_SKIP_CUDA=1 builds none. With --prebuild it is built for all and
 // put beside the prebuilt addon.
 import { spawnSync } from "node:child_process";
@@ -30,7 +30,7 @@ function keepOnly(nvcc) {
   writeFileSync(file, nvcc);
 }
 
-/** The architectures that this machine's cards run; none where no card answers. */
+/** The architectures that this machine's devices run; none where no device answers. */
 export function cardArchitectures() {
   const query = ["--query-gpu=compute_cap", "--format=csv,noheader"];
   // A driver that hangs must not hold up an install.
@@ -38,7 +38,7 @@ export function cardArchitectures() {
   if (answer.status !== 0) return [];
   const found = new Set();
   for (const [, major, minor] of answer.stdout.matchAll(/^(\d+)\.(\d)\s*$/gm)) {
-    // Machine code runs on later cards of the same generation.
+    // Machine code runs on later devices of the same generation.
     const runs = allArchitectures.filter((a) => {
       const number = Number.parseInt(a, 10);
       return Math.floor(number / 10) === Number(major) && number % 10 <= Number(minor);

@@ -1,8 +1,8 @@
-// Compiles every CUDA kernel and holds the compiler's report against what the kernel's header claims:
+// Compiles every CUDA kernel and holds the compiler's report against what bench/gpu/occupancy.json claims:
 //   node scripts/cuda-report.mjs [--all] [--json FILE]
-// Fails, naming kernel and architecture, on a spill, on local memory or an occupancy that the header does not claim, or
-// when an instruction that makes the kernel fast is missing from its PTX. A claim is a line of the file's first comment:
-//   // Occupancy: NAME<ARGUMENTS>: THREADS threads, BYTES shared, N blocks on sm_80, N on sm_86, N on sm_90[, BYTES local]
+// Fails, naming kernel and architecture, on a spill, on local memory or an occupancy that is not claimed, or when an
+// instruction that makes the kernel fast is missing from its PTX. A claim, by file and kernel: threads and bytes of shared
+// memory of a block, blocks that an SM of sm_80, sm_86 and sm_90 holds at once, bytes of local memory if any.
 // sm_89 and sm_120 have the limits of sm_86, sm_100 those of sm_90.
 import { spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -15,7 +15,7 @@ const jsonAt = process.argv.indexOf("--json");
 const jsonFile = jsonAt > 0 ? process.argv[jsonAt + 1] : join("build", "cuda-report.json");
 const architectures = all ? ["80", "86", "89", "90a", "100", "120"] : ["80", "90a"];
 const folder = join(root, "native", "backend", "cuda", "kernels");
-// The bits must not depend on which products a compiler fuses.
+// The bits must not depend on what a compiler fuses.
 const flags = ["-std=c++20", "-O3", "-fmad=false", `-I${join(root, "native")}`];
 
 /** Per multiprocessor. Source: CUDA C++ Programming Guide, compute capabilities. */
@@ -32,7 +32,7 @@ const expected = {
   "gemm_large.cu": [...tensorCores, /ld\.shared\.v4/, /ldmatrix\.sync\.aligned\.m8n8\.x4\.shared/],
   "gemm_warpgroup.cu": [/wgmma\.mma_async\.sync\.aligned\.m64n256k16/, /fence\.proxy\.async/, /cp\.async\.cg\.shared/],
   "gemm_grouped.cu": [...tensorCores, /ld\.shared\.v4/],
-  "head.cu": [...tensorCores, /ld\.shared\.v4/],
+  "lm_head.cu": [...tensorCores, /ld\.shared\.v4/],
   "attention.cu": [
     ...tensorCores,
     /ldmatrix\.sync\.aligned\.m8n8\.x4\.shared/,
@@ -40,7 +40,7 @@ const expected = {
   ],
   "embed.cu": [/ld\.global\.nc\.L1::no_allocate\.L2::128B\.v4/, /st\.global\.v4/],
   "norm.cu": [/ld\.global\.v4/, /ld\.global\.nc\.v4/, /st\.global\.v4/],
-  "head_merge.cu": [/ld\.global\.nc\.v4/],
+  "lm_head_merge.cu": [/ld\.global\.nc\.v4/],
   "moe.cu": [/ld\.global\.v4/, /st\.global\.v4/],
 };
 
@@ -67,22 +67,7 @@ function shortName(demangled) {
   return name + args.replace(/\([\w:]*WeightFormat\)(\d)/g, (_, n) => formats[n]).replace(/\(\w+\)(\d)/g, "$1");
 }
 
-function claimsOf(file) {
-  const claims = new Map();
-  const line =
-    /^\/\/ Occupancy: (.+?): (\d+) threads, (\d+) shared, (\d+) blocks? on sm_80, (\d+) on sm_86, (\d+) on sm_90(?:, (\d+) local)?$/gm;
-  for (const [, name, threads, shared, sm_80, sm_86, sm_90, local] of readFileSync(join(folder, file), "utf8").matchAll(
-    line,
-  )) {
-    claims.set(name, {
-      threads: Number(threads),
-      shared: Number(shared),
-      blocks: { sm_80: Number(sm_80), sm_86: Number(sm_86), sm_90: Number(sm_90) },
-      local: Number(local ?? 0),
-    });
-  }
-  return claims;
-}
+const claims = JSON.parse(readFileSync(join(root, "bench", "gpu", "occupancy.json"), "utf8"));
 
 /** Blocks that one multiprocessor holds at once. */
 function blocksPerSm({ registers, threads, shared }, limit) {
@@ -99,8 +84,8 @@ const wrong = [];
 const results = [];
 
 function checkInstructions(file, text) {
-  // Vectors that fall apart: only choose.cu has a byte to load.
-  if (file !== "choose.cu" && /ld\.(global|shared)[.\w:]*\.[us]8/.test(text))
+  // Vectors that fall apart: only denoise.cu has a byte to load.
+  if (file !== "denoise.cu" && /ld\.(global|shared)[.\w:]*\.[us]8/.test(text))
     wrong.push(`${file}: loads of single bytes in its PTX`);
   for (const pattern of expected[file] ?? [])
     if (!pattern.test(text)) wrong.push(`${file}: no ${pattern.source} in its PTX`);
@@ -112,7 +97,7 @@ async function compile(file, architecture) {
   mkdirSync(kept);
   const how = [...flags, `-arch=${arch}`, "-Xptxas", "-v", "-cubin", "--keep", "--keep-dir", kept];
   const report = await run("nvcc", [...how, "-o", join(kept, "cubin"), join(folder, file)]);
-  // What ptxas has to say when it makes products of warpgroups wait for one another.
+  // What ptxas has to say when it makes warpgroup MMAs wait for one another.
   for (const [line] of report.matchAll(/^.*\(C75\d\d\).*$/gm)) wrong.push(`${arch} ${file}: ${line}`);
   if (["80", "120"].includes(architecture) || file === warpgroupsOnly)
     checkInstructions(file, readFileSync(join(kept, file.replace(/cu$/, "ptx")), "utf8"));
@@ -131,30 +116,30 @@ async function compile(file, architecture) {
     .trimEnd()
     .split("\n")
     .map(shortName);
-  const claims = claimsOf(file);
+  const claimed = claims[file] ?? {};
   for (const [index, [, , local, stores, loads, registers]] of kernels.entries()) {
     const name = names[index];
-    const claim = claims.get(name);
+    const claim = claimed[name];
     const result = { file, kernel: name, arch, registers: +registers, local: +local, spills: +stores + +loads };
     results.push(result);
     if (result.spills > 0) wrong.push(`${arch} ${name}: ${stores} bytes of spill stores, ${loads} of spill loads`);
     if (!claim) {
-      wrong.push(`${file}: no line "Occupancy: ${name}: …" in its first comment`);
+      wrong.push(`${file}: no claim for ${name} in bench/gpu/occupancy.json`);
       continue;
     }
     const limit = limitsOf[architecture];
     Object.assign(result, { threads: claim.threads, shared: claim.shared, claimed: claim.blocks[limit] });
     result.blocks = blocksPerSm(result, limits[limit]);
-    if (result.local > claim.local)
-      wrong.push(`${arch} ${name}: ${local} bytes of local memory, ${claim.local} claimed`);
+    if (result.local > (claim.local ?? 0))
+      wrong.push(`${arch} ${name}: ${local} bytes of local memory, ${claim.local ?? 0} claimed`);
     if (result.blocks < result.claimed) {
       wrong.push(
         `${arch} ${name}: ${registers} registers and ${claim.shared} bytes allow ${result.blocks} blocks, ${result.claimed} claimed`,
       );
     }
   }
-  for (const name of claims.keys())
-    if (!names.includes(name)) wrong.push(`${file} claims ${name}, which it does not have`);
+  for (const name of Object.keys(claimed))
+    if (!names.includes(name)) wrong.push(`${file}: ${name} is claimed, which it does not have`);
 }
 
 if (!has("nvcc")) {
@@ -164,6 +149,7 @@ if (!has("nvcc")) {
 const files = readdirSync(folder)
   .filter((name) => name.endsWith(".cu"))
   .sort();
+for (const file of Object.keys(claims)) if (!files.includes(file)) wrong.push(`${file} is claimed, which is no kernel`);
 const scratch = mkdtempSync(join(tmpdir(), "sdar-cuda-"));
 const work = files.flatMap((file) =>
   architectures

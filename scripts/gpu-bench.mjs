@@ -11,7 +11,7 @@ import { cmake, has, isMain, orExit, root } from "./cmake.mjs";
 const device = join(root, "bench", "gpu", "device");
 const tests = join(root, "test", "native");
 /** Those that bench/gpu/CMakeLists.txt names. */
-const onDevice = ["attention", "choose", "embed", "gemm", "head", "moe", "norm", "rope"];
+const onDevice = ["attention", "denoise", "embed", "gemm", "lm_head", "moe", "norm", "rope", "sample"];
 const includes = ["native", "bench/gpu", "test", "test/native", "third_party"].map(
   (folder) => `-I${join(root, folder)}`,
 );

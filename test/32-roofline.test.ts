@@ -62,8 +62,8 @@ t.test("a step computed by hand: SDAR-4B, one block of 4 on an A800", async (t) 
     "516 keys are three chunks",
   );
   const large = one("--card", "a800", "--batch", "128", "--block", "4", "--tokens-per-forward", "2");
-  t.match([large.rows, large.launches.find((l) => l.kernel === "head_merge")?.count], [768, 1]);
-  t.equal(large.launches.filter((l) => l.kernel === "head").length, 2, "384 requests are two turns of 256");
+  t.match([large.rows, large.launches.find((l) => l.kernel === "lm_head_merge")?.count], [768, 1]);
+  t.equal(large.launches.filter((l) => l.kernel === "lm_head").length, 2, "384 requests are two chunks of 256");
   // Host, and every launch.
   const sum = got.launches.reduce((total, l) => total + l.count * l.microseconds, 240 + 6);
   t.ok(Math.abs(sum / 1e3 - got.ms) < 1e-9);
@@ -79,7 +79,7 @@ t.test("a small step reads every weight once", async (t) => {
     "bf16,int8,int4",
     ...step,
   )) {
-    const products = launches.filter((l) => /^(gemm|head$)/.test(l.kernel));
+    const products = launches.filter((l) => /^(gemm|lm_head$)/.test(l.kernel));
     const read = products.reduce((total, l) => total + l.count * l.memory, 0);
     const model = models[shape];
     // All weights but an embedding that is not the head, and norms.

@@ -65,7 +65,7 @@ void section(const Options& o, const char* name, double share, Budget& budget, J
 bool failed(const Json& results) {
   if (results.contains("oracle") && results["oracle"]["failed"] != 0) return true;
   if (!results.contains("engine")) return false;
-  for (const char* list : {"closed", "poisson"})
+  for (const char* list : {"closed", "switched", "poisson"})
     for (const Json& r : results["engine"][list])
       if (r.contains("error")) return true;
   return false;

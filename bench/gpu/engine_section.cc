@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 
 #include "bench/shapes.h"
 #include "device.h"
@@ -15,17 +16,31 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
+constexpr double kOffShare = 0.75;       // of a shape's time, for all switches off
 constexpr double kSettleSeconds = 4;     // at most, until all requests have begun to answer
 constexpr double kPoissonSettle = 1.5;   // of a Poisson load
 constexpr double kPoissonFactor = 4;     // of a measurement's seconds, at least
 constexpr double kPoissonArrivals = 10;  // expected, at least
 constexpr double kLoads[] = {0.5, 0.8};  // of the closed loop's rate
-constexpr int32_t kCacheReserve = 64;    // tokens per request beside prompt and answer: blocks that are under way
-constexpr int32_t kMostRows = 8192;      // of a step
+constexpr int32_t kCacheReserve = 64;    // tokens per request beside prompt and answer: blocks that are in flight
+constexpr int32_t kMaxRows = 8192;       // of a step
 
 struct Case {
   int32_t block, batch, rate;
 };
+
+/// What is off by default until a device has shown it right and faster; the backend reads these when it is made.
+struct Switches {
+  const char* name;
+  bool warpgroup_mma, pdl;
+};
+constexpr Switches kOff{"off", false, false};
+constexpr Switches kOthers[] = {{"warpgroup MMA", true, false}, {"PDL", false, true}, {"both", true, true}};
+
+void set(const Switches& s) {
+  setenv("SDAR_CUDA_WARPGROUP_MMA", s.warpgroup_mma ? "1" : "0", 1);
+  setenv("SDAR_CUDA_PDL", s.pdl ? "1" : "0", 1);
+}
 
 /// The published comparison's cases first, then by rate, so that little time is spent on what matters most.
 std::vector<Case> plan(const Options& o) {
@@ -73,7 +88,7 @@ EngineOptions engine_options(const Options& o, int32_t context) {
   // Twice where blocks leave parts of pages empty.
   const int64_t each = std::min<int64_t>(context, o.prompt + 2 * o.answer + kCacheReserve);
   e.kv_tokens = batch * each * (kPageSlots % block == 0 ? 1 : 2) + kPageSlots;
-  e.max_rows = std::clamp(2 * block * batch, 2048, kMostRows);
+  e.max_rows = std::clamp(2 * block * batch, 2048, kMaxRows);
   return e;
 }
 
@@ -82,7 +97,20 @@ class ShapeRun {
   ShapeRun(const Options& options, const std::string& shape, Budget& budget, Json& out)
       : o_(options), shape_(shape), budget_(budget), out_(out) {}
 
+  /// Everything with the switches off, then the cases of the first block again with each on.
   void run() {
+    if (o_.on_cpu()) return run(kOff);
+    const double end = budget_.spent() + budget_.part_left();
+    budget_.begin_part(kOffShare * budget_.part_left() / budget_.left());
+    run(kOff);
+    budget_.begin_part((end - budget_.spent()) / budget_.left());
+    for (const Switches& s : kOthers) run(s);
+  }
+
+ private:
+  void run(const Switches& switches) {
+    set(switches);
+    const bool all = &switches == &kOff;
     const ModelConfig config = config_of(shape_);
     const EngineOptions engine = engine_options(o_, config.shape.context);
     const double before = budget_.spent();
@@ -95,6 +123,8 @@ class ShapeRun {
                            {"pages", model->cache.pages},
                            {"pageBytes", model->page_bytes},
                            {"maxRows", engine.max_rows},
+                           {"warpgroupMma", switches.warpgroup_mma},
+                           {"pdl", switches.pdl},
                            {"device", model->backend->device()},
                            {"isa", model->backend->isa()}};
     LoadClient client(std::move(model), engine);
@@ -103,14 +133,21 @@ class ShapeRun {
     described["cardMemoryBefore"] = memory_before;
     described["cardMemory"] = card_memory();
     out_["models"].push_back(described);
-    std::printf("# %s loaded in %.1f s\n", shape_.c_str(), budget_.spent() - before);
+    std::printf("# %s loaded in %.1f s, switches %s\n", shape_.c_str(), budget_.spent() - before, switches.name);
 
     Json reference;  // what Poisson loads are shares of
     for (const Case& c : plan(o_)) {
+      if (!all && (c.block != o_.blocks[0] || c.rate != o_.rates[0])) continue;
       const std::string what = shape_ + ", block " + std::to_string(c.block) + ", batch " + std::to_string(c.batch) +
-                               ", " + std::to_string(c.rate) + " per forward";
+                               ", " + std::to_string(c.rate) + " per forward" +
+                               (all ? "" : std::string(", with ") + switches.name);
       if (!budget_.allows(o_.seconds, what)) continue;
-      const Json result = closed(client, c, what);
+      Json result = closed(client, c, what);
+      if (!all) {
+        result["switches"] = switches.name;
+        out_["switched"].push_back(result);
+        continue;
+      }
       out_["closed"].push_back(result);
       if (reference.is_null() && !result.contains("error")) reference = result;
     }
@@ -118,7 +155,6 @@ class ShapeRun {
       if (!reference.is_null()) poisson(client, reference, load);
   }
 
- private:
   RequestShape request(int32_t block, int32_t rate) const {
     return {.prompt = o_.prompt, .answer = o_.answer, .block = block, .tokens_per_forward = rate};
   }
@@ -162,7 +198,8 @@ class ShapeRun {
 }  // namespace
 
 Json engine_section(const Options& options, Budget& budget) {
-  Json out{{"models", Json::array()}, {"closed", Json::array()}, {"poisson", Json::array()}};
+  Json out{
+      {"models", Json::array()}, {"closed", Json::array()}, {"switched", Json::array()}, {"poisson", Json::array()}};
   for (size_t i = 0; i < options.shapes.size(); i++) {
     budget.begin_part(1.0 / static_cast<double>(options.shapes.size() - i));
     try {

@@ -56,7 +56,7 @@ std::string oracle(const Json& o) {
 
 std::string limits(const Json& l) {
   if (l.is_null()) return "";
-  std::string out = "## The card's limits, measured\n\n";
+  std::string out = "## The device's limits, measured\n\n";
   return out + table({{"copy, read + written", "read", "mma.sync bf16", "cuBLASLt bf16, 8192³"},
                       {number(l["copy"].get<double>() / 1e9) + " GB/s", number(l["read"].get<double>() / 1e9) + " GB/s",
                        number(l["mma"].get<double>() / 1e12) + " TFLOP/s",
@@ -73,8 +73,7 @@ std::string kernels(const Json& list) {
                     percent(at(k, "ofCublasLt"))});
   return "## Kernels\n\nShares of the measured bandwidth, the larger of the two above, and of the measured mma.sync "
          "rate; weights rotate, so "
-         "that "
-         "L2 holds none.\n\n" +
+         "that L2 holds none.\n\n" +
          table(rows);
 }
 
@@ -107,6 +106,25 @@ std::string closed_loop(const Json& list) {
   }
   return "## Engine, requests at a time\n\nTokens per second (time of a step); random weights, tokens per forward "
          "forced; prompts are part of it.\n\n" +
+         table(rows);
+}
+
+/// With each switch on, beside the same case with all off.
+std::string switched(const Json& engine) {
+  const Json& list = at(engine, "switched");
+  if (!list.is_array() || list.empty()) return "";
+  std::vector<Row> rows{{"shape", "block", "per forward", "batch", "switches on", "tokens/s (step)", "all off"}};
+  for (const Json& r : list) {
+    Json off;
+    for (const Json& c : engine["closed"])
+      if (c["shape"] == r["shape"] && c["forced"] == r["forced"] && c["block"] == r["block"] &&
+          c["batch"] == r["batch"])
+        off = c;
+    rows.push_back({text(r["shape"]), text(r["block"]), text(r["forced"]), text(r["batch"]), text(r["switches"]),
+                    cell(r), cell(off)});
+  }
+  return "## Engine, warpgroup MMA and programmatic dependent launch\n\nOff by default (SDAR_CUDA_WARPGROUP_MMA, "
+         "SDAR_CUDA_PDL); the tables above are without.\n\n" +
          table(rows);
 }
 
@@ -152,7 +170,8 @@ std::string markdown(const Json& results) {
   }
   out += "Seconds: " + results["seconds"].dump() + "\n\n";
   out += oracle(at(results, "oracle")) + limits(at(results, "limits")) + kernels(at(results, "kernels"));
-  out += closed_loop(at(at(results, "engine"), "closed")) + poisson(at(at(results, "engine"), "poisson"));
+  out += closed_loop(at(at(results, "engine"), "closed")) + switched(at(results, "engine")) +
+         poisson(at(at(results, "engine"), "poisson"));
   out += published(results);
   if (!results["skipped"].empty()) out += "## Left out\n\n";
   for (const Json& what : results["skipped"]) out += "- " + text(what) + "\n";

@@ -9,7 +9,7 @@ namespace {
 /// Bytes when every lane of a warp loads `bytes` of its own tables' entry.
 constexpr int64_t per_warp(int64_t bytes) { return 32 * bytes; }
 
-/// The loop over k that all products share: blocks of row_tiles · 16 weight rows and token_tiles · 8 tokens.
+/// The loop over k that all GEMMs share: blocks of row_tiles · 16 weight rows and token_tiles · 8 tokens.
 struct Blocks {
   int64_t x, y;  ///< along tokens and weight rows
   int32_t row_tiles, token_tiles;
@@ -20,7 +20,9 @@ struct Blocks {
         row_tiles(rows_of_block),
         token_tiles(tokens_of_block) {}
 };
-int64_t weight_bytes(const DeviceMatrix& w) { return int64_t{w.row_tiles()} * w.slabs() * slab_bytes(w.format); }
+int64_t weight_bytes(const DeviceMatrix& w) {
+  return int64_t{w.row_tiles()} * w.k_tiles() * weight_tile_bytes(w.format);
+}
 
 Cost loop_cost(const DeviceMatrix& w, int32_t tokens, const Blocks& blocks) {
   const int64_t activations = int64_t{tokens} * padded_k(w.cols) * 2;
@@ -37,11 +39,11 @@ int64_t silu_bytes(int32_t tokens, const Blocks& blocks) { return tokens * block
 
 Cost embed_cost(const EmbedParams& a, int32_t distinct) {
   const bool scaled = a.table.format == WeightFormat::int8;
-  const int64_t hidden = a.table.cols, threads = int64_t{ceil_div(a.table.cols, kPieceK)} * 4;
-  const int64_t pieces = scaled ? threads : hidden / 8, scales = scaled ? hidden / group_k(a.table.format) * 4 : 0;
+  const int64_t hidden = a.table.cols, threads = int64_t{ceil_div(a.table.cols, kSliceK)} * 4;
+  const int64_t vectors = scaled ? threads : hidden / 8, scales = scaled ? hidden / group_k(a.table.format) * 4 : 0;
   Cost c;
-  c.loaded = a.rows * (threads * 4 + pieces * (16 + (scaled ? 4 : 0)));
-  c.loaded_once = a.rows * 4 + distinct * (pieces * 16 + scales);
+  c.loaded = a.rows * (threads * 4 + vectors * (16 + (scaled ? 4 : 0)));
+  c.loaded_once = a.rows * 4 + distinct * (vectors * 16 + scales);
   c.stored = a.rows * hidden * 4;
   return c;
 }
@@ -70,10 +72,10 @@ Cost gemm_cost(const GemmParams& a) {
 
 Cost gemm_large_cost(const GemmParams& a) {
   const Blocks blocks(a.weight, a.tokens, 8, 16);
-  const int64_t out = int64_t{a.tokens} * a.weight.rows * 4, parts = a.weight.splits();
+  const int64_t out = int64_t{a.tokens} * a.weight.rows * 4, splits = a.weight.splits();
   Cost c = loop_cost(a.weight, a.tokens, blocks);
-  c.stored = a.epilogue == Epilogue::silu_mul ? silu_bytes(a.tokens, blocks) : out * parts;
-  const int64_t times = a.epilogue == Epilogue::silu_mul ? 0 : parts - (a.epilogue == Epilogue::add ? 0 : 1);
+  c.stored = a.epilogue == Epilogue::silu_mul ? silu_bytes(a.tokens, blocks) : out * splits;
+  const int64_t times = a.epilogue == Epilogue::silu_mul ? 0 : splits - (a.epilogue == Epilogue::add ? 0 : 1);
   c.loaded += out * times;
   c.loaded_once += times > 0 ? out : 0;
   return c;
@@ -167,30 +169,30 @@ Cost attention_merge_cost(const AttentionShape& shape, std::span<const DeviceSeg
   return c;
 }
 
-Cost head_cost(const DeviceMatrix& weight, int32_t max_requests, int32_t count, int32_t logits) {
-  const int32_t token_tiles = max_requests <= 8 ? 1 : max_requests <= 32 ? 4 : 8;
-  const Blocks launched(weight, max_requests, gemm_row_tiles(token_tiles), token_tiles);
+Cost lm_head_cost(const DeviceMatrix& weight, int32_t max_count, int32_t count, int32_t logits) {
+  const int32_t token_tiles = max_count <= 8 ? 1 : max_count <= 32 ? 4 : 8;
+  const Blocks launched(weight, max_count, gemm_row_tiles(token_tiles), token_tiles);
   const Blocks blocks(weight, count, launched.row_tiles, token_tiles);
-  const int64_t tiles = int64_t{count} * head_tiles(weight.rows);
+  const int64_t tiles = int64_t{count} * lm_head_tiles(weight.rows);
   Cost c = loop_cost(weight, count, blocks);
-  c.loaded += launched.x * launched.y * 4 * per_warp(4) + tiles * 8 * 20;  // the count; 8 lanes read the request
+  c.loaded += launched.x * launched.y * 4 * per_warp(4) + tiles * 8 * 20;  // the count; 8 lanes read the sampled row
   c.loaded_once += 4 + count * 20;
   c.stored = tiles * (16 + 4) + int64_t{logits} * weight.rows * 4;
   return c;
 }
 
-Cost head_merge_cost(int32_t vocabulary, int32_t max_requests, int32_t count) {
-  const int64_t tiles = head_tiles(vocabulary);
-  return {.loaded = max_requests * 8 * per_warp(4) + count * tiles * (16 + 4 + 16),
+Cost lm_head_merge_cost(int32_t vocabulary, int32_t max_count, int32_t count) {
+  const int64_t tiles = lm_head_tiles(vocabulary);
+  return {.loaded = max_count * 8 * per_warp(4) + count * tiles * (16 + 4 + 16),
           .loaded_once = 4 + count * tiles * (16 + 4),
           .stored = count * int64_t{sizeof(DeviceSampledToken)}};
 }
 
-Cost sample_cost(int32_t vocabulary, int32_t max_requests, int32_t count) {
+Cost sample_cost(int32_t vocabulary, int32_t max_count, int32_t count) {
   // A pass over the logits; then the part of the warp that holds the token, and the token's 256 ids.
   const int64_t logits = int64_t{vocabulary} * 4, warps = 24;
   Cost c;
-  c.loaded = max_requests * warps * per_warp(4) + count * warps * per_warp(12 * 4);
+  c.loaded = max_count * warps * per_warp(4) + count * warps * per_warp(12 * 4);
   c.loaded += count * (logits + (vocabulary > warps * 256 ? logits / warps : 0) + 256 * 4);
   c.loaded_once = count * logits;
   c.stored = count * 4 * 4;
@@ -218,16 +220,16 @@ Cost combine_cost(const CombineParams& a) {
           .stored = a.tokens * row};
 }
 
-Cost list_requests_cost(const GatherRowsParams& a, int32_t slots, int32_t masked, int32_t positions) {
+Cost gather_rows_cost(const GatherRowsParams& a, int32_t slots, int32_t masked, int32_t positions) {
   // A thread per slot reads 12 bytes; then each lane of a slot's warp 4, and 16 where it has a block.
   Cost c;
   c.loaded = a.tables.count * (12 + per_warp(4)) + slots * per_warp(12 + 4) + masked * 64 + (positions - masked) * 4;
   c.loaded_once = a.tables.count * 12 + slots * 64 + (positions - masked) * 4;
-  c.stored = a.tables.count * 4 + positions * 4 + masked * (44 + 4) + (a.max_requests - masked) * 4 + 4;
+  c.stored = a.tables.count * 4 + positions * 4 + masked * (44 + 4) + (a.max_count - masked) * 4 + 4;
   return c;
 }
 
-Cost choose_fill_cost(const DenoiseTables& tables, int32_t slots, int32_t masked, int32_t filled) {
+Cost select_unmask_cost(const DenoiseTables& tables, int32_t slots, int32_t masked, int32_t filled) {
   Cost c;
   c.loaded = tables.count * per_warp(16) + slots * per_warp(4 + 25) + masked * 16;
   c.loaded_once = tables.count * 12 + slots * 29 + masked * 16;

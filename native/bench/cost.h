@@ -6,13 +6,11 @@
 #include <span>
 
 #include "backend/cuda/kernels/attention.h"
-#include "backend/cuda/kernels/choose.h"
-#include "backend/cuda/kernels/embed.h"
+#include "backend/cuda/kernels/denoise.h"
 #include "backend/cuda/kernels/gemm.h"
-#include "backend/cuda/kernels/head.h"
+#include "backend/cuda/kernels/lm_head.h"
 #include "backend/cuda/kernels/moe.h"
-#include "backend/cuda/kernels/norm.h"
-#include "backend/cuda/kernels/rope.h"
+#include "backend/cuda/kernels/rowwise.h"
 
 namespace sdar::cuda {
 
@@ -47,20 +45,20 @@ Cost attention_cost(const AttentionShape& shape, std::span<const DeviceSegment> 
 Cost attention_merge_cost(const AttentionShape& shape, std::span<const DeviceSegment> segments,
                           std::span<const MergeItem> items);
 
-// The head takes `count` requests of a launch for max_requests.
-/// Without biases and bans; `logits` of them have their logits stored.
-Cost head_cost(const DeviceMatrix& weight, int32_t max_requests, int32_t count, int32_t logits);
-Cost head_merge_cost(int32_t vocabulary, int32_t max_requests, int32_t count);
-/// Of requests of a temperature without bans, top-k and top-p; what those need more depends on the logits.
-Cost sample_cost(int32_t vocabulary, int32_t max_requests, int32_t count);
+// The lm_head takes `count` sampled rows of a launch for max_count.
+/// Without biases and suppressed tokens; `logits` of them have their logits stored.
+Cost lm_head_cost(const DeviceMatrix& weight, int32_t max_count, int32_t count, int32_t logits);
+Cost lm_head_merge_cost(int32_t vocabulary, int32_t max_count, int32_t count);
+/// Of rows of a temperature without suppressed tokens, top-k and top-p; what those need more depends on the logits.
+Cost sample_cost(int32_t vocabulary, int32_t max_count, int32_t count);
 
 Cost route_cost(const RouteParams& args);
 Cost group_cost(const GroupParams& args);
 Cost combine_cost(const CombineParams& args);
 
 /// slots: with an active block; masked, positions: of all those blocks together.
-Cost list_requests_cost(const GatherRowsParams& args, int32_t slots, int32_t masked, int32_t positions);
+Cost gather_rows_cost(const GatherRowsParams& args, int32_t slots, int32_t masked, int32_t positions);
 /// filled: positions that get a token.
-Cost choose_fill_cost(const DenoiseTables& tables, int32_t slots, int32_t masked, int32_t filled);
+Cost select_unmask_cost(const DenoiseTables& tables, int32_t slots, int32_t masked, int32_t filled);
 
 }  // namespace sdar::cuda

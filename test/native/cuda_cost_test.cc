@@ -40,7 +40,7 @@ TEST("cost: a formula that is a tenth too high or too low is found, in each numb
 
 TEST("cost: the figures in the comments") {
   // head.cu: 1.7B's vocabulary, 64 requests
-  const cuda::Cost head = cuda::head_cost(matrix(WeightKind::table, WeightFormat::bf16, 151936, 2048), 64, 64, 0);
+  const cuda::Cost head = cuda::lm_head_cost(matrix(WeightKind::table, WeightFormat::bf16, 151936, 2048), 64, 64, 0);
   CHECK_NEAR(static_cast<double>(head.loaded_once), 622e6, 2e6);
   CHECK_NEAR(static_cast<double>(head.stored) / 64, 47.5e3, 0.1e3);
   // gemm_grouped.cu: gate_up of 30B-A3B, 4 rows of each expert
@@ -59,7 +59,7 @@ TEST("cost: the figures in the comments") {
   const cuda::RouteParams route{.tokens = 64, .hidden = 2048, .expert_count = 128, .top_k = 8};
   CHECK_NEAR(static_cast<double>(cuda::route_cost(route).loaded), 68e6, 1e6);
   // sample.cu, head_merge.cu: 151,936 ids
-  CHECK_NEAR(static_cast<double>(cuda::head_merge_cost(151936, 1, 1).loaded_once), 48e3, 1e3);
+  CHECK_NEAR(static_cast<double>(cuda::lm_head_merge_cost(151936, 1, 1).loaded_once), 48e3, 1e3);
 }
 
 int main(int argc, char** argv) { return check::run(argc, argv); }

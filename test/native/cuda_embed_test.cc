@@ -1,7 +1,7 @@
 // The embedding kernel against the values of the packed table: nothing may differ.
 #include <set>
 
-#include "backend/cuda/kernels/embed.h"
+#include "backend/cuda/kernels/rowwise.h"
 #include "cuda_tensors.h"
 
 using namespace sdar;

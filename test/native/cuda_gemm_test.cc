@@ -1,5 +1,5 @@
-// Matrix products of the CUDA backend under host execution: against plain loops in double, the same bits at every
-// number of tokens and in both kernels, and the arithmetic of the kernels' comments.
+// GEMMs of the CUDA backend under the SIMT executor: against plain loops in double, the same bits at every number of
+// tokens and in all kernels, and the costs of cost.h.
 #include "backend/cuda/kernels/device_types.h"
 #include "backend/cuda/kernels/gemm.h"
 #include "cuda_tensors.h"
@@ -38,7 +38,7 @@ Matrix multiply(Kernel kernel, const DeviceWeight& weight, const Matrix& input, 
                         .epilogue = epilogue,
                         .out = out.get(),
                         .tiles = tiles->get(),
-                        .early = true};
+                        .pdl = true};
   if (kernel == Kernel::large) {
     cuda::gemm_large(nullptr, args);
   } else if (kernel != Kernel::small) {
@@ -48,11 +48,11 @@ Matrix multiply(Kernel kernel, const DeviceWeight& weight, const Matrix& input, 
     cuda_host::set_shared_limit(99 * 1024);
   } else {
     const Buffer<float> partials(cuda::gemm_partial_floats(weight.view, tokens) + 1, "partials");
-    const Buffer<uint32_t> tickets(std::vector<uint32_t>(cuda::gemm_tickets(weight.view, tokens) + 1), "tickets");
+    const Buffer<uint32_t> counters(std::vector<uint32_t>(cuda::gemm_counters(weight.view, tokens) + 1), "counters");
     args.partials = partials.get();
-    args.tickets = tickets.get();
+    args.counters = counters.get();
     cuda::gemm(nullptr, args);
-    for (uint32_t ticket : tickets.values()) CHECK(ticket == 0);
+    for (uint32_t counter : counters.values()) CHECK(counter == 0);
   }
   if (epilogue == cuda::Epilogue::silu_mul) return get_tiles(*tiles, tokens, outputs);
   return {tokens, weight.view.rows, out.values()};
@@ -98,7 +98,7 @@ TEST("gemm: store, add and silu·mul of odd shapes against plain loops") {
   });
 }
 
-TEST("gemm: parts of k are added in ascending order by the block that finishes last") {
+TEST("gemm: partial sums of split-K are added in ascending order by the block that finishes last") {
   cuda_host::each_order([] {
     Random random(2);
     for (WeightFormat format : kHeld) {
@@ -155,7 +155,7 @@ TEST("gemm_large: odd shapes against plain loops in three orders") {
 }
 
 TEST("gemm_warpgroup: odd shapes against plain loops in three orders") {
-  if (!cuda_host::has_warpgroups()) throw check::Skip{"this card has no products of warpgroups"};
+  if (!cuda_host::has_warpgroups()) throw check::Skip{"this device has no warpgroup MMA"};
   cuda_host::each_order([] {
     Random random(7);
     for (WeightFormat format : kHeld) {

@@ -55,9 +55,9 @@ struct Executor {
       state.captured.launches.push_back({kernel, {begin, begin + bytes}});
       return 0;
     };
-    interface.stamp = [](SdarCudaDevice* d, int32_t index, SdarCudaError* e) {
+    interface.record_timestamp = [](SdarCudaDevice* d, int32_t index, SdarCudaError* e) {
       state.stamps++;
-      if (!state.capturing) return plain.stamp(d, index, e);
+      if (!state.capturing) return plain.record_timestamp(d, index, e);
       state.captured.launches.push_back({-1 - index, {}});
       return 0;
     };
@@ -83,7 +83,7 @@ struct Executor {
       if (state.replay_fails) return out_of_memory(error);
       state.replays++;
       for (const auto& [kernel, bytes] : graph->launches)
-        if (kernel < 0 ? plain.stamp(d, -1 - kernel, error)
+        if (kernel < 0 ? plain.record_timestamp(d, -1 - kernel, error)
                        : plain.launch(d, kernel, bytes.data(), bytes.size(), error) != 0)
           return 1;
       return 0;

@@ -1,173 +1,19 @@
-// The host executor itself: each class of mistake it claims to find, planted in a small kernel, beside the twin without
-// it.
+// The SIMT executor itself: each class of mistake it claims to find, planted in a small kernel, beside one without it.
+// cp_async, dependent launches and warpgroup MMA are cuda_host_async_test.cc's.
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <functional>
-#include <numeric>
 
-#include "backend/cuda/kernels/device.cuh"
-#include "check.h"
-#include "simt/executor.h"
-#include "simt/memory.h"
+#include "cuda_host_kernels.h"
 #include "simt/report.h"
-#include "util/half.h"
 
 using namespace sdar;
 using namespace sdar::cuda;
-using cuda_host::Buffer;
-using cuda_host::each_order;
 
 namespace {
 
-constexpr int kThreads = 128;
 constexpr uint32_t kLowHalf = 0x0000ffffu;
-
-/// `launch` throws an Error of one of these codes whose message holds `part`.
-void check_fault(std::initializer_list<std::string> codes, const char* part, const std::function<void()>& launch) {
-  try {
-    launch();
-    check::fail(__FILE__, __LINE__, *codes.begin() + " was not found: " + part);
-  } catch (const Error& e) {
-    if (std::find(codes.begin(), codes.end(), e.code()) == codes.end() || !std::strstr(e.what(), part))
-      check::fail(__FILE__, __LINE__, "expected " + *codes.begin() + ", " + part + ": " + e.code() + " " + e.what());
-  }
-}
-
-std::vector<float> ramp(int n) {
-  std::vector<float> v(n);
-  std::iota(v.begin(), v.end(), 0.0f);
-  return v;
-}
-
-/// y[i] = x[n − 1 − i] by way of shared memory.
-template <bool barrier, bool all_write>
-SDAR_KERNEL(kThreads, 4, reverse, const float* x, float* y) {
-  const int i = thread_index(), n = block_threads();
-  const auto s = shared_memory<float>(0);
-  if (all_write || i % 32 != 5) store_shared<float>(s + i, load_global<float>(x + i));
-  if (barrier) sync_block();
-  store_global<float>(y + i, load_shared<float>(s + (n - 1 - i)));
-}
-template <bool barrier, bool all_write>
-void reverse(const float* x, float* y) {
-  SDAR_LAUNCH((LaunchShape{.threads = kThreads, .shared_bytes = kThreads * 4}), reverse_kernel<barrier, all_write>, x,
-              y);
-}
-
-enum class Copy { right, no_wait, no_barrier, no_commit, wait_for_less, write_under_way, never_waited };
-/// y[i] = x[i ^ 4], 4 floats a thread, by cp_async.
-template <Copy how>
-SDAR_KERNEL(kThreads, 4, copy, const float* x, float* y) {
-  const int i = thread_index();
-  const auto s = shared_memory<float>(0);
-  cp_async_16(s + 4 * i, x + 4 * i);
-  if (how != Copy::no_commit) cp_async_commit();
-  if (how == Copy::never_waited) return;
-  if (how == Copy::write_under_way) store_shared<float>(s + 4 * i, 0);
-  if (how == Copy::wait_for_less) cp_async_wait<1>();
-  if (how != Copy::no_wait && how != Copy::wait_for_less) cp_async_wait<0>();
-  if (how != Copy::no_barrier) sync_block();
-  store_global<Floats4>(y + 4 * i, load_shared<Floats4>(s + 4 * (i ^ 1)));
-}
-template <Copy how>
-void copy(const float* x, float* y) {
-  SDAR_LAUNCH((LaunchShape{.threads = kThreads, .shared_bytes = kThreads * 16}), copy_kernel<how>, x, y);
-}
-
-enum class Early { right, reads_before, writes_before, some_return, not_early, reads_cached };
-/// y[i] = weights[i] + x[i], x by a launch before: begins early and asks for the weights at once.
-template <Early how>
-SDAR_KERNEL(kThreads, 4, early, const float* weights, const float* x, float* y) {
-  const int i = thread_index();
-  const float weight = load_global<float>(weights + i);
-  float other = 0;
-  if (how == Early::reads_before || how == Early::not_early) other = load_global<float>(x + i);
-  if (how == Early::writes_before) store_global<float>(y + i, 0);
-  if (how == Early::some_return && i == 3) return;
-  wait_for_launches();
-  if (how == Early::right || how == Early::some_return) other = load_global<float>(x + i);
-  if (how == Early::reads_cached) other = load_global_cached<float>(x + i);
-  store_global<float>(y + i, weight + other);
-}
-template <Early how>
-void early(const float* weights, const float* x, float* y) {
-  SDAR_LAUNCH((LaunchShape{.threads = kThreads, .early = how != Early::not_early}), early_kernel<how>, weights, x, y);
-}
-
-enum class Product {
-  right,
-  no_register_fence,
-  no_fence_of_copies,
-  no_commit,
-  no_wait,
-  wait_for_less,
-  fragments_written,
-  tokens_written,
-  sums_written,
-  misplaced,
-  one_warp_less,
-  late_fence_of_copies,
-  load_after_register_fence
-};
-/// y[16 tiles of sums] = the products of a warpgroup: fragments of ones by 128 tokens of 32 k, copied from x.
-template <Product how>
-SDAR_KERNEL(kThreads, 1, product, const uint16_t* x, float* y) {
-  const auto s = shared_memory<uint8_t>(0);
-  const int thread = thread_index();
-  for (int i = 0; i < 4; i++) {
-    cp_async_16(s + (i * kThreads + (thread ^ thread / 8 % 4)) * 16, x + (i * kThreads + thread) * 8);
-  }
-  cp_async_commit();
-  cp_async_wait<0>();
-  if (how != Product::no_fence_of_copies && how != Product::late_fence_of_copies) fence_for_warpgroup_mma();
-  sync_block();
-  if (how == Product::late_fence_of_copies) fence_for_warpgroup_mma();
-  uint32_t a[4] = {0x3f803f80u, 0x3f803f80u, 0x3f803f80u, 0x3f803f80u};
-  float sums[16][4];
-  if (how != Product::no_register_fence) warpgroup_fence();
-  if (how == Product::load_after_register_fence) a[0] = load_shared<uint32_t>(s);
-  for (int i = 0; i < 2; i++) {
-    if (how == Product::one_warp_less && thread / 32 == 2) break;
-    const int first = how == Product::misplaced ? 16 : i * 32;
-    warpgroup_mma(sums, a, token_operand(s + first, 512), i > 0);
-    if (how != Product::no_commit) warpgroup_commit();
-  }
-  if (how == Product::fragments_written) a[0] = 0;
-  if (how == Product::sums_written) sums[3][2] = 0;
-  if (how == Product::tokens_written) {
-    sync_block();
-    store_shared<uint16_t>((s + thread * 16).as<uint16_t>(), 0);
-  }
-  if (how == Product::wait_for_less) warpgroup_wait<1>();
-  if (how != Product::no_wait && how != Product::wait_for_less) warpgroup_wait_all(sums);
-  for (int t = 0; t < 16; t++) {
-    for (int i = 0; i < 4; i++) {
-      const int row = thread / 32 * 16 + thread % 32 / 4 + i / 2 * 8, token = t * 8 + thread % 4 * 2 + i % 2;
-      store_global<float>(y + row * 128 + token, sums[t][i]);
-    }
-  }
-}
-template <Product how>
-void product(const uint16_t* x, float* y) {
-  SDAR_LAUNCH((LaunchShape{.threads = kThreads, .shared_bytes = 16 * 512}), product_kernel<how>, x, y);
-}
-
-/// Two halves in turn through one buffer: the second copy must not start before all have read the first.
-template <bool second_barrier>
-SDAR_KERNEL(kThreads, 4, reuse, const float* x, float* y) {
-  const int i = thread_index();
-  const auto s = shared_memory<float>(0);
-  for (int half = 0; half < 2; half++) {
-    cp_async_16(s + 4 * i, x + half * 4 * kThreads + 4 * i);
-    cp_async_commit();
-    cp_async_wait<0>();
-    sync_block();
-    store_global<Floats4>(y + half * 4 * kThreads + 4 * i, load_shared<Floats4>(s + 4 * (i ^ 37)));
-    if (second_barrier) sync_block();
-  }
-}
 
 /// y[i + shift] = x[i] for all threads of the grid that `bounded` lets pass.
 template <class T, bool bounded>
@@ -230,29 +76,29 @@ SDAR_KERNEL(kThreads, 4, hand_on, float* y, uint32_t mask) {
   store_global<float>(y + i, load_shared<float>(s + (i ^ 1)));
 }
 
-enum class Ticket { right, no_fence, no_ticket, no_barrier_before, not_coherent };
+enum class Arrival { right, no_fence, no_arrival, no_barrier_before, not_coherent };
 /// y[0] = the sum of what all blocks left in `partial`, taken by the last of them.
-template <Ticket how>
+template <Arrival how>
 SDAR_KERNEL(kThreads, 4, total, float* partial, uint32_t* counter, float* y) {
   const auto s = shared_memory<uint32_t>(0);
   const int i = thread_index(), n = block_threads(), blocks = grid_size_x();
   store_global<float>(partial + block_index_x() * n + i, 1);
-  if (how != Ticket::no_barrier_before) sync_block();
+  if (how != Arrival::no_barrier_before) sync_block();
   if (i == 0) {
-    const uint32_t ticket = how == Ticket::no_fence    ? atomic_add(counter, 1u)
-                            : how == Ticket::no_ticket ? static_cast<uint32_t>(blocks - 1)
-                                                       : take_ticket(counter);
-    store_shared<uint32_t>(s, ticket);
+    const uint32_t arrival = how == Arrival::no_fence     ? atomic_add(counter, 1u)
+                             : how == Arrival::no_arrival ? static_cast<uint32_t>(blocks - 1)
+                                                          : count_arrival(counter);
+    store_shared<uint32_t>(s, arrival);
   }
   sync_block();
   if (load_shared<uint32_t>(s) != static_cast<uint32_t>(blocks - 1)) return;
   float sum = 0;
   for (int b = 0; b < blocks; b++)
-    sum += how == Ticket::not_coherent ? load_global_cached<float>(partial + b * n + i)
-                                       : load_global<float>(partial + b * n + i);
+    sum += how == Arrival::not_coherent ? load_global_cached<float>(partial + b * n + i)
+                                        : load_global<float>(partial + b * n + i);
   store_global<float>(y + i, sum);
 }
-template <Ticket how>
+template <Arrival how>
 void total(int blocks) {
   const Buffer<float> partial(static_cast<size_t>(kThreads) * blocks, "partial"), y(kThreads, "y");
   const Buffer<uint32_t> counter(std::vector<uint32_t>{0}, "counter");
@@ -362,31 +208,10 @@ TEST("a barrier that is missing is a race, whatever the order of threads") {
 TEST("shared and global memory that nobody wrote is not read") {
   const Buffer<float> x(ramp(kThreads), "x"), y(kThreads, "y");
   each_order([&] {
-    check_fault({"UNWRITTEN"}, "cuda_host_test.cc", [&] { reverse<true, false>(x.get(), y.get()); });
+    check_fault({"UNWRITTEN"}, "cuda_host_kernels.h", [&] { reverse<true, false>(x.get(), y.get()); });
     const Buffer<float> fresh(32, "fresh");
     check_fault({"UNWRITTEN"}, "fresh",
                 [&] { SDAR_LAUNCH((LaunchShape{.threads = 32}), uninitialised_kernel, fresh.get()); });
-  });
-}
-
-TEST("cp_async: data before the wait, before the barrier, and groups that are forgotten") {
-  const Buffer<float> x(ramp(kThreads * 4), "x"), y(kThreads * 4, "y");
-  each_order([&] {
-    check_fault({"NOT_WAITED"}, "under way", [&] { copy<Copy::no_wait>(x.get(), y.get()); });
-    check_fault({"NOT_WAITED"}, "under way", [&] { copy<Copy::no_commit>(x.get(), y.get()); });
-    check_fault({"NOT_WAITED"}, "under way", [&] { copy<Copy::wait_for_less>(x.get(), y.get()); });
-    check_fault({"NOT_WAITED"}, "store", [&] { copy<Copy::write_under_way>(x.get(), y.get()); });
-    check_fault({"NOT_WAITED"}, "never waited for", [&] { copy<Copy::never_waited>(x.get(), y.get()); });
-    check_fault({"RACE", "UNWRITTEN", "NOT_WAITED"}, "copy_kernel", [&] { copy<Copy::no_barrier>(x.get(), y.get()); });
-    copy<Copy::right>(x.get(), y.get());
-    for (int i = 0; i < kThreads * 4; i++) CHECK(y.values()[i] == static_cast<float>(i ^ 4));
-  });
-  const Buffer<float> two(ramp(kThreads * 8), "two"), out(kThreads * 8, "out");
-  const LaunchShape shape{.threads = kThreads, .shared_bytes = kThreads * 16};
-  each_order([&] {
-    check_fault({"RACE", "NOT_WAITED"}, "reuse_kernel",
-                [&] { SDAR_LAUNCH(shape, reuse_kernel<false>, two.get(), out.get()); });
-    SDAR_LAUNCH(shape, reuse_kernel<true>, two.get(), out.get());
   });
 }
 
@@ -460,13 +285,13 @@ TEST("what a warp hands on needs sync_warp of all who take part") {
   });
 }
 
-TEST("what the last block takes from the others needs barrier, fence and ticket") {
+TEST("what the last block takes from the others needs barrier, fence and arrival") {
   each_order([&] {
-    total<Ticket::right>(5);
-    check_fault({"RACE", "UNWRITTEN"}, "total_kernel", [] { total<Ticket::no_fence>(5); });
-    check_fault({"RACE", "UNWRITTEN"}, "total_kernel", [] { total<Ticket::no_ticket>(5); });
-    check_fault({"RACE", "UNWRITTEN"}, "total_kernel", [] { total<Ticket::no_barrier_before>(5); });
-    check_fault({"NOT_COHERENT"}, "total_kernel", [] { total<Ticket::not_coherent>(5); });
+    total<Arrival::right>(5);
+    check_fault({"RACE", "UNWRITTEN"}, "total_kernel", [] { total<Arrival::no_fence>(5); });
+    check_fault({"RACE", "UNWRITTEN"}, "total_kernel", [] { total<Arrival::no_arrival>(5); });
+    check_fault({"RACE", "UNWRITTEN"}, "total_kernel", [] { total<Arrival::no_barrier_before>(5); });
+    check_fault({"NOT_COHERENT"}, "total_kernel", [] { total<Arrival::not_coherent>(5); });
   });
 }
 
@@ -480,7 +305,7 @@ TEST("additions to shared memory need no barrier between them, but before and af
   });
 }
 
-TEST("launches that no card takes") {
+TEST("launches that no device takes") {
   const Buffer<float> y(kThreads, "y");
   const auto refused = [&](LaunchShape shape, const char* part) {
     check_fault({"LAUNCH"}, part, [&] { SDAR_LAUNCH(shape, branch_kernel<Path::right>, y.get()); });
@@ -529,60 +354,6 @@ TEST("bytes and matrix instructions are counted, fragments lie as the instructio
       CHECK(d8.values()[row * n + column] == sum8);
     }
   }
-}
-
-TEST("a launch that begins early: before its wait it reads what no launch writes, and every thread waits") {
-  each_order([] {
-    const Buffer<float> weights(ramp(kThreads), "weights"), x(kThreads, "x"), y(kThreads, "y");
-    reverse<true, true>(weights.get(), x.get());
-    early<Early::right>(weights.get(), x.get(), y.get());
-    for (float sum : y.values()) CHECK(sum == kThreads - 1);
-    early<Early::not_early>(weights.get(), x.get(), y.get());
-    for (float sum : y.values()) CHECK(sum == kThreads - 1);
-    check_fault({"TOO_EARLY"}, "'x'", [&] { early<Early::reads_before>(weights.get(), x.get(), y.get()); });
-    check_fault({"TOO_EARLY"}, "store of 4 bytes at 'y'",
-                [&] { early<Early::writes_before>(weights.get(), x.get(), y.get()); });
-    check_fault({"NOT_COHERENT"}, "may begin before its end",
-                [&] { early<Early::reads_cached>(weights.get(), x.get(), y.get()); });
-    check_fault({"TOO_EARLY"}, "ends without having waited",
-                [&] { early<Early::some_return>(weights.get(), x.get(), y.get()); });
-  });
-}
-
-TEST("products of a warpgroup: computed at the wait; what is touched before it, or not fenced, is found") {
-  each_order([] {
-    std::vector<uint16_t> tokens(128 * 32);
-    for (size_t i = 0; i < tokens.size(); i++) tokens[i] = f32_to_bf16(static_cast<float>(i / 32 % 100 + i % 32));
-    const Buffer<uint16_t> x(tokens, "x");
-    const Buffer<float> y(64 * 128, "y");
-    product<Product::right>(x.get(), y.get());
-    const std::vector<float> got = y.values();
-    int wrong = 0;
-    for (int i = 0; i < 64 * 128; i++) {
-      float want = 0;
-      for (int k = 0; k < 32; k++) want += bf16_to_f32(tokens[static_cast<size_t>(i % 128 * 32 + k)]);
-      wrong += got[static_cast<size_t>(i)] != want;
-    }
-    CHECK(wrong == 0);
-    check_fault({"NOT_FENCED"}, "without a warpgroup_fence",
-                [&] { product<Product::no_register_fence>(x.get(), y.get()); });
-    check_fault({"NOT_FENCED"}, "without a warpgroup_fence",
-                [&] { product<Product::load_after_register_fence>(x.get(), y.get()); });
-    check_fault({"NOT_FENCED"}, "without a fence_for_warpgroup_mma between",
-                [&] { product<Product::late_fence_of_copies>(x.get(), y.get()); });
-    check_fault({"NOT_FENCED"}, "without a fence_for_warpgroup_mma between",
-                [&] { product<Product::no_fence_of_copies>(x.get(), y.get()); });
-    check_fault({"NOT_WAITED"}, "never waited for", [&] { product<Product::no_commit>(x.get(), y.get()); });
-    check_fault({"NOT_WAITED"}, "never waited for", [&] { product<Product::no_wait>(x.get(), y.get()); });
-    check_fault({"NOT_WAITED"}, "never waited for", [&] { product<Product::wait_for_less>(x.get(), y.get()); });
-    check_fault({"NOT_WAITED"}, "first operand was written",
-                [&] { product<Product::fragments_written>(x.get(), y.get()); });
-    check_fault({"NOT_WAITED"}, "sums were written", [&] { product<Product::sums_written>(x.get(), y.get()); });
-    check_fault({"NOT_FENCED", "RACE"}, "at shared", [&] { product<Product::tokens_written>(x.get(), y.get()); });
-    check_fault({"MISALIGNED"}, "tokens at shared 16", [&] { product<Product::misplaced>(x.get(), y.get()); });
-    check_fault({"DIVERGENT_WARP"}, "warps of a group issued",
-                [&] { product<Product::one_warp_less>(x.get(), y.get()); });
-  });
 }
 
 int main(int argc, char** argv) { return check::run(argc, argv); }

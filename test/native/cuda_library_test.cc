@@ -32,7 +32,7 @@ struct Pretended {
       *n = static_cast<int32_t>(machine.cards.size());
       return 0;
     };
-    interface.card = [](int32_t i, SdarCudaCard* card, SdarCudaError*) {
+    interface.properties = [](int32_t i, SdarCudaProperties* card, SdarCudaError*) {
       *card = {.name = "Pretended", .memory = 1 << 30};
       std::tie(card->major, card->minor) = machine.cards[static_cast<size_t>(i)];
       return 0;

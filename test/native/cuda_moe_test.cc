@@ -1,6 +1,6 @@
 // Mixture of experts on the device, under host execution: routing, grouping, products per expert and the sum.
 #include "backend/cuda/kernels/moe.h"
-#include "backend/cuda/kernels/norm.h"
+#include "backend/cuda/kernels/rowwise.h"
 #include "cuda_tensors.h"
 
 using namespace sdar;

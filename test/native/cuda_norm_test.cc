@@ -1,7 +1,7 @@
 // RMSNorm into activation tiles under host execution.
 #include <set>
 
-#include "backend/cuda/kernels/norm.h"
+#include "backend/cuda/kernels/rowwise.h"
 #include "cuda_tensors.h"
 
 using namespace sdar;

@@ -1,6 +1,6 @@
-// Sampling on the CUDA backend under host execution: tokens and confidences exactly those of the formula in integers of
+// Sampling on the CUDA backend under the SIMT executor: tokens and confidences exactly those of the formula in integers of
 // 2^-40, for logits of all shapes, where a list of the best ids is enough and where it is not.
-#include "backend/cuda/kernels/head.h"
+#include "backend/cuda/kernels/lm_head.h"
 #include "cuda_tensors.h"
 
 using namespace sdar;
@@ -25,7 +25,7 @@ struct Expected {
   double margin = 1;  ///< to another cut or choice, as a share of all weights
 };
 
-/// ops/head.h's choice with full sorts.
+/// The choice of the portable backend with full sorts.
 Expected expected_of(const Request& r) {
   const auto& l = r.logits;
   std::vector<int32_t> ids;
@@ -82,7 +82,7 @@ Expected expected_of(const Request& r) {
 /// In one launch; all of one vocabulary.
 std::vector<cuda::DeviceSampledToken> run(const std::vector<Request>& requests) {
   const size_t count = requests.size(), vocabulary = requests[0].logits.size();
-  const size_t tiles = static_cast<size_t>(cuda::head_tiles(static_cast<int32_t>(vocabulary)));
+  const size_t tiles = static_cast<size_t>(cuda::lm_head_tiles(static_cast<int32_t>(vocabulary)));
   std::vector<cuda::DeviceSampledRow> device(count);
   std::vector<cuda::DeviceSampledToken> merged(count);
   std::vector<int32_t> suppressed{-7};
@@ -99,7 +99,7 @@ std::vector<cuda::DeviceSampledToken> run(const std::vector<Request>& requests) 
     float best = -INFINITY;
     for (size_t id = 0; id < vocabulary; id++) {
       if (is_suppressed(r, static_cast<int32_t>(id))) continue;
-      float& of_tile = numbers[(i * tiles + id / cuda::kHeadTile) * 4 + 1];
+      float& of_tile = numbers[(i * tiles + id / cuda::kLmHeadTile) * 4 + 1];
       of_tile = std::max(of_tile, r.logits[id]);
       if (r.logits[id] > best) best = r.logits[id], merged[i].token = static_cast<int32_t>(id);
     }
@@ -114,10 +114,10 @@ std::vector<cuda::DeviceSampledToken> run(const std::vector<Request>& requests) 
       device_suppressed(suppressed, "suppressed");
   const Buffer<float> device_logits(logits, "logits"), device_numbers(numbers, "numbers");
   const Buffer<cuda::DeviceSampledToken> results(merged, "results");
-  cuda::sample(nullptr, static_cast<int32_t>(vocabulary),
-               {device_requests.get(), device_count.get(), static_cast<int32_t>(count), device_suppressed.get(),
-                nullptr, nullptr},
-               {device_numbers.get(), nullptr, device_logits.get(), results.get()});
+  cuda::sample(nullptr, {static_cast<int32_t>(vocabulary),
+                         {device_requests.get(), device_count.get(), static_cast<int32_t>(count),
+                          device_suppressed.get(), nullptr, nullptr},
+                         {device_numbers.get(), nullptr, device_logits.get(), results.get()}});
   return results.values();
 }
 
@@ -147,8 +147,8 @@ std::vector<float> logits_of(Random& random, Kind kind, int vocabulary) {
     if (kind == Kind::peaked) l = random.below(vocabulary) < 8 ? 15 + l : l;
     if (kind == Kind::ties) l = std::round(l) * 0.5f;  // both zeros among them
     if (kind == Kind::equal) l = -1.5f;
-    if (kind == Kind::rising) l = 1e-3f * static_cast<float>(id);    // the best ids share few tiles
-    if (kind == Kind::spread && id % cuda::kHeadTile == 5) l += 20;  // the best of each tile
+    if (kind == Kind::rising) l = 1e-3f * static_cast<float>(id);      // the best ids share few tiles
+    if (kind == Kind::spread && id % cuda::kLmHeadTile == 5) l += 20;  // the best of each tile
     if (kind == Kind::wide) l *= std::exp2(static_cast<float>(random.below(40) - 30));
   }
   return logits;
@@ -226,7 +226,7 @@ TEST("sample: bytes as cost.h tells, and as the kernel's comment does with top-k
       return static_cast<double>(cuda_host::last_launch().loaded - plain.loaded / 4) / (4.0 * vocabulary);
     };
     CHECK_NEAR(more_passes(Kind::uniform, 50, 0.95f), 0, 0.1);
-    CHECK_NEAR(more_passes(Kind::spread, cuda::head_tiles(vocabulary), 0.95f), 0, 0.1);
+    CHECK_NEAR(more_passes(Kind::spread, cuda::lm_head_tiles(vocabulary), 0.95f), 0, 0.1);
     CHECK_NEAR(more_passes(Kind::peaked, 0, 0.95f), 0, 0.1);
     CHECK_NEAR(more_passes(Kind::uniform, 0, 0.9f), 4, 1);
   }

@@ -1,7 +1,7 @@
 // Sequences in pages, and a step's tables, for tests of attention kernels.
 #pragma once
 #include "backend/cuda/kernels/attention.h"
-#include "backend/cuda/kernels/rope.h"
+#include "backend/cuda/kernels/rowwise.h"
 #include "cuda_tensors.h"
 
 namespace oracle {

@@ -1,8 +1,8 @@
 // Weights and activations for tests of CUDA kernels, in the layouts of backend/cuda/kernels/layout.h.
 #pragma once
 #include <fstream>
-#include <iterator>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <source_location>
 #include <string>
 
@@ -56,10 +56,10 @@ inline std::unique_ptr<Buffer<uint16_t>> put_tiles(const Matrix& m, const std::s
   auto buffer =
       std::make_unique<Buffer<uint16_t>>(static_cast<size_t>(cuda::activation_elements(tokens, columns)), name);
   for (int token = 0; token < tokens; token++) {
-    for (int k = 0; k < padded; k += cuda::kPieceK) {
-      uint16_t piece[cuda::kPieceK] = {};
-      for (int i = 0; i < cuda::kPieceK && k + i < columns; i++) piece[i] = f32_to_bf16(m.row(token)[k + i]);
-      cuda_host::upload(buffer->get() + cuda::activation_index(token, k, padded), piece, sizeof piece);
+    for (int k = 0; k < padded; k += cuda::kSliceK) {
+      uint16_t slice[cuda::kSliceK] = {};
+      for (int i = 0; i < cuda::kSliceK && k + i < columns; i++) slice[i] = f32_to_bf16(m.row(token)[k + i]);
+      cuda_host::upload(buffer->get() + cuda::activation_index(token, k, padded), slice, sizeof slice);
     }
   }
   return buffer;
@@ -69,10 +69,10 @@ inline std::unique_ptr<Buffer<uint16_t>> empty_tiles(int tokens, int columns, co
   const int padded = cuda::padded_k(columns);
   auto buffer =
       std::make_unique<Buffer<uint16_t>>(static_cast<size_t>(cuda::activation_elements(tokens, columns)), name);
-  const uint16_t zeros[cuda::kPieceK] = {};
+  const uint16_t zeros[cuda::kSliceK] = {};
   for (int token = 0; token < tokens; token++) {
     for (int k = columns, count; k < padded; k += count) {
-      count = cuda::kPieceK - k % cuda::kPieceK;
+      count = cuda::kSliceK - k % cuda::kSliceK;
       cuda_host::upload(buffer->get() + cuda::activation_index(token, k, padded), zeros, count * sizeof zeros[0]);
     }
   }
@@ -83,10 +83,10 @@ inline Matrix get_tiles(const Buffer<uint16_t>& buffer, int tokens, int columns)
   const int padded = cuda::padded_k(columns);
   Matrix m{tokens, columns, {}};
   for (int token = 0; token < tokens; token++) {
-    for (int first = 0; first < padded; first += cuda::kPieceK) {
-      uint16_t bits[cuda::kPieceK];
+    for (int first = 0; first < padded; first += cuda::kSliceK) {
+      uint16_t bits[cuda::kSliceK];
       cuda_host::download(bits, buffer.get() + cuda::activation_index(token, first, padded), sizeof bits);
-      for (int k = first; k < first + cuda::kPieceK; k++) {
+      for (int k = first; k < first + cuda::kSliceK; k++) {
         if (k < columns) m.data.push_back(bf16_to_f32(bits[k - first]));
         if (k >= columns) CHECK(bits[k - first] == 0);
       }
@@ -95,15 +95,14 @@ inline Matrix get_tiles(const Buffer<uint16_t>& buffer, int tokens, int columns)
   return m;
 }
 
-/// Whether the first comment of backend/cuda/kernels/FILE claims the threads and the shared memory of the last launch for
-/// `name`; on a real device (test/native/cuda_device) nobody knows.
+/// Whether bench/gpu/occupancy.json claims the threads and the shared memory of the last launch for `name` of
+/// backend/cuda/kernels/FILE; on a real device (test/native/cuda_device) nobody knows.
 inline bool claimed([[maybe_unused]] const std::string& file, [[maybe_unused]] const std::string& name) {
 #ifdef SDAR_CUDA_HOST
-  std::ifstream in(SDAR_SOURCE_ROOT "native/backend/cuda/kernels/" + file);
-  const std::string text((std::istreambuf_iterator<char>(in)), {});
+  static const auto claims = nlohmann::json::parse(std::ifstream(SDAR_SOURCE_ROOT "bench/gpu/occupancy.json"));
+  const auto& claim = claims.at(file).at(name);
   const auto& report = cuda_host::last_launch();
-  return text.find("// Occupancy: " + name + ": " + std::to_string(report.threads) + " threads, " +
-                   std::to_string(report.shared_bytes) + " shared, ") != std::string::npos;
+  return claim.at("threads") == report.threads && claim.at("shared") == report.shared_bytes;
 #else
   return true;
 #endif

@@ -25,11 +25,11 @@ int32_t versions(int32_t* driver, int32_t* runtime, SdarCudaError*) {
   *driver = *runtime = 13000;
   return 0;
 }
-int32_t count(int32_t* cards, SdarCudaError*) {
-  *cards = 1;
+int32_t count(int32_t* devices, SdarCudaError*) {
+  *devices = 1;
   return 0;
 }
-int32_t card(int32_t, SdarCudaCard* to, SdarCudaError*) {
+int32_t properties(int32_t, SdarCudaProperties* to, SdarCudaError*) {
   *to = {.name = "host executor", .major = 8, .minor = 6, .multiprocessors = 4, .memory = kMemory};
   return 0;
 }
@@ -62,24 +62,24 @@ int32_t copy_down(SdarCudaDevice*, void* host, const void* device, size_t bytes,
 int32_t fill_bytes(SdarCudaDevice*, void* device, int32_t byte, size_t bytes, SdarCudaError* error) {
   return guarded(error, [&] { fill(device, byte, bytes); });
 }
-int32_t mark(SdarCudaDevice*, int32_t, SdarCudaError*) { return 0; }
-int32_t wait(SdarCudaDevice*, int32_t, SdarCudaError*) { return 0; }
-std::vector<std::chrono::steady_clock::time_point> stamps;  // calls are done when they return
-int32_t stamp(SdarCudaDevice*, int32_t index, SdarCudaError*) {
-  stamps.resize(std::max(stamps.size(), static_cast<size_t>(index) + 1));
-  stamps[static_cast<size_t>(index)] = std::chrono::steady_clock::now();
+int32_t record_event(SdarCudaDevice*, int32_t, SdarCudaError*) { return 0; }
+int32_t wait_event(SdarCudaDevice*, int32_t, SdarCudaError*) { return 0; }
+std::vector<std::chrono::steady_clock::time_point> timestamps;  // calls are done when they return
+int32_t record_timestamp(SdarCudaDevice*, int32_t index, SdarCudaError*) {
+  timestamps.resize(std::max(timestamps.size(), static_cast<size_t>(index) + 1));
+  timestamps[static_cast<size_t>(index)] = std::chrono::steady_clock::now();
   return 0;
 }
-int32_t between(SdarCudaDevice*, int32_t from, int32_t to, double* seconds, SdarCudaError* error) {
+int32_t elapsed(SdarCudaDevice*, int32_t from, int32_t to, double* seconds, SdarCudaError* error) {
   return guarded(error, [&] {
-    *seconds = std::chrono::duration<double>(stamps.at(static_cast<size_t>(to)) - stamps.at(static_cast<size_t>(from)))
+    *seconds = std::chrono::duration<double>(timestamps.at(static_cast<size_t>(to)) - timestamps.at(static_cast<size_t>(from)))
                    .count();
   });
 }
-int32_t launch(SdarCudaDevice*, int32_t kernel, const void* arguments, size_t bytes, SdarCudaError* error) {
+int32_t launch(SdarCudaDevice*, int32_t kernel, const void* params, size_t bytes, SdarCudaError* error) {
   return guarded(error, [&] {
     if (break_at > 0 && --break_at == 0) throw Error(break_code, "an illegal memory access was encountered");
-    launch_kernel(nullptr, kernel, arguments, bytes);
+    launch_kernel(nullptr, kernel, params, bytes);
   });
 }
 
@@ -87,10 +87,10 @@ int32_t launch(SdarCudaDevice*, int32_t kernel, const void* arguments, size_t by
 
 const SdarCudaInterface& device_interface() {
   static const SdarCudaInterface interface {
-    .version = kAbiVersion, .versions = versions, .count = count, .card = card, .open = open, .close = close,
+    .version = kAbiVersion, .versions = versions, .count = count, .properties = properties, .open = open, .close = close,
     .memory = memory, .allocate = allocate_named, .release = release_one, .allocate_pinned = allocate_pinned,
-    .release_pinned = release_pinned, .upload = copy_up, .download = copy_down, .fill = fill_bytes, .mark = mark,
-    .wait = wait, .stamp = stamp, .between = between, .launch = launch, .begin_capture = nullptr,
+    .release_pinned = release_pinned, .upload = copy_up, .download = copy_down, .fill = fill_bytes, .record_event = record_event,
+    .wait_event = wait_event, .record_timestamp = record_timestamp, .elapsed = elapsed, .launch = launch, .begin_capture = nullptr,
     .end_capture = nullptr, .replay = nullptr, .release_graph = nullptr, .checks_bounds = 1
   };
   return interface;

@@ -1,5 +1,5 @@
-// The host executor behind the C interface of the CUDA library, so that a whole engine can run on it. Copies and
-// launches happen when they are asked for; it knows no graphs, so that lists of launches are run one by one.
+// The SIMT executor behind the C interface of the CUDA library, so that a whole engine can run on it. Copies and launches
+// happen when they are issued; it knows no graphs, so that recorded launches are run one by one.
 #pragma once
 #include "backend/cuda/abi/abi.h"
 #include "model/config.h"
@@ -7,10 +7,10 @@
 
 namespace sdar::cuda_host {
 
-/// One card, "host executor", sm_86 by its shared memory.
+/// One device, "host executor", sm_86 by its shared memory.
 const cuda::SdarCudaInterface& device_interface();
 
-/// The n-th launch from now on fails as a card would that is broken, or with `code`; 0: none.
+/// The n-th launch from now on fails as a device would that is broken, or with `code`; 0: none.
 void break_launch(int n, const char* code = code::kDeviceFailed);
 
 /// A dense layer of one head of 64, the smallest that the backend takes; embedding and head are one.

@@ -48,11 +48,11 @@ Thread* choose() {
   if (!ready_warps) return nullptr;
   const uint64_t random = random_number();
   if (!(ready_warps >> present_warp & 1) || (random & 7) == 0) {
-    const int turn = static_cast<int>(random >> 8 & 31);
-    present_warp = (std::countr_zero(std::rotr(ready_warps, turn)) + turn) & 31;
+    const int first = static_cast<int>(random >> 8 & 31);
+    present_warp = (std::countr_zero(std::rotr(ready_warps, first)) + first) & 31;
   }
   Warp& warp = block.warps[present_warp];
-  const int lane = (std::countr_zero(std::rotr(warp.ready, warp.turn)) + warp.turn) & 31;
+  const int lane = (std::countr_zero(std::rotr(warp.ready, warp.first_lane)) + warp.first_lane) & 31;
   warp.ready &= ~(1u << lane);
   if (!warp.ready) ready_warps &= ~(1u << present_warp);
   return &block.all[present_warp * 32 + lane];
@@ -78,8 +78,8 @@ void leave() {
   Thread& t = *me;
   if (!t.copies.empty())
     fault("NOT_WAITED", *t.copies.front().site, "it ends with copies of cp_async that it never waited for");
-  check_products_done();
-  if (block.launch->shape.early && !t.waited_for_launches)
+  check_mma_done();
+  if (block.launch->shape.pdl && !t.pdl_waited)
     throw Error("TOO_EARLY", describe_thread() + ": it ends without having waited for the launches before");
   t.finished = true;
   t.warp->finished |= 1u << t.lane;
@@ -115,7 +115,7 @@ void check_shape(const Launch& l) {
   if (s.threads > l.max_threads)
     refuse(std::to_string(s.threads) + " threads, its launch bound is " + std::to_string(l.max_threads));
   if (s.shared_bytes < 0 || s.shared_bytes > shared_limit)
-    refuse(std::to_string(s.shared_bytes) + " bytes of shared memory, the card has " + std::to_string(shared_limit));
+    refuse(std::to_string(s.shared_bytes) + " bytes of shared memory, the device has " + std::to_string(shared_limit));
   if (me) refuse("launched by a kernel");
 }
 
@@ -133,7 +133,7 @@ void prepare_block(int64_t number) {
     warp.index = w;
     warp.ready = ~0u;
     warp.finished = warp.barrier = 0;
-    warp.turn = static_cast<int>(random_number() >> 20 & 31);
+    warp.first_lane = static_cast<int>(random_number() >> 20 & 31);
     warp.calls.clear();
     warp.partly = false;
   }
@@ -148,12 +148,12 @@ void prepare_block(int64_t number) {
     t.waits_at = nullptr;
     t.copies.clear();
     t.groups.clear();
-    t.products.clear();
-    t.product_groups.clear();
-    t.sums_under_way.clear();
-    t.registers_fenced = t.waited_for_launches = false;
-    t.products_issued = 0;
-    t.product_fences.clear();
+    t.mma.clear();
+    t.mma_groups.clear();
+    t.accumulators_in_flight.clear();
+    t.registers_fenced = t.pdl_waited = false;
+    t.mma_issued = 0;
+    t.mma_fences.clear();
     t.taken.clear();
     t.visible.clear();
     prepare(t.fiber, entry);
@@ -270,7 +270,7 @@ void block_barrier(const Site& site) {
   }
   for (int w = 0; w < block.threads / 32; w++) {
     block.warps[w].log.close(site_traffic());
-    block.warps[w].turn = static_cast<int>(random_number() >> 20 & 31);
+    block.warps[w].first_lane = static_cast<int>(random_number() >> 20 & 31);
     make_ready(block.warps[w], ~0u);
   }
   run_another();
@@ -307,7 +307,7 @@ void meet(const Site& site, const char* name, uint32_t mask, void* arguments,
   *call = warp.calls.back();
   warp.calls.pop_back();
   if (mask == ~0u) warp.log.close(site_traffic());
-  warp.turn = static_cast<int>(random_number() >> 20 & 31);
+  warp.first_lane = static_cast<int>(random_number() >> 20 & 31);
   make_ready(warp, mask);
   run_another();
 }

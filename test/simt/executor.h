@@ -1,14 +1,14 @@
 // Runs a kernel as C++: a fiber per thread, one block after another, both in a seeded random order. Barriers and
-// warp-wide functions are rendezvous; what the twins touch goes through the checks of global.h and shared_memory.h.
+// warp-wide functions are rendezvous; what the scalar emulation touches goes through the checks of global.h and shared_memory.h.
 // What is wrong is thrown out of the launch as an Error naming kernel, block, thread and place; codes:
-//   LAUNCH             shape that no card takes, or beyond the kernel's launch bounds
+//   LAUNCH             shape that no device takes, or beyond the kernel's launch bounds
 //   OUT_OF_BOUNDS, MISALIGNED, FREED_MEMORY, UNWRITTEN      of global and shared memory
-//   RACE               two accesses, one a write, without a barrier (shared) or ticket (between blocks) between them
-//   NOT_WAITED         data of cp_async used before its wait, or never waited for
-//                      or registers, or shared memory, of a product of a warpgroup before the wait for it
-//   TOO_EARLY          a launch that may begin early, before its wait for those before, touches what they write; or a
-//                      thread of it ends without having waited
-//   NOT_FENCED         a product of a warpgroup without the fence of registers, or of what it reads
+//   RACE               two accesses, one a write, without a barrier (shared) or arrival (between blocks) between them
+//   NOT_WAITED         data of cp_async, or registers or shared memory of a warpgroup MMA, used before the wait for it, or
+//                      never waited for
+//   TOO_EARLY          a programmatic dependent launch touches, before pdl_wait, what launches write; or a thread of it
+//                      ends without pdl_wait
+//   NOT_FENCED         a warpgroup MMA without the fence of registers, or of what it reads
 //   NOT_COHERENT       load_global_cached or _stream of memory that this launch writes
 //   DIVERGENT_BARRIER  threads at different barriers, or gone
 //   DIVERGENT_WARP     lanes at different warp-wide functions, or gone
@@ -51,17 +51,17 @@ struct Thread {
   const Site* waits_at = nullptr;
   std::vector<PendingCopy> copies;       ///< in order of issue
   std::vector<uint32_t> groups;          ///< number of copies at each commit
-  std::vector<Product> products;         ///< under way, in order of issue
-  std::vector<uint32_t> product_groups;  ///< number of products at each commit
-  struct Sums {
+  std::vector<WarpgroupMma> mma;         ///< in flight, in order of issue
+  std::vector<uint32_t> mma_groups;      ///< number of MMAs at each commit
+  struct Accumulators {
     float* d;
     std::vector<float> values;
   };
-  std::vector<Sums> sums_under_way;
-  bool waited_for_launches = false;  ///< those before, by a launch that may begin early
+  std::vector<Accumulators> accumulators_in_flight;
+  bool pdl_waited = false;            ///< in a programmatic dependent launch
   bool registers_fenced = false;     ///< since they were last waited for
-  int64_t products_issued = 0;
-  std::vector<uint32_t> product_fences;  ///< of its writes, for products: its clock at each
+  int64_t mma_issued = 0;
+  std::vector<uint32_t> mma_fences;      ///< of its writes, for MMA: its clock at each
   bool fenced = false;                   ///< and nothing stored since
   uint32_t fence_clock = 0;              ///< the block's barrier before the fence
   std::vector<Release> taken, visible;   ///< by atomics, and since a fence
@@ -79,7 +79,7 @@ struct Warp {
   int index = 0;
   uint32_t ready = 0, finished = 0;
   uint32_t barrier = 0;  ///< clock of the last barrier of all its lanes
-  int turn = 0;          ///< the lane that goes first
+  int first_lane = 0;    ///< that goes first
   std::vector<WarpCall> calls;
   bool partly = false;         ///< some sync_warp had a mask: `seen` holds
   uint32_t seen[32][32] = {};  ///< [lane][other]: accesses of `other` with lower clocks precede this lane's
@@ -140,7 +140,7 @@ void each_order(F body) {
     body();
   }
 }
-/// Whether products of a warpgroup run here.
+/// Whether warpgroup MMA runs here.
 bool has_warpgroups();
 /// Bytes of shared memory that a block may have; that of sm_86, sm_89 and sm_120 unless set.
 void set_shared_limit(int bytes);

@@ -22,7 +22,7 @@ void switch_fiber(Fiber& from, Fiber& to);
 /// Describes the calling thread's own stack, so that it can be switched from and to.
 void describe_own_stack(Fiber& fiber);
 
-/// Stacks with a page without access below each. Grows to the largest block that was asked for.
+/// Stacks with a page without access below each. Grows to the largest block so far.
 class Stacks {
  public:
   Stacks() = default;

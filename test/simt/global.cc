@@ -52,7 +52,7 @@ bool ordered(Stamp s) {
   if (other.run() != block.run) who += " of another block";
   fault("RACE", site,
         what + ": " + who + " " + did + " at " + site_number(other_site).place +
-            (other.run() != block.run ? ", no ticket between" : ", no barrier between"));
+            (other.run() != block.run ? ", no arrival between" : ", no barrier between"));
 }
 
 template <class F>
@@ -63,8 +63,8 @@ void each_word(uint64_t at, uint32_t bytes, F body) {
 }
 
 void stamp_write(const Site& site, const char* what, const void* p, uint64_t at, uint32_t bytes, bool atomic) {
-  if (block.launch->shape.early && !me->waited_for_launches)
-    fault("TOO_EARLY", site, describe(what, p, bytes) + " before wait_for_launches");
+  if (block.launch->shape.pdl && !me->pdl_waited)
+    fault("TOO_EARLY", site, describe(what, p, bytes) + " before pdl_wait");
   const Stamp mine = Stamp::make(block.run, me->clock, static_cast<uint32_t>(me->index));
   each_word(at, bytes, [&](Shadow& s, uint32_t part) {
     if (s.write.run() >= block.first_run && (s.write.bytes() & part) && !(atomic && s.write.atomic()) &&
@@ -84,15 +84,15 @@ void read_global(const Site& site, const void* p, uint32_t bytes, void* to, Cohe
   Arena& a = arena();
   if (!access_set(a.written, at, bytes)) fault("UNWRITTEN", site, describe("load", p, bytes) + ", which nobody wrote");
   const Stamp mine = Stamp::make(block.run, me->clock, static_cast<uint32_t>(me->index));
-  const bool too_early = block.launch->shape.early && !me->waited_for_launches;
+  const bool too_early = block.launch->shape.pdl && !me->pdl_waited;
   int64_t first_time = 0;
   each_word(at, bytes, [&](Shadow& s, uint32_t part) {
-    if (block.launch->shape.early && coherence == Coherence::none && s.write.run() > 0)
+    if (block.launch->shape.pdl && coherence == Coherence::none && s.write.run() > 0)
       fault(
           "NOT_COHERENT", site,
           describe("load", p, bytes) + ", which a launch wrote, by one that may begin before its end: use load_global");
     if (too_early && s.write.run() > 0)
-      fault("TOO_EARLY", site, describe("load", p, bytes) + ", which a launch wrote, before wait_for_launches");
+      fault("TOO_EARLY", site, describe("load", p, bytes) + ", which a launch wrote, before pdl_wait");
     if (s.write.run() >= block.first_run && (s.write.bytes() & part)) {
       if (!ordered(s.write)) tell_race(site, describe("load", p, bytes), s.write, "wrote it", s.write_site);
       if (coherence == Coherence::none)

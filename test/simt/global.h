@@ -1,5 +1,5 @@
 // Accesses of kernels to device memory: bounds, alignment, freed and unwritten memory, races within a block and between
-// blocks. Blocks run one after another, so between them order counts only where tickets make it.
+// blocks. Blocks run one after another, so between them order counts only where count_arrival makes it.
 #pragma once
 #include <cstdint>
 

@@ -1,4 +1,4 @@
-// Device memory of the host executor. A device address lies in a range that no one can touch: only load_global and its
+// Device memory of the SIMT executor. A device address lies in a range that no one can touch: only load_global and its
 // like, and the copies below, translate it. So a pointer that the host dereferences, or a kernel, ends the process.
 // Allocations are 256-byte aligned with at least 256 bytes between them, filled with NaN patterns, and count as
 // unwritten until something is stored; addresses are never used again.
@@ -21,7 +21,7 @@ void fill(void* device, int byte, size_t bytes);
 
 size_t allocated_bytes();
 size_t device_memory_left();
-/// What the pretended card has; 8 GB unless set.
+/// What the pretended device has; 8 GB unless set.
 void set_device_memory_limit(size_t bytes);
 
 /// An array in device memory.

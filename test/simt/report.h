@@ -1,4 +1,4 @@
-// What a launch did, to hold the arithmetic of a kernel's comment against.
+// What a launch did, for costs and claims to be held to.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -11,7 +11,7 @@ namespace sdar::cuda_host {
 
 /// Bytes and counts of all blocks together.
 struct Counters {
-  int64_t loaded = 0;       ///< from global memory, as asked for, cp_async included
+  int64_t loaded = 0;       ///< from global memory, as issued, cp_async included
   int64_t loaded_once = 0;  ///< each word counted at its first load: what must come from memory at least
   int64_t stored = 0;
   int64_t async_copied = 0;

@@ -20,10 +20,10 @@ struct Memory {
   std::array<uint8_t, kMost / 8> written;
   struct Writer {
     uint16_t thread;
-    uint32_t fences;  ///< of the thread for products, when it wrote
+    uint32_t fences;  ///< of the thread for MMA, when it wrote
   };
   std::array<Writer, kMost / 16> writer;
-  std::array<uint16_t, kMost / 16> under_way;  // of 16 bytes: 1 + the thread whose cp_async has not been waited for
+  std::array<uint16_t, kMost / 16> in_flight;  // of 16 bytes: 1 + the thread whose cp_async has not been waited for
 };
 Memory& memory() {
   static const auto m = std::make_unique<Memory>();
@@ -48,10 +48,10 @@ void check(const Site& site, const char* what, int64_t offset, uint32_t bytes) {
     fault("OUT_OF_BOUNDS", site,
           std::string(what) + " of " + at(offset, bytes) + " of " + std::to_string(block.launch->shape.shared_bytes));
   if (offset % bytes) fault("MISALIGNED", site, std::string(what) + " of " + at(offset, bytes));
-  if (const uint16_t copier = memory().under_way[static_cast<size_t>(offset) / 16])
+  if (const uint16_t copier = memory().in_flight[static_cast<size_t>(offset) / 16])
     fault("NOT_WAITED", site,
           std::string(what) + " of " + at(offset, bytes) + ": a cp_async of thread " + std::to_string(copier - 1) +
-              " is under way there");
+              " is in flight there");
 }
 
 template <class F>
@@ -71,7 +71,7 @@ void stamp_write(const Site& site, const char* what, uint64_t offset, uint32_t b
     s.write = mine.with(part, kOneThread, atomic);
     s.write_site = site.index;
   });
-  memory().writer[offset / 16] = {static_cast<uint16_t>(me->index), static_cast<uint32_t>(me->product_fences.size())};
+  memory().writer[offset / 16] = {static_cast<uint16_t>(me->index), static_cast<uint32_t>(me->mma_fences.size())};
 }
 
 }  // namespace
@@ -81,7 +81,7 @@ void clear_shared() {
   const size_t bytes = static_cast<size_t>(block.launch->shape.shared_bytes + 15) / 16 * 16;
   std::memset(m.bytes.data(), 0xff, bytes);
   std::memset(m.written.data(), 0, bytes / 8);
-  std::memset(m.under_way.data(), 0, bytes / 16 * sizeof(uint16_t));
+  std::memset(m.in_flight.data(), 0, bytes / 16 * sizeof(uint16_t));
 }
 
 namespace {
@@ -112,28 +112,28 @@ void stamp_read(const Site& site, int64_t offset, uint32_t bytes, void* to) {
 
 void read_shared(const Site& site, int64_t offset, uint32_t bytes, void* to) {
   stamp_read(site, offset, bytes, to);
-  me->registers_fenced = false;  // what is loaded may be a product's operand
+  me->registers_fenced = false;  // what is loaded may be an operand of an MMA
   counters().shared_loaded += bytes;
   me->warp->log.add(site.index, true, me->lane, static_cast<uint64_t>(offset), bytes);
 }
 
-void check_for_products(const Site& site, int64_t offset) {
+void check_for_mma(const Site& site, int64_t offset) {
   char ignored[16];
-  read_for_products(site, offset, ignored);
+  read_for_mma(site, offset, ignored);
 }
 
-void read_for_products(const Site& site, int64_t offset, void* to) {
+void read_for_mma(const Site& site, int64_t offset, void* to) {
   stamp_read(site, offset, 16, to);
   const auto& writer = memory().writer[static_cast<size_t>(offset) / 16];
   const Thread& by = block.all[writer.thread];
-  const auto& fences = by.product_fences;  // the first one after it wrote
+  const auto& fences = by.mma_fences;  // the first one after it wrote
   if (fences.size() <= writer.fences || (&by != me && fences[writer.fences] >= block.barrier))
     fault("NOT_FENCED", site,
-          "a product of " + at(offset, 16) + ", which thread " + std::to_string(writer.thread) +
+          "an MMA of " + at(offset, 16) + ", which thread " + std::to_string(writer.thread) +
               " wrote without a fence_for_warpgroup_mma between that and a barrier");
 }
 
-void fence_for_products() { me->product_fences.push_back(me->clock); }
+void fence_for_mma() { me->mma_fences.push_back(me->clock); }
 
 void write_shared(const Site& site, int64_t offset, uint32_t bytes, const void* from) {
   check(site, "store", offset, bytes);
@@ -173,7 +173,7 @@ void copy_async(const Site& site, int64_t offset, const void* from) {
   }
   stamp_write(site, "cp_async", to, 16);
   std::memset(m.bytes.data() + to, 0xff, 16);
-  m.under_way[to / 16] = static_cast<uint16_t>(me->index + 1);
+  m.in_flight[to / 16] = static_cast<uint16_t>(me->index + 1);
   counters().shared_stored += 16;
   me->warp->log.add(site.index, true, me->lane, to, 16);
   me->copies.push_back(copy);
@@ -191,7 +191,7 @@ void wait_for_copies(const Site& site, int pending) {
     const PendingCopy& copy = t.copies[i];
     std::memcpy(m.bytes.data() + copy.offset, copy.words, 16);
     set_access(m.written.data(), copy.offset, 16);
-    m.under_way[copy.offset / 16] = 0;
+    m.in_flight[copy.offset / 16] = 0;
     stamp_write(site, "cp_async_wait", copy.offset, 16);
   }
   t.copies.erase(t.copies.begin(), t.copies.begin() + done);

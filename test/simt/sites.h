@@ -1,6 +1,5 @@
 // Call sites of the device layer: where an access is, for messages and counters, and which one a mutation run changes.
-//   SDAR_SITES=file: at exit the changeable sites of native/ are written to it, a line "site KERNEL KIND PLACE" for
-//   each
+//   SDAR_SITES=file: at exit the changeable sites of native/ are written to it, a line "site KERNEL KIND PLACE" for each
 //     kernel that reached one, and a line "order KERNEL SEED" for each order of fibers that a kernel ran in.
 //   SDAR_MUTANT="KERNEL PLACE CHANGE": this kernel does without the check, or with another bound.
 #pragma once
@@ -27,7 +26,7 @@ enum class SiteKind : uint8_t {
 const char* name_of(SiteKind kind);
 
 /// drop: the check is not made, all threads pass. Of a bound: one `more` or `less` passes. Of a wait: one `more` group
-/// may be under way. Of a full mask: half of the lanes are in it, `less`.
+/// may be in flight. Of a full mask: half of the lanes are in it, `less`.
 enum class Change : uint8_t { none, drop, more, less };
 
 struct Site {

@@ -1,5 +1,5 @@
-// Products of a warpgroup (wgmma), which run on by themselves: the host computes them as late as it may, at the wait,
-// from the registers and the shared memory of then. Until then the sums hold NaN.
+// Warpgroup MMA (wgmma), which runs on by itself: the host computes it as late as it may, at the wait, from the registers
+// and the shared memory of then. Until then the accumulators hold NaN.
 #pragma once
 #include <cstdint>
 
@@ -7,8 +7,8 @@
 
 namespace sdar::cuda_host {
 
-/// One product of a warp: its 16 rows of the warpgroup's 64.
-struct Product {
+/// One MMA of a warp: its 16 rows of the warpgroup's 64.
+struct WarpgroupMma {
   const Site* site = nullptr;
   float* d = nullptr;  ///< [tiles][4]
   const uint32_t* a = nullptr;
@@ -19,12 +19,12 @@ struct Product {
   bool accumulate = false;
 };
 
-void issue_product(const Site& site, const Product& product);
-void commit_products(const Site& site);
-void wait_for_products(const Site& site, int pending);
+void issue_mma(const Site& site, const WarpgroupMma& mma);
+void commit_mma(const Site& site);
+void wait_for_mma(const Site& site, int pending);
 /// wgmma.fence: registers are in order.
 void fence_registers();
-/// When a thread ends: nothing is under way, and the four warps of its group have issued as many products.
-void check_products_done();
+/// When a thread ends: nothing is in flight, and the four warps of its group have issued as many.
+void check_mma_done();
 
 }  // namespace sdar::cuda_host

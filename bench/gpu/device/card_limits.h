@@ -2,7 +2,7 @@
 #pragma once
 #include <cstdint>
 
-#include "backend/cuda/kernels/stream.h"
+#include "backend/cuda/kernels/device_types.h"
 
 namespace gpu_bench {
 

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <memory>
 
-#include "backend/cuda/kernels/stream.h"
+#include "backend/cuda/kernels/device_types.h"
 
 namespace gpu_bench {
 

@@ -32,12 +32,12 @@ SDAR_KERNEL(256, 2, fill_f32, float* values, int64_t count, float low, float hig
   store_global<float>(values + i, low + (high - low) * unit);
 }
 
-SDAR_KERNEL(256, 2, fill_slabs, uint32_t* words, int64_t count, int slab_words, int data_words, bool bf16,
+SDAR_KERNEL(256, 2, fill_weight_tiles, uint32_t* words, int64_t count, int tile_words, int data_words, bool bf16,
             uint32_t seed) {
   const int64_t i = global_thread();
   if (!in_range(i, count)) return;
   const uint32_t bits = hash(static_cast<uint32_t>(i) ^ seed);
-  const bool scale = i % slab_words >= data_words;
+  const bool scale = i % tile_words >= data_words;
   store_global<uint32_t>(words + i, scale ? f32_to_bits(0x1p-10f) : bf16 ? as_bf16(bits) : bits);
 }
 
@@ -63,11 +63,12 @@ void fill_f32(Stream stream, float* values, int64_t count, float low, float high
   if (count > 0) SDAR_LAUNCH(shape_of(count, stream), fill_f32_kernel, values, count, low, high, seed);
 }
 
-void fill_slabs(Stream stream, uint8_t* slabs, int64_t count, sdar::WeightFormat format, uint32_t seed) {
-  const int64_t words = count * slab_bytes(format) / 4;
+void fill_weight_tiles(Stream stream, uint8_t* tiles, int64_t count, sdar::WeightFormat format, uint32_t seed) {
+  const int64_t words = count * weight_tile_bytes(format) / 4;
   if (words > 0)
-    SDAR_LAUNCH(shape_of(words, stream), fill_slabs_kernel, reinterpret_cast<uint32_t*>(slabs), words,
-                slab_bytes(format) / 4, slab_data_bytes(format) / 4, format == sdar::WeightFormat::bf16, seed);
+    SDAR_LAUNCH(shape_of(words, stream), fill_weight_tiles_kernel, reinterpret_cast<uint32_t*>(tiles), words,
+                weight_tile_bytes(format) / 4, weight_tile_data_bytes(format) / 4, format == sdar::WeightFormat::bf16,
+                seed);
 }
 
 }  // namespace gpu_bench

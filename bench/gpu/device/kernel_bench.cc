@@ -111,7 +111,8 @@ const DeviceArray<uint8_t>& KernelBench::weights(WeightFormat format) {
     pool_ = std::make_unique<DeviceArray<uint8_t>>(std::min(kPoolBytes, free / 3));
   }
   if (pool_format_ != static_cast<int>(format)) {
-    fill_slabs(nullptr, pool_->get(), static_cast<int64_t>(pool_->size()) / cuda::slab_bytes(format), format, 4);
+    fill_weight_tiles(nullptr, pool_->get(), static_cast<int64_t>(pool_->size()) / cuda::weight_tile_bytes(format),
+                      format, 4);
     succeed(cudaDeviceSynchronize(), "filling weights");
     pool_format_ = static_cast<int>(format);
   }
@@ -149,8 +150,8 @@ Json measure_kernels(const Options& options, const Json& limits, Budget& budget)
   };
   for (const std::string& name : options.shapes) {
     const NamedShape model{name, shape_config(name == "tiny" ? "sdar-nano" : name).shape};
-    if (model.shape.experts == 0) group("products", model, measure_products);
-    group("head", model, measure_head);
+    if (model.shape.experts == 0) group("gemm", model, measure_gemm);
+    group("lm_head", model, measure_lm_head);
     group("attention", model, measure_attention);
     group("rows", model, measure_rows);
     if (model.shape.experts > 0) group("experts", model, measure_experts);

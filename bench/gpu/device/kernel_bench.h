@@ -53,8 +53,8 @@ struct NamedShape {
 };
 
 // One function per group of kernels; `shape` is that of a whole model.
-void measure_products(KernelBench& bench, const NamedShape& model);
-void measure_head(KernelBench& bench, const NamedShape& model);
+void measure_gemm(KernelBench& bench, const NamedShape& model);
+void measure_lm_head(KernelBench& bench, const NamedShape& model);
 void measure_attention(KernelBench& bench, const NamedShape& model);
 void measure_rows(KernelBench& bench, const NamedShape& model);
 void measure_experts(KernelBench& bench, const NamedShape& model);

@@ -3,10 +3,8 @@
 #include <string>
 
 #include "backend/cuda/kernels/attention.h"
-#include "backend/cuda/kernels/choose.h"
-#include "backend/cuda/kernels/embed.h"
-#include "backend/cuda/kernels/norm.h"
-#include "backend/cuda/kernels/rope.h"
+#include "backend/cuda/kernels/denoise.h"
+#include "backend/cuda/kernels/rowwise.h"
 #include "backend/cuda/packing.h"
 #include "kernel_bench.h"
 
@@ -16,7 +14,7 @@ using namespace sdar;
 
 namespace {
 
-constexpr size_t kPageBytes = size_t{2} << 30;  // of keys and values, several layers of them in turns
+constexpr size_t kPageBytes = size_t{2} << 30;  // of keys and values, several layers of them, one after the other
 constexpr int kMostLayers = 16;
 
 /// A step of `batch` segments of `rows` positions behind `context` others, in blocks of `block`.
@@ -146,9 +144,9 @@ void measure_rows(KernelBench& bench, const NamedShape& model) {
     const int most = kSlots * block;
     const DeviceArray<cuda::DenoiseSlot> fresh(slots), used(slots);
     const DeviceArray<int32_t> tokens(std::vector<int32_t>(kSlots * 64)), ids(most), rows(most),
-        counts(static_cast<size_t>(cuda::ceil_div(most, cuda::kHeadTurn)));
+        counts(static_cast<size_t>(cuda::ceil_div(most, cuda::kLmHeadChunk)));
     const DeviceArray<cuda::DenoiseOutcome> outcomes(kSlots);
-    const DeviceArray<cuda::DeviceSampledRow> requests(most);
+    const DeviceArray<cuda::DeviceSampledRow> sampled(most);
     std::vector<cuda::DeviceSampledToken> found(static_cast<size_t>(most));
     for (int i = 0; i < most; i++)
       found[static_cast<size_t>(i)].confidence = static_cast<float>(i % 97) / 97,
@@ -158,13 +156,13 @@ void measure_rows(KernelBench& bench, const NamedShape& model) {
     const std::string size = "128 blocks of " + std::to_string(block);
     const double slot_bytes = static_cast<double>(fresh.bytes());
     bench.measure("gather_rows", "any", "", size, {slot_bytes + 56.0 * most, 0}, [&](cuda::Stream stream, int) {
-      cuda::gather_rows(stream, {tables, requests.get(), rows.get(), counts.get(), most, ids.get()});
+      cuda::gather_rows(stream, {tables, sampled.get(), rows.get(), counts.get(), most, ids.get()});
     });
     // Slots advance, so they are set back before each launch.
     bench.measure("select_unmask and a copy of its slots", "any", "", size, {4 * slot_bytes + 12.0 * most, 0},
                   [&](cuda::Stream stream, int) {
                     succeed(cudaMemcpyAsync(used.get(), fresh.get(), fresh.bytes(), cudaMemcpyDefault, stream), "copy");
-                    cuda::select_unmask(stream, tables, results.get());
+                    cuda::select_unmask(stream, {tables, results.get()});
                   });
   }
 }

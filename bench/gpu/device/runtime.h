@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "backend/cuda/kernels/stream.h"
+#include "backend/cuda/kernels/device_types.h"
 
 namespace gpu_bench {
 

@@ -2,7 +2,7 @@
 // comments name. Other cards are assumed to reach the same shares of their own limits, and to spend the same times where
 // nothing but latency counts. Units: seconds, bytes, clocks; shares are of the card's figures in cards.mjs.
 
-/** Of the vendor's bandwidth: "limits", read 4557 of 4800 GB/s. Products of 1 to 8 tokens read weights as fast. */
+/** Of the vendor's bandwidth: "limits", read 4557 of 4800 GB/s. GEMMs of 1 to 8 tokens read weights as fast. */
 export const bandwidth = 0.95;
 
 /** Bytes of L2 that a multiprocessor gets per clock, all of them reading: gemm of 256 and 512 tokens, rms_norm of 512 rows. */
@@ -12,9 +12,9 @@ export const l2PerClock = 33;
 export const overlap = 3;
 
 /**
- * gemm, gemm_grouped and head, all sizes and formats within 6 % (root mean square; largest error 20 %). `fixed`: launch
+ * gemm, gemm_grouped and lm_head, all sizes and formats within 6 % (root mean square; largest error 20 %). `fixed`: launch
  * in a graph, first bytes, last sums (gemm o, sdar-1.7b, int4, 1 token: 4.6 µs for 2.4 MB). `tile`: more of it for 64
- * tokens of a block, less for fewer; `part`: the same for each part of the sum over k, summed again by one block (gemm o
+ * tokens of a block, less for fewer; `part`: the same for each split of k, summed again by one block (gemm o
  * of 32 and 64 tokens: 11.7 and 19.1 µs). Shares of mma.sync's peak that a multiprocessor reaches with blocks in plenty
  * (`rate`: gemm gate_up, 256 and 512 tokens) and with one alone (`alone`: gemm of sdar-1.7b, 64 tokens); `dequantise`:
  * unpacking weights costs as much as so many tokens more (gemm gate_up, int8 and int4, 64 tokens).
@@ -29,8 +29,8 @@ export const gemm = {
 };
 
 /**
- * gemm_large, blocks of 128 · 128 of which a multiprocessor holds `together`. `part`: each further part of the sum over
- * k, added by the same blocks (gemm_large o, 128 tokens: 111 µs of which 72 are products). Rates: gemm_large gate_up.
+ * gemm_large, blocks of 128 · 128 of which a multiprocessor holds `together`. `part`: each further split of
+ * k, added by the same blocks (gemm_large o, 128 tokens: 111 µs of which 72 are multiplied). Rates: gemm_large gate_up.
  */
 export const gemmLarge = {
   fixed: 3.6e-6,
@@ -49,7 +49,7 @@ export const attention = {
   fixed: 2.9e-6,
   pageClocks: 2800,
   sharedClocks: 1390,
-  /** Warps that a multiprocessor holds (attention.cu, occupancy). */
+  /** Warps that a multiprocessor holds (bench/gpu/occupancy.json). */
   warps: { sm_80: 2, sm_86: 1, sm_90: 3 },
   rate: 0.31,
   chunk: 0.22e-6,
@@ -64,7 +64,7 @@ export const rowwise = {
   rope: { fixed: 2.2e-6, l2: 0.45, bandwidth: 0.7 },
   embed: { fixed: 1.6e-6, l2: 0.45 },
   attention_merge: { fixed: 2e-6, l2: 0.7 },
-  head_merge: { fixed: 5.1e-6, l2: 0.9 },
+  lm_head_merge: { fixed: 5.1e-6, l2: 0.9 },
   select_unmask: { fixed: 4e-6, l2: 0.7 },
   gather_rows: { fixed: 3.8e-6, l2: 0.7, each: 6.3e-9 },
   route: { fixed: 24e-6, l2: 0.7, each: 84e-9 },

@@ -17,8 +17,8 @@ const tokensPerPage = (block) => Math.floor(pageSlots / block) * block;
 const chunkPages = 4;
 /** Places for partial results of attention. Source: attention.h, kMaxPartials. */
 const maxPartials = 1024;
-/** Requests that the head takes at once. Source: choose.h, kHeadTurn. */
-const headTurn = 256;
+/** Sampled rows that the lm_head takes at once. Source: denoise.h, kLmHeadChunk. */
+const lmHeadChunk = 256;
 
 /** The architecture whose limits a card has. */
 export const familyOf = (card) => (card.mmaShare < 1 ? "sm_90" : card.multiprocessors === 108 ? "sm_80" : "sm_86");
@@ -28,13 +28,13 @@ const mmaRate = (card) => (card.tensorPeak * card.mmaShare) / card.multiprocesso
 
 /**
  * Whether a product is gemm_large's. Source: native/backend/cuda/kernels/gemm.h, is_large. gemm_warpgroup, which takes most
- * products of more than 64 tokens on sm_90, is not in here before it has been measured.
+ * matmuls of more than 64 tokens on sm_90, is not in here before it has been measured.
  */
 const isLarge = (matrix, rows, card) =>
   rows > 256 &&
   (rows > 1024 || (matrix.parts === 1 && ceil(rows, 128) * ceil(matrix.rows, 128) >= card.multiprocessors));
 
-/** What gemm's blocks take of a product: tokens, weight rows. Source: gemm.h, gemm_token_tiles and gemm_row_tiles. */
+/** What gemm's blocks take of a matmul: tokens, weight rows. Source: gemm.h, gemm_token_tiles and gemm_row_tiles. */
 function smallTile(rows) {
   const tokens = [8, 16, 32].find((n) => rows <= n) ?? 64;
   return { tokens, rows: tokens === 64 ? 128 : 64 };
@@ -60,7 +60,7 @@ function largeArithmetic(blocks, matrix, format, card) {
 }
 
 /** y = activations · Wᵀ of `rows` tokens. */
-function product(kernel, matrix, rows, format, { card }, large = isLarge(matrix, rows, card)) {
+function matmul(kernel, matrix, rows, format, { card }, large = isLarge(matrix, rows, card)) {
   const tile = large ? { tokens: 128, rows: 128 } : smallTile(rows);
   const tokens = up(rows, tile.tokens);
   const weights = matrix.bytes[format];
@@ -69,7 +69,7 @@ function product(kernel, matrix, rows, format, { card }, large = isLarge(matrix,
   const written = rows * outputs * (matrix.kind === "gate_up" ? 2 : 4);
   const rowBlocks = ceil(matrix.rows, tile.rows);
   const tokenBlocks = tokens / tile.tokens;
-  // Parts of the sum over k: written and read again, in L2.
+  // Partial sums of split-K: written and read again, in L2.
   const partly = matrix.parts > 1 ? 2 * 4 * (large ? matrix.parts - 1 : matrix.parts) * matrix.rows * tokens : 0;
   // Activations that L2 does not hold are read again by every group of row blocks that runs at once.
   const together = Math.max(1, Math.floor(card.multiprocessors / ceil(tokens, 128)));
@@ -92,7 +92,7 @@ function product(kernel, matrix, rows, format, { card }, large = isLarge(matrix,
   };
 }
 
-/** Products of the experts that `rows` tokens are expected to take, each with its share of the rows. */
+/** GEMMs of the experts that `rows` tokens are expected to take, each with its share of the rows. */
 function grouped(kernel, matrix, rows, format, model, { card }) {
   const choices = rows * model.expertsPerToken;
   const met = model.experts * (1 - (1 - model.expertsPerToken / model.experts) ** rows);
@@ -199,21 +199,21 @@ function attention(model, block, segments, context) {
   return launches;
 }
 
-/** In turns, each of which reads the weights again. Greedy requests want no sample. */
-function head(model, requests, format, context, turn = headTurn) {
+/** In chunks, each of which reads the weights again. Greedy rows want no sample. */
+function lmHead(model, requests, format, context, chunk = lmHeadChunk) {
   const matrix = model.matrices.head;
-  const turns = [];
-  for (let first = 0; first < requests; first += turn) {
-    const taken = Math.min(turn, requests - first);
-    const tile = smallTile(Math.min(turn, powerOfTwo(requests)));
+  const launches = [];
+  for (let first = 0; first < requests; first += chunk) {
+    const taken = Math.min(chunk, requests - first);
+    const tile = smallTile(Math.min(chunk, powerOfTwo(requests)));
     const tokenBlocks = ceil(taken, tile.tokens);
     const rowBlocks = ceil(matrix.rows, tile.rows);
     const cols = up(matrix.cols, 128);
     const activations = taken * cols * 2;
     const partial = taken * ceil(model.vocabulary, 64) * 20;
-    turns.push(
+    launches.push(
       {
-        kernel: "head",
+        kernel: "lm_head",
         memory: matrix.bytes[format] + activations + partial,
         cache: matrix.bytes[format] * tokenBlocks + activations * rowBlocks + partial,
         operations: 2 * up(matrix.rows, 16) * cols * tokenBlocks * tile.tokens,
@@ -227,10 +227,10 @@ function head(model, requests, format, context, turn = headTurn) {
         ),
         fixed: smallFixed(tile, 1),
       },
-      rowwise("head_merge", partial, context),
+      rowwise("lm_head_merge", partial, context),
     );
   }
-  return turns;
+  return launches;
 }
 
 /**
@@ -264,23 +264,23 @@ export function launchesOf(model, step, card) {
         ]
       : [
           norm("(mlp)", rows),
-          product("gate_up", gateUp, rows, format, context),
-          product("down", down, rows, format, context),
+          matmul("gate_up", gateUp, rows, format, context),
+          matmul("down", down, rows, format, context),
         ];
   if (experts > 0 && !router) throw new Error("a mixture of experts has a router");
   const layer = [
     norm("(attention)", rows),
-    product("qkv", qkv, rows, format, context),
+    matmul("qkv", qkv, rows, format, context),
     rowwise("rope", rows * (heads + 2 * kvHeads) * headDim * 6, context),
     ...attention(model, block, segments, context),
-    product("o", o, rows, format, context),
+    matmul("o", o, rows, format, context),
     ...mlp,
   ];
   const outer = [
     rowwise("gather_rows", batch * 120 + requests * 56, context, { items: requests }),
     rowwise("embed", rows * hidden * 6, context),
-    norm("(head)", powerOfTwo(requests)),
-    ...head(model, requests, format, context),
+    norm("(lm_head)", powerOfTwo(requests)),
+    ...lmHead(model, requests, format, context),
     rowwise("select_unmask", batch * 120 + requests * 12, context),
   ];
   return [...outer.map((l) => ({ count: 1, ...l })), ...layer.map((l) => ({ ...l, count: layers * (l.count ?? 1) }))];
@@ -296,12 +296,12 @@ export function launchOf({ kernel, model, weights, size }, card) {
   switch (name) {
     case "gemm":
     case "gemm_large":
-      return product(of, matrix, first, weights, context, name === "gemm_large");
+      return matmul(of, matrix, first, weights, context, name === "gemm_large");
     case "gemm_grouped":
       return grouped(of, matrix, first, weights, model, context);
-    case "head":
-    case "head_merge":
-      return head(model, first, weights, context, first).find((launch) => launch.kernel === name);
+    case "lm_head":
+    case "lm_head_merge":
+      return lmHead(model, first, weights, context, first).find((launch) => launch.kernel === name);
     case "attention_narrow":
     case "attention_wide":
     case "attention_merge": {

@@ -10,6 +10,13 @@ export const measuredCard = "h200";
 const card = measuredCard;
 
 const report = JSON.parse(readFileSync(file, "utf8"));
+/** Kernels that have another name since that file was written. */
+const renamed = {
+  head: "lm_head",
+  head_merge: "lm_head_merge",
+  list_requests: "gather_rows",
+  choose_fill: "select_unmask",
+};
 
 /** ms of the mean step of `sequences` that denoise, `prompts` others computing theirs, many in a step or one in many. */
 function mean(options, sequences, prompts) {
@@ -45,7 +52,8 @@ export function measuredSteps() {
 
 /** {kernel, shape, weights, size, measured, predicted, error} of every launch that a step is made of: times in µs. */
 export function measuredLaunches() {
-  return report.kernels.flatMap(({ kernel, shape, weights, size, microseconds }) => {
+  return report.kernels.flatMap(({ kernel: written, shape, weights, size, microseconds }) => {
+    const kernel = written.replace(/^\w+/, (name) => renamed[name] ?? name);
     const launch = launchOf({ kernel, model: models[shape] ?? models["sdar-4b"], weights, size }, cards[card]);
     if (!launch) return [];
     const predicted = 1e6 * secondsOf(launch, cards[card]).seconds;

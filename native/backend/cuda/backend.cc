@@ -16,7 +16,7 @@ namespace {
 
 constexpr int64_t kSpare = int64_t{64} << 20;  ///< bytes left for graphs, growing arrays and the driver
 
-size_t logits_count(const ModelShape& shape) { return size_t{kHeadTurn} * static_cast<size_t>(shape.vocabulary); }
+size_t logits_count(const ModelShape& shape) { return size_t{kLmHeadChunk} * static_cast<size_t>(shape.vocabulary); }
 /// All that memory_ hands out beside the pages.
 size_t working_bytes(const ModelShape& shape, int32_t rows) {
   return Workspace::bytes(shape, rows) + step_buffer_bytes(shape, rows) +
@@ -64,7 +64,7 @@ CudaBackend::CudaBackend(const SdarCudaInterface& interface, int32_t index, cons
   // It has nothing to do; a library without code for this GPU is found out now, not by the first request.
   const GatherRowsParams none;
   device_.try_launch(Kernel::gather_rows, &none, sizeof none);
-  const SdarCudaCard& properties = device_.properties();
+  const SdarCudaProperties& properties = device_.properties();
   state_.multiprocessors = properties.multiprocessors;
   state_.dependent_launch = properties.major >= 9 && opted_in(options.dependent_launch, "SDAR_CUDA_PDL");
   state_.warpgroup_mma = properties.major == 9 && opted_in(options.warpgroup_mma, "SDAR_CUDA_WARPGROUP_MMA") &&
@@ -72,7 +72,7 @@ CudaBackend::CudaBackend(const SdarCudaInterface& interface, int32_t index, cons
 }
 
 std::string CudaBackend::isa() const {
-  const SdarCudaCard& properties = device_.properties();
+  const SdarCudaProperties& properties = device_.properties();
   return "sm_" + std::to_string(properties.major * 10 + properties.minor) + (state_.warpgroup_mma ? " wgmma" : "");
 }
 
@@ -220,7 +220,7 @@ void CudaBackend::record(LaunchGraph& graph, float* logits) {
   const StepShape& shape = input_->shape();
   LaunchRecorder recorder(state_, *input_, graph, logits);
   recorder.gather_rows();
-  forward(recorder, *model_, shape.rows, shape.requests > 0);
+  forward(recorder, *model_, shape.rows, shape.sampled > 0);
   recorder.select_unmask();
   graph.begin_kind(nullptr);
 }

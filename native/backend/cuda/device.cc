@@ -31,7 +31,7 @@ void Device::call(F function, A... arguments) const {
 
 Device::Device(const SdarCudaInterface& interface, int32_t index)
     : interface_(interface), index_(index), has_graphs_(interface.begin_capture != nullptr) {
-  call(interface_.card, index, &properties_);
+  call(interface_.properties, index, &properties_);
   call(interface_.open, index, &device_);
   try {
     staging_ = allocate_pinned(kStagingBytes);
@@ -88,12 +88,12 @@ void Device::download(void* pinned, const void* from, size_t bytes) {
 void Device::fill(void* to, int byte, size_t bytes) {
   if (bytes > 0) call(interface_.fill, device_, to, byte, bytes);
 }
-void Device::record_event(int32_t place) { call(interface_.mark, device_, place); }
-void Device::wait_event(int32_t place) { call(interface_.wait, device_, place); }
-void Device::timestamp(int32_t index) { call(interface_.stamp, device_, index); }
+void Device::record_event(int32_t place) { call(interface_.record_event, device_, place); }
+void Device::wait_event(int32_t place) { call(interface_.wait_event, device_, place); }
+void Device::timestamp(int32_t index) { call(interface_.record_timestamp, device_, index); }
 double Device::elapsed(int32_t from, int32_t to) {
   double seconds = 0;
-  call(interface_.between, device_, from, to, &seconds);
+  call(interface_.elapsed, device_, from, to, &seconds);
   return seconds;
 }
 
@@ -128,7 +128,7 @@ void Device::launch(Kernel kernel, const void* arguments, size_t bytes) {
 }
 bool Device::launches(Kernel kernel, const void* arguments, size_t bytes, SdarCudaError& error) {
   return interface_.launch(device_, static_cast<int32_t>(kernel), arguments, bytes, &error) == 0 &&
-         interface_.mark(device_, 0, &error) == 0 && interface_.wait(device_, 0, &error) == 0;
+         interface_.record_event(device_, 0, &error) == 0 && interface_.wait_event(device_, 0, &error) == 0;
 }
 bool Device::can_launch(Kernel kernel, const void* arguments, size_t bytes) {
   SdarCudaError ignored{};

@@ -19,7 +19,7 @@ class Device {
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
 
-  const SdarCudaCard& properties() const { return properties_; }
+  const SdarCudaProperties& properties() const { return properties_; }
   int32_t index() const { return index_; }
   uint64_t free_memory() const;
 
@@ -68,7 +68,7 @@ class Device {
   int32_t index_;
   bool has_graphs_;
   bool capturing_ = false;
-  SdarCudaCard properties_{};
+  SdarCudaProperties properties_{};
   SdarCudaDevice* device_ = nullptr;
   mutable std::string failure_;  ///< why the card can no longer be used
   void* staging_ = nullptr;      ///< pinned, for copies of other memory

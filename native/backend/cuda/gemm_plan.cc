@@ -22,7 +22,7 @@ int32_t warpgroup_tiles(const DeviceMatrix& weight, int32_t tokens, int32_t mult
     if (busy >= best) best = busy, tiles = candidate;
   }
   // gemm is not asked for so many.
-  return tiles == 0 && tokens > kMostSharedTokens ? 16 : tiles;
+  return tiles == 0 && tokens > kMaxSplitTokens ? 16 : tiles;
 }
 
 }  // namespace sdar::cuda

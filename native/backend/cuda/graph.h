@@ -21,8 +21,8 @@ class LaunchGraph {
   LaunchGraph& operator=(const LaunchGraph&) = delete;
 
   template <Kernel kernel>
-  void add(const ArgumentsOf<kernel>& arguments) {
-    static_assert(std::is_trivially_copyable_v<ArgumentsOf<kernel>>);
+  void add(const ParamsOf<kernel>& arguments) {
+    static_assert(std::is_trivially_copyable_v<ParamsOf<kernel>>);
     launches_.push_back({kernel, arguments_.size(), sizeof arguments});
     const auto* bytes = reinterpret_cast<const std::byte*>(&arguments);
     arguments_.insert(arguments_.end(), bytes, bytes + sizeof arguments);

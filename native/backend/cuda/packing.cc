@@ -91,10 +91,10 @@ float quantise(WeightFormat format, const float* w, int n, int8_t* q) {
 /// Where the integer of row `row`, column `k` of a slab goes.
 struct Place {
   Place(int row, int k)
-      : piece(k / kPieceK),
+      : piece(k / kSliceK),
         lane(row % 8 * 4 + k % 8 / 2),
         high_row(row / 8),
-        instruction(k % kPieceK / 16),
+        instruction(k % kSliceK / 16),
         pair(k % 16 / 8),
         second(k % 2) {}
   int piece, lane, high_row, instruction;
@@ -111,18 +111,18 @@ void put_int4(std::byte* slab, const Place& p, int8_t q) {
 
 /// One slab from its rows w[16][slab k]; `out` is zeroed.
 void write_slab(WeightFormat format, const float* w, std::byte* out) {
-  const int columns = slab_k(format);
+  const int columns = weight_tile_k(format);
   if (format == WeightFormat::bf16) {
     auto* bits = reinterpret_cast<uint16_t*>(out);
     for (int row = 0; row < kTileRows; row++) {
       for (int k = 0; k < columns; k++) {
-        bits[(k / kPieceK * kTileRows + row) * kPieceK + k % kPieceK] = f32_to_bf16(w[row * columns + k]);
+        bits[(k / kSliceK * kTileRows + row) * kSliceK + k % kSliceK] = f32_to_bf16(w[row * columns + k]);
       }
     }
     return;
   }
   const int group = group_k(format);
-  auto* scales = reinterpret_cast<float*>(out + slab_data_bytes(format));
+  auto* scales = reinterpret_cast<float*>(out + weight_tile_data_bytes(format));
   int8_t q[kPadK];
   for (int row = 0; row < kTileRows; row++) {
     for (int begin = 0; begin < columns; begin += group) {
@@ -142,7 +142,8 @@ int64_t tiles_of(const WeightSpec& spec) {
 
 size_t tile_bytes(const WeightSpec& spec) {
   const WeightFormat format = held_format(spec);
-  return static_cast<size_t>(padded_k(static_cast<int32_t>(spec.cols)) / slab_k(format)) * slab_bytes(format);
+  return static_cast<size_t>(padded_k(static_cast<int32_t>(spec.cols)) / weight_tile_k(format)) *
+         weight_tile_bytes(format);
 }
 
 }  // namespace
@@ -170,7 +171,7 @@ void pack(const WeightSpec& spec, std::span<const SourceTensor> parts, int64_t b
     return;
   }
   const WeightFormat format = held_format(spec);
-  const int columns = slab_k(format);
+  const int columns = weight_tile_k(format);
   const int64_t padded = padded_k(static_cast<int32_t>(spec.cols));
   std::vector<float> tile(static_cast<size_t>(kTileRows * padded)), slab(static_cast<size_t>(kTileRows * columns));
   for (int64_t t = begin; t < end; t++) {
@@ -181,7 +182,7 @@ void pack(const WeightSpec& spec, std::span<const SourceTensor> parts, int64_t b
     }
     std::byte* out = packed + static_cast<size_t>(t) * tile_bytes(spec);
     std::memset(out, 0, tile_bytes(spec));
-    for (int64_t k = 0; k < padded; k += columns, out += slab_bytes(format)) {
+    for (int64_t k = 0; k < padded; k += columns, out += weight_tile_bytes(format)) {
       for (int row = 0; row < kTileRows; row++) std::copy_n(&tile[row * padded + k], columns, &slab[row * columns]);
       write_slab(format, slab.data(), out);
     }

@@ -12,7 +12,7 @@ std::string version_text(int32_t version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
 
-DeviceInfo describe(const SdarCudaCard& card) {
+DeviceInfo describe(const SdarCudaProperties& card) {
   DeviceInfo info{.name = card.name,
                   .capability = std::to_string(card.major) + "." + std::to_string(card.minor),
                   .memory = static_cast<int64_t>(card.memory),
@@ -52,8 +52,8 @@ Probe probe() {
   }
   if (!found.unavailable.empty()) return found;
   for (int32_t i = 0; i < count; i++) {
-    SdarCudaCard card{};
-    if (cuda.card(i, &card, &error) != 0) {
+    SdarCudaProperties card{};
+    if (cuda.properties(i, &card, &error) != 0) {
       found.devices.push_back({.name = {}, .capability = {}, .unavailable = error.message});
     } else {
       found.devices.push_back(describe(card));

@@ -49,8 +49,8 @@ void LaunchRecorder::gemm(const DeviceWeight& weight, const uint16_t* tiles, int
                         .out = out,
                         .tiles = as_tiles(out),
                         .partials = model_.work.gemm_partials,
-                        .tickets = model_.work.gemm_tickets,
-                        .early = model_.dependent_launch,
+                        .counters = model_.work.gemm_counters,
+                        .pdl = model_.dependent_launch,
                         .token_tiles = token_tiles};
   if (token_tiles > 0) {
     graph_.add<Kernel::gemm_warpgroup>(args);
@@ -152,24 +152,24 @@ void LaunchRecorder::moe(const MoeArgs& args) {
 /// Sampled rows in chunks, so that partial results and logits of the most rows need no more memory than a chunk's.
 void LaunchRecorder::lm_head(const LmHeadArgs& args) {
   const DeviceWeight& weight = held(*args.weight);
-  const HeadLists lists = input_.head_lists();
+  const SampledRows rows = input_.sampled_rows();
   const Workspace& work = model_.work;
-  const int32_t all = lists.max_requests, vocabulary = model_.shape.vocabulary;
+  const int32_t all = rows.max_count, vocabulary = model_.shape.vocabulary;
   graph_.begin_kind(&StepSeconds::lm_head);
-  rms_norm(args.x, *args.norm, input_.request_rows.get(), work.tiles, all);
-  for (int32_t first = 0; first < all; first += kHeadTurn) {
-    HeadLists chunk = lists;
-    chunk.requests += first;
-    chunk.count += first / kHeadTurn;
-    chunk.max_requests = std::min(kHeadTurn, all - first);
-    const HeadBuffers buffers{work.head_numbers, work.head_ids, model_.logits, input_.results.get() + first};
-    graph_.add<Kernel::head>({.weight = weight.matrix,
-                              .activations = work.tiles + activation_elements(first, model_.shape.hidden),
-                              .lists = chunk,
-                              .buffers = buffers});
-    graph_.add<Kernel::head_merge>({vocabulary, chunk, buffers});
+  rms_norm(args.x, *args.norm, input_.sampled_at.get(), work.tiles, all);
+  for (int32_t first = 0; first < all; first += kLmHeadChunk) {
+    SampledRows chunk = rows;
+    chunk.data += first;
+    chunk.count += first / kLmHeadChunk;
+    chunk.max_count = std::min(kLmHeadChunk, all - first);
+    const LmHeadBuffers buffers{work.head_numbers, work.head_ids, model_.logits, input_.results.get() + first};
+    graph_.add<Kernel::lm_head>({.weight = weight.matrix,
+                                 .activations = work.tiles + activation_elements(first, model_.shape.hidden),
+                                 .rows = chunk,
+                                 .buffers = buffers});
+    graph_.add<Kernel::lm_head_merge>({vocabulary, chunk, buffers});
     if (input_.shape().sampling) graph_.add<Kernel::sample>({vocabulary, chunk, buffers});
-    const int32_t wanted = std::min(kHeadTurn, input_.sampled_rows() - first);
+    const int32_t wanted = std::min(kLmHeadChunk, input_.sampled_count() - first);
     if (logits_ && wanted > 0)
       graph_.add_download(logits_ + int64_t{first} * vocabulary, model_.logits, size_t{4} * wanted * vocabulary);
   }

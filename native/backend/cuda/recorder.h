@@ -28,7 +28,7 @@ struct DeviceModel {
   DevicePages pages;
   Workspace work;
   StepBuffers buffers;
-  float* logits = nullptr;  ///< [kHeadTurn, vocabulary], once a step has needed them
+  float* logits = nullptr;  ///< [kLmHeadChunk, vocabulary], once a step has needed them
   /// Device arrays of the experts' weights, by the span that MoeArgs names them with.
   std::map<const Weight* const*, const uint8_t**> experts;
 };

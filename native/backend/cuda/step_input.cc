@@ -30,9 +30,9 @@ StepInput::StepInput(Device& device, const ModelShape& shape, int32_t max_rows)
       narrow(device, "narrow items"),
       wide(device, "wide items"),
       merges(device, "merge items"),
-      requests(device, "requests"),
-      request_rows(device, "request rows"),
-      request_counts(device, "request counts"),
+      sampled(device, "sampled rows"),
+      sampled_at(device, "places of sampled rows"),
+      sampled_counts(device, "counts of sampled rows"),
       outcomes(device, "outcomes"),
       results(device, "results"),
       group_(shape.heads / shape.kv_heads),
@@ -46,8 +46,8 @@ StepInput::StepInput(Device& device, const ModelShape& shape, int32_t max_rows)
       bias_values_(device, "bias values"),
       slots_(device, "slots") {
   const size_t rows = static_cast<size_t>(std::bit_ceil(static_cast<uint32_t>(rounded_rows(max_rows))));
-  for (StepArray<int32_t>* array : {&ids, &request_rows, &request_counts, &row_segment_}) array->reserve(rows);
-  requests.reserve(rows);
+  for (StepArray<int32_t>* array : {&ids, &sampled_at, &sampled_counts, &row_segment_}) array->reserve(rows);
+  sampled.reserve(rows);
   results.reserve(rows);
   segments_.reserve(kMaxSlots);
   slots_.reserve(kMaxSlots);
@@ -119,7 +119,7 @@ void StepInput::lay_out(const Step& step) {
     if (s.denoise) add_slot(s);
   }
   masked_count_ = static_cast<size_t>(masked);
-  shape_.requests = power_of_two(masked, 8);
+  shape_.sampled = power_of_two(masked, 8);
   shape_.slots = power_of_two(static_cast<int32_t>(slot_count_), 4);
   std::fill(slots_.host() + slot_count_, slots_.host() + shape_.slots, DenoiseSlot{});
 }
@@ -190,9 +190,8 @@ void StepInput::download() const {
   results.download(slot_count_ == 0 ? 0 : masked_count_);
 }
 
-HeadLists StepInput::head_lists() const {
-  return {requests.get(),    request_counts.get(), shape_.requests,
-          suppressed_.get(), bias_ids_.get(),      bias_values_.get()};
+SampledRows StepInput::sampled_rows() const {
+  return {sampled.get(), sampled_counts.get(), shape_.sampled, suppressed_.get(), bias_ids_.get(), bias_values_.get()};
 }
 
 DenoiseTables StepInput::denoise_tables(int32_t mask_id) const {
@@ -200,8 +199,8 @@ DenoiseTables StepInput::denoise_tables(int32_t mask_id) const {
 }
 
 GatherRowsParams StepInput::gather_rows(int32_t mask_id, bool all_logits) const {
-  return {denoise_tables(mask_id), requests.get(), request_rows.get(), request_counts.get(),
-          shape_.requests,         ids.get(),      all_logits};
+  return {denoise_tables(mask_id), sampled.get(), sampled_at.get(), sampled_counts.get(),
+          shape_.sampled,          ids.get(),     all_logits};
 }
 
 }  // namespace sdar::cuda

@@ -8,7 +8,7 @@
 
 #include "backend/backend.h"
 #include "backend/cuda/kernels/attention.h"
-#include "backend/cuda/kernels/choose.h"
+#include "backend/cuda/kernels/denoise.h"
 #include "backend/cuda/step_array.h"
 
 namespace sdar::cuda {
@@ -17,9 +17,9 @@ namespace sdar::cuda {
 struct StepShape {
   int32_t rows = 0;
   int32_t narrow = 0, wide = 0, merges = 0;  ///< attention items
-  int32_t requests = 0;                      ///< rows of the head
+  int32_t sampled = 0;                       ///< rows of the lm_head
   int32_t slots = 0;
-  bool sampling = false;  ///< some request has a temperature
+  bool sampling = false;  ///< some row has a temperature
   auto operator<=>(const StepShape&) const = default;
 };
 
@@ -40,12 +40,12 @@ class StepInput {
   void download() const;
 
   const StepShape& shape() const { return shape_; }
-  /// Of all sequences; shape().requests is rounded up.
-  int32_t sampled_rows() const { return static_cast<int32_t>(masked_count_); }
+  /// Of all sequences; shape().sampled is rounded up.
+  int32_t sampled_count() const { return static_cast<int32_t>(masked_count_); }
   /// Grows when an array has moved: launches that were kept with its address are void.
   uint64_t version() const { return version_; }
   StepTables tables() const { return {segments_.get(), row_segment_.get(), page_ids_.get()}; }
-  HeadLists head_lists() const;
+  SampledRows sampled_rows() const;
   DenoiseTables denoise_tables(int32_t mask_id) const;
   /// all_logits: of greedy rows, too.
   GatherRowsParams gather_rows(int32_t mask_id, bool all_logits) const;
@@ -54,8 +54,8 @@ class StepInput {
   StepArray<int32_t> ids;
   StepArray<AttentionItem> narrow, wide;
   StepArray<MergeItem> merges;
-  StepArray<DeviceSampledRow> requests;
-  StepArray<int32_t> request_rows, request_counts;
+  StepArray<DeviceSampledRow> sampled;
+  StepArray<int32_t> sampled_at, sampled_counts;
   StepArray<DenoiseOutcome> outcomes;
   StepArray<DeviceSampledToken> results;
 
@@ -75,7 +75,7 @@ class StepInput {
   StepShape shape_;
   uint64_t version_ = 0;
   size_t segment_count_ = 0, page_count_ = 0, slot_count_ = 0, suppressed_count_ = 0, bias_count_ = 0;
-  size_t masked_count_ = 0;  ///< requests that are somebody's
+  size_t masked_count_ = 0;  ///< sampled rows that are somebody's
   std::vector<DeviceSegment> device_segments_;
   StepArray<DeviceSegment> segments_;
   StepArray<int32_t> row_segment_, page_ids_, tokens_, suppressed_, bias_ids_;

@@ -67,9 +67,9 @@ bool agree(Device& device, WeightKind kind, WeightFormat format, int32_t cols, E
   args.out = memory.take<float>(ceil_div(static_cast<int32_t>(bytes), 4), "GEMMs to verify");
   args.tiles = reinterpret_cast<uint16_t*>(args.out);
   args.partials = memory.take<float>(gemm_partial_floats(args.weight, kTokens), "partial sums of GEMMs to verify");
-  const size_t tickets = gemm_tickets(args.weight, kTokens) * sizeof(uint32_t);
-  args.tickets = memory.take<uint32_t>(tickets / sizeof(uint32_t), "tickets of GEMMs to verify");
-  device.fill(args.tickets, 0, tickets);
+  const size_t tickets = gemm_counters(args.weight, kTokens) * sizeof(uint32_t);
+  args.counters = memory.take<uint32_t>(tickets / sizeof(uint32_t), "tickets of GEMMs to verify");
+  device.fill(args.counters, 0, tickets);
 
   const std::vector<std::byte> want = result(device, Kernel::gemm, args, bytes);
   if (want.empty()) return false;

@@ -17,9 +17,9 @@ std::pair<size_t, size_t> split_sizes(const ModelShape& s) {
   for (const auto& [rows, cols] : products) {
     if (rows == 0 || cols == 0) continue;
     const DeviceMatrix matrix{.kind = WeightKind::linear, .rows = rows, .cols = cols};
-    for (const int32_t tokens : {8, 16, 32, kMostSharedTokens}) {
+    for (const int32_t tokens : {8, 16, 32, kMaxSplitTokens}) {
       floats = std::max(floats, gemm_partial_floats(matrix, tokens));
-      tickets = std::max(tickets, gemm_tickets(matrix, tokens));
+      tickets = std::max(tickets, gemm_counters(matrix, tokens));
     }
   }
   return {floats, tickets};
@@ -34,10 +34,10 @@ void each_array(Workspace& w, const ModelShape& s, int32_t rows, Take take) {
   take(w.q, count(rows, s.heads, s.head_dim), "queries");
   take(w.attention, count(kMaxPartials, s.kv_heads, attention_partial_floats(s.head_dim)), "attention partials");
   take(w.gemm_partials, split_floats, "product partials");
-  take(w.gemm_tickets, tickets, "product tickets");
+  take(w.gemm_counters, tickets, "product tickets");
   take(w.rotations, count(s.context, s.head_dim), "rotations");
-  take(w.head_numbers, count(kHeadTurn, head_tiles(s.vocabulary), 4), "head partials");
-  take(w.head_ids, count(kHeadTurn, head_tiles(s.vocabulary)), "head ids");
+  take(w.head_numbers, count(kLmHeadChunk, lm_head_tiles(s.vocabulary), 4), "head partials");
+  take(w.head_ids, count(kLmHeadChunk, lm_head_tiles(s.vocabulary)), "head ids");
   if (s.experts == 0) return;
   const int32_t grouped = grouped_rows(rows, s.experts, s.experts_per_token);
   take(w.experts, count(rows, s.experts_per_token), "experts");

@@ -13,7 +13,7 @@ struct Workspace {
   uint16_t* q = nullptr;           ///< [rows, heads, head_dim]
   float* attention = nullptr;      ///< partial results of attention [kMaxPartials, kv_heads, …]
   float* gemm_partials = nullptr;  ///< of the largest split-K GEMM
-  uint32_t* gemm_tickets = nullptr;
+  uint32_t* gemm_counters = nullptr;
   float* rotations = nullptr;     ///< [context, head_dim / 2] pairs cos, sin
   float* head_numbers = nullptr;  ///< of a turn of the head
   int32_t* head_ids = nullptr;

@@ -17,8 +17,8 @@ namespace sdar::cuda {
 struct SdarCudaDevice {
   int index = 0;
   cudaStream_t stream = nullptr;
-  cudaEvent_t marks[2] = {nullptr, nullptr};
-  std::vector<cudaEvent_t> stamps;
+  cudaEvent_t events[2] = {nullptr, nullptr};
+  std::vector<cudaEvent_t> timestamps;
   bool capturing = false;
 };
 struct SdarCudaGraph {
@@ -34,7 +34,7 @@ void require(cudaError_t status, const char* what) {
               std::string(cudaGetErrorString(status)) + " (" + what + ")");
 }
 
-/// The same on a device: CUDA's calls are about the card that the thread has chosen.
+/// The same on a device: CUDA's calls are about the device that the thread has chosen.
 template <class F>
 int32_t on(const SdarCudaDevice* device, SdarCudaError* error, F body) {
   return guarded(error, [&] {
@@ -50,34 +50,34 @@ int32_t versions(int32_t* driver, int32_t* runtime, SdarCudaError* error) {
   });
 }
 
-int32_t count(int32_t* cards, SdarCudaError* error) {
+int32_t count(int32_t* devices, SdarCudaError* error) {
   return guarded(error, [&] {
-    const cudaError_t status = cudaGetDeviceCount(cards);
+    const cudaError_t status = cudaGetDeviceCount(devices);
     if (status != cudaErrorNoDevice) return require(status, "cudaGetDeviceCount");
     cudaGetLastError();
-    *cards = 0;
+    *devices = 0;
   });
 }
 
-int32_t card(int32_t index, SdarCudaCard* to, SdarCudaError* error) {
+int32_t properties(int32_t index, SdarCudaProperties* to, SdarCudaError* error) {
   return guarded(error, [&] {
-    cudaDeviceProp properties;
-    require(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
+    cudaDeviceProp prop;
+    require(cudaGetDeviceProperties(&prop, index), "cudaGetDeviceProperties");
     *to = {.name = {},
-           .major = properties.major,
-           .minor = properties.minor,
-           .multiprocessors = properties.multiProcessorCount,
-           .memory = properties.totalGlobalMem};
-    std::snprintf(to->name, sizeof to->name, "%s", properties.name);
+           .major = prop.major,
+           .minor = prop.minor,
+           .multiprocessors = prop.multiProcessorCount,
+           .memory = prop.totalGlobalMem};
+    std::snprintf(to->name, sizeof to->name, "%s", prop.name);
   });
 }
 
 void close(SdarCudaDevice* device) {
   if (!device) return;
   cudaSetDevice(device->index);
-  for (cudaEvent_t mark : device->marks)
-    if (mark) cudaEventDestroy(mark);
-  for (cudaEvent_t stamp : device->stamps) cudaEventDestroy(stamp);
+  for (cudaEvent_t event : device->events)
+    if (event) cudaEventDestroy(event);
+  for (cudaEvent_t timestamp : device->timestamps) cudaEventDestroy(timestamp);
   if (device->stream) cudaStreamDestroy(device->stream);
   delete device;
 }
@@ -88,8 +88,8 @@ int32_t open(int32_t index, SdarCudaDevice** to, SdarCudaError* error) {
     require(cudaSetDevice(index), "cudaSetDevice");
     require(cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking), "cudaStreamCreate");
     // Who waits sleeps: a spinning thread would take a core from JavaScript.
-    for (cudaEvent_t& mark : device->marks)
-      require(cudaEventCreateWithFlags(&mark, cudaEventDisableTiming | cudaEventBlockingSync), "cudaEventCreate");
+    for (cudaEvent_t& event : device->events)
+      require(cudaEventCreateWithFlags(&event, cudaEventDisableTiming | cudaEventBlockingSync), "cudaEventCreate");
     *to = device.release();
   });
 }
@@ -128,38 +128,38 @@ int32_t download(SdarCudaDevice* device, void* to, const void* from, size_t byte
 int32_t fill(SdarCudaDevice* device, void* to, int32_t byte, size_t bytes, SdarCudaError* error) {
   return on(device, error, [&] { require(cudaMemsetAsync(to, byte, bytes, device->stream), "fill"); });
 }
-int32_t mark(SdarCudaDevice* device, int32_t place, SdarCudaError* error) {
-  return on(device, error, [&] { require(cudaEventRecord(device->marks[place], device->stream), "mark"); });
+int32_t record_event(SdarCudaDevice* device, int32_t event, SdarCudaError* error) {
+  return on(device, error, [&] { require(cudaEventRecord(device->events[event], device->stream), "cudaEventRecord"); });
 }
-int32_t wait(SdarCudaDevice* device, int32_t place, SdarCudaError* error) {
-  return on(device, error, [&] { require(cudaEventSynchronize(device->marks[place]), "wait"); });
+int32_t wait_event(SdarCudaDevice* device, int32_t event, SdarCudaError* error) {
+  return on(device, error, [&] { require(cudaEventSynchronize(device->events[event]), "cudaEventSynchronize"); });
 }
 
-int32_t stamp(SdarCudaDevice* device, int32_t index, SdarCudaError* error) {
+int32_t record_timestamp(SdarCudaDevice* device, int32_t index, SdarCudaError* error) {
   return on(device, error, [&] {
-    while (device->stamps.size() <= static_cast<size_t>(index)) {
+    while (device->timestamps.size() <= static_cast<size_t>(index)) {
       cudaEvent_t event = nullptr;
       require(cudaEventCreate(&event), "cudaEventCreate");
-      device->stamps.push_back(event);
+      device->timestamps.push_back(event);
     }
     // A captured event is one that the graph records when it runs; the flag is refused elsewhere.
-    require(cudaEventRecordWithFlags(device->stamps[static_cast<size_t>(index)], device->stream,
+    require(cudaEventRecordWithFlags(device->timestamps[static_cast<size_t>(index)], device->stream,
                                      device->capturing ? cudaEventRecordExternal : cudaEventRecordDefault),
-            "stamp");
+            "cudaEventRecordWithFlags");
   });
 }
-int32_t between(SdarCudaDevice* device, int32_t from, int32_t to, double* seconds, SdarCudaError* error) {
+int32_t elapsed(SdarCudaDevice* device, int32_t from, int32_t to, double* seconds, SdarCudaError* error) {
   return on(device, error, [&] {
     float milliseconds = 0;
-    require(cudaEventElapsedTime(&milliseconds, device->stamps.at(static_cast<size_t>(from)),
-                                 device->stamps.at(static_cast<size_t>(to))),
+    require(cudaEventElapsedTime(&milliseconds, device->timestamps.at(static_cast<size_t>(from)),
+                                 device->timestamps.at(static_cast<size_t>(to))),
             "cudaEventElapsedTime");
     *seconds = 1e-3 * milliseconds;
   });
 }
 
-int32_t launch(SdarCudaDevice* device, int32_t kernel, const void* arguments, size_t bytes, SdarCudaError* error) {
-  return on(device, error, [&] { launch_kernel(device->stream, kernel, arguments, bytes); });
+int32_t launch(SdarCudaDevice* device, int32_t kernel, const void* params, size_t bytes, SdarCudaError* error) {
+  return on(device, error, [&] { launch_kernel(device->stream, kernel, params, bytes); });
 }
 
 int32_t begin_capture(SdarCudaDevice* device, SdarCudaError* error) {
@@ -192,7 +192,7 @@ void release_graph(SdarCudaDevice* device, SdarCudaGraph* graph) {
 constexpr SdarCudaInterface kInterface{.version = kAbiVersion,
                                        .versions = versions,
                                        .count = count,
-                                       .card = card,
+                                       .properties = properties,
                                        .open = open,
                                        .close = close,
                                        .memory = memory,
@@ -203,10 +203,10 @@ constexpr SdarCudaInterface kInterface{.version = kAbiVersion,
                                        .upload = upload,
                                        .download = download,
                                        .fill = fill,
-                                       .mark = mark,
-                                       .wait = wait,
-                                       .stamp = stamp,
-                                       .between = between,
+                                       .record_event = record_event,
+                                       .wait_event = wait_event,
+                                       .record_timestamp = record_timestamp,
+                                       .elapsed = elapsed,
                                        .launch = launch,
                                        .begin_capture = begin_capture,
                                        .end_capture = end_capture,

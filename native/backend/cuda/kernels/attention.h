@@ -5,8 +5,8 @@
 #include <span>
 #include <vector>
 
+#include "backend/cuda/kernels/device_types.h"
 #include "backend/cuda/kernels/step.h"
-#include "backend/cuda/kernels/stream.h"
 
 namespace sdar::cuda {
 
@@ -20,7 +20,8 @@ struct AttentionItem {
   int32_t segment = 0;
   int32_t first = 0;
   int32_t chunk = 0, chunk_end = 0;
-  int32_t partial = -1;  ///< the place of this chunk's results; −1: the item has all chunks and writes the output
+  int32_t partial =
+      -1;  ///< the place of this chunk's partial results; −1: the item has all chunks and writes the output
 };
 /// Rows whose chunks lie in places partial … partial + chunks − 1.
 struct MergeItem {

@@ -1,11 +1,7 @@
 // Merges the chunks of query rows that were shared out over blocks: in ascending order, as attention.cu does within a
-// block. A warp per query row and KV head.
-//
-// Bytes (as code: cost.h): query rows · chunks · 4 · (head_dim + 2) read from L2, 2 · head_dim written per query row.
-// Occupancy: attention_merge<128>: 128 threads, 0 shared, 9 blocks on sm_80, 9 on sm_86, 8 on sm_90
-// Occupancy: attention_merge<64>: 128 threads, 0 shared, 9 blocks on sm_80, 8 on sm_86, 8 on sm_90
+// block. A warp per query row and KV head; partial results are read from L2.
 #include "backend/cuda/kernels/attention.h"
-#include "backend/cuda/kernels/attention_state.cuh"
+#include "backend/cuda/kernels/attention_tile.cuh"
 #include "backend/cuda/kernels/device.cuh"
 #include "backend/cuda/kernels/layout.h"
 
@@ -16,7 +12,7 @@ constexpr int kWarps = 4, kThreads = kWarps * kWarp;
 
 template <int head_dim>
 SDAR_KERNEL(kThreads, 8, attention_merge, AttentionMergeParams a) {
-  let_next_begin();
+  pdl_trigger();
   constexpr int kPairs = head_dim / (2 * kWarp);  // of columns per lane
   const MergeItem* item = a.items + block_index_x();
   const int kv_head = block_index_y(), group = a.heads / a.kv_heads;

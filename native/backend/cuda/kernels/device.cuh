@@ -1,43 +1,41 @@
 // The thin layer through which kernels reach the hardware: each access is one named function. nvcc compiles it to the
-// instruction; with SDAR_CUDA_HOST defined, a plain C++ compiler takes the twins of test/native/cuda_host instead,
-// which give each thread a fiber and check every access.
+// instruction; with SDAR_CUDA_HOST defined, a plain C++ compiler takes the scalar emulation of test/simt instead, which
+// gives each thread a fiber and checks every access.
 //
 // How a kernel NAME.cu is written (embed.cu is the example, test/native/cuda_embed_test.cc its oracle test):
 //   #include "backend/cuda/kernels/device.cuh"
-//   SDAR_KERNEL(256, 2, scale, const float* x, float* y, int n) {       // at most 256 threads, at least 2 blocks per
-//   SM
+//   SDAR_KERNEL(256, 2, scale, ScaleParams a) {          // at most 256 threads per block, at least 2 blocks per SM
 //     const int i = block_index_x() * block_threads() + thread_index();
-//     if (!in_range(i, n)) return;                                      // no barrier after a return
-//     store_global<float>(y + i, 2 * load_global<float>(x + i));
+//     if (!in_range(i, a.n)) return;                     // no barrier after a return
+//     store_global<float>(a.y + i, 2 * load_global<float>(a.x + i));
 //   }
-//   void scale(Stream stream, const float* x, float* y, int n) {         // declared in a header for the backend
-//     const LaunchShape shape{.grid_x = (n + 255) / 256, .threads = 256, .stream = stream};
-//     SDAR_LAUNCH(shape, scale_kernel, x, y, n);
+//   void scale(Stream stream, const ScaleParams& args) {  // declared in a header, listed in kernels.h
+//     const LaunchShape shape{.grid_x = ceil_div(args.n, 256), .threads = 256, .stream = stream};
+//     SDAR_LAUNCH(shape, scale_kernel, args);
 //   }
 // - Threads per block: a multiple of 32, in one dimension. A template kernel puts `template <…>` before SDAR_KERNEL.
 // - Memory is touched only by these functions: a device pointer cannot be dereferenced on the host, and Shared<T> has
-// no
-//   operator*. The width of an access is that of its explicit type: load_global<Words4>(p) loads 16 bytes.
+//   no operator*. The width of an access is that of its explicit type: load_global<Words4>(p) loads 16 bytes.
 // - Shared memory is dynamic only, cut by byte offsets: shared_memory<float>(offset).
 // - Every bound check is in_range(i, n), in loops too, every other mask guard(condition): scripts/mutate-cuda.mjs drops
 //   each of them in turn, like each barrier, wait and fence, and a test must fail. Do not check what cannot happen.
 // - Warp-wide functions (shuffles, votes, sync_warp, ldmatrix, mma) are called by all lanes of the mask together; mma
-// and
-//   ldmatrix by all 32. They order no memory, sync_warp does.
-// - cp_async: commit, wait, then a barrier before another thread reads. Every group is waited for before the kernel
-// ends.
-// - Values that cross blocks: store, sync_block, then one thread takes take_ticket(counter).
-// - A launch with .early begins while the one before it runs (sm_90 on): all threads call wait_for_launches() first,
-// and
-//   may ask for weights before. A kernel that such a launch follows calls let_next_begin() at its start.
+//   and ldmatrix by all 32. They order no memory, sync_warp does.
+// - cp_async: commit, wait, then a barrier before another thread reads. Every group is waited for before the kernel ends.
+// - Values that cross blocks: store, sync_block, then one thread calls count_arrival(counter).
+// - Programmatic dependent launch: a launch with .pdl begins while the one before it runs (sm_90 on); all its threads
+//   call pdl_wait() first, and may issue weights before. A kernel that such a launch follows calls pdl_trigger() at its
+//   start.
 // - Locals start uninitialised on the device; the host build fills them with a pattern.
+// - What a block takes of an SM (threads, shared memory, blocks at once) is claimed in bench/gpu/occupancy.json, which
+//   the tests and scripts/cuda-report.mjs hold it to.
 #pragma once
 #include <cstdint>
 
 #include "backend/cuda/kernels/device_types.h"
 
 #ifdef SDAR_CUDA_HOST
-#include <simt/twins.h>
+#include <simt/emulation.h>
 #else
 #include "backend/cuda/kernels/instructions.cuh"
 #include "backend/cuda/kernels/launch.cuh"
@@ -48,6 +46,13 @@ namespace sdar::cuda {
 
 SDAR_DEVICE int lane_index() { return thread_index() % kWarp; }
 SDAR_DEVICE int warp_index() { return thread_index() / kWarp; }
+
+/// x, in a way that keeps the compiler from preparing all addresses that depend on it before the main loop, where
+/// registers are needed for accumulators.
+SDAR_DEVICE int opaque(int x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
 
 /// Two bf16 in one word: `low` in bits 0…15.
 SDAR_DEVICE float low_bf16(uint32_t pair) { return bits_to_f32(pair << 16); }
@@ -80,12 +85,12 @@ SDAR_DEVICE float warp_max(float x) {
 }
 
 /// Which arrival at `counter` (zero before the launch) this is: makes what this block stored before a sync_block
-/// visible to whoever takes a later ticket. By one thread; a sync_block hands what it then sees to the others.
-SDAR_DEVICE uint32_t take_ticket(uint32_t* counter) {
+/// visible to whoever arrives later. By one thread; a sync_block hands what it then sees to the others.
+SDAR_DEVICE uint32_t count_arrival(uint32_t* counter) {
   thread_fence();
-  const uint32_t ticket = atomic_add(counter, 1u);
+  const uint32_t arrival = atomic_add(counter, 1u);
   thread_fence();
-  return ticket;
+  return arrival;
 }
 
 }  // namespace sdar::cuda

@@ -1,11 +1,15 @@
-// Plain types of the device layer.
+// Plain types of the device layer, without CUDA's headers.
 #pragma once
 #include <cstdint>
 
-#include "backend/cuda/kernels/stream.h"
 #include "util/host_device.h"
 
+struct CUstream_st;
+
 namespace sdar::cuda {
+
+/// The queue that kernels are launched into: cudaStream_t is a pointer to this struct.
+using Stream = CUstream_st*;
 
 /// Carriers for 8- and 16-byte accesses.
 struct alignas(8) Words2 {
@@ -38,9 +42,9 @@ struct LaunchShape {
   int threads = 32;      ///< per block
   int shared_bytes = 0;  ///< dynamic shared memory per block
   Stream stream = nullptr;
-  /// It may begin while the launch before it runs, where the card can: every thread calls wait_for_launches, and
-  /// before that touches no memory but what no launch writes.
-  bool early = false;
+  /// Programmatic dependent launch: it may begin while the launch before it runs, where the device can. Every thread
+  /// calls pdl_wait, and before that touches no memory but what no launch writes.
+  bool pdl = false;
 };
 
 }  // namespace sdar::cuda

@@ -1,5 +1,5 @@
-// What device.cuh names, as CUDA, but for launches (launch.cuh) and products of a warpgroup (warpgroup.cuh). Included
-// by it alone. The twins are in test/simt/twins.h: the same names, types and meaning.
+// What device.cuh names, as CUDA, but for launches (launch.cuh) and warpgroup MMA (warpgroup.cuh). Included by it alone.
+// The scalar emulation is test/simt/emulation.h: the same names, types and meaning.
 #pragma once
 #include <cuda_runtime.h>
 
@@ -15,16 +15,16 @@
 
 namespace sdar::cuda {
 
-// ---- launches that follow one another (PTX ISA, griddepcontrol)
-/// The next launch may begin now if it is an early one: called at the start, so that its blocks come as soon as all of
-/// this launch's have started and there is room.
-SDAR_DEVICE void let_next_begin() {
+// ---- programmatic dependent launch (PTX ISA, griddepcontrol)
+/// The next launch may begin now if it is a dependent one: called at the start, so that its blocks come as soon as all
+/// of this launch's have started and there is room.
+SDAR_DEVICE void pdl_trigger() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }
 /// Until the launches before this one are done and what they wrote can be read.
-SDAR_DEVICE void wait_for_launches() {
+SDAR_DEVICE void pdl_wait() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
@@ -157,13 +157,13 @@ SDAR_DEVICE void cp_async_16(Shared<T> s, const U* global) {
 }
 /// Closes this thread's group of copies.
 SDAR_DEVICE void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-/// Until at most `pending` of this thread's latest groups are under way. Others see the data after a barrier.
+/// Until at most `pending` of this thread's latest groups are in flight. Others see the data after a barrier.
 template <int pending>
 SDAR_DEVICE void cp_async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
 }
 
-// ---- barriers, fences, tickets
+// ---- barriers, fences, atomics
 SDAR_DEVICE void sync_block() { __syncthreads(); }
 SDAR_DEVICE void sync_warp(uint32_t mask) { __syncwarp(mask); }
 /// Orders this thread's accesses to global memory before and after it, for all blocks.

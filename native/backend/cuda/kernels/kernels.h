@@ -1,61 +1,63 @@
-// All kernels by number, so that a launch can be kept, and asked for across the C interface.
+// The table of kernels: what may be launched by number, so that a launch can be recorded, and crosses the C interface.
 #pragma once
 #include <cstddef>
 #include <cstdint>
-#include <tuple>
 
 #include "backend/cuda/kernels/attention.h"
-#include "backend/cuda/kernels/choose.h"
-#include "backend/cuda/kernels/embed.h"
+#include "backend/cuda/kernels/denoise.h"
 #include "backend/cuda/kernels/gemm.h"
-#include "backend/cuda/kernels/head.h"
+#include "backend/cuda/kernels/lm_head.h"
 #include "backend/cuda/kernels/moe.h"
-#include "backend/cuda/kernels/norm.h"
-#include "backend/cuda/kernels/rope.h"
+#include "backend/cuda/kernels/rowwise.h"
 
 namespace sdar::cuda {
 
-enum class Kernel : int32_t {
-  embed,
-  rms_norm,
-  gemm,
-  gemm_large,
-  gemm_warpgroup,
-  rope,
-  attention_narrow,
-  attention_wide,
-  attention_merge,
-  head,
-  head_merge,
-  sample,
-  gather_rows,
-  select_unmask,
-  route,
-  group,
-  gemm_grouped,
-  combine,
-};
+/// X(name) for each function `void name(Stream, const Params&)`. Numbers are those of the C interface: a new kernel comes
+/// last.
+#define SDAR_CUDA_KERNELS(X) \
+  X(embed)                   \
+  X(rms_norm)                \
+  X(gemm)                    \
+  X(gemm_large)              \
+  X(gemm_warpgroup)          \
+  X(rope)                    \
+  X(attention_narrow)        \
+  X(attention_wide)          \
+  X(attention_merge)         \
+  X(lm_head)                 \
+  X(lm_head_merge)           \
+  X(sample)                  \
+  X(gather_rows)             \
+  X(select_unmask)           \
+  X(route)                   \
+  X(group)                   \
+  X(gemm_grouped)            \
+  X(combine)
 
-/// Of head_merge and sample.
-struct LmHeadMergeParams {
-  int32_t vocabulary = 0;
-  HeadLists lists;
-  HeadBuffers buffers;
-};
-struct SelectUnmaskParams {
-  DenoiseTables tables;
-  const DeviceSampledToken* results = nullptr;
-};
+#define SDAR_NUMBER(name) name,
+enum class Kernel : int32_t { SDAR_CUDA_KERNELS(SDAR_NUMBER) };
+#undef SDAR_NUMBER
 
-/// In the order of Kernel.
-using AllArguments =
-    std::tuple<EmbedParams, NormParams, GemmParams, GemmParams, GemmParams, RopeParams, AttentionParams,
-               AttentionParams, AttentionMergeParams, LmHeadParams, LmHeadMergeParams, LmHeadMergeParams,
-               GatherRowsParams, SelectUnmaskParams, RouteParams, GroupParams, GroupedGemmParams, CombineParams>;
+namespace detail {
+template <class Function>
+struct Launcher;
+template <class P>
+struct Launcher<void(Stream, const P&)> {
+  using Params = P;
+};
 template <Kernel kernel>
-using ArgumentsOf = std::tuple_element_t<static_cast<size_t>(kernel), AllArguments>;
+struct Entry;
+#define SDAR_ENTRY(name) \
+  template <>            \
+  struct Entry<Kernel::name> : Launcher<decltype(cuda::name)> {};
+SDAR_CUDA_KERNELS(SDAR_ENTRY)
+#undef SDAR_ENTRY
+}  // namespace detail
 
-/// Asks for kernel number `kernel`. Throws Error(INTERNAL) for a number that is none, or arguments of another size.
-void launch_kernel(Stream stream, int32_t kernel, const void* arguments, size_t bytes);
+template <Kernel kernel>
+using ParamsOf = typename detail::Entry<kernel>::Params;
+
+/// Issues kernel number `kernel`. Throws Error(INTERNAL) for a number that is none, or parameters of another size.
+void launch_kernel(Stream stream, int32_t kernel, const void* params, size_t bytes);
 
 }  // namespace sdar::cuda

@@ -17,18 +17,18 @@
 namespace sdar::cuda {
 
 namespace detail {
-/// An early launch was refused: no more are asked for.
-inline std::atomic<bool> early_launches_refused{false};
+/// A programmatic dependent launch was refused: no more are tried.
+inline std::atomic<bool> pdl_refused{false};
 
-/// Whether the code of `kernel` that this card runs waits for the launches before: made for sm_90 or later. Code for
-/// sm_80 that the driver translates for a newer card does not.
-inline bool waits_for_launches(const void* kernel) {
+/// Whether the code of `kernel` that this device runs has pdl_wait: made for sm_90 or later. Code for sm_80 that the
+/// driver translates for a newer device does not.
+inline bool has_pdl_wait(const void* kernel) {
   static std::mutex mutex;
   static std::map<std::pair<const void*, int>, bool> known;
-  int card = 0;
-  if (cudaGetDevice(&card) != cudaSuccess) return false;
+  int device = 0;
+  if (cudaGetDevice(&device) != cudaSuccess) return false;
   const std::lock_guard lock(mutex);
-  const auto [at, fresh] = known.try_emplace({kernel, card}, false);
+  const auto [at, fresh] = known.try_emplace({kernel, device}, false);
   if (fresh) {
     cudaFuncAttributes attributes;
     at->second = cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess && attributes.ptxVersion >= 90;
@@ -37,7 +37,7 @@ inline bool waits_for_launches(const void* kernel) {
 }
 
 template <class... P>
-cudaError_t launch(const LaunchShape& s, bool early, void (*kernel)(P...), P... arguments) {
+cudaError_t launch(const LaunchShape& s, bool pdl, void (*kernel)(P...), P... arguments) {
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attribute.val.programmaticStreamSerializationAllowed = 1;
@@ -47,24 +47,23 @@ cudaError_t launch(const LaunchShape& s, bool early, void (*kernel)(P...), P... 
   config.dynamicSmemBytes = static_cast<size_t>(s.shared_bytes);
   config.stream = s.stream;
   config.attrs = &attribute;
-  config.numAttrs = early ? 1 : 0;
+  config.numAttrs = pdl ? 1 : 0;
   return cudaLaunchKernelEx(&config, kernel, arguments...);
 }
 }  // namespace detail
 
 template <class... P, class... A>
 void launch(const LaunchShape& s, void (*kernel)(P...), A... arguments) {
-  constexpr int kWithoutAsking = 48 * 1024;
+  constexpr int kDefaultLimit = 48 * 1024;
   cudaError_t status = cudaSuccess;
-  if (s.shared_bytes > kWithoutAsking)
+  if (s.shared_bytes > kDefaultLimit)
     status = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   s.shared_bytes);
   if (status == cudaSuccess) {
-    const bool early =
-        s.early && !detail::early_launches_refused && detail::waits_for_launches(reinterpret_cast<const void*>(kernel));
-    status = detail::launch<P...>(s, early, kernel, static_cast<P>(arguments)...);
-    if (early && status != cudaSuccess && status != cudaErrorMemoryAllocation) {
-      detail::early_launches_refused = true;
+    const bool pdl = s.pdl && !detail::pdl_refused && detail::has_pdl_wait(reinterpret_cast<const void*>(kernel));
+    status = detail::launch<P...>(s, pdl, kernel, static_cast<P>(arguments)...);
+    if (pdl && status != cudaSuccess && status != cudaErrorMemoryAllocation) {
+      detail::pdl_refused = true;
       cudaGetLastError();
       status = detail::launch<P...>(s, false, kernel, static_cast<P>(arguments)...);
     }

@@ -1,14 +1,7 @@
-// Around the products of a mixture of experts: which experts a token takes, which rows an expert has, and the sum.
+// Around the GEMMs of a mixture of experts: which experts a token takes, which rows an expert has, and the sum.
 //
-// Bytes (as code: cost.h): route: per token hidden · 4 of x and the router (experts · hidden · 4: 1 MB at 30B-A3B),
-// both from L2; 64 tokens are 64 MB of L2, some 20 µs. group: tokens · top_k · 4 per expert, twice, from L2. combine:
-// per token hidden · 4 · (top_k + 2), and 2 · top_k per column for rows and weights, from L1.
-// Share of peak: none of these is limited by HBM; the weights of the experts that 64 tokens take, 9 MB each, need
-// twenty times as long. Shared memory of route as claimed is for hidden 2048.
-//
-// Occupancy: route: 256 threads, 9248 shared, 2 blocks on sm_80, 2 on sm_86, 2 on sm_90
-// Occupancy: group: 1024 threads, 2048 shared, 1 block on sm_80, 1 on sm_86, 1 on sm_90
-// Occupancy: combine: 256 threads, 0 shared, 4 blocks on sm_80, 4 on sm_86, 4 on sm_90
+// None of these is limited by HBM: at 64 tokens of 30B-A3B route takes some 20 µs of L2 (x and the router, 1 MB, for
+// every token); the weights of the experts that 64 tokens take, 9 MB each, need twenty times as long.
 #include "backend/cuda/kernels/device.cuh"
 #include "backend/cuda/kernels/moe.h"
 
@@ -22,10 +15,10 @@ constexpr int kPerLane = kMaxExperts / kWarp;
 /// rmsnorm(x) of one token in shared memory, [hidden] f32 at `to`; the sums of the warps lie at 0.
 SDAR_DEVICE void normalise(const RouteParams& a, const float* x, Shared<float> to) {
   const Shared<float> sums = shared_memory<float>(0);
-  const int pieces = a.hidden / 4;
+  const int vectors = a.hidden / 4;
   float sum = 0;
-  for (int piece = thread_index(); in_range(piece, pieces); piece += kThreads) {
-    const Floats4 v = load_global_cached<Floats4>(x + piece * 4);
+  for (int vector = thread_index(); in_range(vector, vectors); vector += kThreads) {
+    const Floats4 v = load_global_cached<Floats4>(x + vector * 4);
     SDAR_UNROLL
     for (int i = 0; i < 4; i++) sum = fused(v.f[i], v.f[i], sum);
   }
@@ -35,8 +28,8 @@ SDAR_DEVICE void normalise(const RouteParams& a, const float* x, Shared<float> t
   sum = 0;
   for (int warp = 0; warp < kWarps; warp++) sum += load_shared<float>(sums + warp);
   const float scale = rsqrt_fast(sum / static_cast<float>(a.hidden) + a.eps);
-  for (int piece = thread_index(); in_range(piece, pieces); piece += kThreads) {
-    const int k = piece * 4;
+  for (int vector = thread_index(); in_range(vector, vectors); vector += kThreads) {
+    const int k = vector * 4;
     const Floats4 v = load_global_cached<Floats4>(x + k), w = load_global_cached<Floats4>(a.norm + k);
     store_shared<Floats4>(
         to + k, {{v.f[0] * scale * w.f[0], v.f[1] * scale * w.f[1], v.f[2] * scale * w.f[2], v.f[3] * scale * w.f[3]}});
@@ -105,8 +98,8 @@ SDAR_KERNEL(kThreads, 2, route, RouteParams a) {
   for (int expert = warp_index(); in_range(expert, a.expert_count); expert += kWarps) {
     const float* row = a.router + int64_t{expert} * a.hidden;
     float sum = 0;
-    for (int piece = lane_index(); in_range(piece, a.hidden / 4); piece += kWarp) {
-      const Floats4 w = load_global_cached<Floats4>(row + piece * 4), v = load_shared<Floats4>(h + piece * 4);
+    for (int vector = lane_index(); in_range(vector, a.hidden / 4); vector += kWarp) {
+      const Floats4 w = load_global_cached<Floats4>(row + vector * 4), v = load_shared<Floats4>(h + vector * 4);
       SDAR_UNROLL
       for (int i = 0; i < 4; i++) sum = fused(w.f[i], v.f[i], sum);
     }
@@ -172,11 +165,11 @@ SDAR_KERNEL(kGroupThreads, 1, group, GroupParams a) {
 }
 
 SDAR_KERNEL(kThreads, 4, combine, CombineParams a) {
-  const int pieces = a.hidden / 4;
-  const int64_t piece = int64_t{block_index_x()} * kThreads + thread_index();
-  if (!in_range(piece, int64_t{a.tokens} * pieces)) return;
-  const int64_t token = piece / pieces;
-  const int column = static_cast<int>(piece % pieces) * 4;
+  const int vectors = a.hidden / 4;
+  const int64_t vector = int64_t{block_index_x()} * kThreads + thread_index();
+  if (!in_range(vector, int64_t{a.tokens} * vectors)) return;
+  const int64_t token = vector / vectors;
+  const int column = static_cast<int>(vector % vectors) * 4;
   float* x = a.x + token * a.hidden + column;
   Floats4 sum = load_global<Floats4>(x);
   for (int k = 0; k < a.top_k; k++) {
@@ -208,9 +201,9 @@ void group(Stream stream, const GroupParams& args) {
 
 void combine(Stream stream, const CombineParams& args) {
   if (args.tokens == 0) return;
-  const int64_t pieces = int64_t{args.tokens} * (args.hidden / 4);
+  const int64_t vectors = int64_t{args.tokens} * (args.hidden / 4);
   const LaunchShape shape{
-      .grid_x = static_cast<int>((pieces + kThreads - 1) / kThreads), .threads = kThreads, .stream = stream};
+      .grid_x = static_cast<int>((vectors + kThreads - 1) / kThreads), .threads = kThreads, .stream = stream};
   SDAR_LAUNCH(shape, combine_kernel, args);
 }
 

@@ -1,10 +1,10 @@
-// Sparse mixture of experts: routing, products per expert, and the weighted sum. The order of launches: route, group,
+// Sparse mixture of experts: routing, GEMMs per expert, and the weighted sum. The order of launches: route, group,
 // rms_norm with rows = GroupedRows::tokens, gemm_grouped (gate_up, silu·mul), gemm_grouped (down, store), combine.
 #pragma once
 #include <cstdint>
 
+#include "backend/cuda/kernels/device_types.h"
 #include "backend/cuda/kernels/gemm.h"
-#include "backend/cuda/kernels/stream.h"
 
 namespace sdar::cuda {
 
@@ -42,10 +42,9 @@ struct GroupParams {
 };
 void group(Stream stream, const GroupParams& args);
 
-/// Products of the rows of each expert with its own weight; those of a token have the bits of `gemm` with one part of
-/// k.
+/// GEMM of the rows of each expert with its own weight; a token's have the bits of `gemm` without split-K.
 struct GroupedGemmParams {
-  const uint8_t* const* weights = nullptr;  ///< [experts] on the device: slabs
+  const uint8_t* const* weights = nullptr;  ///< [experts] on the device: weight tiles
   DeviceMatrix shape;                       ///< of each; data is not used
   const uint16_t* activations = nullptr;    ///< tiles [grouped_rows, cols]
   const int32_t* begin = nullptr;

@@ -1,12 +1,10 @@
-// RMSNorm of f32 rows, rounded to bf16 in the order the matrix product reads: one block per row, 8 columns per thread
-// and turn. The residual has been added to x by the product before (Epilogue::add).
+// RMSNorm of f32 rows, rounded to bf16 in the order the GEMM reads: one block per row, 8 columns per thread and pass.
+// The residual has been added to x by the GEMM before (Epilogue::add).
 //
-// Bytes (as code: cost.h): tokens · hidden · (4 read from memory, 4 more and 4 of weights from L1, 2 written); a row of
-// 2560 is 10 KB, so 64 tokens are 0.9 MB: limited by launch time there, by memory (90 % of bandwidth) from some 1000
-// tokens on.
-// Occupancy: rms_norm: 256 threads, 32 shared, 6 blocks on sm_80, 6 on sm_86, 6 on sm_90
+// A row is read again from L1. Limited by launch time at 64 tokens, by memory (90 % of bandwidth) from some 1000 tokens
+// on.
 #include "backend/cuda/kernels/device.cuh"
-#include "backend/cuda/kernels/norm.h"
+#include "backend/cuda/kernels/rowwise.h"
 
 namespace sdar::cuda {
 namespace {
@@ -14,17 +12,17 @@ namespace {
 constexpr int kThreads = 256, kPerThread = 8;
 
 SDAR_KERNEL(kThreads, 6, rms_norm, NormParams a) {
-  let_next_begin();
+  pdl_trigger();
   const int token = block_index_x();
   const int row = a.rows ? load_global_cached<int32_t>(a.rows + token) : token;
   const float* x = a.x + int64_t{row} * a.hidden;
 
   float sum = 0;
-  const int pieces = a.hidden / kPerThread;
-  for (int piece = thread_index(); in_range(piece, pieces); piece += kThreads) {
+  const int vectors = a.hidden / kPerThread;
+  for (int vector = thread_index(); in_range(vector, vectors); vector += kThreads) {
     SDAR_UNROLL
     for (int half = 0; half < kPerThread; half += 4) {
-      const Floats4 v = load_global<Floats4>(x + piece * kPerThread + half);
+      const Floats4 v = load_global<Floats4>(x + vector * kPerThread + half);
       SDAR_UNROLL
       for (int i = 0; i < 4; i++) sum = fused(v.f[i], v.f[i], sum);
     }
@@ -39,8 +37,8 @@ SDAR_KERNEL(kThreads, 6, rms_norm, NormParams a) {
   const float scale = rsqrt_fast(sum / static_cast<float>(a.hidden) + a.eps);
 
   const int padded = padded_k(a.hidden);
-  for (int piece = thread_index(); in_range(piece, pieces); piece += kThreads) {
-    const int k = piece * kPerThread;
+  for (int vector = thread_index(); in_range(vector, vectors); vector += kThreads) {
+    const int k = vector * kPerThread;
     Words4 pairs;
     SDAR_UNROLL
     for (int half = 0; half < 2; half++) {

@@ -1,20 +1,16 @@
 // q/k-norm, RoPE and page write: one warp per row and head, q, k and v alike; nothing is read twice.
 //
-// Bytes (as code: cost.h): rows · (heads + 2 kv_heads) · head_dim · (4 read, 2 written); per row and q or k head 4 ·
-// head_dim of rotations and 4 · head_dim of norm weights, per lane 12 to 24 of tables, all from L1. At 64 rows of
-// SDAR-4B 2.4 MB: about as long as its launch; at 512 rows limited by memory (80 % of bandwidth).
-// Occupancy: rope<128>: 256 threads, 0 shared, 8 blocks on sm_80, 6 on sm_86, 8 on sm_90
-// Occupancy: rope<64>: 256 threads, 0 shared, 8 blocks on sm_80, 6 on sm_86, 8 on sm_90
+// At 64 rows of SDAR-4B about as long as its launch; at 512 rows limited by memory (80 % of bandwidth).
 #include "backend/cuda/kernels/device.cuh"
 #include "backend/cuda/kernels/layout.h"
-#include "backend/cuda/kernels/rope.h"
+#include "backend/cuda/kernels/rowwise.h"
 
 namespace sdar::cuda {
 namespace {
 
 constexpr int kThreads = 256, kWarps = kThreads / kWarp;
 
-/// Lane l holds columns kEach · l … of the first and of the second half of a head: the pairs that RoPE turns.
+/// Lane l holds columns kEach · l … of the first and of the second half of a head: the pairs that RoPE rotates.
 template <int head_dim>
 SDAR_KERNEL(kThreads, 8, rope, RopeParams a) {
   constexpr int kHalf = head_dim / 2, kEach = kHalf / kWarp;
@@ -45,11 +41,11 @@ SDAR_KERNEL(kThreads, 8, rope, RopeParams a) {
     const float* rotation = a.rotations + (int64_t{position} * kHalf + column) * 2;
     SDAR_UNROLL
     for (int i = 0; i < kEach; i++) {
-      const Floats2 turn = load_global_cached<Floats2>(rotation + 2 * i);
+      const Floats2 cos_sin = load_global_cached<Floats2>(rotation + 2 * i);
       const float low = x[0][i] * scale * load_global_cached<float>(norm + i);
       const float high = x[1][i] * scale * load_global_cached<float>(norm + kHalf + i);
-      x[0][i] = low * turn.f[0] - high * turn.f[1];
-      x[1][i] = high * turn.f[0] + low * turn.f[1];
+      x[0][i] = low * cos_sin.f[0] - high * cos_sin.f[1];
+      x[1][i] = high * cos_sin.f[0] + low * cos_sin.f[1];
     }
   }
 

@@ -9,7 +9,7 @@
 
 namespace sdar::cuda {
 
-/// ops/segment.h's Segment with its pages as an index into StepTables::page_ids.
+/// Segment with its pages as an index into StepTables::page_ids.
 struct DeviceSegment {
   int32_t row = 0;
   int32_t rows = 0;

@@ -1,4 +1,4 @@
-// Products of a warpgroup, four warps of which the first has a multiple of four as its number, as CUDA: sm_90a alone.
+// Warpgroup MMA as CUDA, sm_90a alone: a warpgroup is four warps of which the first has a multiple of four as its number.
 // Included by device.cuh alone, after instructions.cuh.
 #pragma once
 #include "backend/cuda/kernels/instructions.cuh"
@@ -6,7 +6,7 @@
 namespace sdar::cuda {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-#define SDAR_WARPGROUPS 1
+#define SDAR_WARPGROUP_MMA 1
 constexpr bool kWarpgroups = true;
 #else
 constexpr bool kWarpgroups = false;
@@ -22,26 +22,26 @@ SDAR_DEVICE TokenOperand token_operand(Shared<T> first, int stride) {
 /// Makes this thread's writes to shared memory, also those of cp_async that it has waited for, visible to
 /// warpgroup_mma. Others see them after a barrier.
 SDAR_DEVICE void fence_for_warpgroup_mma() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
-/// After registers of a product were written or waited for, before the next product.
+/// After registers of an MMA were written or waited for, before the next MMA.
 SDAR_DEVICE void warpgroup_fence() {
-#ifdef SDAR_WARPGROUPS
+#ifdef SDAR_WARPGROUP_MMA
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 #endif
 }
-/// Closes this thread's group of products.
+/// Closes this thread's group of MMAs.
 SDAR_DEVICE void warpgroup_commit() {
-#ifdef SDAR_WARPGROUPS
+#ifdef SDAR_WARPGROUP_MMA
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 #endif
 }
-/// Until at most `pending` of the latest groups are under way.
+/// Until at most `pending` of the latest groups are in flight.
 template <int pending>
 SDAR_DEVICE void warpgroup_wait() {
-#ifdef SDAR_WARPGROUPS
+#ifdef SDAR_WARPGROUP_MMA
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
 #endif
 }
-/// Until none is under way; `d` may be read then.
+/// Until none is in flight; `d` may be read then.
 template <int tiles>
 SDAR_DEVICE void warpgroup_wait_all(float (&d)[tiles][4]) {
   warpgroup_wait<0>();
@@ -53,10 +53,10 @@ SDAR_DEVICE void warpgroup_wait_all(float (&d)[tiles][4]) {
 }
 /// d[64 × 8·tiles] (+)= a[64×16]·b[16 × 8·tiles]; warp w holds rows 16w … 16w + 15, a and each d[t] as of
 /// mma_m16n8k16_bf16. Runs on by itself: until it has been waited for, neither registers nor `b` may be touched.
-#ifdef SDAR_WARPGROUPS
-#define SDAR_SUMS(i) "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])
-#define SDAR_FOUR_SUMS(i) SDAR_SUMS(i), SDAR_SUMS((i) + 1), SDAR_SUMS((i) + 2), SDAR_SUMS((i) + 3)
-#define SDAR_EIGHT_SUMS(i) SDAR_FOUR_SUMS(i), SDAR_FOUR_SUMS((i) + 4)
+#ifdef SDAR_WARPGROUP_MMA
+#define SDAR_ACC(i) "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])
+#define SDAR_FOUR_ACC(i) SDAR_ACC(i), SDAR_ACC((i) + 1), SDAR_ACC((i) + 2), SDAR_ACC((i) + 3)
+#define SDAR_EIGHT_ACC(i) SDAR_FOUR_ACC(i), SDAR_FOUR_ACC((i) + 4)
 SDAR_DEVICE void warpgroup_mma(float (&d)[16][4], const uint32_t (&a)[4], TokenOperand b, bool accumulate) {
   asm volatile(
       "{ .reg .pred p; setp.ne.b32 p, %69, 0; "
@@ -66,7 +66,7 @@ SDAR_DEVICE void warpgroup_mma(float (&d)[16][4], const uint32_t (&a)[4], TokenO
       "%42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, "
       "%62, %63 "
       "}, {%64, %65, %66, %67}, %68, p, 1, 1, 0; }"
-      : SDAR_EIGHT_SUMS(0), SDAR_EIGHT_SUMS(8)
+      : SDAR_EIGHT_ACC(0), SDAR_EIGHT_ACC(8)
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b.descriptor), "r"(static_cast<int>(accumulate)));
 }
 SDAR_DEVICE void warpgroup_mma(float (&d)[32][4], const uint32_t (&a)[4], TokenOperand b, bool accumulate) {
@@ -81,12 +81,12 @@ SDAR_DEVICE void warpgroup_mma(float (&d)[32][4], const uint32_t (&a)[4], TokenO
       "%101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, "
       "%117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127 "
       "}, {%128, %129, %130, %131}, %132, p, 1, 1, 0; }"
-      : SDAR_EIGHT_SUMS(0), SDAR_EIGHT_SUMS(8), SDAR_EIGHT_SUMS(16), SDAR_EIGHT_SUMS(24)
+      : SDAR_EIGHT_ACC(0), SDAR_EIGHT_ACC(8), SDAR_EIGHT_ACC(16), SDAR_EIGHT_ACC(24)
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b.descriptor), "r"(static_cast<int>(accumulate)));
 }
-#undef SDAR_SUMS
-#undef SDAR_FOUR_SUMS
-#undef SDAR_EIGHT_SUMS
+#undef SDAR_ACC
+#undef SDAR_FOUR_ACC
+#undef SDAR_EIGHT_ACC
 #else
 template <int tiles>
 SDAR_DEVICE void warpgroup_mma(float (&)[tiles][4], const uint32_t (&)[4], TokenOperand, bool) {}

@@ -1,13 +1,9 @@
-// Around the head: which rows of the step want a token, and which tokens are kept.
+// Around the lm_head: which rows of the step are sampled (gather_rows, one block), and which tokens are kept
+// (select_unmask, a warp per slot). Both are as long as a launch.
 //
-// Bytes (as code: cost.h), most of them the same words for a whole warp. gather_rows, one block: 140 per slot, 512
-// per slot with a block, 64 read and 48 written per masked position. select_unmask, a warp per slot: 512 per slot, 800
-// per slot with a block, 16 per masked position. Both are as long as a launch.
 // select_unmask's lanes each hold the block's confidences and entropies in local memory, because denoise/choose.h walks
 // over arrays.
-// Occupancy: gather_rows: 1024 threads, 4224 shared, 1 block on sm_80, 1 on sm_86, 1 on sm_90
-// Occupancy: select_unmask: 128 threads, 0 shared, 3 blocks on sm_80, 3 on sm_86, 3 on sm_90, 512 local
-#include "backend/cuda/kernels/choose.h"
+#include "backend/cuda/kernels/denoise.h"
 #include "backend/cuda/kernels/device.cuh"
 #include "denoise/choose.h"
 #include "denoise/philox.h"
@@ -15,8 +11,8 @@
 namespace sdar::cuda {
 namespace {
 
-constexpr int kListThreads = kMaxSlots, kListWarps = kListThreads / kWarp;
-constexpr int kFillWarps = 4, kFillThreads = kFillWarps * kWarp;
+constexpr int kGatherThreads = kMaxSlots, kGatherWarps = kGatherThreads / kWarp;
+constexpr int kSelectWarps = 4, kSelectThreads = kSelectWarps * kWarp;
 
 SDAR_DEVICE uint64_t masked_of(const DenoiseSlot* slot) {
   const Words2 w = load_global<Words2>(&slot->masked);
@@ -33,13 +29,13 @@ SDAR_DEVICE int before_in_warp(int x) {
   return sum - x;
 }
 
-SDAR_DEVICE void put_request(const GatherRowsParams& a, const DenoiseSlot* slot, int offset, int index) {
+SDAR_DEVICE void put_sampled(const GatherRowsParams& a, const DenoiseSlot* slot, int offset, int index) {
   const int position = load_global<int32_t>(&slot->position) + offset;
   const float temperature = load_global<float>(&slot->temperature);
   const int suppressed = load_global<int32_t>(&slot->suppressed_count);
   const bool early = position < load_global<int32_t>(&slot->free_from);
   const Words2 seed = load_global<Words2>(&slot->seed);
-  DeviceSampledRow* to = a.requests + index;
+  DeviceSampledRow* to = a.sampled + index;
   store_global<double>(
       &to->uniform, philox_uniform(uint64_t{seed.w[1]} << 32 | seed.w[0], position, load_global<int32_t>(&slot->step),
                                    load_global<int32_t>(&slot->answer)));
@@ -52,13 +48,13 @@ SDAR_DEVICE void put_request(const GatherRowsParams& a, const DenoiseSlot* slot,
                         early ? suppressed + load_global<int32_t>(&slot->early_count) : suppressed);
   store_global<int32_t>(&to->bias, load_global<int32_t>(&slot->bias));
   store_global<int32_t>(&to->bias_count, load_global<int32_t>(&slot->bias_count));
-  store_global<int32_t>(&to->logits, temperature > 0 || a.all_logits ? index % kHeadTurn : -1);
+  store_global<int32_t>(&to->logits, temperature > 0 || a.all_logits ? index % kLmHeadChunk : -1);
   store_global<int32_t>(a.rows + index, load_global<int32_t>(&slot->row) + offset);
 }
 
-SDAR_KERNEL(kListThreads, 1, gather_rows, GatherRowsParams a) {
+SDAR_KERNEL(kGatherThreads, 1, gather_rows, GatherRowsParams a) {
   const DenoiseTables& t = a.tables;
-  // the first request of each slot: a thread counts one slot's
+  // the first sampled row of each slot: a thread counts one slot's
   const int slot_index = thread_index();
   const int own = in_range(slot_index, t.count) ? count_bits(masked_of(t.slots + slot_index)) : 0;
   const Shared<int> firsts = shared_memory<int>(0), of_warps = shared_memory<int>(kMaxSlots * 4);
@@ -66,22 +62,22 @@ SDAR_KERNEL(kListThreads, 1, gather_rows, GatherRowsParams a) {
   if (lane_index() == kWarp - 1) store_shared<int>(of_warps + warp_index(), first + own);
   sync_block();
   int all = 0;
-  for (int warp = 0; warp < kListWarps; warp++) {
+  for (int warp = 0; warp < kGatherWarps; warp++) {
     if (warp == warp_index()) first += all;
     all += load_shared<int>(of_warps + warp);
   }
   store_shared<int>(firsts + slot_index, first);
   if (in_range(slot_index, t.count)) store_global<int32_t>(&t.outcomes[slot_index].first, first);
-  for (int turn = thread_index(); turn * kHeadTurn < a.max_requests; turn += kListThreads) {
-    const int left = all - turn * kHeadTurn;
-    store_global<int32_t>(a.request_counts + turn, left < 0 ? 0 : left < kHeadTurn ? left : kHeadTurn);
+  for (int chunk = thread_index(); chunk * kLmHeadChunk < a.max_count; chunk += kGatherThreads) {
+    const int left = all - chunk * kLmHeadChunk;
+    store_global<int32_t>(a.counts + chunk, left < 0 ? 0 : left < kLmHeadChunk ? left : kLmHeadChunk);
   }
-  for (int i = all + thread_index(); in_range(i, a.max_requests); i += kListThreads)
+  for (int i = all + thread_index(); in_range(i, a.max_count); i += kGatherThreads)
     store_global<int32_t>(a.rows + i, 0);
   sync_block();
 
   // a warp takes a slot, a lane two offsets of its block
-  for (int index = warp_index(); in_range(index, t.count); index += kListWarps) {
+  for (int index = warp_index(); in_range(index, t.count); index += kGatherWarps) {
     const DenoiseSlot* slot = t.slots + index;
     const int row = load_global<int32_t>(&slot->row);
     if (!guard(row >= 0)) continue;
@@ -91,13 +87,13 @@ SDAR_KERNEL(kListThreads, 1, gather_rows, GatherRowsParams a) {
       const bool is_masked = masked >> offset & 1;
       store_global<int32_t>(a.ids + row + offset,
                             is_masked ? t.mask_id : load_global<int32_t>(t.tokens + index * kMaxBlockLength + offset));
-      if (is_masked) put_request(a, slot, offset, begin + count_bits(masked & ((uint64_t{1} << offset) - 1)));
+      if (is_masked) put_sampled(a, slot, offset, begin + count_bits(masked & ((uint64_t{1} << offset) - 1)));
     }
   }
 }
 
-SDAR_KERNEL(kFillThreads, 2, select_unmask, DenoiseTables t, const DeviceSampledToken* results) {
-  const int index = block_index_x() * kFillWarps + warp_index();
+SDAR_KERNEL(kSelectThreads, 2, select_unmask, DenoiseTables t, const DeviceSampledToken* results) {
+  const int index = block_index_x() * kSelectWarps + warp_index();
   if (!in_range(index, t.count)) return;
   DenoiseSlot* slot = t.slots + index;
   DenoiseOutcome* outcome = t.outcomes + index;
@@ -151,14 +147,15 @@ SDAR_KERNEL(kFillThreads, 2, select_unmask, DenoiseTables t, const DeviceSampled
 }  // namespace
 
 void gather_rows(Stream stream, const GatherRowsParams& args) {
-  const LaunchShape shape{.threads = kListThreads, .shared_bytes = (kMaxSlots + kListWarps) * 4, .stream = stream};
+  const LaunchShape shape{.threads = kGatherThreads, .shared_bytes = (kMaxSlots + kGatherWarps) * 4, .stream = stream};
   SDAR_LAUNCH(shape, gather_rows_kernel, args);
 }
 
-void select_unmask(Stream stream, const DenoiseTables& tables, const DeviceSampledToken* results) {
-  if (tables.count == 0) return;
-  const LaunchShape shape{.grid_x = ceil_div(tables.count, kFillWarps), .threads = kFillThreads, .stream = stream};
-  SDAR_LAUNCH(shape, select_unmask_kernel, tables, results);
+void select_unmask(Stream stream, const SelectUnmaskParams& args) {
+  if (args.tables.count == 0) return;
+  const LaunchShape shape{
+      .grid_x = ceil_div(args.tables.count, kSelectWarps), .threads = kSelectThreads, .stream = stream};
+  SDAR_LAUNCH(shape, select_unmask_kernel, args.tables, args.results);
 }
 
 }  // namespace sdar::cuda

@@ -1,5 +1,5 @@
-// gemm_warpgroup in a whole engine under host execution: taken on a card of compute capability 9.0 when it gives gemm's
-// bits there, left alone otherwise.
+// gemm_warpgroup in a whole engine under the SIMT executor: taken on a device of compute capability 9.0 when it gives
+// gemm's bits there, left alone otherwise.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -18,7 +18,7 @@ namespace {
 
 int launches = 0;      ///< of gemm_warpgroup
 bool without = false;  ///< it writes nothing, as in a library without code for warpgroups
-bool deadly = false;   ///< it breaks the card for good
+bool deadly = false;   ///< it breaks the device for good
 bool dead = false;
 
 int32_t broken(cuda::SdarCudaError* error) {
@@ -27,11 +27,11 @@ int32_t broken(cuda::SdarCudaError* error) {
   return 1;
 }
 
-/// The host executor as a card of one multiprocessor and compute capability 9.0.
+/// The SIMT executor as a device of one multiprocessor and compute capability 9.0.
 const cuda::SdarCudaInterface& sm_90() {
   static cuda::SdarCudaInterface interface = cuda_host::device_interface();
-  interface.card = [](int32_t index, cuda::SdarCudaCard* to, cuda::SdarCudaError* error) {
-    const int32_t status = cuda_host::device_interface().card(index, to, error);
+  interface.properties = [](int32_t index, cuda::SdarCudaProperties* to, cuda::SdarCudaError* error) {
+    const int32_t status = cuda_host::device_interface().properties(index, to, error);
     to->major = 9, to->minor = 0, to->multiprocessors = 1;
     return status;
   };
@@ -45,7 +45,9 @@ const cuda::SdarCudaInterface& sm_90() {
     if (dead) return broken(error);
     return cuda_host::device_interface().launch(device, kernel, arguments, bytes, error);
   };
-  interface.mark = [](cuda::SdarCudaDevice*, int32_t, cuda::SdarCudaError* error) { return dead ? broken(error) : 0; };
+  interface.record_event = [](cuda::SdarCudaDevice*, int32_t, cuda::SdarCudaError* error) {
+    return dead ? broken(error) : 0;
+  };
   return interface;
 }
 
@@ -69,7 +71,8 @@ EngineOptions options_of(WeightFormat format) {
           .kv_tokens = 4096,
           .max_rows = 256,
           .prefill_rows = 256,
-          .prefix_cache = false};
+          .prefix_cache = false,
+          .cuda_warpgroup_mma = true};
 }
 
 /// Requests together, of more than 64 prompt positions.
@@ -86,7 +89,7 @@ std::vector<harness::Result> outcomes(WeightFormat format, std::string& isa) {
 
 }  // namespace
 
-TEST("a card of warpgroups: their products are checked, then taken, and give the same bits") {
+TEST("warpgroup MMA: verified, then taken, with the same bits") {
   for (const WeightFormat format : {WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4}) {
     std::string isa;
     std::vector<harness::Result> with, other;
@@ -125,25 +128,35 @@ TEST("a library without code for warpgroups, or other bits: gemm and gemm_large 
   CHECK(isa == "sm_90" && launches == 1);
 }
 
-TEST("a card that the check breaks says how to do without it, and does without it then") {
+TEST("a device that the check breaks says how to do without it, and does without it then") {
   const Executor executor(sm_90());
   deadly = true;
-  CHECK_THROWS("DEVICE_FAILED", "SDAR_CUDA_WARPGROUPS=0 does without", cuda::make_backend({.threads = 1}));
+  CHECK_THROWS("DEVICE_FAILED", "it runs without cuda.warpgroupMma",
+               cuda::make_backend({.threads = 1, .warpgroup_mma = true}));
   dead = false;
-  setenv("SDAR_CUDA_WARPGROUPS", "0", 1);
   CHECK(cuda::make_backend({.threads = 1})->isa() == "sm_90");
-  unsetenv("SDAR_CUDA_WARPGROUPS");
   deadly = false;
 }
 
-TEST("gemm_warpgroup's tiles: none for few tokens or blocks, wide ones where they fill the card") {
+TEST("off unless asked for, by the option or the environment") {
+  const Executor executor(sm_90());
+  CHECK(cuda::make_backend({.threads = 1})->isa() == "sm_90");
+  CHECK(cuda::make_backend({.threads = 1, .warpgroup_mma = true})->isa() == "sm_90 wgmma");
+  setenv("SDAR_CUDA_WARPGROUP_MMA", "1", 1);
+  CHECK(cuda::make_backend({.threads = 1})->isa() == "sm_90 wgmma");
+  setenv("SDAR_CUDA_WARPGROUP_MMA", "0", 1);
+  CHECK(cuda::make_backend({.threads = 1})->isa() == "sm_90");
+  unsetenv("SDAR_CUDA_WARPGROUP_MMA");
+}
+
+TEST("gemm_warpgroup's tiles: none for few tokens or blocks, wide ones where they fill the device") {
   const cuda::DeviceMatrix wide{.kind = WeightKind::gate_up, .format = WeightFormat::bf16, .rows = 19456, .cols = 2560};
   const cuda::DeviceMatrix few{.kind = WeightKind::linear, .format = WeightFormat::bf16, .rows = 1024, .cols = 4096};
   CHECK(cuda::warpgroup_tiles(wide, 64, 132) == 0);
   CHECK(cuda::warpgroup_tiles(wide, 256, 132) == 16);
   CHECK(cuda::warpgroup_tiles(wide, 2048, 132) == 32);
   CHECK(cuda::warpgroup_tiles(few, 256, 132) == 0);
-  CHECK(cuda::warpgroup_tiles(few, cuda::kMostSharedTokens + 1, 132) == 16);
+  CHECK(cuda::warpgroup_tiles(few, cuda::kMaxSplitTokens + 1, 132) == 16);
   cuda::DeviceMatrix scaled = wide;
   scaled.format = WeightFormat::int8;
   CHECK(cuda::warpgroup_tiles(scaled, 2048, 132) == 16);

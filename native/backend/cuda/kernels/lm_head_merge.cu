@@ -1,20 +1,16 @@
-// From partial results to one result per request: a block per request, tiles of ids in an order that the vocabulary
-// alone decides (thread i: i, i + 256, …; lanes as a tree; warps in ascending order).
-//
-// Bytes (as code: cost.h): 20 per request and 64 ids, 16 of them twice, and 28 written: 48 KB per request of 151,936
-// ids, limited by launch time.
-// Occupancy: head_merge: 256 threads, 128 shared, 8 blocks on sm_80, 6 on sm_86, 8 on sm_90
+// From partial results to one result per sampled row: a block per row, tiles of ids in an order that the vocabulary
+// alone decides (thread i: i, i + 256, …; lanes as a tree; warps in ascending order). Limited by launch time.
 #include "backend/cuda/kernels/device.cuh"
-#include "backend/cuda/kernels/head.h"
+#include "backend/cuda/kernels/lm_head.h"
 
 namespace sdar::cuda {
 namespace {
 
 constexpr int kThreads = 256, kWarps = kThreads / kWarp;
 
-SDAR_KERNEL(kThreads, 8, head_merge, HeadLists lists, HeadBuffers buffers, int tiles) {
+SDAR_KERNEL(kThreads, 8, lm_head_merge, SampledRows rows, LmHeadBuffers buffers, int tiles) {
   const int index = block_index_x();
-  if (!in_range(index, load_global_cached<int32_t>(lists.count))) return;
+  if (!in_range(index, load_global_cached<int32_t>(rows.count))) return;
   const float* numbers = buffers.numbers + int64_t{index} * tiles * 4;
   const int32_t* ids = buffers.best_ids + int64_t{index} * tiles;
 
@@ -81,11 +77,11 @@ SDAR_KERNEL(kThreads, 8, head_merge, HeadLists lists, HeadBuffers buffers, int t
 
 }  // namespace
 
-void head_merge(Stream stream, int32_t vocabulary, const HeadLists& lists, const HeadBuffers& buffers) {
-  if (lists.max_requests == 0) return;
+void lm_head_merge(Stream stream, const LmHeadMergeParams& args) {
+  if (args.rows.max_count == 0) return;
   const LaunchShape shape{
-      .grid_x = lists.max_requests, .threads = kThreads, .shared_bytes = kWarps * 16, .stream = stream};
-  SDAR_LAUNCH(shape, head_merge_kernel, lists, buffers, head_tiles(vocabulary));
+      .grid_x = args.rows.max_count, .threads = kThreads, .shared_bytes = kWarps * 16, .stream = stream};
+  SDAR_LAUNCH(shape, lm_head_merge_kernel, args.rows, args.buffers, lm_head_tiles(args.vocabulary));
 }
 
 }  // namespace sdar::cuda

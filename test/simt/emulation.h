@@ -1,4 +1,4 @@
-// The device layer (native/backend/cuda/device.cuh) for the host executor: the names of instructions.cuh, launch.cuh
+// The scalar emulation of the device layer (backend/cuda/kernels/device.cuh): the names of instructions.cuh, launch.cuh
 // and warpgroup.cuh, each of which checks before it does the same. Call sites come in by default arguments.
 #pragma once
 #include <bit>
@@ -24,12 +24,12 @@
 #define SDAR_LAUNCH(shape, ...) ::sdar::cuda::launch(#__VA_ARGS__, shape, __VA_ARGS__)
 #define SDAR_UNROLL
 #define SDAR_NO_UNROLL
-/// The last parameter of each twin.
+/// The last parameter of each function that is watched.
 #define SDAR_AT std::source_location at = std::source_location::current()
 
 namespace sdar::cuda {
 
-/// Carries a kernel's launch bounds to its launch: a kernel without them has no twin to be launched.
+/// Carries a kernel's launch bounds to its launch: a kernel without them cannot be launched.
 template <int max_threads, int min_blocks>
 struct Bounds {};
 
@@ -58,10 +58,10 @@ void launch(std::string_view text, const LaunchShape& shape, void (*kernel)(Boun
   cuda_host::execute(l);
 }
 
-// ---- launches that follow one another
-inline void let_next_begin() {}
-inline void wait_for_launches(SDAR_AT) {
-  if (!cuda_host::site_at(at, cuda_host::SiteKind::fence).dropped()) cuda_host::me->waited_for_launches = true;
+// ---- programmatic dependent launch
+inline void pdl_trigger() {}
+inline void pdl_wait(SDAR_AT) {
+  if (!cuda_host::site_at(at, cuda_host::SiteKind::fence).dropped()) cuda_host::me->pdl_waited = true;
 }
 
 // ---- who am I
@@ -167,7 +167,7 @@ void cp_async_wait(SDAR_AT) {
   if (!site.dropped()) cuda_host::wait_for_copies(site, pending + (site.change == cuda_host::Change::more));
 }
 
-// ---- barriers, fences, tickets
+// ---- barriers, fences, atomics
 inline void sync_block(SDAR_AT) {
   const cuda_host::Site& site = cuda_host::site_at(at, cuda_host::SiteKind::barrier);
   if (!site.dropped()) cuda_host::block_barrier(site);
@@ -254,7 +254,7 @@ inline void mma_m16n8k32_s8(int32_t (&d)[4], const uint32_t (&a)[4], const uint3
   cuda_host::multiply_s8(cuda_host::site_at(at), d, a, b);
 }
 
-// ---- products of a warpgroup
+// ---- warpgroup MMA
 constexpr bool kWarpgroups = true;
 struct TokenOperand {
   uint64_t descriptor;
@@ -264,19 +264,19 @@ TokenOperand token_operand(Shared<T> first, int stride) {
   return {token_descriptor(static_cast<uint32_t>(first.offset), stride)};
 }
 inline void fence_for_warpgroup_mma(SDAR_AT) {
-  if (!cuda_host::site_at(at, cuda_host::SiteKind::fence).dropped()) cuda_host::fence_for_products();
+  if (!cuda_host::site_at(at, cuda_host::SiteKind::fence).dropped()) cuda_host::fence_for_mma();
 }
 inline void warpgroup_fence(SDAR_AT) {
   if (!cuda_host::site_at(at, cuda_host::SiteKind::fence).dropped()) cuda_host::fence_registers();
 }
 inline void warpgroup_commit(SDAR_AT) {
   const cuda_host::Site& site = cuda_host::site_at(at, cuda_host::SiteKind::commit);
-  if (!site.dropped()) cuda_host::commit_products(site);
+  if (!site.dropped()) cuda_host::commit_mma(site);
 }
 template <int pending>
 void warpgroup_wait(SDAR_AT) {
   const cuda_host::Site& site = cuda_host::site_at(at, cuda_host::SiteKind::wait);
-  if (!site.dropped()) cuda_host::wait_for_products(site, pending + (site.change == cuda_host::Change::more));
+  if (!site.dropped()) cuda_host::wait_for_mma(site, pending + (site.change == cuda_host::Change::more));
 }
 template <int tiles>
 void warpgroup_wait_all(float (&)[tiles][4], SDAR_AT) {
@@ -284,13 +284,13 @@ void warpgroup_wait_all(float (&)[tiles][4], SDAR_AT) {
 }
 template <int tiles>
 void warpgroup_mma(float (&d)[tiles][4], const uint32_t (&a)[4], TokenOperand b, bool accumulate, SDAR_AT) {
-  cuda_host::Product product;
-  product.d = d[0];
-  product.a = a;
-  product.descriptor = b.descriptor;
-  product.tiles = tiles;
-  product.accumulate = accumulate;
-  cuda_host::issue_product(cuda_host::site_at(at), product);
+  cuda_host::WarpgroupMma mma;
+  mma.d = d[0];
+  mma.a = a;
+  mma.descriptor = b.descriptor;
+  mma.tiles = tiles;
+  mma.accumulate = accumulate;
+  cuda_host::issue_mma(cuda_host::site_at(at), mma);
 }
 
 // ---- arithmetic
@@ -299,7 +299,7 @@ inline uint32_t pack_bf16(float low, float high) {
   return f32_to_bf16(low) | static_cast<uint32_t>(f32_to_bf16(high)) << 16;
 }
 inline uint32_t fma_bf16x2(uint32_t a, uint32_t b, uint32_t c) {
-  // Product and sum are exact in double unless their exponents are 37 apart; there the float is no tie of bf16.
+  // WarpgroupMma and sum are exact in double unless their exponents are 37 apart; there the float is no tie of bf16.
   auto one = [](uint32_t x, uint32_t y, uint32_t z) {
     const double exact = static_cast<double>(bits_to_f32(x)) * bits_to_f32(y) + bits_to_f32(z);
     float near = static_cast<float>(exact);

@@ -1,10 +1,10 @@
-// A step's denoising on the device: before it, the requests of the masked positions; after it, confidence → choose →
-// fill. What a sequence needs from step to step lies in its slot. One step is in flight at a time.
+// A step's denoising on the device: before it, the masked positions are gathered as sampled rows; after it, confidence →
+// select → unmask. What a sequence needs from step to step lies in its slot. One step is in flight at a time.
 #pragma once
 #include <cstdint>
 
-#include "backend/cuda/kernels/head.h"
-#include "backend/cuda/kernels/stream.h"
+#include "backend/cuda/kernels/device_types.h"
+#include "backend/cuda/kernels/lm_head.h"
 #include "denoise/strategy.h"
 
 namespace sdar::cuda {
@@ -23,7 +23,7 @@ struct DenoiseSlot {
   float top_p = 1;
   int32_t top_k = 0;
   int32_t sampled_confidence = 0;
-  int32_t suppressed = 0, suppressed_count = 0;  ///< ids never chosen, in HeadLists::suppressed …
+  int32_t suppressed = 0, suppressed_count = 0;  ///< ids never chosen, in SampledRows::suppressed …
   int32_t early_count = 0, free_from = 0;        ///< … and those after them, at positions before free_from
   int32_t bias = 0, bias_count = 0;
 };
@@ -45,24 +45,28 @@ struct DenoiseTables {
 };
 constexpr int32_t kMaxSlots = 1024;
 
-/// The head takes requests in turns of so many.
-constexpr int32_t kHeadTurn = 256;
+/// The lm_head takes sampled rows in chunks of so many.
+constexpr int32_t kLmHeadChunk = 256;
 
-/// requests, their rows of the step and their number in each turn, slots and positions in ascending order; ids of the
-/// active blocks' rows: tokens, or the mask id. Request i of a temperature has row i % kHeadTurn of the logits. Rows
-/// past the last request are 0.
+/// Sampled rows, their rows of the step and their number in each chunk, slots and positions in ascending order; ids of
+/// the active blocks' rows: tokens, or the mask id. Sampled row i of a temperature has row i % kLmHeadChunk of the
+/// logits. Rows past the last sampled one are 0.
 struct GatherRowsParams {
   DenoiseTables tables;
-  DeviceSampledRow* requests = nullptr;  ///< [max_requests]
-  int32_t* rows = nullptr;               ///< [max_requests]
-  int32_t* request_counts = nullptr;     ///< [max_requests / kHeadTurn, rounded up]
-  int32_t max_requests = 0;              ///< at least the number of masked positions
-  int32_t* ids = nullptr;                ///< [rows of the step]
-  int32_t all_logits = 0;                ///< greedy requests have a row of the logits, too
+  DeviceSampledRow* sampled = nullptr;  ///< [max_count]
+  int32_t* rows = nullptr;              ///< [max_count]
+  int32_t* counts = nullptr;            ///< [max_count / kLmHeadChunk, rounded up]
+  int32_t max_count = 0;                ///< at least the number of masked positions
+  int32_t* ids = nullptr;               ///< [rows of the step]
+  int32_t all_logits = 0;               ///< greedy rows have a row of the logits, too
 };
 void gather_rows(Stream stream, const GatherRowsParams& args);
 
-/// Fills what denoise/choose.h chooses from the results, and advances the slots.
-void select_unmask(Stream stream, const DenoiseTables& tables, const DeviceSampledToken* results);
+/// Fills what denoise/choose.h selects from the results, and advances the slots.
+struct SelectUnmaskParams {
+  DenoiseTables tables;
+  const DeviceSampledToken* results = nullptr;
+};
+void select_unmask(Stream stream, const SelectUnmaskParams& args);
 
 }  // namespace sdar::cuda

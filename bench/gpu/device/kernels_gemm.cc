@@ -1,9 +1,9 @@
-// Products of a layer, the head, and those of a mixture of experts.
+// GEMMs of a layer, the lm_head, and those of a mixture of experts.
 #include <string>
 
-#include "backend/cuda/kernels/head.h"
+#include "backend/cuda/kernels/lm_head.h"
 #include "backend/cuda/kernels/moe.h"
-#include "backend/cuda/kernels/norm.h"
+#include "backend/cuda/kernels/rowwise.h"
 #include "backend/cuda/packing.h"
 #include "kernel_bench.h"
 
@@ -17,22 +17,21 @@ namespace {
 constexpr int kSmallTokens[] = {1, 4, 8, 16, 32, 64, 128, 256, 512};
 constexpr int kLargeTokens[] = {128, 256, 512, 1024, 2048};
 
-/// The kernels that can compute a product; of gemm_warpgroup those of so many token tiles.
+/// The kernels that can compute a matmul; of gemm_warpgroup those of so many token tiles.
 enum class Kernel : int32_t { small = 0, large = 1, warpgroup = 16, wide_warpgroup = 32 };
 
-std::string text_of(Kernel kernel) {
+std::string name_of(Kernel kernel) {
   switch (kernel) {
     case Kernel::small:
-      return "gemm ";
+      return "gemm";
     case Kernel::large:
-      return "gemm_large ";
+      return "gemm_large";
     default:
-      return "gemm_warpgroup<" + std::to_string(static_cast<int32_t>(kernel)) + "> ";
+      return "gemm_warpgroup<" + std::to_string(static_cast<int32_t>(kernel)) + ">";
   }
 }
 
 void launch(cuda::Stream stream, Kernel kernel, cuda::GemmParams args) {
-  args.early = true;  // as in the engine, where the card can
   switch (kernel) {
     case Kernel::small:
       return cuda::gemm(stream, args);
@@ -51,7 +50,7 @@ bool has_warpgroups() {
 }
 constexpr int kYardstickTokens = 16;  // from here on cuBLASLt is timed beside
 
-/// Requests to sample. Of random weights the logits are spread wide; a confident model's mass is in a few ids.
+/// Rows to sample. Of random weights the logits are spread wide; a confident model's mass is in a few ids.
 struct Sampling {
   const char* name;
   int32_t top_k;
@@ -66,24 +65,24 @@ size_t bytes_of(const DeviceMatrix& m) { return cuda::packed_bytes({m.kind, m.fo
 
 std::string tokens_text(int tokens) { return std::to_string(tokens) + " tokens"; }
 
-/// What goes in and out of a product, for up to `tokens` tokens.
+/// What goes in and out of a matmul, for up to `tokens` tokens.
 struct Operands {
   std::unique_ptr<DeviceArray<uint16_t>> in, tiles;
   DeviceArray<float> out, partials;
-  DeviceArray<uint32_t> tickets;
+  DeviceArray<uint32_t> counters;
 
   Operands(const DeviceMatrix& m, int tokens)
       : in(random_tiles(tokens, m.cols)),
         tiles(random_tiles(tokens, m.outputs())),
         out(static_cast<size_t>(tokens) * m.rows),
         partials(cuda::gemm_partial_floats(m, tokens)),
-        tickets(cuda::gemm_tickets(m, tokens)) {
+        counters(cuda::gemm_counters(m, tokens)) {
     out.zero();
-    tickets.zero();
+    counters.zero();
   }
 };
 
-/// cuBLASLt's time for the same product of bf16 weights, the copies of the weight in turns.
+/// cuBLASLt's time for the same matmul of bf16 weights, the copies of the weight one after the other.
 void add_yardstick(KernelBench& bench, nlohmann::ordered_json& result, const DeviceMatrix& m, int tokens,
                    const DeviceArray<uint8_t>& pool, int copies) {
   if (!bench.lt || !bench.lt->prepare(m.rows, m.cols, tokens, m.kind == WeightKind::gate_up)) return;
@@ -98,8 +97,8 @@ void add_yardstick(KernelBench& bench, nlohmann::ordered_json& result, const Dev
   result["ofCublasLt"] = 1e6 * seconds / result["microseconds"].get<double>();
 }
 
-void measure_product(KernelBench& bench, const std::string& model, const std::string& name, DeviceMatrix m,
-                     cuda::Epilogue epilogue, int tokens, Kernel kernel) {
+void measure_matmul(KernelBench& bench, const std::string& model, const std::string& name, DeviceMatrix m,
+                    cuda::Epilogue epilogue, int tokens, Kernel kernel, bool pdl) {
   const DeviceArray<uint8_t>& pool = bench.weights(m.format);
   const size_t bytes = bytes_of(m);
   const int copies = bench.copies(bytes);
@@ -109,19 +108,20 @@ void measure_product(KernelBench& bench, const std::string& model, const std::st
                                 : epilogue == cuda::Epilogue::add    ? 8.0 * m.rows
                                                                      : 4.0 * m.rows),
                   2.0 * m.rows * m.cols * tokens};
-  auto* result = bench.measure(
-      text_of(kernel) + name, model, name_of(m.format), tokens_text(tokens), work, [&](cuda::Stream s, int i) {
-        m.data = pool.get() + static_cast<size_t>(i % copies) * bytes;
-        launch(s, kernel,
-               {m, o.in->get(), tokens, epilogue, o.out.get(), o.tiles->get(), o.partials.get(), o.tickets.get()});
-      });
+  auto* result = bench.measure(name_of(kernel) + (pdl ? "+pdl " : " ") + name, model, name_of(m.format),
+                               tokens_text(tokens), work, [&](cuda::Stream s, int i) {
+                                 m.data = pool.get() + static_cast<size_t>(i % copies) * bytes;
+                                 launch(s, kernel,
+                                        {m, o.in->get(), tokens, epilogue, o.out.get(), o.tiles->get(),
+                                         o.partials.get(), o.counters.get(), pdl});
+                               });
   if (result && m.format == WeightFormat::bf16 && tokens >= kYardstickTokens)
     add_yardstick(bench, *result, m, tokens, pool, copies);
 }
 
 }  // namespace
 
-void measure_products(KernelBench& bench, const NamedShape& model) {
+void measure_gemm(KernelBench& bench, const NamedShape& model) {
   const ModelShape& s = model.shape;
   const int32_t attended = s.heads * s.head_dim, qkv = attended + 2 * s.kv_heads * s.head_dim;
   struct {
@@ -138,12 +138,13 @@ void measure_products(KernelBench& bench, const NamedShape& model) {
   for (WeightFormat format : bench.options.kernel_formats) {
     for (const auto& m : matrices) {
       const DeviceMatrix matrix{nullptr, m.kind, format, m.rows, m.cols};
-      const auto measure = [&](int tokens, Kernel kernel) {
-        measure_product(bench, model.name, m.name, matrix, m.epilogue, tokens, kernel);
+      const auto measure = [&](int tokens, Kernel kernel, bool pdl = false) {
+        measure_matmul(bench, model.name, m.name, matrix, m.epilogue, tokens, kernel, pdl);
       };
       for (int tokens : kSmallTokens) measure(tokens, Kernel::small);
       for (int tokens : kLargeTokens) measure(tokens, Kernel::large);
       if (!has_warpgroups()) continue;
+      for (int tokens : kSmallTokens) measure(tokens, Kernel::small, true);
       for (Kernel kernel : {Kernel::warpgroup, Kernel::wide_warpgroup}) {
         if (!cuda::warpgroup_takes(matrix, static_cast<int32_t>(kernel))) continue;
         for (int tokens : kLargeTokens) measure(tokens, kernel);
@@ -152,43 +153,44 @@ void measure_products(KernelBench& bench, const NamedShape& model) {
   }
 }
 
-void measure_head(KernelBench& bench, const NamedShape& model) {
+void measure_lm_head(KernelBench& bench, const NamedShape& model) {
   const ModelShape& s = model.shape;
   for (WeightFormat format : bench.options.kernel_formats) {
     if (format == WeightFormat::int4) continue;  // is held as int8
     DeviceMatrix m{nullptr, WeightKind::table, format, s.vocabulary, s.hidden};
     const DeviceArray<uint8_t>& pool = bench.weights(format);
-    const size_t bytes = bytes_of(m), tiles = static_cast<size_t>(cuda::head_tiles(s.vocabulary));
+    const size_t bytes = bytes_of(m), tiles = static_cast<size_t>(cuda::lm_head_tiles(s.vocabulary));
     const int copies = bench.copies(bytes);
-    for (int requests : {4, 32, 64, 320}) {
-      // Sampling needs logits: of the first few requests.
-      const int sampled = std::min(requests, 32);
-      const std::vector<cuda::DeviceSampledRow> greedy(static_cast<size_t>(requests));
+    for (int rows : {4, 32, 64, 320}) {
+      // Sampling needs logits: of the first few rows.
+      const int sampled = std::min(rows, 32);
+      const std::vector<cuda::DeviceSampledRow> greedy(static_cast<size_t>(rows));
       const DeviceArray<cuda::DeviceSampledRow> device_greedy(greedy);
-      const DeviceArray<int32_t> count(std::vector<int32_t>{requests}), few(std::vector<int32_t>{sampled}),
-          best(tiles * requests);
-      const DeviceArray<float> numbers(tiles * requests * 4), logits(static_cast<size_t>(sampled) * s.vocabulary);
-      const DeviceArray<cuda::DeviceSampledToken> results(static_cast<size_t>(requests));
+      const DeviceArray<int32_t> count(std::vector<int32_t>{rows}), few(std::vector<int32_t>{sampled}),
+          best(tiles * rows);
+      const DeviceArray<float> numbers(tiles * rows * 4), logits(static_cast<size_t>(sampled) * s.vocabulary);
+      const DeviceArray<cuda::DeviceSampledToken> results(static_cast<size_t>(rows));
       const DeviceArray<int32_t> likely(std::vector<int32_t>{1000, s.vocabulary / 2, s.vocabulary - 1000});
       const DeviceArray<float> likely_values(std::vector<float>{1000, 999, 998.5f});
-      const auto in = random_tiles(requests, s.hidden);
-      const cuda::HeadBuffers buffers{numbers.get(), best.get(), logits.get(), results.get()};
-      const cuda::HeadLists lists{device_greedy.get(), count.get(), requests, nullptr, nullptr, nullptr};
+      const auto in = random_tiles(rows, s.hidden);
+      const cuda::LmHeadBuffers buffers{numbers.get(), best.get(), logits.get(), results.get()};
+      const cuda::SampledRows lists{device_greedy.get(), count.get(), rows, nullptr, nullptr, nullptr};
       const auto at = [&](int i) {
         m.data = pool.get() + static_cast<size_t>(i % copies) * bytes;
         return m;
       };
-      const std::string size = std::to_string(requests) + " requests", held = name_of(format);
-      const double partial = 20.0 * static_cast<double>(tiles) * requests;
+      const std::string size = std::to_string(rows) + " rows", held = name_of(format);
+      const double partial = 20.0 * static_cast<double>(tiles) * rows;
       bench.measure(
-          "head", model.name, held, size,
-          {static_cast<double>(bytes) + 2.0 * requests * s.hidden + partial, 2.0 * s.vocabulary * s.hidden * requests},
+          "lm_head", model.name, held, size,
+          {static_cast<double>(bytes) + 2.0 * rows * s.hidden + partial, 2.0 * s.vocabulary * s.hidden * rows},
           [&](cuda::Stream stream, int i) {
-            cuda::head(stream, {at(i), in->get(), lists, buffers});
+            cuda::lm_head(stream, {at(i), in->get(), lists, buffers});
           });
-      bench.measure("head_merge", model.name, held, size, {partial, 0},
-                    [&](cuda::Stream stream, int) { cuda::head_merge(stream, s.vocabulary, lists, buffers); });
-      if (requests > 32) continue;
+      bench.measure("lm_head_merge", model.name, held, size, {partial, 0}, [&](cuda::Stream stream, int) {
+        cuda::lm_head_merge(stream, {s.vocabulary, lists, buffers});
+      });
+      if (rows > 32) continue;
       for (const Sampling& how : kSampling) {
         std::vector<cuda::DeviceSampledRow> warm(static_cast<size_t>(sampled));
         for (int i = 0; i < sampled; i++) {
@@ -197,12 +199,14 @@ void measure_head(KernelBench& bench, const NamedShape& model) {
           warm[static_cast<size_t>(i)].logits = i;
         }
         const DeviceArray<cuda::DeviceSampledRow> device_warm(warm);
-        const cuda::HeadLists warm_lists{device_warm.get(), few.get(),    sampled,
-                                         nullptr,           likely.get(), likely_values.get()};
-        cuda::head(nullptr, {at(0), in->get(), warm_lists, buffers});
-        cuda::head_merge(nullptr, s.vocabulary, warm_lists, buffers);
+        const cuda::SampledRows warm_lists{device_warm.get(), few.get(),    sampled,
+                                           nullptr,           likely.get(), likely_values.get()};
+        cuda::lm_head(nullptr, {at(0), in->get(), warm_lists, buffers});
+        cuda::lm_head_merge(nullptr, {s.vocabulary, warm_lists, buffers});
         bench.measure(how.name, model.name, held, size, {4.0 * s.vocabulary * sampled, 0},
-                      [&](cuda::Stream stream, int) { cuda::sample(stream, s.vocabulary, warm_lists, buffers); });
+                      [&](cuda::Stream stream, int) {
+                        cuda::sample(stream, {s.vocabulary, warm_lists, buffers});
+                      });
       }
     }
   }
@@ -256,8 +260,8 @@ void measure_experts(KernelBench& bench, const NamedShape& model) {
                                                s.experts_per_token});
                       });
       }
-      const auto product = [&](const char* name, const DeviceMatrix& m, const DeviceArray<const uint8_t*>& list,
-                               const uint16_t* activations, cuda::Epilogue epilogue) {
+      const auto matmul = [&](const char* name, const DeviceMatrix& m, const DeviceArray<const uint8_t*>& list,
+                              const uint16_t* activations, cuda::Epilogue epilogue) {
         const double written = epilogue == cuda::Epilogue::silu_mul ? 1.0 * m.rows : 4.0 * m.rows;
         bench.measure(std::string("gemm_grouped ") + name, model.name, held, size,
                       {met * static_cast<double>(bytes_of(m)) + static_cast<double>(choices) * (2.0 * m.cols + written),
@@ -267,8 +271,8 @@ void measure_experts(KernelBench& bench, const NamedShape& model) {
                                                     tokens, s.experts_per_token, epilogue, out.get(), middle->get()});
                       });
       };
-      product("gate_up", gate_up, up_pointers, in->get(), cuda::Epilogue::silu_mul);
-      product("down", down, down_pointers, middle->get(), cuda::Epilogue::store);
+      matmul("gate_up", gate_up, up_pointers, in->get(), cuda::Epilogue::silu_mul);
+      matmul("down", down, down_pointers, middle->get(), cuda::Epilogue::store);
     }
   }
 }

@@ -1,6 +1,6 @@
-// The head of the CUDA backend under host execution: tokens and numbers against the formulas, over odd vocabularies;
+// The lm_head of the CUDA backend under the SIMT executor: tokens and numbers against the formulas, over odd vocabularies;
 // the same bits in any batch.
-#include "backend/cuda/kernels/head.h"
+#include "backend/cuda/kernels/lm_head.h"
 #include "cuda_tensors.h"
 
 using namespace sdar;
@@ -13,17 +13,17 @@ struct Outcome {
   Matrix logits;  ///< of those that asked for them
 };
 
-/// Runs the three kernels for some rows of x and requests; `spare` requests beyond the count must change nothing.
-Outcome run(const DeviceWeight& weight, const Matrix& x, std::span<const SampledRow> requests, bool all_logits,
+/// Runs the three kernels for some rows of x and sampled rows; `spare` ones beyond the count must change nothing.
+Outcome run(const DeviceWeight& weight, const Matrix& x, std::span<const SampledRow> sampled, bool all_logits,
             int spare = 0) {
-  const int vocabulary = weight.view.rows, count = static_cast<int>(requests.size()), most = count + spare;
+  const int vocabulary = weight.view.rows, count = static_cast<int>(sampled.size()), most = count + spare;
   std::vector<cuda::DeviceSampledRow> device(static_cast<size_t>(most));
   std::vector<int32_t> suppressed{-7}, bias_ids{-7};
   std::vector<float> bias_values{0};
   Matrix input{most, x.cols, std::vector<float>(static_cast<size_t>(most * x.cols), kNan)};
   int rows = 0;
   for (int i = 0; i < count; i++) {
-    const SampledRow& r = requests[i];
+    const SampledRow& r = sampled[i];
     cuda::DeviceSampledRow& d = device[i];
     d.uniform = r.uniform, d.temperature = r.temperature, d.top_p = r.top_p, d.top_k = r.top_k;
     d.sampled_confidence = r.confidence == Confidence::sampled;
@@ -37,21 +37,21 @@ Outcome run(const DeviceWeight& weight, const Matrix& x, std::span<const Sampled
     std::copy_n(x.row(r.row), x.cols, &input.data[static_cast<size_t>(i * x.cols)]);
   }
   for (int i = count; i < most; i++) device[i].temperature = 1;
-  const Buffer<cuda::DeviceSampledRow> device_requests(device, "requests");
+  const Buffer<cuda::DeviceSampledRow> device_sampled(device, "sampled rows");
   const Buffer<int32_t> device_count(std::vector<int32_t>{count}, "count"), device_suppressed(suppressed, "suppressed"),
       device_bias_ids(bias_ids, "bias ids");
   const Buffer<float> device_bias(bias_values, "bias values");
-  const size_t tiles = static_cast<size_t>(cuda::head_tiles(vocabulary));
+  const size_t tiles = static_cast<size_t>(cuda::lm_head_tiles(vocabulary));
   const Buffer<float> numbers(most * tiles * 4, "numbers"), logits(static_cast<size_t>(rows * vocabulary), "logits");
   const Buffer<int32_t> best_ids(most * tiles, "best ids");
   const Buffer<cuda::DeviceSampledToken> results(static_cast<size_t>(most), "results");
   const auto activations = put_tiles(input, "activations");
-  const cuda::HeadLists lists{device_requests.get(),   device_count.get(),    most,
-                              device_suppressed.get(), device_bias_ids.get(), device_bias.get()};
-  const cuda::HeadBuffers buffers{numbers.get(), best_ids.get(), logits.get(), results.get()};
-  cuda::head(nullptr, {weight.view, activations->get(), lists, buffers});
-  cuda::head_merge(nullptr, vocabulary, lists, buffers);
-  cuda::sample(nullptr, vocabulary, lists, buffers);
+  const cuda::SampledRows lists{device_sampled.get(),    device_count.get(),    most,
+                                device_suppressed.get(), device_bias_ids.get(), device_bias.get()};
+  const cuda::LmHeadBuffers buffers{numbers.get(), best_ids.get(), logits.get(), results.get()};
+  cuda::lm_head(nullptr, {weight.view, activations->get(), lists, buffers});
+  cuda::lm_head_merge(nullptr, {vocabulary, lists, buffers});
+  cuda::sample(nullptr, {vocabulary, lists, buffers});
   Outcome outcome;
   outcome.results.resize(static_cast<size_t>(count));
   cuda_host::download(outcome.results.data(), results.get(), outcome.results.size() * sizeof(cuda::DeviceSampledToken));
@@ -63,8 +63,8 @@ bool same(const cuda::DeviceSampledToken& a, const cuda::DeviceSampledToken& b) 
   return std::memcmp(&a, &b, sizeof a) == 0;
 }
 
-void compare(const cuda::DeviceSampledToken& got, std::span<const float> logits, const SampledRow& request) {
-  const Choice expected = choose(logits, request);
+void compare(const cuda::DeviceSampledToken& got, std::span<const float> logits, const SampledRow& row) {
+  const Choice expected = choose(logits, row);
   CHECK(got.finite == 1);
   CHECK_NEAR(got.max, expected.result.max, 0);
   CHECK_NEAR(got.logsumexp, expected.result.logsumexp, 2e-6 * std::max(1.0f, std::abs(expected.result.logsumexp)));
@@ -76,13 +76,13 @@ void compare(const cuda::DeviceSampledToken& got, std::span<const float> logits,
   CHECK_NEAR(got.logprob, expected.result.logprob, 1e-5);
 }
 
-/// Requests of all kinds; `suppressed` and biases live as long as this.
-struct Requests {
+/// Sampled rows of all kinds; `suppressed` and biases live as long as this.
+struct Samples {
   std::vector<SampledRow> all;
   std::vector<std::vector<int32_t>> suppressed, bias_ids;
   std::vector<std::vector<float>> bias_values;
 
-  Requests(Random& random, int count, int rows, int vocabulary)
+  Samples(Random& random, int count, int rows, int vocabulary)
       : suppressed(count), bias_ids(count), bias_values(count) {
     for (int i = 0; i < count; i++) {
       SampledRow r;
@@ -107,19 +107,19 @@ struct Requests {
 
 }  // namespace
 
-TEST("head: greedy and sampled tokens with their numbers, over odd vocabularies and all kinds of requests") {
+TEST("lm_head: greedy and sampled tokens with their numbers, over odd vocabularies and all kinds of sampled rows") {
   cuda_host::each_order([] {
     Random random(1);
     for (WeightFormat format : {WeightFormat::bf16, WeightFormat::int8}) {
       for (int vocabulary : {2, 64, 129, 333, 1030}) {
-        const int rows = 7, hidden = vocabulary == 333 ? 700 : 128;  // more slabs than stages, too
+        const int rows = 7, hidden = vocabulary == 333 ? 700 : 128;  // more k-tiles than stages, too
         const DeviceWeight weight(WeightKind::table, format, {random_matrix(random, vocabulary, hidden, 0.5)});
         const Matrix x = rounded(random_matrix(random, rows, hidden), WeightFormat::bf16);
-        const Requests requests(random, vocabulary > 500 ? 40 : 18, rows, vocabulary);
-        const Outcome with = run(weight, x, requests.all, true, 3), without = run(weight, x, requests.all, false);
+        const Samples samples(random, vocabulary > 500 ? 40 : 18, rows, vocabulary);
+        const Outcome with = run(weight, x, samples.all, true, 3), without = run(weight, x, samples.all, false);
         Matrix want = product(x, weight.values);
-        for (size_t i = 0; i < requests.all.size(); i++) {
-          const SampledRow& r = requests.all[i];
+        for (size_t i = 0; i < samples.all.size(); i++) {
+          const SampledRow& r = samples.all[i];
           CHECK(same(with.results[i], without.results[i]));
           std::vector<float> biased(want.row(r.row), want.row(r.row + 1));
           for (size_t j = 0; j < r.bias_ids.size(); j++) biased[r.bias_ids[j]] += r.bias_values[j];
@@ -132,21 +132,21 @@ TEST("head: greedy and sampled tokens with their numbers, over odd vocabularies 
   });
 }
 
-TEST("head: a request's bits do not depend on the others") {
+TEST("lm_head: a row's bits do not depend on the others") {
   Random random(2);
   for (WeightFormat format : {WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4}) {
     const DeviceWeight weight(WeightKind::linear, format, {random_matrix(random, 500, 256)});
     const Matrix x = random_matrix(random, 9, 256);
-    const Requests requests(random, 100, 9, 500);
-    const Outcome all = run(weight, x, requests.all, false, 20);
+    const Samples samples(random, 100, 9, 500);
+    const Outcome all = run(weight, x, samples.all, false, 20);
     for (size_t few : {1, 20, 50}) {
-      const Outcome some = run(weight, x, std::span(requests.all).last(few), false, 1);
+      const Outcome some = run(weight, x, std::span(samples.all).last(few), false, 1);
       for (size_t i = 0; i < few; i++) CHECK(same(some.results[i], all.results[100 - few + i]));
     }
   }
 }
 
-TEST("head: ties go to the lower id, in the argmax and in top-k; suppressed ids keep their probability") {
+TEST("lm_head: ties go to the lower id, in the argmax and in top-k; suppressed ids keep their probability") {
   Random random(3);
   const int n = 600, hidden = 128;
   Matrix m{n, hidden, std::vector<float>(static_cast<size_t>(n * hidden))};
@@ -173,33 +173,33 @@ TEST("head: ties go to the lower id, in the argmax and in top-k; suppressed ids 
   CHECK(one().token == 40);
 }
 
-TEST("head: extreme temperatures, uniforms and logits") {
+TEST("lm_head: extreme temperatures, uniforms and logits") {
   Random random(4);
   const int n = 300, hidden = 128;
   const DeviceWeight weight(WeightKind::table, WeightFormat::bf16, {random_matrix(random, n, hidden, 20)});
   const Matrix x = rounded(random_matrix(random, 3, hidden, 20), WeightFormat::bf16);
-  std::vector<SampledRow> requests;
+  std::vector<SampledRow> sampled;
   for (float temperature : {1e-30f, 0.01f, 1.0f, 1e6f}) {
     for (double uniform : {0.0, 0.5, 1 - 0x1p-53}) {
       SampledRow r;
-      r.row = static_cast<int32_t>(requests.size() % 3);
+      r.row = static_cast<int32_t>(sampled.size() % 3);
       r.temperature = temperature, r.uniform = uniform;
-      requests.push_back(r);
+      sampled.push_back(r);
     }
   }
-  const Outcome got = run(weight, x, requests, true);
-  for (size_t i = 0; i < requests.size(); i++) {
+  const Outcome got = run(weight, x, sampled, true);
+  for (size_t i = 0; i < sampled.size(); i++) {
     const std::span<const float> logits(got.logits.row(static_cast<int64_t>(i)), n);
     CHECK(got.results[i].finite == 1 && std::isfinite(got.results[i].confidence) && got.results[i].entropy >= 0);
-    if (requests[i].temperature > 1e5f && requests[i].uniform == 0) CHECK(got.results[i].token == 0);
-    if (requests[i].temperature > 1e5f && requests[i].uniform > 0.9) CHECK(got.results[i].token == n - 1);
-    if (requests[i].temperature < 0.1f) {
+    if (sampled[i].temperature > 1e5f && sampled[i].uniform == 0) CHECK(got.results[i].token == 0);
+    if (sampled[i].temperature > 1e5f && sampled[i].uniform > 0.9) CHECK(got.results[i].token == n - 1);
+    if (sampled[i].temperature < 0.1f) {
       CHECK(got.results[i].token == std::max_element(logits.begin(), logits.end()) - logits.begin());
     }
   }
 }
 
-TEST("head: NaN and infinity among the logits, or no id allowed, spoil their request alone") {
+TEST("lm_head: NaN and infinity among the logits, or no id allowed, spoil their row alone") {
   Random random(5);
   const int n = 200, hidden = 128;
   const DeviceWeight weight(WeightKind::table, WeightFormat::bf16, {random_matrix(random, n, hidden)});
@@ -208,37 +208,37 @@ TEST("head: NaN and infinity among the logits, or no id allowed, spoil their req
   std::vector<int32_t> every(n);
   std::iota(every.begin(), every.end(), 0);
   for (float temperature : {0.0f, 0.8f}) {
-    std::vector<SampledRow> requests(4);
-    for (int i = 0; i < 4; i++) requests[i].temperature = temperature, requests[i].row = i % 3;
-    requests[2].suppressed = every;
+    std::vector<SampledRow> sampled(4);
+    for (int i = 0; i < 4; i++) sampled[i].temperature = temperature, sampled[i].row = i % 3;
+    sampled[2].suppressed = every;
     const std::vector<int32_t> ids{7};
     const std::vector<float> infinity{INFINITY};
-    requests[3].bias_ids = ids, requests[3].bias_values = infinity;
-    const Outcome got = run(weight, x, requests, false);
+    sampled[3].bias_ids = ids, sampled[3].bias_values = infinity;
+    const Outcome got = run(weight, x, sampled, false);
     CHECK(got.results[0].finite == 1);
     CHECK(claimed("sample.cu", "sample"));
     for (int i = 1; i < 4; i++) CHECK(got.results[i].finite == 0 && got.results[i].token == 0);
   }
 }
 
-TEST("head: blocks of requests past the count end before they read weights") {
+TEST("lm_head: blocks of rows past the count end before they read weights") {
   Random random(7);
   const DeviceWeight weight(WeightKind::table, WeightFormat::bf16, {random_matrix(random, 64, 128)});
-  const Buffer<cuda::DeviceSampledRow> requests(std::vector<cuda::DeviceSampledRow>(100), "requests");
+  const Buffer<cuda::DeviceSampledRow> sampled(std::vector<cuda::DeviceSampledRow>(100), "sampled");
   const Buffer<int32_t> ids(100, "ids");
   const Buffer<float> numbers(400, "numbers");
   const auto activations = put_tiles(random_matrix(random, 100, 128), "activations");
   for (int32_t count : {3, 64}) {
     const Buffer<int32_t> device_count(std::vector<int32_t>{count}, "count");
-    cuda::head(nullptr, {weight.view,
-                         activations->get(),
-                         {requests.get(), device_count.get(), 100, nullptr, nullptr, nullptr},
-                         {numbers.get(), ids.get(), nullptr, nullptr}});
+    cuda::lm_head(nullptr, {weight.view,
+                            activations->get(),
+                            {sampled.get(), device_count.get(), 100, nullptr, nullptr, nullptr},
+                            {numbers.get(), ids.get(), nullptr, nullptr}});
     CHECK(cuda_host::last_launch().tensor("weights").loaded == 64 * 128 * 2);
   }
 }
 
-TEST("head: bytes and mma as cost.h tells, loads of 16 bytes, no bank conflicts") {
+TEST("lm_head: bytes and mma as cost.h tells, loads of 16 bytes, no bank conflicts") {
   Random random(6);
   struct Shape {
     int vocabulary, hidden, most, count, logits;
@@ -247,26 +247,26 @@ TEST("head: bytes and mma as cost.h tells, loads of 16 bytes, no bank conflicts"
                          Shape{333, 200, 150, 67, 5}, Shape{1030, 136, 20, 17, 0}}) {
     for (WeightFormat format : {WeightFormat::bf16, WeightFormat::int8}) {
       const DeviceWeight weight(WeightKind::table, format, {random_matrix(random, s.vocabulary, s.hidden)});
-      const size_t most = static_cast<size_t>(s.most), tiles = static_cast<size_t>(cuda::head_tiles(s.vocabulary));
+      const size_t most = static_cast<size_t>(s.most), tiles = static_cast<size_t>(cuda::lm_head_tiles(s.vocabulary));
       const auto activations = put_tiles(random_matrix(random, s.most, s.hidden), "activations");
-      std::vector<cuda::DeviceSampledRow> requests(most);
-      for (int i = 0; i < s.logits; i++) requests[i].logits = i;
-      const Buffer<cuda::DeviceSampledRow> device(requests, "requests");
+      std::vector<cuda::DeviceSampledRow> sampled(most);
+      for (int i = 0; i < s.logits; i++) sampled[i].logits = i;
+      const Buffer<cuda::DeviceSampledRow> device(sampled, "sampled");
       const Buffer<int32_t> count(std::vector<int32_t>{s.count}, "count"), ids(most * tiles, "ids");
       const Buffer<float> numbers(most * tiles * 4, "numbers"), logits(most * s.vocabulary, "logits");
       const Buffer<cuda::DeviceSampledToken> results(most, "results");
-      const cuda::HeadLists lists{device.get(), count.get(), s.most, nullptr, nullptr, nullptr};
-      const cuda::HeadBuffers buffers{numbers.get(), ids.get(), logits.get(), results.get()};
-      cuda::head(nullptr, {weight.view, activations->get(), lists, buffers});
+      const cuda::SampledRows lists{device.get(), count.get(), s.most, nullptr, nullptr, nullptr};
+      const cuda::LmHeadBuffers buffers{numbers.get(), ids.get(), logits.get(), results.get()};
+      cuda::lm_head(nullptr, {weight.view, activations->get(), lists, buffers});
       const auto& report = cuda_host::last_launch();
-      check_cost(cuda::head_cost(weight.view, s.most, s.count, s.logits));
+      check_cost(cuda::lm_head_cost(weight.view, s.most, s.count, s.logits));
       CHECK(report.bank_conflicts() == 0);
       CHECK(report.tensor("weights").narrow == 0 && report.tensor("activations").narrow == 0);
       const std::string tokens = s.most <= 8 ? "1" : s.most <= 32 ? "4" : "8";
-      CHECK(claimed("head.cu", std::string("head<") + name_of(format) + ", " + tokens + ">"));
-      cuda::head_merge(nullptr, s.vocabulary, lists, buffers);
-      check_cost(cuda::head_merge_cost(s.vocabulary, s.most, s.count));
-      CHECK(claimed("head_merge.cu", "head_merge"));
+      CHECK(claimed("lm_head.cu", std::string("lm_head<") + name_of(format) + ", " + tokens + ">"));
+      cuda::lm_head_merge(nullptr, {s.vocabulary, lists, buffers});
+      check_cost(cuda::lm_head_merge_cost(s.vocabulary, s.most, s.count));
+      CHECK(claimed("lm_head_merge.cu", "lm_head_merge"));
       CHECK(report.bank_conflicts() == 0);
     }
   }

@@ -1,6 +1,6 @@
-// Requests of a step and choose-and-fill on the device, under host execution, against denoise/choose.h and philox.h on
-// the host.
-#include "backend/cuda/kernels/choose.h"
+// A step's sampled rows, and select and unmask, on the device, under the SIMT executor, against denoise/choose.h and
+// philox.h on the host.
+#include "backend/cuda/kernels/denoise.h"
 #include "cuda_tensors.h"
 #include "denoise/choose.h"
 #include "denoise/philox.h"
@@ -49,28 +49,28 @@ struct Tables {
   }
 };
 
-/// Lists requests, makes up results, fills, and compares with the host's choice; and costs with cost.h when counting.
+/// Gathers rows, makes up results, fills, and compares with the host's choice; and costs with cost.h when counting.
 void steps(Random& random, int count, int spare, bool counting = false) {
   const Tables t(random, count);
   const Buffer<cuda::DenoiseSlot> slots(t.slots, "slots");
   const Buffer<int32_t> tokens(t.tokens, "tokens"), ids(static_cast<size_t>(t.rows), "ids"),
       rows(static_cast<size_t>(t.masked + spare), "rows"),
-      counts(static_cast<size_t>(cuda::ceil_div(t.masked + spare, cuda::kHeadTurn)), "request counts");
+      counts(static_cast<size_t>(cuda::ceil_div(t.masked + spare, cuda::kLmHeadChunk)), "counts");
   const Buffer<cuda::DenoiseOutcome> outcomes(static_cast<size_t>(count), "outcomes");
-  const Buffer<cuda::DeviceSampledRow> requests(static_cast<size_t>(t.masked + spare), "requests");
+  const Buffer<cuda::DeviceSampledRow> sampled(static_cast<size_t>(t.masked + spare), "sampled rows");
   const cuda::DenoiseTables tables{slots.get(), tokens.get(), outcomes.get(), count, kMaskId};
-  const cuda::GatherRowsParams args{tables, requests.get(), rows.get(), counts.get(), t.masked + spare, ids.get()};
+  const cuda::GatherRowsParams args{tables, sampled.get(), rows.get(), counts.get(), t.masked + spare, ids.get()};
   cuda::gather_rows(nullptr, args);
-  CHECK(claimed("choose.cu", "gather_rows"));
-  if (counting) check_cost(cuda::list_requests_cost(args, t.active, t.masked, t.positions));
+  CHECK(claimed("denoise.cu", "gather_rows"));
+  if (counting) check_cost(cuda::gather_rows_cost(args, t.active, t.masked, t.positions));
 
-  const std::vector<int32_t> turns = counts.values();
-  for (int turn = 0; turn < static_cast<int>(turns.size()); turn++)
-    CHECK(turns[turn] == std::clamp(t.masked - turn * cuda::kHeadTurn, 0, cuda::kHeadTurn));
+  const std::vector<int32_t> chunks = counts.values();
+  for (int chunk = 0; chunk < static_cast<int>(chunks.size()); chunk++)
+    CHECK(chunks[chunk] == std::clamp(t.masked - chunk * cuda::kLmHeadChunk, 0, cuda::kLmHeadChunk));
   const std::vector<int32_t> got_rows = rows.values();
   std::vector<cuda::DeviceSampledRow> got(static_cast<size_t>(t.masked));
   for (int i = 0; i < t.masked; i++) {  // the end of the struct is padding
-    cuda_host::download(&got[i], requests.get() + i, offsetof(cuda::DeviceSampledRow, logits) + sizeof(int32_t));
+    cuda_host::download(&got[i], sampled.get() + i, offsetof(cuda::DeviceSampledRow, logits) + sizeof(int32_t));
   }
   std::vector<cuda::DeviceSampledToken> results(static_cast<size_t>(t.masked));
   for (auto& r : results) {
@@ -93,7 +93,7 @@ void steps(Random& random, int count, int spare, bool counting = false) {
       CHECK(r.temperature == s.temperature && r.top_p == s.top_p && r.top_k == s.top_k);
       CHECK(r.sampled_confidence == s.sampled_confidence && r.suppressed == s.suppressed && r.bias == s.bias);
       CHECK(r.suppressed_count == s.suppressed_count + (s.position + offset < s.free_from ? s.early_count : 0));
-      CHECK(r.bias_count == s.bias_count && r.logits == (s.temperature > 0 ? index % cuda::kHeadTurn : -1));
+      CHECK(r.bias_count == s.bias_count && r.logits == (s.temperature > 0 ? index % cuda::kLmHeadChunk : -1));
       index++;
     }
   }
@@ -101,8 +101,8 @@ void steps(Random& random, int count, int spare, bool counting = false) {
   for (int i = t.masked; i < t.masked + spare; i++) CHECK(got_rows[i] == 0);
 
   const Buffer<cuda::DeviceSampledToken> device_results(results, "results");
-  cuda::select_unmask(nullptr, tables, device_results.get());
-  CHECK(claimed("choose.cu", "select_unmask"));
+  cuda::select_unmask(nullptr, {tables, device_results.get()});
+  CHECK(claimed("denoise.cu", "select_unmask"));
   if (counting) {
     int filled = 0;
     for (int i = 0; i < count; i++) {
@@ -110,7 +110,7 @@ void steps(Random& random, int count, int spare, bool counting = false) {
       if (t.slots[i].row >= 0) cuda_host::download(&bits, &outcomes.get()[i].filled, sizeof bits);
       filled += count_bits(bits);
     }
-    check_cost(cuda::choose_fill_cost(tables, t.active, t.masked, filled));
+    check_cost(cuda::select_unmask_cost(tables, t.active, t.masked, filled));
   }
   const std::vector<cuda::DenoiseSlot> after = slots.values();
   const std::vector<int32_t> filled_tokens = tokens.values();
@@ -147,14 +147,14 @@ void steps(Random& random, int count, int spare, bool counting = false) {
 
 }  // namespace
 
-TEST("choose: requests, ids and fills of slots of all kinds, some of which take no part") {
+TEST("denoise: sampled rows, ids and fills of slots of all kinds, some of which take no part") {
   cuda_host::each_order([] {
     Random random(1);
     for (int count : {1, 6, 41}) steps(random, count, random.below(70));
   });
 }
 
-TEST("choose: bytes as cost.h tells") {
+TEST("denoise: bytes as cost.h tells") {
   Random random(2);
   steps(random, 37, 5, true);
   steps(random, 128, 0, true);
