@@ -44,7 +44,7 @@ struct Case {
     }
   }
   Matrix run(const std::vector<Run>& runs, bool counting = false) const {
-    const Step step(pages, runs);
+    const DeviceStep step(pages, runs);
     Matrix all{0, shape.heads * shape.head_dim, {}};
     for (const Run& r : runs) {
       all.data.insert(all.data.end(), q[r.sequence].row(r.position), q[r.sequence].row(r.position + r.rows));

@@ -26,7 +26,7 @@ cuda::Cost turns(Random& random, int head_dim, int heads, int kv_heads, int bloc
   ModelShape shape;
   shape.layers = 2, shape.kv_heads = kv_heads, shape.head_dim = head_dim;
   const PagedSequences pages(random, shape, block, lengths);
-  const Step step(pages, runs, padding);
+  const DeviceStep step(pages, runs, padding);
   const int rows = step.rows(), layer = 1;
   const Matrix qkv = random_matrix(random, rows, (heads + 2 * kv_heads) * head_dim, 4);
   const std::vector<float> q_norm = random.floats(head_dim, 0.5, 2), k_norm = random.floats(head_dim, 0.5, 2);

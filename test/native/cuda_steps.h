@@ -57,13 +57,13 @@ struct Run {
 };
 
 /// A step's tables on the device; rows are those of the runs one after the other, then `padding` rows of nobody.
-struct Step {
+struct DeviceStep {
   std::vector<cuda::DeviceSegment> segments;
   std::vector<int32_t> row_segment, page_ids;
   std::unique_ptr<Buffer<cuda::DeviceSegment>> device_segments;
   std::unique_ptr<Buffer<int32_t>> device_rows, device_pages;
 
-  Step(const PagedSequences& pages, const std::vector<Run>& runs, int padding = 0) {
+  DeviceStep(const PagedSequences& pages, const std::vector<Run>& runs, int padding = 0) {
     for (const Run& run : runs) {
       const int32_t row = static_cast<int32_t>(row_segment.size());
       row_segment.resize(row_segment.size() + static_cast<size_t>(run.rows), static_cast<int32_t>(segments.size()));
@@ -95,7 +95,7 @@ inline std::vector<float> rotations(int positions, int head_dim, double theta) {
 
 /// Attention of a step over its queries q [rows, heads · head_dim]; launches what the plan says, and some items of
 /// nobody, as a replayed graph has. When counting, costs and accesses are checked as well.
-inline Matrix attend(const PagedSequences& pages, const Step& step, const Matrix& q, int heads, int layer,
+inline Matrix attend(const PagedSequences& pages, const DeviceStep& step, const Matrix& q, int heads, int layer,
                      bool counting = false) {
   const int rows = step.rows(), columns = heads * pages.head_dim;
   cuda::AttentionPlan plan = cuda::plan_attention(step.segments, heads / pages.kv_heads);
