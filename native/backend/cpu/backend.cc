@@ -61,7 +61,7 @@ class CpuBackend final : public Backend {
 
   void embed(const Weight& table, std::span<const int32_t> ids, float* x) override {
     const int64_t rows = static_cast<int64_t>(ids.size()), cols = table.spec.cols;
-    linear_.share(rows, rows * cols * 16, [&](int64_t i, int) { look_up(packed(table), ids[i], x + i * cols); });
+    linear_.share(rows, rows * cols * 16, [&](int64_t i, int) { unpack_row(packed(table), ids[i], x + i * cols); });
   }
 
   void norm_linear(const NormLinearArgs& args) override {
