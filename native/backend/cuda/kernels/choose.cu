@@ -152,13 +152,13 @@ SDAR_KERNEL(kFillThreads, 2, select_unmask, DenoiseTables t, const DeviceSampled
 
 void gather_rows(Stream stream, const GatherRowsParams& args) {
   const LaunchShape shape{.threads = kListThreads, .shared_bytes = (kMaxSlots + kListWarps) * 4, .stream = stream};
-  SDAR_LAUNCH(shape, list_requests_kernel, args);
+  SDAR_LAUNCH(shape, gather_rows_kernel, args);
 }
 
 void select_unmask(Stream stream, const DenoiseTables& tables, const DeviceSampledToken* results) {
   if (tables.count == 0) return;
   const LaunchShape shape{.grid_x = ceil_div(tables.count, kFillWarps), .threads = kFillThreads, .stream = stream};
-  SDAR_LAUNCH(shape, choose_fill_kernel, tables, results);
+  SDAR_LAUNCH(shape, select_unmask_kernel, tables, results);
 }
 
 }  // namespace sdar::cuda
