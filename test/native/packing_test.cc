@@ -1,10 +1,11 @@
 // Packed bytes are a file format (layout ids name it): hashes of what both backends pack, for every kind and source.
+#include "backend/cpu/packing.h"
+
 #include <cstdint>
 #include <cstdio>
 #include <limits>
 #include <vector>
 
-#include "backend/cpu/packing.h"
 #include "backend/cuda/packing.h"
 #include "check.h"
 #include "oracle.h"
@@ -82,7 +83,8 @@ uint64_t hash_all(WeightFormat format, Bytes packed_bytes, Units units, Pack pac
 }
 
 void check_hash(const char* layout, WeightFormat format, uint64_t hash, uint64_t expected) {
-  if (hash != expected) std::printf("# %s %s: 0x%016llx\n", layout, name_of(format), static_cast<unsigned long long>(hash));
+  if (hash != expected)
+    std::printf("# %s %s: 0x%016llx\n", layout, name_of(format), static_cast<unsigned long long>(hash));
   CHECK(hash == expected);
 }
 

@@ -5,6 +5,7 @@
 #include <limits>
 #include <string>
 
+#include "backend/cpu/reference/weights.h"
 #include "check.h"
 #include "denoise/philox.h"
 #include "oracle.h"
@@ -48,6 +49,17 @@ double relative_error(std::span<const float> a, std::span<const float> b) {
     largest = std::max(largest, std::abs(static_cast<double>(b[i])));
   }
   return error / largest;
+}
+
+/// What a format makes of a weight: the formula, or, where a search finds the scales, the values that are held.
+Matrix held_values(const Held& held, const Matrix& w, int64_t first_row = 0) {
+  Matrix values = rounded(w, held.weight->spec.format);
+  if (cpu::reference::packed(held).format() != WeightFormat::int4) return values;
+  for (int64_t i = 0; i < w.rows; i++) cpu::reference::packed(held).load_row(first_row + i, &values.data[i * w.cols]);
+  return values;
+}
+Matrix rounded_activations(const Matrix& x, WeightFormat format) {
+  return rounded(x, format, true, format == WeightFormat::int4 ? 64 : 128);
 }
 
 std::vector<float> looked_up(Backend& backend, const Weight& table) {
@@ -107,8 +119,9 @@ TEST("packing: every format and odd size looks up as its rounding") {
       auto backend = backend_for(shape_of(cols));
       const Matrix a = random_matrix(random, rows, cols), b = random_matrix(random, 2, cols, 0.01);
       const Held table = hold(*backend, WeightKind::table, format, {a, b});
-      std::vector<float> expected = rounded(a, format).data;
-      const std::vector<float> rest = rounded(b, format).data;
+      const WeightFormat held = format == WeightFormat::int4 ? WeightFormat::int8 : format;  // tables stay at 8 bits
+      std::vector<float> expected = rounded(a, held).data;
+      const std::vector<float> rest = rounded(b, held).data;
       expected.insert(expected.end(), rest.begin(), rest.end());
       CHECK(looked_up(*backend, table) == expected);
     }
@@ -154,20 +167,20 @@ TEST("norm_linear and linear_add: every format against the formula") {
       const Matrix x = random_matrix(random, m, k), w = random_matrix(random, n, k), w2 = random_matrix(random, n, k);
       const std::vector<float> norm = random.floats(k, 0.5, 2);
       const Held held_norm = hold_vector(*backend, norm);
-      const Matrix h = rounded(rms_norm(x, norm, 1e-6f), format, true);
+      const Matrix h = rounded_activations(rms_norm(x, norm, 1e-6f), format);
       // An activation in the middle between two integers may fall either way.
       const double tolerance = format == WeightFormat::f32 ? 1e-6 : format == WeightFormat::bf16 ? 1e-4 : 2e-3;
 
       const Held linear = hold(*backend, WeightKind::linear, format, {w});
       std::vector<float> out(m * n, kNan);
       backend->norm_linear({.x = x.data.data(), .m = m, .norm = held_norm, .weight = linear, .out = out.data()});
-      CHECK_NEAR(relative_error(out, product(h, rounded(w, format)).data), 0, tolerance);
+      CHECK_NEAR(relative_error(out, product(h, held_values(linear, w)).data), 0, tolerance);
 
       const Held gate_up = hold(*backend, WeightKind::gate_up, format, {w, w2});
       std::fill(out.begin(), out.end(), kNan);
       backend->norm_linear({.x = x.data.data(), .m = m, .norm = held_norm, .weight = gate_up, .out = out.data()});
-      Matrix expected = product(h, rounded(w, format));
-      const Matrix up = product(h, rounded(w2, format));
+      Matrix expected = product(h, held_values(gate_up, w));
+      const Matrix up = product(h, held_values(gate_up, w2, n));
       for (size_t i = 0; i < up.data.size(); i++) {
         expected.data[i] = static_cast<float>(silu(expected.data[i]) * up.data[i]);
       }
@@ -175,7 +188,7 @@ TEST("norm_linear and linear_add: every format against the formula") {
 
       std::vector<float> sum(m * n, 0.25f);
       backend->linear_add({.in = x.data.data(), .m = m, .weight = linear, .x = sum.data()});
-      expected = product(rounded(x, format, true), rounded(w, format));
+      expected = product(rounded_activations(x, format), held_values(linear, w));
       for (float& v : expected.data) v += 0.25f;
       CHECK_NEAR(relative_error(sum, expected.data), 0, tolerance);
     }
@@ -512,7 +525,8 @@ TEST("head: many requests, rows in any order, every format; same bits as alone")
       const std::span<const float> row(&logits[i * vocabulary], vocabulary);
       CHECK(oracle::choose(row, requests[i]).result.token == results[i].token);
       const Matrix h{1, hidden, {x.row(requests[i].row), x.row(requests[i].row) + hidden}};
-      const Matrix expected = product(rounded(rms_norm(h, norm, 1e-6f), format, true), rounded(w, format));
+      const WeightFormat held = format == WeightFormat::int4 ? WeightFormat::int8 : format;  // tables stay at 8 bits
+      const Matrix expected = product(rounded(rms_norm(h, norm, 1e-6f), held, true), rounded(w, held));
       CHECK_NEAR(relative_error(row, expected.data), 0, format == WeightFormat::f32 ? 1e-6 : 2e-3);
     }
   }

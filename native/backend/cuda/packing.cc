@@ -95,7 +95,8 @@ int64_t pack_units(const WeightSpec& spec) { return in_slabs(spec) ? tiles_of(sp
 void pack(const WeightSpec& spec, std::span<const SourceTensor> parts, int64_t begin, int64_t end, std::byte* packed) {
   check_parts(spec, parts);
   if (!in_slabs(spec) && spec.kind != WeightKind::vector && spec.kind != WeightKind::linear) {
-    throw Error(code::kInternal, std::string("pack: only vectors and linear weights are held as ") + name_of(spec.format));
+    throw Error(code::kInternal,
+                std::string("pack: only vectors and linear weights are held as ") + name_of(spec.format));
   }
   if (!in_slabs(spec)) {
     std::memset(packed, 0, packed_bytes(spec));
@@ -117,7 +118,8 @@ void pack(const WeightSpec& spec, std::span<const SourceTensor> parts, int64_t b
     }
     std::byte* out = packed + static_cast<size_t>(t) * tile_bytes(spec);
     std::memset(out, 0, tile_bytes(spec));
-    for (int64_t k = 0; k < padded; k += columns, out += slab_bytes(format)) write_slab(format, &tile[k * kTileRows], out);
+    for (int64_t k = 0; k < padded; k += columns, out += slab_bytes(format))
+      write_slab(format, &tile[k * kTileRows], out);
   }
 }
 
