@@ -9,7 +9,7 @@ namespace {
 
 /// The value of row `row` of the parts, column k.
 float value_at(const std::vector<std::byte>& bytes, const WeightSpec& spec, int row, int k) {
-  const WeightFormat format = cuda::held_format(spec);
+  const WeightFormat format = held_format(spec);
   const int half = static_cast<int>(spec.rows / 2),
             slabs = (static_cast<int>(spec.cols) + 127) / 128 * (format == WeightFormat::bf16 ? 2 : 1);
   int tile = row / 16, r = row % 16;

@@ -45,8 +45,8 @@ struct DeviceWeight {
     bytes = std::make_unique<Buffer<std::byte>>(packed_for_cuda(kind, format, parts, &spec), "weights");
     auto cpu = fast_backend(fast_sets().back(), 1, 32);
     values = unpacked(hold(*cpu, kind, format, parts));
-    view = {reinterpret_cast<const uint8_t*>(bytes->get()), kind, cuda::held_format(spec),
-            static_cast<int32_t>(spec.rows), static_cast<int32_t>(spec.cols)};
+    view = {reinterpret_cast<const uint8_t*>(bytes->get()), kind, held_format(spec), static_cast<int32_t>(spec.rows),
+            static_cast<int32_t>(spec.cols)};
   }
 };
 

@@ -1,13 +1,9 @@
 // The portable backend against hand-checked cases and naive formulas (oracle.h), and its contract: a row's numbers do
 // not depend on the batch around it.
-#include "backend/cpu/reference/reference.h"
-
-#include <limits>
 #include <string>
 
 #include "check.h"
-#include "denoise/philox.h"
-#include "oracle.h"
+#include "reference_backend.h"
 
 using namespace sdar;
 using namespace oracle;
@@ -16,68 +12,6 @@ using namespace oracle;
 #define SDAR_EXPORTED extern "C" __attribute__((visibility("default")))
 SDAR_EXPORTED const char* __asan_default_options() { return "allocator_may_return_null=1"; }
 SDAR_EXPORTED const char* __tsan_default_options() { return "allocator_may_return_null=1"; }
-
-namespace {
-
-constexpr WeightFormat kFormats[] = {WeightFormat::f32, WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4};
-constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-
-std::unique_ptr<HostBackend> backend_for(const ModelShape& shape, const CacheShape& cache = {1, KvFormat::f32}) {
-  auto backend = cpu::make_reference_backend(1);
-  backend->configure_ops(shape, cache, 64);
-  return backend;
-}
-
-ModelShape shape_of(int hidden, int heads = 2, int kv_heads = 1, int head_dim = 8, int layers = 1) {
-  ModelShape s;
-  s.layers = layers;
-  s.hidden = hidden;
-  s.heads = heads;
-  s.kv_heads = kv_heads;
-  s.head_dim = head_dim;
-  s.context = 1024;
-  return s;
-}
-
-/// Largest |a - b| over the largest |b|.
-double relative_error(std::span<const float> a, std::span<const float> b) {
-  double error = a.size() == b.size() ? 0 : 1e9, largest = 1e-30;
-  for (size_t i = 0; i < std::min(a.size(), b.size()); i++) {
-    const double difference = std::abs(static_cast<double>(a[i]) - b[i]);
-    error = difference <= error ? error : difference;  // a NaN becomes the error
-    largest = std::max(largest, std::abs(static_cast<double>(b[i])));
-  }
-  return error / largest;
-}
-
-std::vector<float> looked_up(HostBackend& backend, const Weight& table) {
-  std::vector<int32_t> ids(table.spec.rows);
-  std::iota(ids.begin(), ids.end(), 0);
-  std::vector<float> x(table.spec.rows * table.spec.cols, kNan);
-  embed(backend, table, ids, x.data());
-  return x;
-}
-
-/// The head alone: with hidden = vocabulary, the identity as lm_head and a norm that undoes itself, x becomes the
-/// logits.
-SampledToken head_of(const std::vector<float>& logits, SampledRow request, std::vector<float>* written = nullptr) {
-  const int n = static_cast<int>(logits.size());
-  auto backend = backend_for(shape_of(n));
-  double squares = 0;
-  for (float v : logits) squares += static_cast<double>(v) * v;
-  const float norm = std::sqrt(static_cast<float>(squares / n) + 1e-6f);
-  Matrix identity{n, n, std::vector<float>(static_cast<size_t>(n) * n)};
-  for (int i = 0; i < n; i++) identity.data[static_cast<size_t>(i) * n + i] = 1;
-  const Held weight = hold(*backend, WeightKind::linear, WeightFormat::f32, {identity});
-  const Held norms = hold_vector(*backend, std::vector<float>(n, norm));
-  SampledToken result;
-  if (written) written->assign(n, kNan);
-  lm_head(*backend, {.x = logits.data(), .norm = norms, .weight = weight}, {&request, 1}, {&result, 1},
-          written ? written->data() : nullptr);
-  return result;
-}
-
-}  // namespace
 
 TEST("says what it is") {
   const auto backend = cpu::make_reference_backend(8);
@@ -103,8 +37,9 @@ TEST("packing: every format and odd size looks up as its rounding") {
       auto backend = backend_for(shape_of(cols));
       const Matrix a = random_matrix(random, rows, cols), b = random_matrix(random, 2, cols, 0.01);
       const Held table = hold(*backend, WeightKind::table, format, {a, b});
-      std::vector<float> expected = rounded(a, format).data;
-      const std::vector<float> rest = rounded(b, format).data;
+      const WeightFormat held = format == WeightFormat::int4 ? WeightFormat::int8 : format;  // tables stay at 8 bits
+      std::vector<float> expected = rounded(a, held).data;
+      const std::vector<float> rest = rounded(b, held).data;
       expected.insert(expected.end(), rest.begin(), rest.end());
       CHECK(looked_up(*backend, table) == expected);
     }
@@ -150,20 +85,20 @@ TEST("norm_linear and linear_add: every format against the formula") {
       const Matrix x = random_matrix(random, m, k), w = random_matrix(random, n, k), w2 = random_matrix(random, n, k);
       const std::vector<float> norm = random.floats(k, 0.5, 2);
       const Held held_norm = hold_vector(*backend, norm);
-      const Matrix h = rounded(rms_norm(x, norm, 1e-6f), format, true);
+      const Matrix h = rounded_activations(rms_norm(x, norm, 1e-6f), format);
       // An activation in the middle between two integers may fall either way.
       const double tolerance = format == WeightFormat::f32 ? 1e-6 : format == WeightFormat::bf16 ? 1e-4 : 2e-3;
 
       const Held linear = hold(*backend, WeightKind::linear, format, {w});
       std::vector<float> out(m * n, kNan);
       backend->norm_linear({.x = x.data.data(), .m = m, .norm = held_norm, .weight = linear, .out = out.data()});
-      CHECK_NEAR(relative_error(out, product(h, rounded(w, format)).data), 0, tolerance);
+      CHECK_NEAR(relative_error(out, product(h, held_values(linear, w)).data), 0, tolerance);
 
       const Held gate_up = hold(*backend, WeightKind::gate_up, format, {w, w2});
       std::fill(out.begin(), out.end(), kNan);
       backend->norm_linear({.x = x.data.data(), .m = m, .norm = held_norm, .weight = gate_up, .out = out.data()});
-      Matrix expected = product(h, rounded(w, format));
-      const Matrix up = product(h, rounded(w2, format));
+      Matrix expected = product(h, held_values(gate_up, w));
+      const Matrix up = product(h, held_values(gate_up, w2, n));
       for (size_t i = 0; i < up.data.size(); i++) {
         expected.data[i] = static_cast<float>(silu(expected.data[i]) * up.data[i]);
       }
@@ -171,7 +106,7 @@ TEST("norm_linear and linear_add: every format against the formula") {
 
       std::vector<float> sum(m * n, 0.25f);
       backend->linear_add({.in = x.data.data(), .m = m, .weight = linear, .x = sum.data()});
-      expected = product(rounded(x, format, true), rounded(w, format));
+      expected = product(rounded_activations(x, format), held_values(linear, w));
       for (float& v : expected.data) v += 0.25f;
       CHECK_NEAR(relative_error(sum, expected.data), 0, tolerance);
     }
@@ -374,193 +309,4 @@ TEST("allocate: zeroed and aligned") {
     CHECK(std::all_of(p, p + n, [](float v) { return v == 0; }));
   }
 }
-
-TEST("head: greedy by hand") {
-  const std::vector<float> logits{1, 3, 3, -2};
-  const double z = std::exp(1 - 3.0) + 2 + std::exp(-2 - 3.0);
-  SampledToken r = head_of(logits, {});
-  CHECK(r.token == 1 && r.finite);  // the lower of two equal ones
-  CHECK_NEAR(r.confidence, 1 / z, 1e-6);
-  CHECK_NEAR(r.logprob, -std::log(z), 1e-6);
-  CHECK_NEAR(r.max, 3, 1e-6);
-  CHECK_NEAR(r.logsumexp, 3 + std::log(z), 1e-6);
-
-  const int32_t suppressed[] = {1, 2};  // they keep their probability
-  r = head_of(logits, {.suppressed = suppressed});
-  CHECK(r.token == 0);
-  CHECK_NEAR(r.confidence, std::exp(-2.0) / z, 1e-6);
-  CHECK_NEAR(r.logprob, -2 - std::log(z), 1e-6);
-
-  const int32_t bias_ids[] = {0, 3};
-  const float bias[] = {-1, 7};
-  std::vector<float> written;
-  r = head_of(logits, {.bias_ids = bias_ids, .bias_values = bias}, &written);
-  CHECK(r.token == 3);
-  CHECK_NEAR(r.max, 5, 1e-5);
-  CHECK_NEAR(r.confidence, 1 / (1 + 2 * std::exp(-2.0) + std::exp(-5.0)), 1e-6);
-  CHECK_NEAR(relative_error(written, std::vector<float>{0, 3, 3, 5}), 0, 1e-6);
-}
-
-TEST("head: entropy") {
-  CHECK_NEAR(head_of({1, 1, 1, 1}, {}).entropy, std::log(4.0), 1e-6);
-  CHECK_NEAR(head_of({0, 100}, {}).entropy, 0, 1e-6);
-  CHECK_NEAR(head_of({0, 100}, {.temperature = 100}).entropy,
-             oracle::choose(std::vector<float>{0, 100}, {.temperature = 100}).result.entropy, 1e-6);
-}
-
-TEST("head: sampling by hand") {
-  const std::vector<float> logits{std::log(4.0f), std::log(1.0f), std::log(2.0f), std::log(3.0f)};  // p = .4 .1 .2 .3
-  const auto at = [&](double uniform, SampledRow request = {}) {
-    request.temperature = 1;
-    request.uniform = uniform;
-    return head_of(logits, request);
-  };
-  CHECK(at(0).token == 0 && at(0.399).token == 0 && at(0.401).token == 1 && at(0.499).token == 1);
-  CHECK(at(0.501).token == 2 && at(0.699).token == 2 && at(0.701).token == 3 && at(1 - 0x1p-53).token == 3);
-  CHECK_NEAR(at(0.45).confidence, 0.1, 1e-6);
-  CHECK(head_of({1, 1}, {.temperature = 1, .uniform = 0.5}).token == 1);  // on the boundary: the next one
-  // top-k 2 leaves 0 and 3: 4/7, 3/7
-  CHECK(at(0.57, {.top_k = 2}).token == 0 && at(0.572, {.top_k = 2}).token == 3);
-  CHECK_NEAR(at(0.6, {.top_k = 2}).confidence, 0.3, 1e-6);
-  CHECK_NEAR(at(0.6, {.top_k = 2, .confidence = Confidence::sampled}).confidence, 3.0 / 7, 1e-6);
-  CHECK_NEAR(at(0.6, {.top_k = 2}).logprob, std::log(0.3), 1e-5);
-  // top-p 0.65 needs 0 and 3; after top-k 3 (4/9, 3/9, 2/9) it still does; 0.4 after top-k 3 needs 0 alone
-  CHECK(at(0.99, {.top_p = 0.65f}).token == 3 && at(0.99, {.top_p = 0.75f}).token == 3);
-  CHECK(at(0.5, {.top_p = 0.75f}).token == 2);
-  CHECK(at(0.99, {.top_k = 3, .top_p = 0.41f}).token == 0 && at(0.99, {.top_p = 0.41f}).token == 3);
-  CHECK(at(0.99, {.top_p = 1e-9f}).token == 0);  // the best one is always in
-  // a suppressed id is out, its mass goes to the others
-  const int32_t suppressed[] = {0};
-  CHECK(at(0, {.suppressed = suppressed}).token == 1 && at(0.99, {.top_k = 1, .suppressed = suppressed}).token == 3);
-  CHECK_NEAR(at(0, {.suppressed = suppressed}).confidence, 0.1, 1e-6);
-  CHECK_NEAR(at(0, {.confidence = Confidence::sampled, .suppressed = suppressed}).confidence, 1.0 / 6, 1e-6);
-}
-
-TEST("head: ties of top-k and top-p go to the lower ids") {
-  const std::vector<float> logits{0, 2, 2, 2, 2};
-  for (double uniform : {0.0, 0.3, 0.6, 0.9}) {
-    CHECK(head_of(logits, {.temperature = 1, .top_k = 2, .uniform = uniform}).token == (uniform < 0.5 ? 1 : 2));
-    CHECK(head_of(logits, {.temperature = 1, .top_k = 4, .top_p = 0.5f, .uniform = uniform}).token ==
-          (uniform < 0.5 ? 1 : 2));
-  }
-}
-
-TEST("head: extreme temperatures, and a suppressed id that outweighs all others") {
-  const std::vector<float> logits{0, 900, 1, 3};
-  const int32_t suppressed[] = {1};
-  for (float temperature : {1e-3f, 1e-30f, 1e-45f}) {
-    const SampledToken r = head_of(logits, {.temperature = temperature, .uniform = 0.999, .suppressed = suppressed});
-    CHECK(r.finite && r.token == 3 && r.confidence == 0);
-    CHECK_NEAR(r.logprob, -897, 1e-3);
-    CHECK_NEAR(r.entropy, 0, 1e-6);
-  }
-  const SampledToken hot = head_of(logits, {.temperature = 1e30f, .uniform = 0.7, .suppressed = suppressed});
-  CHECK(hot.token == 3);
-  CHECK_NEAR(hot.entropy, std::log(4.0), 1e-6);
-}
-
-TEST("head: what is not finite is reported") {
-  auto backend = backend_for(shape_of(3));
-  const Held norm = hold_vector(*backend, {1, 1, 1});
-  for (float bad : {kNan, std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()}) {
-    const Held weight = hold(*backend, WeightKind::table, WeightFormat::f32, {{2, 3, {1, 2, 3, 1, 1, bad}}});
-    const std::vector<float> x{1, 1, 1};
-    SampledRow requests[2] = {{}, {.temperature = 1}};
-    SampledToken results[2];
-    lm_head(*backend, {.x = x.data(), .norm = norm, .weight = weight}, requests, results);
-    CHECK(!results[0].finite && !results[1].finite);
-  }
-  const int32_t all[] = {0, 1};
-  CHECK(!head_of({1, 2}, {.suppressed = all}).finite);
-}
-
-TEST("head: many requests, rows in any order, every format; same bits as alone") {
-  Random random(6);
-  const int hidden = 50, vocabulary = 131, rows = 40;
-  for (WeightFormat format : kFormats) {
-    auto backend = backend_for(shape_of(hidden));
-    const std::vector<float> norm = random.floats(hidden, 0.5, 2);
-    const Held held_norm = hold_vector(*backend, norm);
-    const Matrix w = random_matrix(random, vocabulary, hidden), x = random_matrix(random, rows, hidden);
-    const Held weight = hold(*backend, WeightKind::table, format, {w});
-    std::vector<SampledRow> requests;
-    for (int i = 0; i < rows; i += 2)
-      requests.push_back({.row = rows - 1 - i, .temperature = i % 4 ? 0.5f : 0.0f, .uniform = random.uniform()});
-    std::vector<SampledToken> results(requests.size());
-    std::vector<float> logits(requests.size() * vocabulary, kNan);
-    const LmHeadArgs args{.x = x.data.data(), .norm = held_norm, .weight = weight};
-    lm_head(*backend, args, requests, results, logits.data());
-    for (size_t i = 0; i < requests.size(); i++) {
-      SampledToken alone;
-      lm_head(*backend, args, {&requests[i], 1}, {&alone, 1});
-      CHECK(alone.token == results[i].token && alone.confidence == results[i].confidence &&
-            alone.entropy == results[i].entropy && alone.logsumexp == results[i].logsumexp &&
-            alone.logprob == results[i].logprob);
-      const std::span<const float> row(&logits[i * vocabulary], vocabulary);
-      CHECK(oracle::choose(row, requests[i]).result.token == results[i].token);
-      const Matrix h{1, hidden, {x.row(requests[i].row), x.row(requests[i].row) + hidden}};
-      const Matrix expected = product(rounded(rms_norm(h, norm, 1e-6f), format, true), rounded(w, format));
-      CHECK_NEAR(relative_error(row, expected.data), 0, format == WeightFormat::f32 ? 1e-6 : 2e-3);
-    }
-  }
-}
-
-TEST("head: random requests against the full sort, with ties") {
-  Random random(8);
-  int near = 0;
-  for (int round = 0; round < 3000; round++) {
-    const int vocabulary = 2 + random.below(40);
-    std::vector<float> logits = random.floats(vocabulary, -6, 6);
-    if (random.below(2)) {
-      for (float& v : logits) v = std::nearbyint(v);
-    }
-    std::vector<int32_t> suppressed;
-    for (int i = random.below(3); i > 0 && vocabulary > 4; i--) suppressed.push_back(random.below(vocabulary));
-    SampledRow request{.temperature = random.below(4) ? random.between(0.1, 3) : 0.0f,
-                       .top_k = random.below(2) ? random.below(vocabulary + 5) : 0,
-                       .top_p = random.below(2) ? random.between(0.01, 1) : 1.0f,
-                       .uniform = random.uniform(),
-                       .confidence = random.below(2) ? Confidence::model : Confidence::sampled,
-                       .suppressed = suppressed};
-    std::vector<float> written;
-    const SampledToken got = head_of(logits, request, &written);
-    const Choice want = oracle::choose(written, request);
-    if (want.margin < 1e-12) {  // at a boundary rounding decides
-      near++;
-      continue;
-    }
-    CHECK(got.token == want.result.token && got.finite);
-    CHECK_NEAR(got.confidence, want.result.confidence, 1e-6);
-    CHECK_NEAR(got.logprob, want.result.logprob, 1e-5);
-    CHECK_NEAR(got.entropy, want.result.entropy, 1e-5);
-    CHECK_NEAR(got.logsumexp, want.result.logsumexp, 1e-5);
-    CHECK(got.max == want.result.max);
-  }
-  CHECK(near < 30);
-}
-
-TEST("head: samples are distributed as the probabilities after truncation") {
-  const std::vector<float> logits{0.3f, -1, 2, 1.1f, 0.9f, -0.2f, 1.7f, 0};
-  const int32_t suppressed[] = {6};
-  for (SampledRow request : {SampledRow{.temperature = 1.3f, .suppressed = suppressed},
-                             SampledRow{.temperature = 0.8f, .top_k = 5, .top_p = 0.9f, .suppressed = suppressed}}) {
-    const int samples = 20000;
-    std::vector<int> count(logits.size());
-    for (int i = 0; i < samples; i++) {
-      request.uniform = philox_uniform(42, i, 0, 0);
-      count[head_of(logits, request).token]++;
-    }
-    double chi_square = 0;
-    const auto support = oracle::choose(logits, request).support;
-    int counted = 0;
-    for (const auto& [id, p] : support) {
-      chi_square += std::pow(count[id] - samples * p, 2) / (samples * p);
-      counted += count[id];
-    }
-    CHECK(counted == samples);
-    CHECK(support.size() == (request.top_k ? 4 : 7));
-    CHECK(chi_square < 22.5);  // 0.1 % of the distribution of 6 degrees of freedom lies beyond
-  }
-}
-
 int main(int c, char** v) { return check::run(c, v); }

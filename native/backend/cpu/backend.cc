@@ -65,7 +65,7 @@ class CpuBackend final : public HostBackend {
   void embed(const EmbedArgs& args) override {
     const PackedWeight& table = packed(*args.table);
     const int64_t rows = static_cast<int64_t>(step_.ids.size()), cols = table.spec.cols;
-    linear_.share(rows, rows * cols * 16, [&](int64_t i, int) { look_up(table, step_.ids[i], args.x + i * cols); });
+    linear_.share(rows, rows * cols * 16, [&](int64_t i, int) { unpack_row(table, step_.ids[i], args.x + i * cols); });
   }
 
   void norm_linear(const NormLinearArgs& args) override {

@@ -1,21 +1,13 @@
-// Packed weights of the fast CPU backend: sizes, packing, and looking rows up. The layout is in kernels.h.
+// Packed weights of the fast CPU backend: sizes, packing, and rows of tables. The layout is in kernels.h.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
 #include "backend/cpu/kernels/kernels.h"
-#include "backend/weights.h"
+#include "backend/quantize.h"
 
 namespace sdar::cpu {
-
-/// Vectors are held as f32, tables asked for as int4 as int8: embedding and head stay at 8 bits. (An untied head is
-/// also best packed as a table.)
-constexpr WeightFormat held_format(const WeightSpec& spec) {
-  if (spec.kind == WeightKind::vector) return WeightFormat::f32;
-  if (spec.kind == WeightKind::table && spec.format == WeightFormat::int4) return WeightFormat::int8;
-  return spec.format;
-}
 
 struct PackedWeight final : Weight {
   const std::byte* data = nullptr;
@@ -39,11 +31,11 @@ PackedWeight describe(const WeightSpec& spec, const std::byte* data);
 size_t packed_bytes(const WeightSpec& spec);
 /// Panels; a vector is one unit.
 int64_t pack_units(const WeightSpec& spec);
-/// Throws Error(INTERNAL) if parts and spec disagree. A NaN or infinity in a quantised group makes its scale NaN.
+/// Throws Error(INTERNAL) if parts and spec disagree.
 void pack_panels(const WeightSpec& spec, std::span<const SourceTensor> parts, int64_t begin, int64_t end,
                  std::byte* packed);
 
 /// values[cols] = row `row` of a table.
-void look_up(const PackedWeight& table, int64_t row, float* values);
+void unpack_row(const PackedWeight& table, int64_t row, float* values);
 
 }  // namespace sdar::cpu

@@ -19,6 +19,27 @@ size_t vector_bytes(int32_t head_dim, KvFormat format) {
   return format == KvFormat::f32 ? 4 * n : format == KvFormat::bf16 ? 2 * n : n + sizeof(float);
 }
 
+/// q[n] = x / scale to the nearest integer (even on a tie), scale = max|x| / 127, which is returned. When x holds a NaN
+/// or infinity the scale is NaN, so that everything computed from it shows it.
+float quantise(const float* x, int64_t n, int8_t* q) {
+  float largest = 0;
+  bool finite = true;
+  for (int64_t i = 0; i < n; i++) {
+    finite = finite && std::isfinite(x[i]);
+    largest = std::max(largest, std::abs(x[i]));
+  }
+  const float scale = largest / 127.0f;
+  if (!finite || scale == 0) {
+    std::fill_n(q, n, int8_t{0});
+    return finite ? 0.0f : std::numeric_limits<float>::quiet_NaN();
+  }
+  for (int64_t i = 0; i < n; i++) {
+    const long value = std::lrint(x[i] / scale);  // a subnormal scale may be too small by rounding: clamp
+    q[i] = static_cast<int8_t>(std::clamp<long>(value, -127, 127));
+  }
+  return scale;
+}
+
 }  // namespace
 
 void Attention::Free::operator()(std::byte* p) const { std::free(p); }
@@ -92,7 +113,7 @@ void Attention::write(std::byte* to, const float* vector) const {
       std::memcpy(to + 2 * i, &bits, sizeof bits);
     }
   } else {
-    const float scale = quantise(vector, n, 127, reinterpret_cast<int8_t*>(to));
+    const float scale = quantise(vector, n, reinterpret_cast<int8_t*>(to));
     std::memcpy(to + n, &scale, sizeof scale);
   }
 }

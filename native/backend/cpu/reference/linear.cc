@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "util/half.h"
@@ -24,15 +25,34 @@ void matmul_float(const float* in, int32_t m, const PackedWeight& weight, float*
   }
 }
 
+/// q[n] = x / scale to the nearest integer, scale = max|x| / 127, which is returned: by the reciprocal, as the kernels
+/// do it, so that ties fall the same way. When x holds a NaN or infinity the scale is NaN.
+float quantise_activations(const float* x, int64_t n, int8_t* q) {
+  float largest = 0;
+  bool finite = true;
+  for (int64_t i = 0; i < n; i++) {
+    finite = finite && std::isfinite(x[i]);
+    largest = std::max(largest, std::abs(x[i]));
+  }
+  if (!finite || largest < 1e-30f) {
+    std::fill_n(q, n, int8_t{0});
+    return finite ? 0.0f : std::numeric_limits<float>::quiet_NaN();
+  }
+  const float inverse = 127.0f / largest;
+  for (int64_t i = 0; i < n; i++) q[i] = static_cast<int8_t>(std::lrint(x[i] * inverse));
+  return largest / 127.0f;
+}
+
 void matmul_quantised(const float* in, int32_t m, const PackedWeight& weight, float* out) {
-  const int64_t n = weight.spec.rows, k = weight.spec.cols, groups = groups_of(k);
+  const int64_t n = weight.spec.rows, k = weight.spec.cols, group = quantised_group(weight.format());
+  const int64_t groups = groups_of(weight.format(), k);
   std::vector<int8_t> a(static_cast<size_t>(m * k)), b(static_cast<size_t>(k));
   std::vector<float> a_scale(static_cast<size_t>(m * groups));
-  const auto width = [&](int64_t g) { return std::min(kGroupColumns, k - g * kGroupColumns); };
+  const auto width = [&](int64_t g) { return std::min(group, k - g * group); };
   for (int64_t i = 0; i < m; i++) {
     for (int64_t g = 0; g < groups; g++) {
-      const int64_t at = i * k + g * kGroupColumns;
-      a_scale[i * groups + g] = quantise(in + at, width(g), 127, &a[at]);
+      const int64_t at = i * k + g * group;
+      a_scale[i * groups + g] = quantise_activations(in + at, width(g), &a[at]);
     }
   }
   for (int64_t j = 0; j < n; j++) {
@@ -41,9 +61,8 @@ void matmul_quantised(const float* in, int32_t m, const PackedWeight& weight, fl
     for (int64_t i = 0; i < m; i++) {
       double sum = 0;
       for (int64_t g = 0; g < groups; g++) {
-        const int64_t begin = g * kGroupColumns;
-        const int32_t product = dot_integers(&a[i * k + begin], &b[begin], width(g));
-        sum += static_cast<double>(a_scale[i * groups + g]) * b_scale[g] * product;
+        const int32_t dot = dot_integers(&a[i * k + g * group], &b[g * group], width(g));
+        sum += static_cast<double>(a_scale[i * groups + g]) * b_scale[g] * dot;
       }
       out[i * n + j] = static_cast<float>(sum);
     }
@@ -71,7 +90,7 @@ void rms_norm(const float* x, const float* norm, int64_t n, float eps, float* y)
 }
 
 void matmul(const float* in, int32_t m, const PackedWeight& weight, float* out) {
-  const WeightFormat format = held_format(weight.spec);
+  const WeightFormat format = weight.format();
   if (is_quantised(format)) return matmul_quantised(in, m, weight, out);
   if (format == WeightFormat::f32) return matmul_float(in, m, weight, out);
   std::vector<float> rounded(in, in + m * weight.spec.cols);

@@ -29,7 +29,7 @@ class ReferenceBackend final : public HostBackend {
   std::string device() const override { return "cpu"; }
   std::string isa() const override { return "portable"; }
   int threads() const override { return 1; }
-  std::string layout_id() const override { return "portable-1"; }
+  std::string layout_id() const override { return "portable-2"; }
 
   size_t packed_bytes(const WeightSpec& spec) const override { return reference::packed_bytes(spec); }
   int64_t pack_units(const WeightSpec& spec) const override { return (spec.rows + kRowsPerUnit - 1) / kRowsPerUnit; }

@@ -1,28 +1,28 @@
-// Packed weights of the portable backend, row-major. Format f32 and bf16: the elements. int8 and int4: first the scales
-// [rows, groups] f32, then the rows, int4 with two columns per byte (even column in the low nibble). Symmetric, per row
-// and group of 128 columns: w ≈ q · scale, |q| <= 127 or 7.
+// Packed weights of the portable backend (layout portable-2), row-major. Format f32 and bf16: the elements. int8 and
+// int4: first the scales [rows, groups] f32, then the rows' integers as quantize.h makes them, int4 with two columns per
+// byte (even column in the low nibble).
 #pragma once
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
-#include "backend/weights.h"
+#include "backend/quantize.h"
 
 namespace sdar::cpu::reference {
 
-constexpr int64_t kGroupColumns = 128;
-constexpr int64_t groups_of(int64_t cols) { return (cols + kGroupColumns - 1) / kGroupColumns; }
 constexpr bool is_quantised(WeightFormat format) {
   return format == WeightFormat::int8 || format == WeightFormat::int4;
 }
-/// Vectors are f32 whatever is asked.
-constexpr WeightFormat held_format(const WeightSpec& spec) {
-  return spec.kind == WeightKind::vector ? WeightFormat::f32 : spec.format;
+/// Groups of a row of so many columns; 0 for formats without scales.
+constexpr int64_t groups_of(WeightFormat format, int64_t cols) {
+  const int64_t group = quantised_group(format);
+  return is_quantised(format) ? (cols + group - 1) / group : 0;
 }
 
 struct PackedWeight final : Weight {
   const std::byte* data = nullptr;
 
+  WeightFormat format() const { return held_format(spec); }
   const float* vector() const { return reinterpret_cast<const float*>(data); }
   /// Scales [groups] of a row of an int8 or int4 weight.
   const float* scales(int64_t row) const;
@@ -39,9 +39,5 @@ size_t packed_bytes(const WeightSpec& spec);
 /// Packs rows [begin, end) of the parts stacked one below the other. Throws Error(INTERNAL) if parts and spec disagree.
 void pack_rows(const WeightSpec& spec, std::span<const SourceTensor> parts, int64_t begin, int64_t end,
                std::byte* packed);
-
-/// q[i] = x[i] / scale to the nearest integer (even on a tie), scale = max|x| / limit, which is returned. When x holds
-/// a NaN or infinity the scale is NaN, so that everything computed from it shows it.
-float quantise(const float* x, int64_t n, int limit, int8_t* q);
 
 }  // namespace sdar::cpu::reference
