@@ -83,7 +83,7 @@ Settings parse(int argc, char** argv) {
 void measure(const Settings& s, KvFormat format, int32_t context, LimitProbe& limits, bool first) {
   ModelShape shape = s.shape;
   shape.context = context;
-  const cpu::AttentionKernels& kernels = cpu::attention_kernels(s.isa);
+  const cpu::AttentionKernels& kernels = cpu::attention_kernels(s.isa.c_str());
   const int32_t per_page = tokens_per_page(s.block), pages = (context + per_page - 1) / per_page;
   cpu::Pool pool(s.threads);
   cpu::Attention attention(pool, kernels);

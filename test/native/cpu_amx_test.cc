@@ -1,4 +1,4 @@
-// The kernels of avx512amx, by their real instructions where the machine has them, and by plain twins of them.
+// The kernels of avx512amx, by their real instructions where the machine has them, and by scalar emulation.
 #include "cpu_amx_test.h"
 
 #include <cmath>
@@ -24,17 +24,17 @@ namespace {
 
 const Kernels* real_tiles() { return kernels_for("avx512amx"); }
 
-/// What can run here: twins, real tiles.
+/// What can run here: emulation, real tiles.
 std::vector<const Kernels*> tables() {
   std::vector<const Kernels*> all;
 #ifdef SDAR_HAS_avx512bf16
-  if (kernels_for("avx512bf16")) all.push_back(&amx_twins::kKernels);
+  if (kernels_for("avx512bf16")) all.push_back(&amx_emulation::kKernels);
 #endif
   if (real_tiles()) all.push_back(real_tiles());
   return all;
 }
 
-const char* name_of(const Kernels* table) { return table == real_tiles() ? "real tiles" : "plain twins"; }
+const char* name_of(const Kernels* table) { return table == real_tiles() ? "real tiles" : "scalar emulation"; }
 
 struct Shape {
   WeightKind kind;
@@ -173,7 +173,7 @@ bool same(const float* a, const float* b, int64_t n) {
 }  // namespace
 
 #ifdef SDAR_HAS_avx512bf16
-TEST("twins: signed and unsigned bytes, sums that wrap, partial tiles") {
+TEST("emulation: signed and unsigned bytes, sums that wrap, partial tiles") {
   if (!kernels_for("avx512bf16")) return;
   oracle::Random random(1);
   for (const bool is_signed : {true, false}) {
@@ -196,15 +196,15 @@ TEST("twins: signed and unsigned bytes, sums that wrap, partial tiles") {
           expected[m * 16 + n] = static_cast<int32_t>(static_cast<uint32_t>(sum));
         }
       }
-      amx_twins::multiply(is_signed ? amx_twins::Product::int8_signed : amx_twins::Product::int8_unsigned, rows, depth,
-                          a.data(), b.data(), d.data());
+      amx_emulation::multiply(is_signed ? amx_emulation::Product::int8_signed : amx_emulation::Product::int8_unsigned,
+                              rows, depth, a.data(), b.data(), d.data());
       CHECK(d == expected);
-      CHECK(!amx_twins::configured());
+      CHECK(!amx_emulation::configured());
     }
   }
 }
 
-TEST("twins: bf16 sums halves of pairs apart, flushes denormals, keeps NaN") {
+TEST("emulation: bf16 sums halves of pairs apart, flushes denormals, keeps NaN") {
   if (!kernels_for("avx512bf16")) return;
   const auto one = [](std::vector<float> a, std::vector<float> b, float d) {  // a dot product of up to 32
     std::vector<uint16_t> left(512), right(512);
@@ -212,7 +212,7 @@ TEST("twins: bf16 sums halves of pairs apart, flushes denormals, keeps NaN") {
     out[0] = d;
     for (size_t i = 0; i < a.size(); i++) left[i] = f32_to_bf16(a[i]);
     for (size_t i = 0; i < b.size(); i++) right[i / 2 * 32 + i % 2] = f32_to_bf16(b[i]);
-    amx_twins::multiply(amx_twins::Product::bf16, 1, 16, left.data(), right.data(), out.data());
+    amx_emulation::multiply(amx_emulation::Product::bf16, 1, 16, left.data(), right.data(), out.data());
     return out[0];
   };
   CHECK(one({1, 2, 3, 4}, {5, 6, 7, 8}, 0.5f) == 70.5f);
@@ -305,7 +305,7 @@ TEST("tiles are released after a job") {
     const Problem p(WeightKind::linear, WeightFormat::int8, 33, 64, 5, 1);
     p.run(*table, 0, 5);
 #ifdef SDAR_HAS_avx512bf16
-    if (table == &amx_twins::kKernels) CHECK(!amx_twins::configured());
+    if (table == &amx_emulation::kKernels) CHECK(!amx_emulation::configured());
 #endif
   }
 }
@@ -325,13 +325,13 @@ TEST("a NaN stays in its row") {
   }
 }
 
-TEST("real tiles give the bits of the twins") {
+TEST("real tiles give the bits of the emulation") {
 #ifdef SDAR_HAS_avx512bf16
   if (!real_tiles()) return void(std::printf("#   not run, this machine has no AMX\n"));
   for (const WeightFormat format : kFormats) {
     for (const Shape& shape : kShapes) {
       const Problem p(shape.kind, format, shape.outputs, shape.k, 70, 11);
-      CHECK(p.run(*real_tiles(), 0, 70) == p.run(amx_twins::kKernels, 0, 70));
+      CHECK(p.run(*real_tiles(), 0, 70) == p.run(amx_emulation::kKernels, 0, 70));
     }
   }
 #endif
@@ -349,10 +349,10 @@ TEST("the set is offered on machines with tiles only") {
 }
 
 int main(int c, char** v) {
-  const bool twins = !tables().empty() && tables().front() != real_tiles();
-  std::printf("# avx512amx: %s\n", real_tiles() && twins ? "real tiles and plain twins"
-                                   : real_tiles()        ? "real tiles"
-                                   : twins               ? "plain twins, this machine has no AMX"
-                                                         : "not run, this machine has no AVX-512 BF16");
+  const bool emulated = !tables().empty() && tables().front() != real_tiles();
+  std::printf("# avx512amx: %s\n", real_tiles() && emulated ? "real tiles and scalar emulation"
+                                   : real_tiles()           ? "real tiles"
+                                   : emulated               ? "scalar emulation, this machine has no AMX"
+                                                            : "not run, this machine has no AVX-512 BF16");
   return check::run(c, v);
 }

@@ -2,7 +2,7 @@
 #include "backend/cpu/kernels/rows.h"
 #include "cpu_amx_test.h"
 
-namespace amx_twins {
+namespace amx_emulation {
 
 using namespace sdar::cpu;
 
@@ -29,4 +29,4 @@ void multiply(Product product, int rows, int depth, const void* a, const void* b
   PlainTiles::release();
 }
 
-}  // namespace amx_twins
+}  // namespace amx_emulation

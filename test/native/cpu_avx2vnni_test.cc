@@ -16,7 +16,7 @@
 #include "backend/cpu/kernels/table.h"
 namespace sdar::cpu {
 namespace {
-const Kernels kTwin = make_table("avx2vnni as AVX-512 VNNI");
+const Kernels kEmulated = make_table("avx2vnni as AVX-512 VNNI");
 }
 }  // namespace sdar::cpu
 #pragma GCC pop_options
@@ -30,7 +30,7 @@ TEST("AVX-VNNI kernels give the bits of the AVX2 kernels") {
     std::printf("# not run: no AVX-512 VNNI here\n");
     return;
   }
-  CHECK(kTwin.activation_bytes[static_cast<int>(WeightFormat::int8)] == 1);
+  CHECK(kEmulated.activation_bytes[static_cast<int>(WeightFormat::int8)] == 1);
   oracle::Random random(1);
   for (WeightFormat format : {WeightFormat::f32, WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4}) {
     for (auto [rows, cols] : {std::pair{33, 24}, {64, 640}, {70, 257}}) {
@@ -44,12 +44,12 @@ TEST("AVX-VNNI kernels give the bits of the AVX2 kernels") {
       for (int m : {1, 2, 3, 4, 5, 6, 7, 20}) {
         const auto x = random.floats(static_cast<size_t>(m * cols));
         std::vector<float> out[2];
-        for (int twin = 0; twin < 2; twin++) {
-          Linear linear(twin ? kTwin : *plain, pool);
+        for (int emulated = 0; emulated < 2; emulated++) {
+          Linear linear(emulated ? kEmulated : *plain, pool);
           ActivationRows memory_of_rows;
           const Activations a = linear.prepare({x.data(), cols}, format, m, memory_of_rows);
-          out[twin].assign(static_cast<size_t>(m * rows), std::nanf(""));
-          linear.multiply(weight, a, m, Epilogue::store, out[twin].data(), rows);
+          out[emulated].assign(static_cast<size_t>(m * rows), std::nanf(""));
+          linear.multiply(weight, a, m, Epilogue::store, out[emulated].data(), rows);
         }
         CHECK(!std::memcmp(out[0].data(), out[1].data(), out[0].size() * sizeof(float)));
       }

@@ -1,5 +1,5 @@
 // Paged block attention on the CPU: owns the KV pages, and splits a step's work over the threads. Contract:
-// ops/attention.h and ops/segment.h.
+// backend/attention.h and backend/segment.h.
 #pragma once
 #include <atomic>
 #include <cstddef>
@@ -10,7 +10,7 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/attention_pages.h"
-#include "backend/cpu/kernels/attention_kernels.h"
+#include "backend/cpu/kernels/kernels.h"
 #include "backend/cpu/pool.h"
 #include "backend/ops.h"
 

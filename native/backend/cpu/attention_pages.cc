@@ -66,7 +66,7 @@ void KvPages::configure(const ModelShape& shape, const CacheShape& cache) {
 
 namespace {
 
-/// Where a vector's elements lie in the part of its slab (attention_kernels.h): at(i) is element 16 i; of the 15 after
+/// Where a vector's elements lie in the part of its slab (kernels.h): at(i) is element 16 i; of the 15 after
 /// it every second one is kPair elements further on, and each odd one kNext after its even one.
 struct KeyPlace {
   template <class T>

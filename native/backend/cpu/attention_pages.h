@@ -1,4 +1,4 @@
-// The KV pages of the CPU backend: memory, layout (see attention_kernels.h) and writing of vectors.
+// The KV pages of the CPU backend: memory, layout (see kernels.h) and writing of vectors.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -27,7 +27,7 @@ class CpuBackend final : public HostBackend {
         linear_(kernels, pool_),
         moe_(linear_),
         head_(linear_),
-        attention_(pool_, attention_kernels(kernels.isa)) {}
+        attention_(pool_, kernels.attention) {}
 
   std::string device() const override { return "cpu"; }
   std::string isa() const override { return kernels_.isa; }
@@ -65,7 +65,8 @@ class CpuBackend final : public HostBackend {
   void embed(const EmbedArgs& args) override {
     const PackedWeight& table = packed(*args.table);
     const int64_t rows = static_cast<int64_t>(step_.ids.size()), cols = table.spec.cols;
-    linear_.share(rows, rows * cols * 16, [&](int64_t i, int) { unpack_row(table, step_.ids[i], args.x + i * cols); });
+    linear_.parallel_for(rows, rows * cols * 16,
+                         [&](int64_t i, int) { unpack_row(table, step_.ids[i], args.x + i * cols); });
   }
 
   void norm_linear(const NormLinearArgs& args) override {

@@ -46,7 +46,7 @@ void Head::chunk(const LmHeadArgs& args, const StepRows& step, float eps, size_t
 
   const RowSource source{args.x, weight.spec.cols, packed(*args.norm).vector(), eps, row_of_.data()};
   const Activations rows = linear_.prepare(source, weight.format, m, rows_);
-  linear_.share(tiles, m * vocabulary * weight.spec.cols, [&](int64_t tile, int worker) {
+  linear_.parallel_for(tiles, m * vocabulary * weight.spec.cols, [&](int64_t tile, int worker) {
     float* logits = tile_logits_[worker].data();
     const int64_t first = tile * kTile, n = std::min(kTile, vocabulary - first);
     for (int64_t c = 0; c < n; c += kPanel) {
@@ -57,7 +57,7 @@ void Head::chunk(const LmHeadArgs& args, const StepRows& step, float eps, size_t
       if (logits_of_[i]) std::copy_n(logits + i * kTile, n, logits_of_[i] + first);
     }
   });
-  linear_.share(m, sampled * vocabulary * 16, [&](int64_t i, int worker) {
+  linear_.parallel_for(m, sampled * vocabulary * 16, [&](int64_t i, int worker) {
     const std::span<const float> logits(logits_of_[i], logits_of_[i] ? static_cast<size_t>(vocabulary) : 0);
     step.tokens[begin + i] = merge(requests[i], partials + i * tiles, logits, tiles, worker);
   });

@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "backend/cpu/kernels/attention_pass.h"
+#include "backend/cpu/kernels/simd/generic.h"
 #include "util/error.h"
 
 #if defined(__x86_64__)
@@ -20,49 +22,17 @@
 
 namespace sdar::cpu {
 
-#define SDAR_ISA_TABLE(name) extern const Kernels kKernels_##name
-SDAR_ISA_TABLE(avx2);
-SDAR_ISA_TABLE(avx2vnni);
-SDAR_ISA_TABLE(avx512);
-SDAR_ISA_TABLE(avx512vnni);
-SDAR_ISA_TABLE(avx512bf16);
-SDAR_ISA_TABLE(avx512amx);
-SDAR_ISA_TABLE(neon);
-SDAR_ISA_TABLE(neondot);
-SDAR_ISA_TABLE(neoni8mm);
-#undef SDAR_ISA_TABLE
+// SDAR_BUILT_SETS is SDAR_SET(name) of every set of this build, best first (cmake/isa.cmake).
+#define SDAR_SET(name) extern const Kernels kKernels_##name;
+SDAR_BUILT_SETS
+#undef SDAR_SET
 
 namespace {
 
-/// Tables of this build, best first.
 const Kernels* const kBuilt[] = {
-#ifdef SDAR_HAS_avx512amx
-    &kKernels_avx512amx,
-#endif
-#ifdef SDAR_HAS_avx512bf16
-    &kKernels_avx512bf16,
-#endif
-#ifdef SDAR_HAS_avx512vnni
-    &kKernels_avx512vnni,
-#endif
-#ifdef SDAR_HAS_avx512
-    &kKernels_avx512,
-#endif
-#ifdef SDAR_HAS_avx2vnni
-    &kKernels_avx2vnni,
-#endif
-#ifdef SDAR_HAS_avx2
-    &kKernels_avx2,
-#endif
-#ifdef SDAR_HAS_neoni8mm
-    &kKernels_neoni8mm,
-#endif
-#ifdef SDAR_HAS_neondot
-    &kKernels_neondot,
-#endif
-#ifdef SDAR_HAS_neon
-    &kKernels_neon,
-#endif
+#define SDAR_SET(name) &kKernels_##name,
+    SDAR_BUILT_SETS
+#undef SDAR_SET
     nullptr};
 
 #if defined(__x86_64__)
@@ -151,6 +121,16 @@ const Kernels* kernels_for(const char* isa) {
     if (table && !std::strcmp(table->isa, isa)) return can_run(isa) ? table : nullptr;
   }
   return nullptr;
+}
+
+const AttentionKernels& attention_kernels(const char* isa) {
+  static constexpr AttentionKernels kPortable = {{{page_pass<FloatOperands<Generic>, KvFormat::f32>, false},
+                                                  {page_pass<FloatOperands<Generic>, KvFormat::bf16>, false},
+                                                  {page_pass<FloatOperands<Generic>, KvFormat::int8>, false}},
+                                                 norm_and_rotate,
+                                                 divide};
+  const Kernels* kernels = kernels_for(isa);
+  return kernels ? kernels->attention : kPortable;
 }
 
 std::vector<std::string> instruction_sets() {

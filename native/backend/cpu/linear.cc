@@ -40,7 +40,7 @@ void Linear::prepare_rows(const RowSource& source, WeightFormat format, int64_t 
 
 Activations Linear::prepare(const RowSource& source, WeightFormat format, int64_t m, ActivationRows& rows) {
   const Activations a = rows.reserve(kernels_, format, source.cols, m);
-  share(m, m * source.cols * 4, [&](int64_t i, int) { prepare_rows(source, format, i, i + 1, a); });
+  parallel_for(m, m * source.cols * 4, [&](int64_t i, int) { prepare_rows(source, format, i, i + 1, a); });
   return a;
 }
 
@@ -56,7 +56,7 @@ void Linear::run(const RowSource& source, const PackedWeight& weight, int64_t m,
     return multiply(weight, prepare(source, weight.format, m, rows), m, epilogue, out, stride);
   }
   const Activations a = rows.reserve(kernels_, weight.format, source.cols, m);
-  // The same rows for a thread in every product of a step.
+  // The same rows for a thread in every GEMM of a step.
   const int64_t pass = kPassRows * pool_.threads(), parts = pool_.threads() * ((m + pass - 1) / pass);
   pool_.for_each(parts, [&](int64_t i, int) {
     const int64_t begin = m * i / parts, end = m * (i + 1) / parts;
@@ -95,7 +95,7 @@ void Linear::multiply(const PackedWeight& weight, const Activations& a, int64_t 
   // Many threads and few panels: the rows are split too, so that every thread gets several tasks of about the same
   // size.
   const int64_t parts = std::clamp<int64_t>(4 * pool_.threads() / groups, 1, std::max<int64_t>(m / kPartRows, 1));
-  share(groups * parts, m * weight.spec.rows * weight.spec.cols, [&](int64_t i, int) {
+  parallel_for(groups * parts, m * weight.spec.rows * weight.spec.cols, [&](int64_t i, int) {
     const int64_t first = i / parts * group, count = std::min(group, panels - first);
     const int64_t begin = m * (i % parts) / parts, end = m * (i % parts + 1) / parts;
     multiply_panel(weight, first, rows_from(a, begin), end - begin, epilogue,

@@ -1,7 +1,7 @@
-// Matrix products over packed panels, split over the threads of a pool. Rows are made ready (normalised, rounded), then
+// GEMMs over packed panels, split over the threads of a pool. Rows are made ready (normalised, rounded), then
 // panels pass over them. A large matrix is split by panels, so that each thread reads its part of the weights only. A
-// small one that the caches hold, and enough rows, are split by rows: a thread keeps its rows from one product to the
-// next, and nothing but weights moves between cores. Contract: ops/linear.h.
+// small one that the caches hold, and enough rows, are split by rows: a thread keeps its rows from one GEMM to the
+// next, and nothing but weights moves between cores. Contract: backend/linear.h.
 #pragma once
 #include <cstdint>
 
@@ -12,7 +12,7 @@
 
 namespace sdar::cpu {
 
-/// Memory of the activations of one product.
+/// Memory of the activations of one GEMM.
 class ActivationRows {
  public:
   Activations reserve(const Kernels& kernels, WeightFormat format, int64_t k, int64_t rows);
@@ -57,7 +57,7 @@ class Linear {
 
   /// Pool::for_each, or a plain loop when `work` (about so many multiply-adds) is too small to be worth waking threads.
   template <class Body>
-  void share(int64_t count, int64_t work, Body&& body) {
+  void parallel_for(int64_t count, int64_t work, Body&& body) {
     if (work >= kSerialWork) return pool_.for_each(count, body);
     for (int64_t i = 0; i < count; i++) body(i, 0);
   }

@@ -63,7 +63,7 @@ void Moe::run(const MoeArgs& args, float eps) {
     const PackedWeight& shape = packed(*weights[0]);
     const int64_t panels = shape.panels(), stride = shape.outputs();
     const int64_t tasks = panels * static_cast<int64_t>(used_.size());
-    linear_.share(tasks, slots * shape.spec.rows * shape.spec.cols, [&](int64_t task, int) {
+    linear_.parallel_for(tasks, slots * shape.spec.rows * shape.spec.cols, [&](int64_t task, int) {
       const int64_t e = used_[task / panels], panel = task % panels, first = first_[e];
       linear_.multiply_panel(packed(*weights[e]), panel, Linear::rows_from(a, first), first_[e + 1] - first, epilogue,
                              to + first * stride + panel * shape.panel_columns(), stride);
@@ -73,7 +73,7 @@ void Moe::run(const MoeArgs& args, float eps) {
   multiply(args.gate_up, linear_.prepare(in, up.format, slots, in_rows_), Epilogue::silu_mul, mlp);
   multiply(args.down, linear_.prepare({mlp, inner}, down.format, slots, mlp_rows_), Epilogue::store, out);
 
-  linear_.share(args.m, slots * hidden, [&](int64_t row, int) {
+  linear_.parallel_for(args.m, slots * hidden, [&](int64_t row, int) {
     float* x = args.x + row * hidden;
     for (int64_t i = 0; i < hidden; i++) {
       float sum = 0;

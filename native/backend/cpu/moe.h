@@ -1,4 +1,4 @@
-// Mixture of experts: the rows of all experts are computed together, in four parallel phases. Contract: ops/moe.h.
+// Mixture of experts: the rows of all experts are computed together, in four parallel phases. Contract: backend/moe.h.
 #pragma once
 #include <cstdint>
 #include <vector>

@@ -44,7 +44,7 @@ class Pool {
   }
 
   /// body(index, worker) for every index in [0, count). Worker w owns the w-th part of the range and takes it in
-  /// ascending order; who finishes early takes from the others. A count of 1 runs on the caller.
+  /// ascending order; work stealing evens out the rest. A count of 1 runs on the caller.
   template <class Body>
   void for_each(int64_t count, Body&& body) {
     if (threads_ == 1 || count <= 1) {

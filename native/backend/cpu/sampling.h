@@ -18,7 +18,7 @@ struct Choice {
   double probability = 0;  ///< after truncation and renormalisation
 };
 
-/// Samples as ops/head.h says; one per thread, for its scratch memory.
+/// Samples as backend/head.h says; one per thread, for its scratch memory.
 class Sampler {
  public:
   /// `best` is the largest logit that is not suppressed. Every logit is finite.

@@ -48,7 +48,7 @@ class TilePanels {
   static constexpr int kTile = 16;       // rows, and columns
   static constexpr int kBlock = 32;      // rows of a block
   static constexpr int kMostBlocks = 8;  // that pass over a stretch of a panel in turn
-  static constexpr int kStretch = 512;   // k of a quantised stretch: 16 KB of weights stay in the nearest cache
+  static constexpr int kStretch = 512;   // k of a quantised stretch: 16 KB of weights stay in L1
   static constexpr int kStretchBf16 = 256;
   static constexpr int64_t kActivationBytes = 1 << 20;  // of blocks that pass over the panels together
   // Fetched ahead while m <= kTile, when a panel comes straight from memory: what an int4 stretch unpacks at once.

@@ -1,4 +1,4 @@
-// The algorithm of attention_kernels.h over a set of vector operations `Isa`. Included by one translation unit per
+// The attention of kernels.h over a set of vector operations `Isa`. Included by one translation unit per
 // instruction set, hence the unnamed namespace: nothing here may be shared between them.
 //
 // Isa: Vec (16 f32 lanes) and its operations; Operand, the type of q and of the softmax weights; kAccumulators, how
@@ -7,12 +7,10 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "backend/cpu/kernels/attention_kernels.h"
 #include "backend/cpu/kernels/attention_rows.h"
+#include "backend/cpu/kernels/kernels.h"
 #include "backend/formats.h"
 #include "backend/segment.h"
-
-#define SDAR_INLINE inline __attribute__((always_inline))
 
 namespace sdar::cpu {
 namespace {
@@ -77,7 +75,7 @@ struct Product {
     }
   }
 
-  /// Four panels stay in the nearest cache while all rows pass over them.
+  /// Four panels stay in L1 while all rows pass over them.
   template <KvFormat F>
   SDAR_INLINE void run(int count_rows, int count_panels) {
     const ptrdiff_t next = ahead;
@@ -188,11 +186,6 @@ void page_pass(const PagePass& p) {
                                   ahead,   p.acc,  p.dim,  p.first ? nullptr : p.correction};
   output.template run<F>(p.rows, p.dim / 16);
 }
-
-// 2^x on [-1/2, 1/2], relative error 8e-8 with f32 coefficients (Chebyshev fit); highest power first.
-constexpr float kExp2[7] = {1.54614449e-4f, 1.3400428e-3f, 9.61805694e-3f, 5.55032715e-2f, 2.40226507e-1f,
-                            6.93147182e-1f, 1.0f};
-constexpr float kExp2Least = -126.0f;  // below, 2^x is taken as 0: no subnormal numbers
 
 /// The operations of sets whose products are f32: Base plus a pair of multiply-adds.
 template <class Base>

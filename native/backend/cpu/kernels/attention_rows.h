@@ -2,7 +2,7 @@
 // the including file's instruction set, with the same result in all of them. Included by one translation unit per set,
 // hence the unnamed namespace.
 #pragma once
-#include "backend/cpu/kernels/attention_kernels.h"
+#include "backend/cpu/kernels/kernels.h"
 
 namespace sdar::cpu {
 namespace {

@@ -1,6 +1,6 @@
-// What one instruction set offers to the CPU backend: a table of functions. A file NAME_<isa>.cc is compiled for that
-// set (cmake/isa.cmake) and defines `const Kernels kKernels_<isa>`; kernels_for() hands it out when this machine can
-// run it. Those files instantiate no template of the standard library: the linker may keep their copy for everyone.
+// What one instruction set offers to the CPU backend: a table of functions. kernels.cc is compiled once for each set
+// (cmake/isa.cmake) and defines `kKernels_<isa>`; kernels_for() hands it out when this machine can run it. It
+// instantiates no template of the standard library: the linker may keep its copy for everyone.
 //
 // Packed weights (layout panel32-2, the same for all sets) are panels of 32 output columns, one after the other, each
 // 64-byte aligned. A panel of gate_up holds 16 gate columns, then the same 16 up columns. Columns past the last are
@@ -21,6 +21,8 @@ namespace sdar::cpu {
 constexpr int32_t kPanel = 32;
 /// Rows of activations that a register tile takes at most.
 constexpr int32_t kTileRows = 8;
+
+#define SDAR_INLINE inline __attribute__((always_inline))
 
 /// Always inlined, or a copy compiled for a better instruction set may be the one the linker keeps.
 #define SDAR_LAYOUT [[gnu::always_inline]] constexpr
@@ -99,6 +101,63 @@ struct LogitStats {
   bool finite = true;
 };
 
+/// A slab is what one page holds of one KV head of one layer: keys, values and, for int8, the f32 scales of the 64 keys
+/// and of the 64 values. Keys and values lie in panels of 16 columns, [panel][pair][16 columns][2] elements, so that
+/// one vector holds a pair of summands for 16 sums: keys have a panel per 16 slots and pairs of dimensions, values a
+/// panel per 16 dimensions and pairs of slots. f32 is not paired: [panel][slot or dimension][16 columns]. `dim` is
+/// head_dim rounded up to 16; the added dimensions are zero.
+///
+/// A pass multiplies q with the first `keys` keys, and updates the running softmax of each row:
+///   max' = max(max, s), w = 2^(s - max'), sum' = sum · 2^(max - max') + Σ w, acc' = acc · 2^(max - max') + Σ w · v.
+/// Every row goes through the same operations in the same order whatever `rows`; slots from `keys` on are never used.
+struct PagePass {
+  int rows = 0;
+  int dim = 0;
+  int keys = 0;        ///< 1 … 64
+  bool first = false;  ///< the row's first page: max, sum and acc are set, not updated
+
+  const void* q = nullptr;          ///< [rows, dim], scaled by log2(e) / sqrt(head_dim); f32 or bf16, see PageKernel
+  const std::byte* slab = nullptr;  ///< 64-byte aligned
+  const std::byte* next = nullptr;  ///< the slab to fetch meanwhile, or null
+
+  float* max = nullptr;  ///< [rows]; as all that follows, padded to 16 rows and 64-byte aligned
+  float* sum = nullptr;  ///< [rows, 16]: 16 partial sums of a row
+  float* acc = nullptr;  ///< [rows, dim]
+
+  float* scores = nullptr;      ///< scratch [rows, 64]
+  float* correction = nullptr;  ///< scratch [rows]
+  void* weights = nullptr;      ///< scratch [rows, 64] bf16, for kernels with bf16 operands
+};
+
+/// With bf16 operands q comes, and the softmax weights are multiplied, in bf16 (sums stay f32); else they are f32.
+struct PageKernel {
+  void (*pass)(const PagePass&) = nullptr;
+  bool bf16_operands = false;
+};
+
+/// out = rope(rmsnorm(x) · norm) · scale, element i with element i + dim / 2.
+struct HeadRow {
+  const float* x = nullptr;                    ///< [dim]
+  const float* norm = nullptr;                 ///< [dim]
+  const float *cos = nullptr, *sin = nullptr;  ///< [dim / 2]
+  int dim = 0;
+  float eps = 0;
+  float scale = 1;
+  float* out = nullptr;  ///< [dim]
+};
+
+struct AttentionKernels {
+  PageKernel formats[3];  ///< indexed by KvFormat
+  void (*norm_and_rotate)(const HeadRow&) = nullptr;
+  /// out[n] = acc[n] / Σ of the 16 partial sums.
+  void (*divide)(const float* acc, const float* sums, int n, float* out) = nullptr;
+};
+
+// 2^x on [-1/2, 1/2], relative error 8e-8 with f32 coefficients (Chebyshev fit); highest power first.
+constexpr float kExp2[7] = {1.54614449e-4f, 1.3400428e-3f, 9.61805694e-3f, 5.55032715e-2f, 2.40226507e-1f,
+                            6.93147182e-1f, 1.0f};
+constexpr float kExp2Least = -126.0f;  // below, 2^x is taken as 0: no subnormal numbers
+
 struct Kernels {
   const char* isa;
   /// Bytes of an activation element, by WeightFormat.
@@ -112,9 +171,12 @@ struct Kernels {
   /// Jobs of many rows are best given so many bytes of consecutive panels: these stay in a cache while blocks of rows
   /// pass. 0: jobs are single panels.
   int64_t panel_group_bytes = 0;
+  AttentionKernels attention = {};
 };
 
 /// The table of an instruction set by name, null when it is not built or this machine cannot run it.
 const Kernels* kernels_for(const char* isa);
+/// Its attention; for "portable" vectors in the compiler's portable terms, as 64-bit Arm has them.
+const AttentionKernels& attention_kernels(const char* isa);
 
 }  // namespace sdar::cpu

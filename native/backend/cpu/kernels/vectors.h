@@ -2,14 +2,30 @@
 // over them that all sets share. Internal linkage, so that each set keeps its own copy.
 #pragma once
 #include "backend/cpu/kernels/kernels.h"
-#ifdef __aarch64__
-#include "backend/cpu/kernels/arm/simd.h"
+#if defined(__aarch64__)
+#include "backend/cpu/kernels/simd/neon.h"
+#elif defined(__AVX512F__) && !defined(SDAR_DOT8_EVEX)
+#include "backend/cpu/kernels/simd/avx512.h"
 #else
-#include "backend/cpu/kernels/x86/simd.h"
+#include "backend/cpu/kernels/simd/avx2.h"
 #endif
 
 namespace sdar::cpu {
 namespace {
+
+#ifndef __aarch64__
+/// The four bytes (two halves, one word) at p in every 32-bit lane.
+SDAR_INLINE I broadcast32(const std::byte* p) {
+  int32_t v;
+  std::memcpy(&v, p, sizeof v);
+  return set1(v);
+}
+SDAR_INLINE F broadcast_float(const std::byte* p) {
+  float v;
+  std::memcpy(&v, p, sizeof v);
+  return set1(v);
+}
+#endif
 
 #ifndef SDAR_LANE_SUMS
 /// Sum of the lanes in ascending order of pairs: ((0+8)+(4+12))… ; the order is fixed.

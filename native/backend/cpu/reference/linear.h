@@ -12,7 +12,7 @@ double dot(const float* a, const float* b, int64_t n);
 /// y = x · rsqrt(mean(x²) + eps) · norm, each [n]; y may be x.
 void rms_norm(const float* x, const float* norm, int64_t n, float eps, float* y);
 
-/// out[m, W.rows] = in[m, W.cols]·Wᵀ, `in` first rounded as ops/linear.h says for W's format.
+/// out[m, W.rows] = in[m, W.cols]·Wᵀ, `in` first rounded as backend/linear.h says for W's format.
 void matmul(const float* in, int32_t m, const PackedWeight& weight, float* out);
 
 /// out[m, n] = silu(g)·u for both[m, 2n] = g (first n columns), u.

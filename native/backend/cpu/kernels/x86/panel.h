@@ -25,8 +25,8 @@ struct Tile {
   int64_t ahead_share;     ///< bytes of it per pass over the panel
 };
 
-/// A panel that is passed over once comes from memory: fetch it just ahead, into the nearest cache. In one of several
-/// passes the panel is in the second cache by now: fetch a share of the next panel into that.
+/// A panel that is passed over once comes from memory: fetch it just ahead, into L1. In one of several
+/// passes the panel is in L2 by now: fetch a share of the next panel into that.
 enum class Fetch { near, next };
 
 template <Fetch F>

@@ -1,5 +1,4 @@
-// One vocabulary of vectors for AVX2 (8 floats) and AVX-512 (16 floats), chosen by the flags of the including file.
-// Everything in x86/ has internal linkage, so that each instruction set keeps its own copy.
+// The vectors of AVX-512: F and I of 16 lanes for panels and rows, and what attention_pass.h works with.
 #pragma once
 #include <immintrin.h>
 
@@ -7,12 +6,10 @@
 #include <cstdint>
 #include <cstring>
 
+#include "backend/cpu/kernels/kernels.h"
+
 namespace sdar::cpu {
 namespace {
-
-#define SDAR_INLINE inline __attribute__((always_inline))
-
-#if defined(__AVX512F__) && !defined(SDAR_DOT8_EVEX)
 
 constexpr int kLanes = 16;
 using F = __m512;
@@ -84,7 +81,7 @@ SDAR_INLINE int32_t max_lane(I v) { return _mm512_reduce_max_epi32(v); }
 SDAR_INLINE void store_as_int8(std::byte* p, I v) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v));
 }
-#if defined(__AVX512BF16__) && !defined(SDAR_DOT8_EVEX)
+#ifdef __AVX512BF16__
 #define SDAR_BF16 1
 SDAR_INLINE void store_bf16(void* p, F v) {
   _mm256_storeu_si256(static_cast<__m256i*>(p), (__m256i)_mm512_cvtneps_pbh(v));
@@ -99,83 +96,93 @@ SDAR_INLINE I dot8(I sum, I u8, I s8) {
 }
 #endif
 
-#else
+/// For attention: 16 f32 lanes, f32 operands whatever the format of the pages.
+struct Avx512 {
+  using Vec = __m512;
+  static constexpr int kAccumulators = 16;
+  static SDAR_INLINE Vec zero() { return _mm512_setzero_ps(); }
+  static SDAR_INLINE Vec set1(float x) { return _mm512_set1_ps(x); }
+  static SDAR_INLINE Vec load(const float* p) { return _mm512_loadu_ps(p); }
+  static SDAR_INLINE void store(float* p, Vec x) { _mm512_storeu_ps(p, x); }
+  static SDAR_INLINE Vec add(Vec a, Vec b) { return _mm512_add_ps(a, b); }
+  static SDAR_INLINE Vec sub(Vec a, Vec b) { return _mm512_sub_ps(a, b); }
+  static SDAR_INLINE Vec mul(Vec a, Vec b) { return _mm512_mul_ps(a, b); }
+  static SDAR_INLINE Vec max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
+  static SDAR_INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
+  static SDAR_INLINE float max_lane(Vec x) { return _mm512_reduce_max_ps(x); }
+  /// The first n lanes of x, `other` in the rest.
+  static SDAR_INLINE Vec keep(Vec x, int n, float other) {
+    return _mm512_mask_mov_ps(_mm512_set1_ps(other), static_cast<__mmask16>((1u << n) - 1), x);
+  }
+  static SDAR_INLINE Vec exp2(Vec x) {
+    const Vec n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const Vec r = _mm512_sub_ps(x, n);
+    Vec y = _mm512_set1_ps(kExp2[0]);
+#pragma GCC unroll 6
+    for (int i = 1; i < 7; i++) y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(kExp2[i]));
+    const __mmask16 counts = _mm512_cmp_ps_mask(x, _mm512_set1_ps(kExp2Least), _CMP_NLT_UQ);  // a NaN counts
+    return _mm512_maskz_scalef_ps(counts, y, n);
+  }
+  template <KvFormat F>
+  static SDAR_INLINE void load_pair(const std::byte* p, Vec& even, Vec& odd) {
+    if constexpr (F == KvFormat::f32) {
+      even = _mm512_loadu_ps(p);
+      odd = _mm512_loadu_ps(p + 64);
+    } else if constexpr (F == KvFormat::bf16) {
+      const __m512i both = _mm512_loadu_si512(p);
+      even = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
+      odd = _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
+    } else {
+      const __m512i both = _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+      even = _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(both, 16), 16));
+      odd = _mm512_cvtepi32_ps(_mm512_srai_epi32(both, 16));
+    }
+  }
+};
 
-constexpr int kLanes = 8;
-using F = __m256;
-using I = __m256i;
-SDAR_INLINE F zero() { return _mm256_setzero_ps(); }
-SDAR_INLINE F set1(float v) { return _mm256_set1_ps(v); }
-SDAR_INLINE I set1(int32_t v) { return _mm256_set1_epi32(v); }
-SDAR_INLINE F load(const float* p) { return _mm256_loadu_ps(p); }
-SDAR_INLINE void store(float* p, F v) { _mm256_storeu_ps(p, v); }
-SDAR_INLINE I load_bits(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
-SDAR_INLINE void store_bits(void* p, I v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
-SDAR_INLINE I first(int n) { return _mm256_cmpgt_epi32(set1(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)); }
-SDAR_INLINE F load_first(const float* p, int n) { return _mm256_maskload_ps(p, first(n)); }
-SDAR_INLINE void store_first(float* p, int n, F v) { _mm256_maskstore_ps(p, first(n), v); }
-SDAR_INLINE F select_first(int n, F a, F b) { return _mm256_blendv_ps(b, a, _mm256_castsi256_ps(first(n))); }
-SDAR_INLINE F add(F a, F b) { return _mm256_add_ps(a, b); }
-SDAR_INLINE F sub(F a, F b) { return _mm256_sub_ps(a, b); }
-SDAR_INLINE F mul(F a, F b) { return _mm256_mul_ps(a, b); }
-SDAR_INLINE F quotient(F a, F b) { return _mm256_div_ps(a, b); }
-SDAR_INLINE F max(F a, F b) { return _mm256_max_ps(a, b); }
-SDAR_INLINE F min(F a, F b) { return _mm256_min_ps(a, b); }
-SDAR_INLINE F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
-SDAR_INLINE F fnma(F a, F b, F c) { return _mm256_fnmadd_ps(a, b, c); }
-SDAR_INLINE F round(F v) { return _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-SDAR_INLINE I to_int(F v) { return _mm256_cvtps_epi32(v); }
-SDAR_INLINE F to_float(I v) { return _mm256_cvtepi32_ps(v); }
-SDAR_INLINE I bits(F v) { return _mm256_castps_si256(v); }
-SDAR_INLINE F from_bits(I v) { return _mm256_castsi256_ps(v); }
-SDAR_INLINE I bit_and(I a, I b) { return _mm256_and_si256(a, b); }
-SDAR_INLINE I add(I a, I b) { return _mm256_add_epi32(a, b); }
-SDAR_INLINE I max(I a, I b) { return _mm256_max_epi32(a, b); }
-template <int N>
-SDAR_INLINE I shift_left(I v) {
-  return _mm256_slli_epi32(v, N);
-}
-template <int N>
-SDAR_INLINE I shift_right(I v) {
-  return _mm256_srli_epi32(v, N);
-}
-template <int N>
-SDAR_INLINE I shift_right16(I v) {
-  return _mm256_srli_epi16(v, N);
-}
-SDAR_INLINE I add16(I a, I b) { return _mm256_add_epi16(a, b); }
-SDAR_INLINE I madd16(I a, I b) { return _mm256_madd_epi16(a, b); }
-SDAR_INLINE I madd8(I u8, I s8) { return _mm256_maddubs_epi16(u8, s8); }
-SDAR_INLINE uint32_t equal(F a, F b) {
-  return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ)));
-}
-SDAR_INLINE F scale_by_power(F v, F n) {
-  const F tiny = _mm256_cmp_ps(n, set1(-126.0f), _CMP_LT_OQ);
-  const I exponent = shift_left<23>(add(to_int(n), set1(127)));
-  return _mm256_andnot_ps(tiny, mul(v, from_bits(exponent)));
-}
-SDAR_INLINE void store_lanes(float* p, F v) { _mm256_store_ps(p, v); }
-#if defined(__AVXVNNI__)
-#define SDAR_DOT8 1
-SDAR_INLINE I dot8(I sum, I u8, I s8) { return _mm256_dpbusd_avx_epi32(sum, u8, s8); }
-#elif defined(SDAR_DOT8_EVEX)  // tests run the AVX-VNNI kernels on AVX-512 VNNI machines
-#define SDAR_DOT8 1
-SDAR_INLINE I dot8(I sum, I u8, I s8) { return _mm256_dpbusd_epi32(sum, u8, s8); }
+#ifdef __AVX512BF16__
+/// For attention with bf16 dot products: pages of bf16 and int8.
+struct Bf16Operands : Avx512 {
+  using Operand = uint16_t;
+  static Operand* weights(const PagePass& p) { return static_cast<uint16_t*>(p.weights); }
+  static SDAR_INLINE void store_operand(uint16_t* to, Vec x) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
+  }
+
+  /// A pair of elements per lane in bf16; int8 is exact in it.
+  template <KvFormat F, bool Both>
+  static SDAR_INLINE __m512bh load_pairs(const std::byte* p) {
+    __m512i pairs;
+    if constexpr (F == KvFormat::bf16) {
+      pairs = _mm512_loadu_si512(p);
+    } else {
+      const __m128i* q = reinterpret_cast<const __m128i*>(p);
+      const Vec low = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(q)));
+      const Vec high = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(q + 1)));
+      pairs = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
+    }
+    // the other element of an unpaired one was never written
+    if constexpr (!Both) pairs = _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff));
+    return reinterpret_cast<__m512bh>(pairs);
+  }
+
+  template <KvFormat F, int R, int T, bool Both>
+  static SDAR_INLINE void multiply_pair(Vec (&acc)[R][T], const uint16_t* x, int stride, const std::byte* b,
+                                        size_t panel_bytes) {
+    __m512bh pairs[T];
+#pragma GCC unroll 4
+    for (int t = 0; t < T; t++) pairs[t] = load_pairs<F, Both>(b + t * panel_bytes);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++) {
+      int32_t pair;
+      __builtin_memcpy(&pair, x + r * stride, sizeof pair);
+      const __m512bh a = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
+#pragma GCC unroll 4
+      for (int t = 0; t < T; t++) acc[r][t] = _mm512_dpbf16_ps(acc[r][t], pairs[t], a);
+    }
+  }
+};
 #endif
-
-#endif
-
-/// The four bytes (two halves, one word) at p in every 32-bit lane.
-SDAR_INLINE I broadcast32(const std::byte* p) {
-  int32_t v;
-  std::memcpy(&v, p, sizeof v);
-  return set1(v);
-}
-SDAR_INLINE F broadcast_float(const std::byte* p) {
-  float v;
-  std::memcpy(&v, p, sizeof v);
-  return set1(v);
-}
 
 }  // namespace
 }  // namespace sdar::cpu

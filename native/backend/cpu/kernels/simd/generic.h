@@ -1,5 +1,9 @@
-// Page kernels in portable vector code (four registers of 4 lanes), and the choice among all sets.
-#include "backend/cpu/kernels/attention_pass.h"
+// Vectors in the compiler's portable terms (four registers of 4 lanes), for attention_pass.h on 64-bit Arm and elsewhere.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "backend/cpu/kernels/kernels.h"
 
 #ifdef __aarch64__
 #include <arm_neon.h>
@@ -107,27 +111,4 @@ struct Generic {
 };
 
 }  // namespace
-
-const AttentionKernels kAttentionGeneric = {
-    {{page_pass<FloatOperands<Generic>, KvFormat::f32>, false},
-     {page_pass<FloatOperands<Generic>, KvFormat::bf16>, false},
-     {page_pass<FloatOperands<Generic>, KvFormat::int8>, false}},
-    norm_and_rotate,
-    divide,
-};
-
-const AttentionKernels& attention_kernels([[maybe_unused]] std::string_view isa) {
-#ifdef SDAR_HAS_avx512bf16
-  if (isa == "avx512bf16") return kAttentionAvx512Bf16;
-#endif
-#ifdef SDAR_HAS_avx512
-  // Processors with tiles run bf16 dot products at half the rate of f32 multiply-adds.
-  if (isa.starts_with("avx512")) return kAttentionAvx512;
-#endif
-#ifdef SDAR_HAS_avx2
-  if (isa.starts_with("avx2")) return kAttentionAvx2;
-#endif
-  return kAttentionGeneric;
-}
-
 }  // namespace sdar::cpu

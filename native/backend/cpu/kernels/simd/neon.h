@@ -7,10 +7,10 @@
 #include <cstdint>
 #include <cstring>
 
+#include "backend/cpu/kernels/kernels.h"
+
 namespace sdar::cpu {
 namespace {
-
-#define SDAR_INLINE inline __attribute__((always_inline))
 
 constexpr int kLanes = 4;
 using F = float32x4_t;
