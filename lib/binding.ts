@@ -257,28 +257,29 @@ function decodeEvent(
   payload: number[],
   errors: NativeRecords["errors"],
 ): NativeEvent | undefined {
-  const [first = 0, ...rest] = payload;
   switch (kind) {
-    case eventKind.tokens:
-      return {
-        kind: "tokens",
-        request,
-        releasedBytes: first,
-        tokens: groups(rest, tokenFields.length).map(decodeToken),
-      };
+    case eventKind.tokens: {
+      const [releasedBytes = 0, ...rest] = payload;
+      return { kind: "tokens", request, releasedBytes, tokens: groups(rest, tokenFields.length).map(decodeToken) };
+    }
     case eventKind.finished: {
-      const [textBytes = 0, promptTokens = 0, cachedTokens = 0, completionTokens = 0, forwards = 0] = rest;
+      const [reason = 0, textBytes = 0, promptTokens = 0, cachedTokens = 0, completionTokens = 0, forwards = 0] =
+        payload;
       const usage = { promptTokens, cachedTokens, completionTokens, forwards };
-      return { kind: "finished", request, reason: finishReasons[first] as FinishReason, textBytes, ...usage };
+      return { kind: "finished", request, reason: finishReasons[reason] as FinishReason, textBytes, ...usage };
     }
-    case eventKind.failed:
-      return { kind: "failed", request, ...(errors[first] ?? { code: "INTERNAL", message: "unknown" }) };
+    case eventKind.failed: {
+      const [index = 0] = payload;
+      return { kind: "failed", request, ...(errors[index] ?? { code: "INTERNAL", message: "unknown" }) };
+    }
     case eventKind.draft: {
-      const [step = 0, position = 0, ...slots] = rest;
-      return { kind: "draft", request, block: first, step, position, slots: groups(slots, 2).map(decodeSlot) };
+      const [block = 0, step = 0, position = 0, ...slots] = payload;
+      return { kind: "draft", request, block, step, position, slots: groups(slots, 2).map(decodeSlot) };
     }
-    case eventKind.started:
-      return { kind: "started", request, cachedTokens: first };
+    case eventKind.started: {
+      const [cachedTokens = 0] = payload;
+      return { kind: "started", request, cachedTokens };
+    }
     case eventKind.preempted:
       return { kind: "preempted", request };
     default:

@@ -63,20 +63,24 @@ function fieldsRead(name) {
   return [file, [...new Set([...body.matchAll(/\bo(?:,|\.Get\()\s*"(\w+)"/g)].map(([, field]) => field))]];
 }
 
+/** Constants that are lists of names: inline constexpr std::array kNames{"a", "b"}. */
+const lists = new Map(
+  sources.flatMap(({ file, text }) =>
+    [...text.matchAll(/constexpr std::array (\w+)\{([^}]*)\}/g)].map(([, list, names]) => [
+      list,
+      [file, [...names.matchAll(/"(\w+)"/g)].map(([, name]) => name)],
+    ]),
+  ),
+);
+
 /** The fields that a function sets: of its result, and of objects in it, as outer.inner. */
 function fieldsSet(name) {
   const [file, body] = functionBody(name);
-  const lists = new Map(
-    [...body.matchAll(/\b(\w+)\[\] = \{([^}]*)\}/g)].map(([, list, text]) => [
-      list,
-      [...text.matchAll(/"(\w+)"/g)].map(([, entry]) => entry),
-    ]),
-  );
   const inner = new Map(); // the variable of each object or list in the result, and its field
   const sets = [];
   const call = /\b(?:(\w+)\.Set|set)\(\s*(?:"(\w+)"|(\w+)\[\w+\])\s*,\s*([^;]*)\)/g;
   for (const [, object = "o", field, list, value] of body.matchAll(call)) {
-    sets.push(...(field ? [field] : (lists.get(list) ?? [])).map((name) => ({ object, name })));
+    sets.push(...(field ? [field] : (lists.get(list)?.[1] ?? [])).map((name) => ({ object, name })));
     if (field && /^\w+$/.test(value)) inner.set(value, field);
   }
   // Items of a list are made in a loop, as another `o`: `cards.Set(i, o)`.
@@ -203,8 +207,10 @@ compare("load options", fieldsRead("to_options"), fieldsOf("NativeLoadOptions"),
 compare("request", fieldsRead("to_request"), fieldsOf("NativeRequest"), { ordered: false });
 compare("model info", fieldsSet("from_info"), fieldsOf("NativeModelInfo"), { ordered: false });
 compare("stats", fieldsSet("from_stats"), fieldsOf("NativeStats"), { ordered: false });
-compare("events", fieldsSet("from_events"), fieldsOf("NativeEvents"), { ordered: false });
-compare("CUDA devices", fieldsSet("examine_cuda"), fieldsOf("NativeCuda"), { ordered: false });
+compare("events", fieldsSet("from_records"), fieldsOf("NativeRecords"), { ordered: false });
+compare("tokenFields", lists.get("kTokenFields") ?? ["native", []], strings("tokenFields"));
+compare("names of finish reasons", lists.get("kFinishReasons") ?? ["native", []], finishReasons);
+compare("CUDA devices", fieldsSet("probe_cuda"), fieldsOf("NativeCuda"), { ordered: false });
 
 // Kinds of events by name and number, and the order of their numbers wherever TypeScript takes these apart.
 const [eventsFile, constants] = find(/class EventBuffer\b[\s\S]*?static constexpr double (k[^;]*);/, "kinds of events");
@@ -223,7 +229,7 @@ compare("kinds of events", [eventsFile, asText(kinds)], [fileOf(eventKind), asTe
 const orders = modules.flatMap((module) =>
   [...nodesOf(module)].filter(ts.isArrayBindingPattern).map((node) => ({
     file: module.fileName,
-    names: node.elements.map((element) => element.name?.getText() ?? ""),
+    names: node.elements.filter((one) => !one.dotDotDotToken).map((one) => one.name?.getText() ?? ""),
   })),
 );
 for (const [kind] of kinds) {
