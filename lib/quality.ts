@@ -14,12 +14,16 @@ export type Strategy = (typeof strategies)[number];
 
 /** As the command line has them. */
 export const shortNames = {
-  dynamic: "low_confidence_dynamic",
-  static: "low_confidence_static",
+  low_confidence_dynamic: "dynamic",
+  low_confidence_static: "static",
   sequential: "sequential",
-  entropy: "entropy_bounded",
-  pairwise: "pairwise_factor",
-} as const satisfies Record<string, Strategy>;
+  entropy_bounded: "entropy",
+  pairwise_factor: "pairwise",
+} as const satisfies Record<Strategy, string>;
+
+/** The strategy that a short or a whole name means; undefined for none. */
+export const strategyOf = (name: string): Strategy | undefined =>
+  strategies.find((strategy) => strategy === name || shortNames[strategy] === name);
 
 /** Chosen on the tuning half of the held-out samples: bench/results/dial-sdar-nano.json. */
 export const presets: Record<Quality, DenoiseOptions> = {

@@ -3,15 +3,17 @@
 // device, and their kernels for sm_80. With --full it builds all of sdar-gpu-bench for sm_80 and sm_90a and starts it: it
 // has to run, or to say that no device answers.
 import { spawn, spawnSync } from "node:child_process";
-import { readdirSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { cmake, has, isMain, orExit, root } from "./cmake.mjs";
 
 const device = join(root, "bench", "gpu", "device");
 const tests = join(root, "test", "native");
-/** Those that bench/gpu/CMakeLists.txt names. */
-const onDevice = ["attention", "denoise", "embed", "gemm", "lm_head", "moe", "norm", "rope", "sample"];
+/** Tests that no device runs, as bench/gpu/CMakeLists.txt leaves them out. */
+const [, hostOnly] = /SDAR_KERNEL_TESTS EXCLUDE REGEX "([^"]+)"/.exec(
+  readFileSync(join(root, "bench", "gpu", "CMakeLists.txt"), "utf8"),
+);
 const includes = ["native", "bench/gpu", "test", "test/native", "third_party"].map(
   (folder) => `-I${join(root, folder)}`,
 );
@@ -40,7 +42,9 @@ async function compileAll() {
       .filter((name) => /\.(cc|cu)$/.test(name))
       .map((name) => join(device, name)),
     join(tests, "cuda_device", "device.cc"),
-    ...onDevice.map((name) => join(tests, `cuda_${name}_test.cc`)),
+    ...readdirSync(tests)
+      .filter((name) => /^cuda_.*_test\.cc$/.test(name) && !new RegExp(hostOnly).test(name))
+      .map((name) => join(tests, name)),
   ];
   const counts = { passed: 0, failed: 0 };
   const workers = Array.from({ length: Math.min(4, availableParallelism()) }, async () => {

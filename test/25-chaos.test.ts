@@ -2,7 +2,8 @@
 // tokens of an undisturbed run, and afterwards every page is accounted for.
 import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
-import { Engine, type GenerateRequest, type GenerateResult, SdarError, type Strategy } from "../lib/index.js";
+import { Engine, type GenerateRequest, type GenerateResult, SdarError } from "../lib/index.js";
+import { strategies } from "../lib/quality.js";
 import { eventually } from "./eventually.js";
 
 let state = 20251125;
@@ -14,14 +15,6 @@ const random = (n: number) => {
 const chance = (percent: number) => random(100) < percent;
 const pick = <T>(...options: T[]) => options[random(options.length)] as T;
 
-const strategies: Strategy[] = [
-  "low_confidence_dynamic",
-  "low_confidence_static",
-  "sequential",
-  "entropy_bounded",
-  "pairwise_factor",
-];
-
 /** Requests that differ in all that may differ. */
 const problems = Array.from(
   { length: 300 },
@@ -29,7 +22,7 @@ const problems = Array.from(
     tokens: Array.from({ length: 1 + random(i % 10 === 0 ? 220 : 50) }, () => random(550)),
     maxTokens: 1 + random(180),
     blockLength: pick(8, 8, 8, 4, 16, 5, 1),
-    denoise: { strategy: strategies[i % 5], threshold: 0.6 },
+    denoise: { strategy: strategies[i % strategies.length], threshold: 0.6 },
     temperature: i % 3 === 0 ? 0.9 : 0,
     seed: i,
     ignoreEos: i % 2 === 0,

@@ -13,9 +13,9 @@
 #include <vector>
 
 #include "backend/cpu/attention.h"
-#include "backend/cpu/isa.h"
+#include "backend/cpu/cpu.h"
 #include "bench/limits.h"
-#include "util/cores.h"
+#include "util/machine.h"
 
 using namespace sdar;
 using Clock = std::chrono::steady_clock;

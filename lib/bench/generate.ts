@@ -3,14 +3,14 @@ import { Command } from "commander";
 import { weightFormats } from "../binding.js";
 import { shippedModel } from "../checkpoint.js";
 import { Engine } from "../engine.js";
-import { shortNames } from "../quality.js";
+import { type Strategy, shortNames, strategyOf } from "../quality.js";
 import type { DenoiseOptions, LoadOptions } from "../types.js";
 import { oneOf, positive, whole } from "./flags.js";
 import { accuracy, randomSamples, readSamples, type Sample } from "./prompts.js";
 import { deliver, median, peakMemory, sum, table } from "./report.js";
 
-type StrategyName = keyof typeof shortNames;
-const strategyNames = Object.keys(shortNames) as StrategyName[];
+type StrategyName = (typeof shortNames)[Strategy];
+const strategyNames = Object.values(shortNames);
 
 interface Flags {
   model: string;
@@ -112,7 +112,7 @@ async function runAll(engine: Engine, samples: readonly Sample[], flags: Flags) 
 
 async function generate(engine: Engine, sample: Sample, name: StrategyName, flags: Flags): Promise<Timed> {
   const { threshold, steps, blockLength } = flags;
-  const denoise: DenoiseOptions = { strategy: shortNames[name], threshold, steps };
+  const denoise: DenoiseOptions = { strategy: strategyOf(name) as Strategy, threshold, steps };
   const { prompt, tokens } = sample;
   const maxTokens = flags.maxTokens ?? (tokens ? 32 : 256);
   const messages = [{ role: "user", content: prompt }];

@@ -4,7 +4,7 @@ import { Command, InvalidArgumentError } from "commander";
 import { shippedModel } from "../checkpoint.js";
 import { Engine } from "../engine.js";
 import { SdarError } from "../errors.js";
-import { shortNames } from "../quality.js";
+import { shortNames, strategyOf } from "../quality.js";
 import type { GenerateRequest, GenerateResult, LoadOptions, Quality, Strategy } from "../types.js";
 import { isTerminal, printable } from "./terminal.js";
 import { WatchView } from "./watch.js";
@@ -45,7 +45,7 @@ export function generateCommand(): Command {
     .option("--json", "print one JSON object with text, tokens, usage and timings")
     .option("--raw", "take the prompt as it is, without the chat template")
     .option("--system <text>", "a system message before the prompt")
-    .option("--strategy <name>", "dynamic, static, sequential, entropy or pairwise (default: dynamic)", strategy)
+    .option("--strategy <name>", `${Object.values(shortNames).join(", ")} (default: dynamic)`, strategy)
     .option("--threshold <p>", "confidence above which dynamic fills (default: 0.9)", numeric)
     .option("--entropy-bound <nats>", "sum of entropies up to which entropy fills (default: 0.35)", numeric)
     .option("--factor <f>", "how much pairwise fills at once (default: 2)", numeric)
@@ -153,5 +153,5 @@ function integer(text: string): number | bigint {
 }
 
 function strategy(name: string): Strategy {
-  return (shortNames as Record<string, Strategy>)[name] ?? (name as Strategy);
+  return strategyOf(name) ?? (name as Strategy);
 }

@@ -6,7 +6,6 @@
 #include <variant>
 
 #include "addon/convert.h"
-#include "addon/devices.h"
 #include "addon/extension.h"
 #include "addon/task.h"
 #include "engine/engine.h"
@@ -186,7 +185,6 @@ Napi::Value load(const Napi::CallbackInfo& info) {
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Napi::FunctionReference(Napi::Persistent(NativeEngine::define(env))));
   exports.Set("load", Napi::Function::New<load>(env));
-  define_devices(env, exports);
   Extension::define_all(env, exports);
   return exports;
 }

@@ -1,7 +1,7 @@
-#include "addon/devices.h"
-
+// What the machine has to compute on, for the doctor and for messages.
 #include <string>
 
+#include "addon/extension.h"
 #include "backend/cpu/cpu.h"
 #include "backend/cuda/cuda.h"
 
@@ -38,11 +38,13 @@ Napi::Value probe_cuda(const Napi::CallbackInfo& info) {
   return o;
 }
 
-}  // namespace
-
 void define_devices(Napi::Env env, Napi::Object exports) {
   exports.Set("instructionSets", Napi::Function::New<instruction_sets>(env));
   exports.Set("probeCuda", Napi::Function::New<probe_cuda>(env));
 }
+
+const Extension extension{define_devices};
+
+}  // namespace
 
 }  // namespace sdar::addon

@@ -10,7 +10,6 @@
 #include "addon/task.h"
 #include "bench/forward_bench.h"
 #include "bench/shapes.h"
-#include "bench/write_checkpoint.h"
 #include "util/error.h"
 
 namespace sdar::addon {

@@ -1,3 +1,5 @@
+#include "bench/limits.h"
+
 #include <unistd.h>
 
 #include <algorithm>
@@ -6,7 +8,6 @@
 
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/pool.h"
-#include "bench/limits_loops.h"
 #include "util/mapped_file.h"
 
 namespace sdar {

@@ -1,6 +1,6 @@
 // The instructions are written as assembly so that they are what runs; target attributes take the place of a file per
 // instruction set, since nothing else is in here. What the kernels use: x86/panel.h, arm/.
-#include "bench/limits_loops.h"
+#include "bench/limits.h"
 
 namespace sdar {
 namespace {

@@ -1,5 +1,3 @@
-#include "bench/write_checkpoint.h"
-
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -11,10 +9,11 @@
 #include <utility>
 #include <vector>
 
+#include "bench/shapes.h"
 #include "model/checkpoint.h"
 #include "util/error.h"
 #include "util/half.h"
-#include "util/parallel.h"
+#include "util/machine.h"
 
 namespace sdar {
 namespace {

@@ -1,6 +1,6 @@
 #include "cache/page_pool.h"
 
-#include "backend/segment.h"
+#include "backend/step.h"
 #include "util/error.h"
 
 namespace sdar {

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "backend/segment.h"
+#include "backend/step.h"
 
 namespace sdar {
 

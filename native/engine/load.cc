@@ -7,7 +7,7 @@
 #include "backend/cuda/cuda.h"
 #include "engine/engine.h"
 #include "util/error.h"
-#include "util/memory.h"
+#include "util/machine.h"
 
 namespace sdar {
 

@@ -8,7 +8,7 @@
 
 #include "util/error.h"
 #include "util/half.h"
-#include "util/parallel.h"
+#include "util/machine.h"
 
 namespace sdar {
 namespace {

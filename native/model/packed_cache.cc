@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "util/error.h"
-#include "util/parallel.h"
+#include "util/machine.h"
 
 namespace sdar {
 namespace {

@@ -10,8 +10,8 @@
 #include "model/checkpoint.h"
 #include "model/packed_cache.h"
 #include "util/error.h"
+#include "util/machine.h"
 #include "util/mapped_file.h"
-#include "util/parallel.h"
 
 namespace sdar {
 namespace {

@@ -1,5 +1,3 @@
-#include "util/cores.h"
-
 #include <algorithm>
 #include <cmath>
 #include <fstream>
@@ -7,6 +5,8 @@
 #include <set>
 #include <string>
 #include <thread>
+
+#include "util/machine.h"
 
 #ifdef __linux__
 #include <sched.h>

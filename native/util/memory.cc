@@ -1,10 +1,10 @@
-#include "util/memory.h"
-
 #include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
 #include <string>
+
+#include "util/machine.h"
 
 namespace sdar {
 

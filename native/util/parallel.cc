@@ -1,5 +1,3 @@
-#include "util/parallel.h"
-
 #include <algorithm>
 #include <atomic>
 #include <exception>
@@ -7,6 +5,8 @@
 #include <system_error>
 #include <thread>
 #include <vector>
+
+#include "util/machine.h"
 
 namespace sdar {
 

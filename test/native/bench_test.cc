@@ -5,7 +5,6 @@
 #include "backend/cpu/cpu.h"
 #include "bench/forward_bench.h"
 #include "bench/shapes.h"
-#include "bench/write_checkpoint.h"
 #include "check.h"
 
 using namespace sdar;

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "backend/segment.h"
+#include "backend/step.h"
 #include "cache/page_pool.h"
 #include "check.h"
 

@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
-#include "backend/cpu/isa.h"
+#include "backend/cpu/cpu.h"
 #include "backend/cpu/kernels/kernels.h"
-#include "backend/cpu/linear.h"
+#include "backend/cpu/matmul.h"
 #include "backend/cpu/packing.h"
 #include "backend/cpu/pool.h"
 #include "check.h"
@@ -68,11 +68,11 @@ struct Problem {
   /// Rows [first, first + rows) of x times the weight, on `out` with its guards.
   std::vector<float> run(const Kernels& kernels, int64_t first, int64_t rows, int threads = 1) const {
     Pool pool(threads);
-    Linear linear(kernels, pool);
+    Matmul linear(kernels, pool);
     ActivationRows memory;
     const Activations a = linear.prepare({x.data(), weight->spec.cols}, weight->format, m, memory);
     std::vector<float> out(before.begin() + first * stride(), before.begin() + (first + rows) * stride());
-    linear.multiply(*weight, Linear::rows_from(a, first), rows, epilogue(), out.data(), stride());
+    linear.multiply(*weight, Matmul::rows_from(a, first), rows, epilogue(), out.data(), stride());
     return out;
   }
 

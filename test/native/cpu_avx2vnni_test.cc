@@ -3,8 +3,8 @@
 #include <cstring>
 #include <vector>
 
-#include "backend/cpu/isa.h"
-#include "backend/cpu/linear.h"
+#include "backend/cpu/cpu.h"
+#include "backend/cpu/matmul.h"
 #include "check.h"
 #include "oracle.h"
 
@@ -45,7 +45,7 @@ TEST("AVX-VNNI kernels give the bits of the AVX2 kernels") {
         const auto x = random.floats(static_cast<size_t>(m * cols));
         std::vector<float> out[2];
         for (int emulated = 0; emulated < 2; emulated++) {
-          Linear linear(emulated ? kEmulated : *plain, pool);
+          Matmul linear(emulated ? kEmulated : *plain, pool);
           ActivationRows memory_of_rows;
           const Activations a = linear.prepare({x.data(), cols}, format, m, memory_of_rows);
           out[emulated].assign(static_cast<size_t>(m * rows), std::nanf(""));

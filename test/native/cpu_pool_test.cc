@@ -5,7 +5,7 @@
 
 #include "backend/cpu/pool.h"
 #include "check.h"
-#include "util/cores.h"
+#include "util/machine.h"
 
 using sdar::cpu::Pool;
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "backend/cpu/reference/reference.h"
+#include "backend/cpu/cpu.h"
 #include "backend/cpu/reference/weights.h"
 #include "checkpoint_files.h"
 #include "model/checkpoint.h"

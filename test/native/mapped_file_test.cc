@@ -13,7 +13,7 @@
 #include "check.h"
 #include "checkpoint_files.h"
 #include "util/error.h"
-#include "util/parallel.h"
+#include "util/machine.h"
 
 using namespace sdar;
 

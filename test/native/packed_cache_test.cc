@@ -8,7 +8,7 @@
 #include <random>
 
 #include "backend/backend.h"
-#include "backend/cpu/reference/reference.h"
+#include "backend/cpu/cpu.h"
 #include "check.h"
 #include "model/weights.h"
 

@@ -6,7 +6,7 @@
 #include <numeric>
 #include <vector>
 
-#include "backend/cpu/reference/reference.h"
+#include "backend/cpu/cpu.h"
 #include "backend/cpu/reference/weights.h"
 #include "oracle.h"
 

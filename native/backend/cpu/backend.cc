@@ -7,14 +7,12 @@
 #include "backend/cpu/attention.h"
 #include "backend/cpu/buffer.h"
 #include "backend/cpu/cpu.h"
-#include "backend/cpu/head.h"
-#include "backend/cpu/isa.h"
-#include "backend/cpu/linear.h"
+#include "backend/cpu/lm_head.h"
+#include "backend/cpu/matmul.h"
 #include "backend/cpu/moe.h"
 #include "backend/cpu/packing.h"
-#include "backend/cpu/reference/reference.h"
-#include "util/cores.h"
 #include "util/error.h"
+#include "util/machine.h"
 
 namespace sdar::cpu {
 namespace {
@@ -24,9 +22,9 @@ class CpuBackend final : public HostBackend {
   CpuBackend(const Kernels& kernels, int threads)
       : kernels_(kernels),
         pool_(threads),
-        linear_(kernels, pool_),
-        moe_(linear_),
-        head_(linear_),
+        matmul_(kernels, pool_),
+        moe_(matmul_),
+        lm_head_(matmul_),
         attention_(pool_, kernels.attention) {}
 
   std::string device() const override { return "cpu"; }
@@ -65,34 +63,34 @@ class CpuBackend final : public HostBackend {
   void embed(const EmbedArgs& args) override {
     const PackedWeight& table = packed(*args.table);
     const int64_t rows = static_cast<int64_t>(step_.ids.size()), cols = table.spec.cols;
-    linear_.parallel_for(rows, rows * cols * 16,
+    matmul_.parallel_for(rows, rows * cols * 16,
                          [&](int64_t i, int) { unpack_row(table, step_.ids[i], args.x + i * cols); });
   }
 
   void norm_linear(const NormLinearArgs& args) override {
     const PackedWeight& weight = packed(*args.weight);
     const bool gate_up = weight.spec.kind == WeightKind::gate_up;
-    linear_.run({args.x, weight.spec.cols, packed(*args.norm).vector(), eps_}, weight, args.m,
+    matmul_.run({args.x, weight.spec.cols, packed(*args.norm).vector(), eps_}, weight, args.m,
                 gate_up ? Epilogue::silu_mul : Epilogue::store, args.out, activations_);
   }
 
   void linear_add(const LinearAddArgs& args) override {
     const PackedWeight& weight = packed(*args.weight);
-    linear_.run({args.in, weight.spec.cols}, weight, args.m, Epilogue::add, args.x, activations_);
+    matmul_.run({args.in, weight.spec.cols}, weight, args.m, Epilogue::add, args.x, activations_);
   }
 
   void attention(const AttentionArgs& args) override {
     attention_.run(args, packed(*args.q_norm).vector(), packed(*args.k_norm).vector());
   }
   void moe(const MoeArgs& args) override { moe_.run(args, eps_); }
-  void lm_head(const LmHeadArgs& args) override { head_.run(args, step_, eps_); }
+  void lm_head(const LmHeadArgs& args) override { lm_head_.run(args, step_, eps_); }
 
  private:
   const Kernels& kernels_;
   Pool pool_;
-  Linear linear_;
+  Matmul matmul_;
   Moe moe_;
-  Head head_;
+  LmHead lm_head_;
   Attention attention_;
   ActivationRows activations_;
   std::vector<Buffer<float>> allocations_;

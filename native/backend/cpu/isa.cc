@@ -1,9 +1,8 @@
-#include "backend/cpu/isa.h"
-
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 
+#include "backend/cpu/cpu.h"
 #include "backend/cpu/kernels/attention_pass.h"
 #include "backend/cpu/kernels/simd/generic.h"
 #include "util/error.h"

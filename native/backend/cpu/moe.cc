@@ -10,9 +10,9 @@ void Moe::route(const MoeArgs& args, float eps) {
   const int64_t m = args.m, top_k = args.top_k, experts = static_cast<int64_t>(args.gate_up.size());
   const PackedWeight& router = packed(*args.router);
   const RowSource source{args.x, router.spec.cols, packed(*args.norm).vector(), eps};
-  const Activations rows = linear_.prepare(source, router.format, m, router_rows_);
+  const Activations rows = matmul_.prepare(source, router.format, m, router_rows_);
   float* logits = logits_.reserve(static_cast<size_t>(m * experts));
-  linear_.multiply(router, rows, m, Epilogue::store, logits, experts);
+  matmul_.multiply(router, rows, m, Epilogue::store, logits, experts);
 
   expert_.resize(m * top_k), probability_.resize(m * top_k), slot_of_.resize(m * top_k), row_of_.resize(m * top_k);
   first_.assign(experts + 1, 0);
@@ -63,17 +63,17 @@ void Moe::run(const MoeArgs& args, float eps) {
     const PackedWeight& shape = packed(*weights[0]);
     const int64_t panels = shape.panels(), stride = shape.outputs();
     const int64_t tasks = panels * static_cast<int64_t>(used_.size());
-    linear_.parallel_for(tasks, slots * shape.spec.rows * shape.spec.cols, [&](int64_t task, int) {
+    matmul_.parallel_for(tasks, slots * shape.spec.rows * shape.spec.cols, [&](int64_t task, int) {
       const int64_t e = used_[task / panels], panel = task % panels, first = first_[e];
-      linear_.multiply_panel(packed(*weights[e]), panel, Linear::rows_from(a, first), first_[e + 1] - first, epilogue,
+      matmul_.multiply_panel(packed(*weights[e]), panel, Matmul::rows_from(a, first), first_[e + 1] - first, epilogue,
                              to + first * stride + panel * shape.panel_columns(), stride);
     });
   };
   const RowSource in{args.x, hidden, packed(*args.norm).vector(), eps, row_of_.data()};
-  multiply(args.gate_up, linear_.prepare(in, up.format, slots, in_rows_), Epilogue::silu_mul, mlp);
-  multiply(args.down, linear_.prepare({mlp, inner}, down.format, slots, mlp_rows_), Epilogue::store, out);
+  multiply(args.gate_up, matmul_.prepare(in, up.format, slots, in_rows_), Epilogue::silu_mul, mlp);
+  multiply(args.down, matmul_.prepare({mlp, inner}, down.format, slots, mlp_rows_), Epilogue::store, out);
 
-  linear_.parallel_for(args.m, slots * hidden, [&](int64_t row, int) {
+  matmul_.parallel_for(args.m, slots * hidden, [&](int64_t row, int) {
     float* x = args.x + row * hidden;
     for (int64_t i = 0; i < hidden; i++) {
       float sum = 0;

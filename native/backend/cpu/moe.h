@@ -3,21 +3,21 @@
 #include <cstdint>
 #include <vector>
 
-#include "backend/cpu/linear.h"
+#include "backend/cpu/matmul.h"
 #include "backend/ops.h"
 
 namespace sdar::cpu {
 
 class Moe {
  public:
-  explicit Moe(Linear& linear) : linear_(linear) {}
+  explicit Moe(Matmul& linear) : matmul_(linear) {}
   void run(const MoeArgs& args, float eps);
 
  private:
   /// Fills the assignments: a row's experts ascending, then all of them ordered by expert, then row.
   void route(const MoeArgs& args, float eps);
 
-  Linear& linear_;
+  Matmul& matmul_;
   ActivationRows router_rows_, in_rows_, mlp_rows_;
   Buffer<float> logits_, mlp_, down_;
   std::vector<int32_t> order_;      ///< experts of a row by probability

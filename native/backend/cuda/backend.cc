@@ -5,11 +5,11 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "backend/cuda/device.h"
 #include "backend/cuda/packing.h"
-#include "backend/cuda/verify_gemm.h"
 #include "model/forward.h"
-#include "util/cores.h"
 #include "util/error.h"
+#include "util/machine.h"
 
 namespace sdar::cuda {
 namespace {

@@ -1,9 +1,8 @@
-#include "backend/cuda/verify_gemm.h"
-
 #include <algorithm>
 #include <string>
 #include <vector>
 
+#include "backend/cuda/device.h"
 #include "backend/cuda/packing.h"
 #include "util/error.h"
 

@@ -10,7 +10,7 @@
 #include "backend/cpu/kernels/attention_rows.h"
 #include "backend/cpu/kernels/kernels.h"
 #include "backend/formats.h"
-#include "backend/segment.h"
+#include "backend/step.h"
 
 namespace sdar::cpu {
 namespace {

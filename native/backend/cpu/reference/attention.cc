@@ -7,7 +7,7 @@
 #include <limits>
 #include <string>
 
-#include "backend/cpu/reference/linear.h"
+#include "backend/cpu/reference/loops.h"
 #include "util/error.h"
 #include "util/half.h"
 

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "backend/segment.h"
+#include "backend/step.h"
 #include "util/host_device.h"
 
 namespace sdar::cuda {

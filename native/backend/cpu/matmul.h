@@ -32,9 +32,9 @@ struct RowSource {
   const int32_t* rows = nullptr;  ///< row of x behind each row; null: the same
 };
 
-class Linear {
+class Matmul {
  public:
-  Linear(const Kernels& kernels, Pool& pool) : kernels_(kernels), pool_(pool) {}
+  Matmul(const Kernels& kernels, Pool& pool) : kernels_(kernels), pool_(pool) {}
 
   const Kernels& kernels() const { return kernels_; }
   Pool& pool() { return pool_; }

@@ -1,4 +1,4 @@
-#include "backend/cpu/head.h"
+#include "backend/cpu/lm_head.h"
 
 #include <algorithm>
 #include <cmath>
@@ -15,14 +15,14 @@ bool contains(std::span<const int32_t> ids, int64_t id) {
 
 }  // namespace
 
-void Head::run(const LmHeadArgs& args, const StepRows& rows, float eps) {
+void LmHead::run(const LmHeadArgs& args, const StepRows& rows, float eps) {
   const size_t count = rows.sampled.size();
   for (size_t begin = 0; begin < count; begin += kChunkRows) {
     chunk(args, rows, eps, begin, static_cast<int64_t>(std::min<size_t>(count - begin, kChunkRows)));
   }
 }
 
-void Head::chunk(const LmHeadArgs& args, const StepRows& step, float eps, size_t begin, int64_t m) {
+void LmHead::chunk(const LmHeadArgs& args, const StepRows& step, float eps, size_t begin, int64_t m) {
   const PackedWeight& weight = packed(*args.weight);
   const int64_t vocabulary = weight.spec.rows, tiles = (vocabulary + kTile - 1) / kTile;
   const auto requests = step.sampled.subspan(begin, static_cast<size_t>(m));
@@ -40,36 +40,36 @@ void Head::chunk(const LmHeadArgs& args, const StepRows& step, float eps, size_t
       logits_of_[i] = next, next += vocabulary;
     }
   }
-  tile_logits_.resize(static_cast<size_t>(linear_.pool().threads()));
+  tile_logits_.resize(static_cast<size_t>(matmul_.pool().threads()));
   for (auto& buffer : tile_logits_) buffer.reserve(static_cast<size_t>(m * kTile));
   Partial* partials = partials_.reserve(static_cast<size_t>(m * tiles));
 
   const RowSource source{args.x, weight.spec.cols, packed(*args.norm).vector(), eps, row_of_.data()};
-  const Activations rows = linear_.prepare(source, weight.format, m, rows_);
-  linear_.parallel_for(tiles, m * vocabulary * weight.spec.cols, [&](int64_t tile, int worker) {
+  const Activations rows = matmul_.prepare(source, weight.format, m, rows_);
+  matmul_.parallel_for(tiles, m * vocabulary * weight.spec.cols, [&](int64_t tile, int worker) {
     float* logits = tile_logits_[worker].data();
     const int64_t first = tile * kTile, n = std::min(kTile, vocabulary - first);
     for (int64_t c = 0; c < n; c += kPanel) {
-      linear_.multiply_panel(weight, (first + c) / kPanel, rows, m, Epilogue::store, logits + c, kTile);
+      matmul_.multiply_panel(weight, (first + c) / kPanel, rows, m, Epilogue::store, logits + c, kTile);
     }
     for (int64_t i = 0; i < m; i++) {
       partials[i * tiles + tile] = reduce(requests[i], logits + i * kTile, first, n);
       if (logits_of_[i]) std::copy_n(logits + i * kTile, n, logits_of_[i] + first);
     }
   });
-  linear_.parallel_for(m, sampled * vocabulary * 16, [&](int64_t i, int worker) {
+  matmul_.parallel_for(m, sampled * vocabulary * 16, [&](int64_t i, int worker) {
     const std::span<const float> logits(logits_of_[i], logits_of_[i] ? static_cast<size_t>(vocabulary) : 0);
     step.tokens[begin + i] = merge(requests[i], partials + i * tiles, logits, tiles, worker);
   });
 }
 
-Head::Partial Head::reduce(const SampledRow& request, float* logits, int64_t first, int64_t n) const {
+LmHead::Partial LmHead::reduce(const SampledRow& request, float* logits, int64_t first, int64_t n) const {
   const auto low = std::lower_bound(request.bias_ids.begin(), request.bias_ids.end(), static_cast<int32_t>(first));
   for (auto id = low; id != request.bias_ids.end() && *id < first + n; ++id) {
     logits[*id - first] += request.bias_values[id - request.bias_ids.begin()];
   }
   Partial partial;
-  partial.stats = linear_.kernels().logit_stats(logits, n, 1.0f);
+  partial.stats = matmul_.kernels().logit_stats(logits, n, 1.0f);
   partial.best = partial.stats.max;
   partial.best_id = static_cast<int32_t>(first) + partial.stats.argmax;
   bool suppressed = false;
@@ -84,7 +84,7 @@ Head::Partial Head::reduce(const SampledRow& request, float* logits, int64_t fir
   return partial;
 }
 
-Head::Softmax Head::merge_softmax(const Partial* row, int64_t tiles, float scale) {
+LmHead::Softmax LmHead::merge_softmax(const Partial* row, int64_t tiles, float scale) {
   Softmax all;
   all.max = row[0].stats.max;
   for (int64_t t = 1; t < tiles; t++) all.max = std::max(all.max, row[t].stats.max);
@@ -99,8 +99,8 @@ Head::Softmax Head::merge_softmax(const Partial* row, int64_t tiles, float scale
   return all;
 }
 
-SampledToken Head::merge(const SampledRow& request, Partial* row, std::span<const float> logits, int64_t tiles,
-                         int worker) {
+SampledToken LmHead::merge(const SampledRow& request, Partial* row, std::span<const float> logits, int64_t tiles,
+                           int worker) {
   SampledToken result;
   float chosen = 0;
   int32_t best_id = -1;
@@ -118,12 +118,12 @@ SampledToken Head::merge(const SampledRow& request, Partial* row, std::span<cons
   Choice choice;
   if (request.temperature > 0) {
     scale = inverse_temperature(request.temperature);
-    choice = samplers_[worker].sample(linear_.kernels(), logits, chosen, request);
+    choice = samplers_[worker].sample(matmul_.kernels(), logits, chosen, request);
     result.token = choice.token;
     chosen = logits[choice.token];
     for (int64_t t = 0; t < tiles; t++) {
       const auto tile = logits.subspan(t * kTile, std::min<size_t>(kTile, logits.size() - t * kTile));
-      row[t].stats = linear_.kernels().logit_stats(tile.data(), static_cast<int64_t>(tile.size()), scale);
+      row[t].stats = matmul_.kernels().logit_stats(tile.data(), static_cast<int64_t>(tile.size()), scale);
     }
     used = merge_softmax(row, tiles, scale);
   }

@@ -1,10 +1,9 @@
-#include "backend/cpu/reference/linear.h"
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
 
+#include "backend/cpu/reference/loops.h"
 #include "util/half.h"
 
 namespace sdar::cpu::reference {

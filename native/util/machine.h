@@ -1,9 +1,15 @@
-// Short-lived threads for loading; the step loop has a pool of its own.
+// What this process may use of the machine: cores, memory, threads.
 #pragma once
 #include <cstdint>
 #include <functional>
 
 namespace sdar {
+
+/// Physical cores this process may use: affinity, hyper-thread siblings and cgroup CPU quota (v1, v2); at least 1.
+int usable_cores();
+
+/// Bytes available without swapping, as the kernel estimates, within the cgroup's limit (v1 and v2).
+int64_t available_memory();
 
 /// job(i) for every i in [0, count), in ascending order of start, on `threads` threads, the calling one among them.
 /// `between`, if set, runs on the calling thread before and after each of its jobs. When either throws, no further job

@@ -16,9 +16,8 @@
 
 #include "backend/cpu/buffer.h"
 #include "backend/cpu/cpu.h"
-#include "backend/cpu/isa.h"
 #include "backend/cpu/pool.h"
-#include "util/cores.h"
+#include "util/machine.h"
 
 #ifdef __linux__
 #include <sys/mman.h>

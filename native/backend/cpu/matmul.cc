@@ -1,4 +1,4 @@
-#include "backend/cpu/linear.h"
+#include "backend/cpu/matmul.h"
 
 #include <algorithm>
 
@@ -17,14 +17,14 @@ Activations ActivationRows::reserve(const Kernels& kernels, WeightFormat format,
   return a;
 }
 
-Activations Linear::rows_from(Activations a, int64_t row) {
+Activations Matmul::rows_from(Activations a, int64_t row) {
   a.data += static_cast<size_t>(row) * a.stride;
   a.scales += row;
   a.offsets += row;
   return a;
 }
 
-void Linear::prepare_rows(const RowSource& source, WeightFormat format, int64_t begin, int64_t end,
+void Matmul::prepare_rows(const RowSource& source, WeightFormat format, int64_t begin, int64_t end,
                           const Activations& a) const {
   PrepareJob job;
   job.format = format;
@@ -38,18 +38,18 @@ void Linear::prepare_rows(const RowSource& source, WeightFormat format, int64_t 
   }
 }
 
-Activations Linear::prepare(const RowSource& source, WeightFormat format, int64_t m, ActivationRows& rows) {
+Activations Matmul::prepare(const RowSource& source, WeightFormat format, int64_t m, ActivationRows& rows) {
   const Activations a = rows.reserve(kernels_, format, source.cols, m);
   parallel_for(m, m * source.cols * 4, [&](int64_t i, int) { prepare_rows(source, format, i, i + 1, a); });
   return a;
 }
 
-bool Linear::by_rows(const PackedWeight& weight, int64_t m) const {
+bool Matmul::by_rows(const PackedWeight& weight, int64_t m) const {
   const int64_t bytes = weight.panels() * static_cast<int64_t>(weight.bytes_per_panel);
   return pool_.threads() > 1 && m >= kLeastRows * pool_.threads() && bytes <= kCachedBytes;
 }
 
-void Linear::run(const RowSource& source, const PackedWeight& weight, int64_t m, Epilogue epilogue, float* out,
+void Matmul::run(const RowSource& source, const PackedWeight& weight, int64_t m, Epilogue epilogue, float* out,
                  ActivationRows& rows) {
   const int64_t stride = weight.outputs();
   if (!by_rows(weight, m)) {
@@ -68,7 +68,7 @@ void Linear::run(const RowSource& source, const PackedWeight& weight, int64_t m,
   });
 }
 
-void Linear::multiply_panel(const PackedWeight& weight, int64_t panel, const Activations& a, int64_t m,
+void Matmul::multiply_panel(const PackedWeight& weight, int64_t panel, const Activations& a, int64_t m,
                             Epilogue epilogue, float* out, int64_t out_stride, int64_t count) const {
   const int64_t width = weight.panel_columns(), left = weight.outputs() - panel * width;
   PanelJob job;
@@ -85,7 +85,7 @@ void Linear::multiply_panel(const PackedWeight& weight, int64_t panel, const Act
   kernels_.panel(job);
 }
 
-void Linear::multiply(const PackedWeight& weight, const Activations& a, int64_t m, Epilogue epilogue, float* out,
+void Matmul::multiply(const PackedWeight& weight, const Activations& a, int64_t m, Epilogue epilogue, float* out,
                       int64_t out_stride) {
   if (m == 0) return;
   const int64_t panels = weight.panels(), each = std::max<int64_t>(panels / (2 * pool_.threads()), 1);

@@ -1,14 +1,12 @@
-#include "backend/cpu/reference/reference.h"
-
 #include <algorithm>
 #include <cmath>
 #include <new>
 #include <numeric>
 #include <vector>
 
+#include "backend/cpu/cpu.h"
 #include "backend/cpu/reference/attention.h"
-#include "backend/cpu/reference/head.h"
-#include "backend/cpu/reference/linear.h"
+#include "backend/cpu/reference/loops.h"
 #include "backend/cpu/reference/weights.h"
 #include "util/error.h"
 

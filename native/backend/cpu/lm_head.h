@@ -3,15 +3,15 @@
 #include <cstdint>
 #include <vector>
 
-#include "backend/cpu/linear.h"
+#include "backend/cpu/matmul.h"
 #include "backend/cpu/sampling.h"
 #include "backend/host_step.h"
 
 namespace sdar::cpu {
 
-class Head {
+class LmHead {
  public:
-  explicit Head(Linear& linear) : linear_(linear), samplers_(static_cast<size_t>(linear.pool().threads())) {}
+  explicit LmHead(Matmul& linear) : matmul_(linear), samplers_(static_cast<size_t>(linear.pool().threads())) {}
   void run(const LmHeadArgs& args, const StepRows& rows, float eps);
 
  private:
@@ -34,7 +34,7 @@ class Head {
   /// Tiles are added in ascending order; their sums were made with `scale`.
   static Softmax merge_softmax(const Partial* row, int64_t tiles, float scale);
 
-  Linear& linear_;
+  Matmul& matmul_;
   ActivationRows rows_;
   std::vector<Sampler> samplers_;           ///< per thread
   std::vector<Buffer<float>> tile_logits_;  ///< per thread [m, tile]

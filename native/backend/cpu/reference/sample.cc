@@ -1,8 +1,8 @@
-#include "backend/cpu/reference/head.h"
-
 #include <algorithm>
 #include <cmath>
 #include <vector>
+
+#include "backend/cpu/reference/loops.h"
 
 namespace sdar::cpu::reference {
 namespace {

@@ -2,7 +2,7 @@
 // over what the packed bytes stand for; a row's bits whatever the batch and the threads.
 #include <cstdlib>
 
-#include "backend/cpu/isa.h"
+#include "backend/cpu/cpu.h"
 #include "check.h"
 #include "cpu_kernels.h"
 
