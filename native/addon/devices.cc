@@ -19,21 +19,21 @@ Napi::Value instruction_sets(const Napi::CallbackInfo& info) {
 Napi::Value probe_cuda(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   const cuda::Probe found = cuda::probe();
-  auto cards = Napi::Array::New(env);
+  auto devices = Napi::Array::New(env);
   for (uint32_t i = 0; i < found.devices.size(); i++) {
-    const cuda::DeviceInfo& card = found.devices[i];
+    const cuda::DeviceInfo& device = found.devices[i];
     auto o = Napi::Object::New(env);
-    o.Set("name", card.name);
-    o.Set("capability", card.capability);
-    o.Set("memory", double(card.memory));
-    o.Set("problem", card.unavailable);
-    cards.Set(i, o);
+    o.Set("name", device.name);
+    o.Set("capability", device.capability);
+    o.Set("memory", double(device.memory));
+    o.Set("problem", device.unavailable);
+    devices.Set(i, o);
   }
   auto o = Napi::Object::New(env);
   o.Set("library", found.library);
   o.Set("driver", found.driver);
   o.Set("runtime", found.runtime);
-  o.Set("cards", cards);
+  o.Set("cards", devices);
   o.Set("problem", found.unavailable);
   return o;
 }

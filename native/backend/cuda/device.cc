@@ -139,10 +139,10 @@ void Device::try_launch(Kernel kernel, const void* arguments, size_t bytes) {
   if (launches(kernel, arguments, bytes, error)) return;
   const std::string code = error.code;
   if (code != code::kDeviceFailed) throw Error(code, named() + ": " + error.message);
-  throw Error(code::kUnsupportedDevice,
-              "libsdar_cuda, the library of the CUDA kernels, cannot run on " + named() + ": " + error.message +
-                  "; build it for this card: SDAR_CUDA_ARCHITECTURES=" +
-                  std::to_string(properties_.major * 10 + properties_.minor) + " npm run build:native");
+  throw Error(code::kUnsupportedDevice, "libsdar_cuda, the library of the CUDA kernels, cannot run on " + named() +
+                                            ": " + error.message + "; build it for this GPU: SDAR_CUDA_ARCHITECTURES=" +
+                                            std::to_string(properties_.major * 10 + properties_.minor) +
+                                            " npm run build:native");
 }
 void Device::begin_capture() {
   call(interface_.begin_capture, device_);

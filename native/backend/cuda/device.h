@@ -1,4 +1,4 @@
-// A card as the host side sees it: the C interface with exceptions, and memory that is cut from one allocation.
+// A GPU as the host side sees it: the C interface with exceptions, and memory that is cut from one allocation.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -10,7 +10,7 @@
 
 namespace sdar::cuda {
 
-/// Throws Error: OUT_OF_MEMORY, DEVICE_FAILED. After a DEVICE_FAILED every later call throws it again: a card's errors
+/// Throws Error: OUT_OF_MEMORY, DEVICE_FAILED. After a DEVICE_FAILED every later call throws it again: a GPU's errors
 /// stick.
 class Device {
  public:
@@ -42,9 +42,9 @@ class Device {
   void download_now(void* to, const void* from, size_t bytes);
 
   void launch(Kernel kernel, const void* arguments, size_t bytes);
-  /// Launches and waits; false when the card refuses.
+  /// Launches and waits; false when the GPU refuses.
   bool can_launch(Kernel kernel, const void* arguments, size_t bytes);
-  /// The same; throws Error(UNSUPPORTED_DEVICE) with how to build the library when the card cannot run it.
+  /// The same; throws Error(UNSUPPORTED_DEVICE) with how to build the library when the GPU cannot run it.
   void try_launch(Kernel kernel, const void* arguments, size_t bytes);
   bool has_graphs() const { return has_graphs_; }
   /// No more graphs are made from now on.
@@ -70,7 +70,7 @@ class Device {
   bool capturing_ = false;
   SdarCudaProperties properties_{};
   SdarCudaDevice* device_ = nullptr;
-  mutable std::string failure_;  ///< why the card can no longer be used
+  mutable std::string failure_;  ///< why the GPU can no longer be used
   void* staging_ = nullptr;      ///< pinned, for copies of other memory
 };
 

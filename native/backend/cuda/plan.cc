@@ -37,7 +37,7 @@ AttentionPlan plan_attention(std::span<const DeviceSegment> segments, int32_t gr
 }
 
 // A block of 16 token tiles is taken to need 1.15 times the half of one of 32, which loads a quarter less, and a round
-// of blocks to last as long as one. From half of the card's multiprocessors busy on, that is faster than gemm's
+// of blocks to last as long as one. From half of the GPU's multiprocessors busy on, that is faster than gemm's
 // smaller blocks: expected, from 500 TFLOP/s of full rounds against the 190 to 300 of gemm, measured on an H200.
 int32_t warpgroup_tiles(const DeviceMatrix& weight, int32_t tokens, int32_t multiprocessors) {
   if (tokens <= 64) return 0;

@@ -12,12 +12,12 @@ std::string version_text(int32_t version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
 
-DeviceInfo describe(const SdarCudaProperties& card) {
-  DeviceInfo info{.name = card.name,
-                  .capability = std::to_string(card.major) + "." + std::to_string(card.minor),
-                  .memory = static_cast<int64_t>(card.memory),
+DeviceInfo describe(const SdarCudaProperties& properties) {
+  DeviceInfo info{.name = properties.name,
+                  .capability = std::to_string(properties.major) + "." + std::to_string(properties.minor),
+                  .memory = static_cast<int64_t>(properties.memory),
                   .unavailable = {}};
-  if (card.major * 10 + card.minor < kOldestCapability)
+  if (properties.major * 10 + properties.minor < kOldestCapability)
     info.unavailable = info.name + " has compute capability " + info.capability + "; 8.0 (Ampere) or newer is needed";
   return info;
 }
@@ -52,11 +52,11 @@ Probe probe() {
   }
   if (!found.unavailable.empty()) return found;
   for (int32_t i = 0; i < count; i++) {
-    SdarCudaProperties card{};
-    if (cuda.properties(i, &card, &error) != 0) {
+    SdarCudaProperties properties{};
+    if (cuda.properties(i, &properties, &error) != 0) {
       found.devices.push_back({.name = {}, .capability = {}, .unavailable = error.message});
     } else {
-      found.devices.push_back(describe(card));
+      found.devices.push_back(describe(properties));
     }
     if (found.first < 0 && found.devices.back().unavailable.empty()) found.first = i;
   }

@@ -22,7 +22,7 @@ std::vector<float> values(size_t count, uint32_t seed) {
 }
 
 /// What the kernel leaves in the `bytes` of its result, where add finds 0.75 and others NaN patterns; nothing when the
-/// card refuses the launch.
+/// GPU refuses the launch.
 std::vector<std::byte> result(Device& device, Kernel kernel, const GemmParams& args, size_t bytes) {
   device.fill(args.out, args.epilogue == Epilogue::add ? 0x3f : 0xff, bytes);
   if (!device.can_launch(kernel, &args, sizeof args)) return {};

@@ -8,33 +8,33 @@
 namespace sdar::cuda {
 namespace {
 
-/// The products that gemm may split, whatever the format: largest partial results and number of tickets.
+/// The GEMMs that may be split-K, whatever the format: most partial sums and tile counters.
 std::pair<size_t, size_t> split_sizes(const ModelShape& s) {
-  const std::pair<int32_t, int32_t> products[] = {{(s.heads + 2 * s.kv_heads) * s.head_dim, s.hidden},
-                                                  {s.hidden, s.heads * s.head_dim},
-                                                  {s.hidden, s.intermediate}};
-  size_t floats = 0, tickets = 0;
-  for (const auto& [rows, cols] : products) {
+  const std::pair<int32_t, int32_t> gemms[] = {{(s.heads + 2 * s.kv_heads) * s.head_dim, s.hidden},
+                                               {s.hidden, s.heads * s.head_dim},
+                                               {s.hidden, s.intermediate}};
+  size_t floats = 0, counters = 0;
+  for (const auto& [rows, cols] : gemms) {
     if (rows == 0 || cols == 0) continue;
     const DeviceMatrix matrix{.kind = WeightKind::linear, .rows = rows, .cols = cols};
     for (const int32_t tokens : {8, 16, 32, kMaxSplitTokens}) {
       floats = std::max(floats, gemm_partial_floats(matrix, tokens));
-      tickets = std::max(tickets, gemm_counters(matrix, tokens));
+      counters = std::max(counters, gemm_counters(matrix, tokens));
     }
   }
-  return {floats, tickets};
+  return {floats, counters};
 }
 
 /// Calls take(pointer, count, name) for every array.
 template <class Take>
 void each_array(Workspace& w, const ModelShape& s, int32_t rows, Take take) {
   const auto count = [](auto... factors) { return (static_cast<size_t>(factors) * ...); };
-  const auto [split_floats, tickets] = split_sizes(s);
+  const auto [split_floats, counters] = split_sizes(s);
   take(w.tiles, static_cast<size_t>(activation_elements(rows, s.hidden)), "normalised rows");
   take(w.q, count(rows, s.heads, s.head_dim), "queries");
   take(w.attention, count(kMaxPartials, s.kv_heads, attention_partial_floats(s.head_dim)), "attention partials");
-  take(w.gemm_partials, split_floats, "product partials");
-  take(w.gemm_counters, tickets, "product tickets");
+  take(w.gemm_partials, split_floats, "GEMM partial sums");
+  take(w.gemm_counters, counters, "GEMM tile counters");
   take(w.rotations, count(s.context, s.head_dim), "rotations");
   take(w.head_numbers, count(kLmHeadChunk, lm_head_tiles(s.vocabulary), 4), "head partials");
   take(w.head_ids, count(kLmHeadChunk, lm_head_tiles(s.vocabulary)), "head ids");

@@ -15,7 +15,7 @@ struct Workspace {
   float* gemm_partials = nullptr;  ///< of the largest split-K GEMM
   uint32_t* gemm_counters = nullptr;
   float* rotations = nullptr;     ///< [context, head_dim / 2] pairs cos, sin
-  float* head_numbers = nullptr;  ///< of a turn of the head
+  float* head_numbers = nullptr;  ///< of a chunk of the lm_head
   int32_t* head_ids = nullptr;
   // mixture of experts
   int32_t* experts = nullptr;       ///< [rows, top_k]

@@ -13,7 +13,7 @@
 //   int8      8·16 = 128   (128+192)/2=160  64+64 = 128  32·2·4/2=128   80 %    128/416 = 31 %
 //   int4      4·16 = 64    (64+160)/2=112   64+64 = 128  32·2·3/2=96    50 %    64/304 = 21 %
 //   bf16/256  32·16 = 512  (512+64)/2=288   64           0              100 %   512/864 = 59 %
-// The scaling of a group stands between the products of the next, so that they overlap. Of the second cache, a block
+// The scaling of a group stands between the products of the next, so that they overlap. Of L2, a block
 // asks 16 KB of activations per 512 k of int8, 26 bytes a cycle at best, of 48; its weights are in the nearest.
 #pragma once
 #include "backend/cpu/kernels/amx_tiles.h"

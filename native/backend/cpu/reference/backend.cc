@@ -75,13 +75,13 @@ class ReferenceBackend final : public HostBackend {
  private:
   void norm_rows(const float* x, int32_t m, const Weight& norm);
   /// f(in·Wᵀ) as backend/ops.h: the identity, or silu(gate)·up.
-  void product(const float* in, int32_t m, const Weight& weight, float* out);
+  void apply(const float* in, int32_t m, const Weight& weight, float* out);
 
   ModelShape shape_;
   StepRows step_;
   Attention attention_;
   std::vector<std::unique_ptr<float, AlignedDelete>> allocations_;
-  std::vector<float> normed_, gate_up_, product_;
+  std::vector<float> normed_, gate_up_, out_;
 };
 
 void ReferenceBackend::norm_rows(const float* x, int32_t m, const Weight& norm) {
@@ -90,7 +90,7 @@ void ReferenceBackend::norm_rows(const float* x, int32_t m, const Weight& norm) 
   for (int64_t i = 0; i < m; i++) rms_norm(x + i * n, packed(norm).vector(), n, shape_.rms_eps, &normed_[i * n]);
 }
 
-void ReferenceBackend::product(const float* in, int32_t m, const Weight& weight, float* out) {
+void ReferenceBackend::apply(const float* in, int32_t m, const Weight& weight, float* out) {
   if (weight.spec.kind != WeightKind::gate_up) return matmul(in, m, packed(weight), out);
   gate_up_.resize(static_cast<size_t>(m * weight.spec.rows));
   matmul(in, m, packed(weight), gate_up_.data());
@@ -99,13 +99,13 @@ void ReferenceBackend::product(const float* in, int32_t m, const Weight& weight,
 
 void ReferenceBackend::norm_linear(const NormLinearArgs& args) {
   norm_rows(args.x, args.m, *args.norm);
-  product(normed_.data(), args.m, *args.weight, args.out);
+  apply(normed_.data(), args.m, *args.weight, args.out);
 }
 
 void ReferenceBackend::linear_add(const LinearAddArgs& args) {
-  product_.resize(static_cast<size_t>(args.m * args.weight->spec.rows));
-  product(args.in, args.m, *args.weight, product_.data());
-  for (size_t i = 0; i < product_.size(); i++) args.x[i] += product_[i];
+  out_.resize(static_cast<size_t>(args.m * args.weight->spec.rows));
+  apply(args.in, args.m, *args.weight, out_.data());
+  for (size_t i = 0; i < out_.size(); i++) args.x[i] += out_[i];
 }
 
 void ReferenceBackend::moe(const MoeArgs& args) {
@@ -134,7 +134,7 @@ void ReferenceBackend::moe(const MoeArgs& args) {
     std::fill(sum.begin(), sum.end(), 0.0);
     for (int32_t e : chosen) {
       const double p = router[e] / (args.renormalise ? chosen_total : total);
-      product(h, 1, *args.gate_up[e], mlp.data());
+      apply(h, 1, *args.gate_up[e], mlp.data());
       matmul(mlp.data(), 1, packed(*args.down[e]), down.data());
       for (int64_t i = 0; i < hidden; i++) sum[i] += p * down[i];
     }
@@ -151,8 +151,8 @@ void ReferenceBackend::lm_head(const LmHeadArgs& args) {
       const float* x = args.x + step_.sampled[begin + i].row * hidden;
       rms_norm(x, packed(*args.norm).vector(), hidden, shape_.rms_eps, &normed_[i * hidden]);
     }
-    product_.resize(n * vocabulary);
-    float* logits = step_.logits ? step_.logits + begin * vocabulary : product_.data();
+    out_.resize(n * vocabulary);
+    float* logits = step_.logits ? step_.logits + begin * vocabulary : out_.data();
     matmul(normed_.data(), static_cast<int32_t>(n), packed(*args.weight), logits);
     for (size_t i = 0; i < n; i++) {
       const std::span<float> row(logits + i * vocabulary, static_cast<size_t>(vocabulary));
