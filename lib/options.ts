@@ -252,7 +252,7 @@ export function parseRequest(input: GenerateRequest, model: NativeModelInfo): Pa
 
 /** Refuses a prompt that leaves no room for one token of `model`'s context. */
 export function checkPromptLength(tokens: number, blockLength: number, model: NativeModelInfo): void {
-  if (tokens === 0) throw new SdarError("EMPTY_PROMPT", "the prompt has no tokens; give at least one");
+  if (tokens === 0) throw new SdarError("EMPTY_PROMPT", "the prompt is empty; give at least one token");
   const context = usableContext(blockLength, model);
   if (tokens < context) return;
   throw new SdarError(

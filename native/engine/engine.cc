@@ -161,7 +161,7 @@ void require_ids(const std::vector<int32_t>& ids, const char* option, int32_t vo
 /// What C++ callers get wrong; of JavaScript's options lib/options.ts has judged all, in the same words.
 void Engine::check(const Request& r) const {
   const ModelShape& shape = model_->config.shape;
-  if (r.tokens.empty()) throw Error(code::kEmptyPrompt, "the prompt has no tokens; give at least one");
+  if (r.tokens.empty()) throw Error(code::kEmptyPrompt, "the prompt is empty; give at least one token");
   require_ids(r.tokens, "tokens", shape.vocabulary);
   require_ids(r.stop_tokens, "stopTokens", shape.vocabulary);
   require_ids(r.bias_ids, "logitBias", shape.vocabulary);
