@@ -123,11 +123,7 @@ const Kernels* kernels_for(const char* isa) {
 }
 
 const AttentionKernels& attention_kernels(const char* isa) {
-  static constexpr AttentionKernels kPortable = {{{page_pass<FloatOperands<Generic>, KvFormat::f32>, false},
-                                                  {page_pass<FloatOperands<Generic>, KvFormat::bf16>, false},
-                                                  {page_pass<FloatOperands<Generic>, KvFormat::int8>, false}},
-                                                 norm_and_rotate,
-                                                 divide};
+  static constexpr AttentionKernels kPortable = make_attention<FloatOperands<Generic>, FloatOperands<Generic>>(false);
   const Kernels* kernels = kernels_for(isa);
   return kernels ? kernels->attention : kPortable;
 }

@@ -218,5 +218,15 @@ struct FloatOperands : Base {
   }
 };
 
+/// `Wide` computes on f32 pages, `Paired` on bf16 and int8 pages, with bf16 operands if `bf16`.
+template <class Wide, class Paired>
+constexpr AttentionKernels make_attention(bool bf16) {
+  return {{{page_pass<Wide, KvFormat::f32>, false},
+           {page_pass<Paired, KvFormat::bf16>, bf16},
+           {page_pass<Paired, KvFormat::int8>, bf16}},
+          norm_and_rotate,
+          divide};
+}
+
 }  // namespace
 }  // namespace sdar::cpu

@@ -16,16 +16,6 @@
 namespace sdar::cpu {
 namespace {
 
-/// `Wide` computes on f32 pages, `Paired` on bf16 and int8 pages, with bf16 operands if `bf16`.
-template <class Wide, class Paired>
-constexpr AttentionKernels make_attention(bool bf16) {
-  return {{{page_pass<Wide, KvFormat::f32>, false},
-           {page_pass<Paired, KvFormat::bf16>, bf16},
-           {page_pass<Paired, KvFormat::int8>, bf16}},
-          norm_and_rotate,
-          divide};
-}
-
 #if defined(__aarch64__)
 constexpr AttentionKernels kAttention = make_attention<FloatOperands<Generic>, FloatOperands<Generic>>(false);
 #elif !defined(__AVX512F__) || defined(SDAR_DOT8_EVEX)
