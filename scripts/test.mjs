@@ -1,11 +1,11 @@
 // The tests, from a fresh clone after npm ci, on as many levels; the last line counts cases, a check without cases as one.
 //   npm test            what a change is tested with: build, lint, native and TypeScript tests in quick form
-//   npm run test:ci     what CI adds: the same tests in whole, under sanitizers and on Arm, the CUDA library, the package
-//   npm run test:full   all of both, and what takes longest: SDAR_TEST_FULL, all GPU architectures, mutants of the kernels
+//   npm run test:ci     what CI adds: the same tests under sanitizers and on Arm, the CUDA library, the package
+//   npm run test:full   all of both, in whole, and what takes longest: all GPU architectures, mutants of the kernels
 // SDAR_TEST_COUNTS names a file that takes npm test's counts in place of the last line; test:ci adds them to its own.
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { buildAddon } from "./build.mjs";
@@ -68,14 +68,6 @@ async function typescriptTests(files, env) {
   return { passed, failed: failed === 0 && (status !== 0 || passed === 0) ? 1 : failed };
 }
 
-/** The files of TypeScript tests that have a quick form. */
-const shortened = () =>
-  readdirSync(join(root, "test"))
-    .filter(
-      (name) => name.endsWith(".test.ts") && readFileSync(join(root, "test", name), "utf8").includes("SDAR_TEST_QUICK"),
-    )
-    .map((name) => join("test", name));
-
 async function build() {
   await step("native addon", async () => one((await buildAddon()) ? 0 : 1));
   await step("TypeScript build", () => one(node(tool("typescript/bin/tsc"), "-p", "tsconfig.build.json")));
@@ -98,11 +90,11 @@ async function quickTests() {
   await step("TypeScript tests, quick", () => typescriptTests([], quick()));
 }
 
-/** What quickTests() shortens, in whole. */
+/** Without what quickTests() shortens, and with what SDAR_TEST_FULL adds. */
 async function wholeTests() {
-  const env = full ? { SDAR_TEST_FULL: "1" } : {};
+  const env = { SDAR_TEST_FULL: "1" };
   await step("native tests", () => plainTests([], env));
-  await step("TypeScript tests", () => typescriptTests(full ? [] : shortened(), env));
+  await step("TypeScript tests", () => typescriptTests([], env));
 }
 
 async function otherMachines() {
@@ -139,7 +131,7 @@ if (added || full) {
     await lint();
   }
   await gpu(); // a library that TypeScript tests open where it is
-  await wholeTests();
+  if (full) await wholeTests();
   await otherMachines();
   if (full) await step("mutants of the CUDA kernels", () => mutateCuda());
   await step("the package (knip, publint, attw)", () => one(run("npm", "run", "check")));

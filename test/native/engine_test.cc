@@ -223,7 +223,7 @@ TEST("requests that cannot run are refused and say why") {
     CHECK_THROWS(code, part, runner.submit(with(change)));
   };
   using namespace sdar::code;
-  refuse(kEmptyPrompt, "no tokens", [](Request& r) { r.tokens.clear(); });
+  refuse(kEmptyPrompt, "the prompt is empty", [](Request& r) { r.tokens.clear(); });
   refuse(kTokenOutOfRange, "560", [](Request& r) { r.tokens[3] = 560; });
   refuse(kTokenOutOfRange, "-1", [](Request& r) { r.tokens[3] = -1; });
   refuse(kTokenOutOfRange, "stopTokens", [](Request& r) { r.stop_tokens = {999}; });
