@@ -13,6 +13,7 @@ import { BuildError, has, root } from "./cmake.mjs";
 import { canCross, crossTests } from "./cross-arm64.mjs";
 import { allArchitectures, buildCudaLibrary, canBuildCuda } from "./cuda-library.mjs";
 import { gpuBenchCheck } from "./gpu-bench.mjs";
+import { kernelBenchCheck } from "./kernel-bench.mjs";
 import { mutateCuda } from "./mutate-cuda.mjs";
 import { quickTests as nativeQuickTests, plainTests, quick } from "./native-tests.mjs";
 import { sanitizedTests } from "./sanitize.mjs";
@@ -132,6 +133,7 @@ if (added || full) {
   }
   await gpu(); // a library that TypeScript tests open where it is
   if (full) await wholeTests();
+  await step("programs of bench/native", kernelBenchCheck);
   await otherMachines();
   if (full) await step("mutants of the CUDA kernels", () => mutateCuda());
   await step("the package (knip, publint, attw)", () => one(run("npm", "run", "check")));

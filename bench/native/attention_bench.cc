@@ -1,24 +1,19 @@
 // Time of block attention alone, one layer, SDAR-1.7B shape by default, beside the machine's own limits measured in
 // between: reading the keys and values once, and the multiply-adds at the peak of the operands' format.
 //   attention_bench [--isa NAME] [--threads N] [--kv f32,bf16,int8] [--context 256,8192] [--rows 8] [--block 8]
-//                   [--heads 16] [--kv-heads 8] [--head-dim 128] [--repeat 40]
+//                   [--heads 16] [--kv-heads 8] [--head-dim 128] [--seconds 0.5]
 // Prints JSON; times are medians. `ratio` is the time over the larger of the two limits.
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <random>
-#include <sstream>
 #include <string>
 #include <vector>
 
 #include "backend/cpu/attention.h"
-#include "backend/cpu/cpu.h"
-#include "bench/limits.h"
-#include "util/machine.h"
+#include "measure.h"
 
 using namespace sdar;
-using Clock = std::chrono::steady_clock;
 
 namespace {
 
@@ -26,56 +21,29 @@ constexpr int32_t kLayers = 4;  // more keys and values than caches hold, as bet
 
 struct Settings {
   std::string isa, kv = "f32,bf16,int8", context = "256,8192";
-  int threads = 0, rows = 8, block = 8, repeat = 40;
+  int threads = 0, rows = 8, block = 8;
+  double seconds = 0.5;
   ModelShape shape;
 };
 
-std::vector<std::string> list(const std::string& text) {
-  std::vector<std::string> items;
-  std::istringstream in(text);
-  for (std::string item; std::getline(in, item, ',');) items.push_back(item);
-  return items;
-}
-
-double median(std::vector<double> x) {
-  std::nth_element(x.begin(), x.begin() + x.size() / 2, x.end());
-  return x[x.size() / 2];
-}
-
-Settings parse(int argc, char** argv) {
+Settings settings_of(int argc, char** argv) {
   Settings s;
   s.shape.layers = kLayers;
   s.shape.heads = 16;
   s.shape.kv_heads = 8;
   s.shape.head_dim = 128;
-  for (int i = 1; i + 1 < argc; i += 2) {
-    const std::string name = argv[i], value = argv[i + 1];
-    const int number = std::atoi(value.c_str());
-    if (name == "--isa")
-      s.isa = value;
-    else if (name == "--kv")
-      s.kv = value;
-    else if (name == "--context")
-      s.context = value;
-    else if (name == "--threads")
-      s.threads = number;
-    else if (name == "--rows")
-      s.rows = number;
-    else if (name == "--block")
-      s.block = number;
-    else if (name == "--heads")
-      s.shape.heads = number;
-    else if (name == "--kv-heads")
-      s.shape.kv_heads = number;
-    else if (name == "--head-dim")
-      s.shape.head_dim = number;
-    else if (name == "--repeat")
-      s.repeat = number;
-    else
-      std::fprintf(stderr, "unknown option %s\n", name.c_str()), std::exit(2);
-  }
-  s.isa = cpu::choose_isa(s.isa);
-  if (s.threads <= 0) s.threads = usable_cores();
+  parse(argc, argv,
+        {{"--isa", &s.isa},
+         {"--kv", &s.kv},
+         {"--context", &s.context},
+         {"--threads", &s.threads},
+         {"--rows", &s.rows},
+         {"--block", &s.block},
+         {"--heads", &s.shape.heads},
+         {"--kv-heads", &s.shape.kv_heads},
+         {"--head-dim", &s.shape.head_dim},
+         {"--seconds", &s.seconds}});
+  choose_machine(s.isa, s.threads);
   return s;
 }
 
@@ -110,35 +78,29 @@ void measure(const Settings& s, KvFormat format, int32_t context, LimitProbe& li
   const Segment segment{0, s.rows, context - s.rows, s.block, ids.data()};
 
   const bool bf16 = kernels.formats[static_cast<int>(format)].bf16_operands;
-  std::vector<double> times, bandwidths, rates;
-  for (int i = 0; i < s.repeat; i++) {
+  const Times t = measure_beside(limits, bf16 ? WeightFormat::bf16 : WeightFormat::f32, s.seconds, [&] {
     attention.begin_step({&segment, 1}, s.rows);
-    const auto start = Clock::now();
     for (int32_t layer = 0; layer < kLayers; layer++) {
       attention.run({layer, qkv.data(), out.data(), nullptr, nullptr}, norm.data(), norm.data());
     }
-    times.push_back(std::chrono::duration<double>(Clock::now() - start).count() / kLayers);
-    if (i % 4 == 0) {
-      bandwidths.push_back(limits.read_bandwidth());
-      rates.push_back(limits.multiply_rate(bf16 ? WeightFormat::bf16 : WeightFormat::f32));
-    }
-  }
+  });
   const double bytes = static_cast<double>(pages) * cpu::Attention::page_bytes(shape, format) / kLayers;
   const double operations = 4.0 * s.rows * shape.heads * shape.head_dim * context;
-  const double time = median(times), read = bytes / median(bandwidths), multiply = operations / median(rates);
+  const double time = t.seconds.median() / kLayers, best = t.seconds.least() / kLayers;
+  const double read = bytes / t.bandwidths.median(), multiply = operations / t.rates.median();
   std::printf(
       "%s\n  {\"kv\": \"%s\", \"context\": %d, \"us\": %.1f, \"best_us\": %.1f, \"read_once_us\": %.1f, "
       "\"multiply_us\": %.1f, \"operands\": \"%s\", \"ratio\": %.2f}",
-      first ? "" : ",", name_of(format), context, time * 1e6, *std::min_element(times.begin(), times.end()) * 1e6,
-      read * 1e6, multiply * 1e6, bf16 ? "bf16" : "f32", time / std::max(read, multiply));
+      first ? "" : ",", name_of(format), context, time * 1e6, best * 1e6, read * 1e6, multiply * 1e6,
+      bf16 ? "bf16" : "f32", time / std::max(read, multiply));
   std::fflush(stdout);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  const Settings s = parse(argc, argv);
-  const auto limits = cpu::make_limit_probe(s.threads, s.isa);
+  const Settings s = settings_of(argc, argv);
+  const auto limits = make_limit_probe(s.threads, s.isa);
   std::printf(
       "{\"isa\": \"%s\", \"threads\": %d, \"rows\": %d, \"block\": %d, \"heads\": %d, \"kv_heads\": %d, "
       "\"head_dim\": %d, \"results\": [",

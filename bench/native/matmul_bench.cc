@@ -1,30 +1,24 @@
 // Time of a layer's matrix products alone (QKV, O, gate/up, down; SDAR-1.7B shape by default), weights streamed from
 // memory, beside the machine's own limits measured in between.
-//   linear_bench [--isa NAME] [--threads N] [--weights f32,bf16,int8,int4] [--tokens 1,4,8,16,32,64,512]
+//   matmul_bench [--isa NAME] [--threads N] [--weights f32,bf16,int8,int4] [--tokens 1,4,8,16,32,64,512]
 //                [--hidden 2048] [--intermediate 6144] [--qkv 4096] [--layers 4] [--seconds 1]
 // Prints JSON; times are medians of one layer. `read_ratio` is the time over reading the weights once, `multiply_share`
 // the part of the multiply peak that is reached; both for the median and for the best run.
-#include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <random>
-#include <sstream>
 #include <string>
 #include <vector>
 
 #include "backend/cpu/buffer.h"
-#include "backend/cpu/cpu.h"
-#include "backend/cpu/pool.h"
-#include "util/machine.h"
+#include "measure.h"
 
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
 
 using namespace sdar;
-using Clock = std::chrono::steady_clock;
 
 namespace {
 
@@ -35,47 +29,19 @@ struct Settings {
   double seconds = 1;
 };
 
-std::vector<std::string> list(const std::string& text) {
-  std::vector<std::string> items;
-  std::istringstream in(text);
-  for (std::string item; std::getline(in, item, ',');) items.push_back(item);
-  return items;
-}
-
-double median(std::vector<double> x) {
-  std::nth_element(x.begin(), x.begin() + x.size() / 2, x.end());
-  return x[x.size() / 2];
-}
-
-Settings parse(int argc, char** argv) {
+Settings settings_of(int argc, char** argv) {
   Settings s;
-  for (int i = 1; i + 1 < argc; i += 2) {
-    const std::string name = argv[i], value = argv[i + 1];
-    if (name == "--isa") {
-      s.isa = value;
-    } else if (name == "--weights") {
-      s.weights = value;
-    } else if (name == "--tokens") {
-      s.tokens = value;
-    } else if (name == "--threads") {
-      s.threads = std::atoi(value.c_str());
-    } else if (name == "--layers") {
-      s.layers = std::atoi(value.c_str());
-    } else if (name == "--hidden") {
-      s.hidden = std::atoll(value.c_str());
-    } else if (name == "--intermediate") {
-      s.intermediate = std::atoll(value.c_str());
-    } else if (name == "--qkv") {
-      s.qkv = std::atoll(value.c_str());
-    } else if (name == "--seconds") {
-      s.seconds = std::atof(value.c_str());
-    } else {
-      std::fprintf(stderr, "unknown option %s\n", name.c_str());
-      std::exit(2);
-    }
-  }
-  s.isa = cpu::choose_isa(s.isa);
-  if (s.threads <= 0) s.threads = usable_cores();
+  parse(argc, argv,
+        {{"--isa", &s.isa},
+         {"--weights", &s.weights},
+         {"--tokens", &s.tokens},
+         {"--threads", &s.threads},
+         {"--layers", &s.layers},
+         {"--hidden", &s.hidden},
+         {"--intermediate", &s.intermediate},
+         {"--qkv", &s.qkv},
+         {"--seconds", &s.seconds}});
+  choose_machine(s.isa, s.threads);
   return s;
 }
 
@@ -139,33 +105,25 @@ void measure(const Settings& s, WeightFormat format, LimitProbe& limits, bool& f
         wide(static_cast<size_t>(m * std::max(s.qkv, s.intermediate)));
     std::mt19937 random(2);
     for (float& v : x) v = static_cast<float>(random() % 2001) * 1e-3f - 1.0f;
-    std::vector<double> times, bandwidths, rates;
-    const auto begin = Clock::now();
-    while (times.size() < 5 || std::chrono::duration<double>(Clock::now() - begin).count() < s.seconds) {
-      const auto start = Clock::now();
+    const Times t = measure_beside(limits, format, s.seconds, [&] {
       for (const Layer& layer : layers) {
         backend->norm_linear({x.data(), m, norm.get(), layer.qkv.get(), wide.data()});
         backend->linear_add({wide.data(), m, layer.o.get(), x.data()});
         backend->norm_linear({x.data(), m, norm.get(), layer.gate_up.get(), wide.data()});
         backend->linear_add({wide.data(), m, layer.down.get(), x.data()});
       }
-      times.push_back(std::chrono::duration<double>(Clock::now() - start).count() / s.layers);
-      bandwidths.push_back(limits.read_bandwidth());
-      rates.push_back(limits.multiply_rate(format));
-    }
+    });
     const double bytes = static_cast<double>(layers[0].bytes());
     const double operations = 2.0 * m * s.hidden * (s.qkv + s.hidden + 3.0 * s.intermediate);
-    const double time = median(times), best = *std::min_element(times.begin(), times.end());
-    const double bandwidth = median(bandwidths), rate = median(rates);
-    const double best_bandwidth = *std::max_element(bandwidths.begin(), bandwidths.end());
-    const double best_rate = *std::max_element(rates.begin(), rates.end());
+    const double time = t.seconds.median() / s.layers, best = t.seconds.least() / s.layers;
+    const double bandwidth = t.bandwidths.median(), rate = t.rates.median();
     std::printf(
         "%s\n  {\"weights\": \"%s\", \"tokens\": %d, \"ms\": %.3f, \"best_ms\": %.3f, \"gbps\": %.1f, \"gops\": %.0f, "
         "\"limit_gbps\": %.1f, \"limit_gops\": %.0f, \"read_ratio\": %.2f, \"best_read_ratio\": %.2f, "
         "\"multiply_share\": %.2f, \"best_multiply_share\": %.2f}",
         first ? "" : ",", name_of(format), m, time * 1e3, best * 1e3, bytes / time * 1e-9, operations / time * 1e-9,
-        bandwidth * 1e-9, rate * 1e-9, time / (bytes / bandwidth), best / (bytes / best_bandwidth),
-        operations / time / rate, operations / best / best_rate);
+        bandwidth * 1e-9, rate * 1e-9, time / (bytes / bandwidth), best / (bytes / t.bandwidths.most()),
+        operations / time / rate, operations / best / t.rates.most());
     std::fflush(stdout);
     first = false;
   }
@@ -174,8 +132,8 @@ void measure(const Settings& s, WeightFormat format, LimitProbe& limits, bool& f
 }  // namespace
 
 int main(int argc, char** argv) {
-  const Settings s = parse(argc, argv);
-  const auto limits = cpu::make_limit_probe(s.threads, s.isa);
+  const Settings s = settings_of(argc, argv);
+  const auto limits = make_limit_probe(s.threads, s.isa);
   std::printf(
       "{\"isa\": \"%s\", \"threads\": %d, \"hidden\": %lld, \"intermediate\": %lld, \"qkv\": %lld, \"results\": [",
       s.isa.c_str(), s.threads, static_cast<long long>(s.hidden), static_cast<long long>(s.intermediate),
