@@ -20,9 +20,10 @@ struct Tile {
   const int32_t* offsets;
   int64_t groups;
   int64_t scale_stride;
-  const std::byte* ahead;  ///< what to fetch meanwhile
-  int64_t ahead_step;      ///< bytes of it per kRow bytes of the panel
-  int64_t ahead_share;     ///< bytes of it per pass over the panel
+  const std::byte* ahead;   ///< what to fetch meanwhile
+  int64_t ahead_step;       ///< bytes of it per kRow bytes of the panel
+  int64_t ahead_share;      ///< bytes of it per pass over the panel
+  int32_t (*sums)[kPanel];  ///< scratch, a row for each of the tile's
 };
 
 /// A panel that is passed over once comes from memory: fetch it just ahead, into L1. In one of several
@@ -184,6 +185,14 @@ struct TileInt8 {
   }
 };
 
+#ifndef SDAR_DOT8
+/// In the order that is written: gcc would have all products of a tile wait in registers that there are not.
+SDAR_INLINE void add_to(I& sum16, I v) {
+  sum16 = add16(sum16, v);
+  asm volatile("" : "+v"(sum16));
+}
+#endif
+
 struct TileInt4 {
   template <int R, int C, Fetch fetching>
   static void run(Tile t, Sums out) {
@@ -192,6 +201,11 @@ struct TileInt4 {
     for (int64_t g = 0; g < t.groups; g++) {
       I sum[R][C];
       start_group(t, sum);
+#ifndef SDAR_DOT8  // in memory, so that the 16-bit sums have the registers
+      SDAR_UNROLL for (int r = 0; r < R; r++) {
+        SDAR_UNROLL for (int c = 0; c < C; c++) store_bits(t.sums[r] + c * kLanes, sum[r][c]);
+      }
+#endif
 #ifdef SDAR_DOT8
       for (int64_t k = 0; k < group_size(WeightFormat::int4); k += 8, t.w += kRow, t.a += 8) {
         I low[C], high[C];
@@ -212,23 +226,30 @@ struct TileInt4 {
         I part[R][C];
         SDAR_UNROLL for (int r = 0; r < R; r++) { SDAR_UNROLL for (int c = 0; c < C; c++) part[r][c] = set1(0); }
         _Pragma("GCC unroll 1") for (int i = 0; i < 4; i++, t.w += kRow, t.a += 8) {
-          I low[C], high[C];
-          SDAR_UNROLL for (int c = 0; c < C; c++) {
-            const I w = load_bits(t.w + c * sizeof(I));
-            low[c] = bit_and(w, nibble);
-            high[c] = bit_and(shift_right16<4>(w), nibble);
-          }
           fetch<fetching>(t);
+          I w[C];
+          SDAR_UNROLL for (int c = 0; c < C; c++) w[c] = bit_and(load_bits(t.w + c * sizeof(I)), nibble);
           SDAR_UNROLL for (int r = 0; r < R; r++) {
-            const I a = broadcast32(t.a + r * t.stride), b = broadcast32(t.a + r * t.stride + 4);
-            SDAR_UNROLL for (int c = 0; c < C; c++) {
-              part[r][c] = add16(part[r][c], add16(madd8(low[c], a), madd8(high[c], b)));
-            }
+            const I a = broadcast32(t.a + r * t.stride);
+            SDAR_UNROLL for (int c = 0; c < C; c++) add_to(part[r][c], madd8(w[c], a));
+          }
+          SDAR_UNROLL for (int c = 0; c < C; c++) {
+            w[c] = bit_and(shift_right16<4>(load_bits(t.w + c * sizeof(I))), nibble);
+          }
+          SDAR_UNROLL for (int r = 0; r < R; r++) {
+            const I a = broadcast32(t.a + r * t.stride + 4);
+            SDAR_UNROLL for (int c = 0; c < C; c++) add_to(part[r][c], madd8(w[c], a));
           }
         }
         SDAR_UNROLL for (int r = 0; r < R; r++) {
-          SDAR_UNROLL for (int c = 0; c < C; c++) sum[r][c] = add(sum[r][c], madd16(part[r][c], set1(0x00010001)));
+          SDAR_UNROLL for (int c = 0; c < C; c++) {
+            int32_t* wide = t.sums[r] + c * kLanes;
+            store_bits(wide, add(load_bits(wide), madd16(part[r][c], set1(0x00010001))));
+          }
         }
+      }
+      SDAR_UNROLL for (int r = 0; r < R; r++) {
+        SDAR_UNROLL for (int c = 0; c < C; c++) sum[r][c] = load_bits(t.sums[r] + c * kLanes);
       }
 #endif
       add_group<fetching>(t, sum, out);
@@ -301,12 +322,13 @@ int tile_rows(WeightFormat format) {
 #ifdef SDAR_DOT8
   return format == WeightFormat::f32 ? 6 : 5;
 #else
-  return format == WeightFormat::f32 ? 6 : format == WeightFormat::bf16 ? 5 : 4;
+  return format == WeightFormat::f32 ? 6 : format == WeightFormat::int8 ? 4 : 5;
 #endif
 }
 
 void panel(const PanelJob& job) {
   alignas(64) float y[kTileRows][kPanel];
+  alignas(64) int32_t sums[kTileRows][kPanel];
   const int64_t bytes = static_cast<int64_t>(panel_bytes(job.format, job.k)), groups = groups_of(job.format, job.k);
   const int most = tile_rows(job.format), tiles = (job.m + most - 1) / most;
   const int passes = tiles * ((job.m + tiles - 1) / tiles > kWholeRows ? 2 : 1);
@@ -321,6 +343,7 @@ void panel(const PanelJob& job) {
     t.offsets = job.a.offsets + row;
     t.groups = groups;
     t.scale_stride = job.a.scale_stride;
+    t.sums = sums;
     if (passes == 1) {
       t.ahead = job.panel + kNear;
       t.ahead_step = kRow;
