@@ -8,7 +8,10 @@ import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, 
 import { join } from "node:path";
 import { cmake, digestOf, isMain, orExit, root } from "./cmake.mjs";
 
-export const allArchitectures = ["80", "86", "89", "90a", "100", "120"];
+/** CMakeLists.txt's default, as in ["80", "90a"], from old to new. */
+export const allArchitectures = /SDAR_CUDA_ARCHITECTURES "([^"]+)"/
+  .exec(readFileSync(join(root, "CMakeLists.txt"), "utf8"))[1]
+  .split(";");
 const release = join(root, "build", "Release");
 const library = join(release, "libsdar_cuda.so");
 const stamp = join(release, "libsdar_cuda.sources");

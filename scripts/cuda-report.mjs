@@ -9,11 +9,12 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { availableParallelism, tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { has, root } from "./cmake.mjs";
+import { allArchitectures } from "./cuda-library.mjs";
 
 const all = process.argv.includes("--all");
 const jsonAt = process.argv.indexOf("--json");
 const jsonFile = jsonAt > 0 ? process.argv[jsonAt + 1] : join("build", "cuda-report.json");
-const architectures = all ? ["80", "86", "89", "90a", "100", "120"] : ["80", "90a"];
+const architectures = all ? allArchitectures : ["80", "90a"];
 const folder = join(root, "native", "backend", "cuda", "kernels");
 // The bits must not depend on what a compiler fuses.
 const flags = ["-std=c++20", "-O3", "-fmad=false", `-I${join(root, "native")}`];

@@ -1,7 +1,6 @@
 #include "backend/cuda/backend.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstdlib>
 #include <string_view>
 
@@ -26,9 +25,6 @@ size_t working_bytes(const ModelShape& shape, int32_t rows) {
 bool opted_in(bool option, const char* variable) {
   const char* value = std::getenv(variable);
   return option || (value && std::string_view(value) == "1");
-}
-int32_t buffer_rows(int32_t max_rows) {
-  return static_cast<int32_t>(std::bit_ceil(static_cast<uint32_t>(rounded_rows(max_rows))));
 }
 SampledToken host_token(const DeviceSampledToken& t) {
   return {t.token, t.confidence, t.logprob, t.entropy, t.max, t.logsumexp, t.finite != 0};

@@ -25,6 +25,8 @@ int32_t rounded_rows(int32_t rows) {
   return ceil_to(rows, rows <= 1024 ? 64 : 256);
 }
 
+int32_t buffer_rows(int32_t max_rows) { return power_of_two(rounded_rows(max_rows), 1); }
+
 StepInput::StepInput(Device& device, const ModelShape& shape, int32_t max_rows)
     : ids(device, "ids"),
       narrow(device, "narrow items"),
@@ -45,7 +47,7 @@ StepInput::StepInput(Device& device, const ModelShape& shape, int32_t max_rows)
       bias_ids_(device, "bias ids"),
       bias_values_(device, "bias values"),
       slots_(device, "slots") {
-  const size_t rows = static_cast<size_t>(std::bit_ceil(static_cast<uint32_t>(rounded_rows(max_rows))));
+  const auto rows = static_cast<size_t>(buffer_rows(max_rows));
   for (StepArray<int32_t>* array : {&ids, &sampled_at, &sampled_counts, &row_segment_}) array->reserve(rows);
   sampled.reserve(rows);
   results.reserve(rows);

@@ -26,6 +26,8 @@ struct StepShape {
 /// Sizes are rounded up, so that few shapes come up: few rows to a power of two, many to a multiple of 64 or 256. The
 /// rows, items and slots beyond are marked as nobody's.
 int32_t rounded_rows(int32_t rows);
+/// Rows of what is kept for steps of at most `max_rows`.
+int32_t buffer_rows(int32_t max_rows);
 
 class StepInput {
  public:
