@@ -1,11 +1,12 @@
 // Stop strings against a plain search of the whole text, and what they cost however long they are.
+#include "engine/stop_matcher.h"
+
 #include <algorithm>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "check.h"
-#include "engine/stop_matcher.h"
 
 using sdar::StopMatcher;
 
