@@ -276,8 +276,16 @@ function decodeEvent(
       return { kind: "tokens", request, releasedBytes, tokens, forwards, computed: { rows, steps } };
     }
     case eventKind.finished: {
-      const [reason = 0, textBytes = 0, promptTokens = 0, cachedTokens = 0, ...rest] = payload;
-      const [completionTokens = 0, forwards = 0, rows = 0, steps = 0] = rest;
+      const [
+        reason = 0,
+        textBytes = 0,
+        promptTokens = 0,
+        cachedTokens = 0,
+        completionTokens = 0,
+        forwards = 0,
+        rows = 0,
+        steps = 0,
+      ] = payload;
       const usage = { promptTokens, cachedTokens, completionTokens, forwards, computed: { rows, steps } };
       return { kind: "finished", request, reason: finishReasons[reason] as FinishReason, textBytes, ...usage };
     }

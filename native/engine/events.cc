@@ -25,8 +25,9 @@ void EventBuffer::append(std::initializer_list<double> head, size_t more) {
 void EventBuffer::tokens(uint64_t request, int64_t released_bytes, int32_t forwards, const Computed& computed,
                          std::span<const TokenRecord> tokens, bool first) {
   const size_t numbers = kTokenFields.size() * tokens.size();
-  append({kTokens, double(request), double(4 + numbers), double(released_bytes), double(forwards),
-          double(computed.rows), double(computed.steps)},
+  const auto [rows, steps] = computed;
+  append({kTokens, double(request), double(4 + numbers), double(released_bytes), double(forwards), double(rows),
+          double(steps)},
          numbers);
   auto& out = pending_.records;
   for (const TokenRecord& t : tokens)
@@ -42,6 +43,7 @@ void EventBuffer::started(uint64_t request, int32_t cached_tokens) {
 void EventBuffer::preempted(uint64_t request) { append({kPreempted, double(request), 0}, 0); }
 
 void EventBuffer::finished(uint64_t request, const FinishInfo& info) {
+  const auto [rows, steps] = info.computed;
   append({kFinished, double(request), 8, double(info.reason), double(info.text_bytes), double(info.prompt_tokens),
           double(info.cached_tokens), double(info.completion_tokens), double(info.forwards), double(info.computed.rows),
           double(info.computed.steps)},
@@ -52,8 +54,9 @@ void EventBuffer::finished(uint64_t request, const FinishInfo& info) {
 
 void EventBuffer::failed(uint64_t request, Failure failure, const Computed& computed) {
   make_room(pending_.failures, 1);
-  append({kFailed, double(request), 3, double(pending_.failures.size()), double(computed.rows), double(computed.steps)},
-         0);
+  const size_t index = pending_.failures.size();
+  const auto [rows, steps] = computed;
+  append({kFailed, double(request), 3, double(index), double(rows), double(steps)}, 0);
   pending_.failures.push_back(std::move(failure));
   pending_.ended++;
   urgent_ = true;
