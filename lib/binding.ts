@@ -132,7 +132,7 @@ export type NativeEvent = { request: number } & (
   | { kind: "preempted" }
 );
 
-/** What was computed for a request: rows, and the steps that they were in. */
+/** What a request took: rows that were computed, and steps in which it had a slot, whether or not it was in them. */
 export interface Computed {
   rows: number;
   steps: number;

@@ -37,7 +37,7 @@ export interface Used {
   whole: boolean;
 }
 
-/** A place in a step costs about as much as so many of its rows: reading weights, and waiting for the others. */
+/** A slot costs, for each step, about as much as so many rows: it is not another's. */
 const rowsPerStep = 8;
 export const costOf = (rows: number, steps: number) => rows + rowsPerStep * steps;
 

@@ -44,10 +44,10 @@ void EventBuffer::preempted(uint64_t request) { append({kPreempted, double(reque
 
 void EventBuffer::finished(uint64_t request, const FinishInfo& info) {
   const auto [rows, steps] = info.computed;
-  append({kFinished, double(request), 8, double(info.reason), double(info.text_bytes), double(info.prompt_tokens),
-          double(info.cached_tokens), double(info.completion_tokens), double(info.forwards), double(info.computed.rows),
-          double(info.computed.steps)},
-         0);
+  append(
+      {kFinished, double(request), 8, double(info.reason), double(info.text_bytes), double(info.prompt_tokens),
+       double(info.cached_tokens), double(info.completion_tokens), double(info.forwards), double(rows), double(steps)},
+      0);
   pending_.ended++;
   urgent_ = true;
 }

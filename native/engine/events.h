@@ -36,7 +36,7 @@ struct EventBatch {
   int64_t ended = 0;  ///< requests that finished or failed
 };
 
-/// What was computed for a request: rows, and the steps that they were in.
+/// What a request took: rows that were computed, and steps in which it had a slot, whether or not it was in them.
 struct Computed {
   int64_t rows = 0;
   int64_t steps = 0;

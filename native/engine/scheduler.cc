@@ -229,6 +229,7 @@ void Scheduler::compute() {
   const auto jobs = planner_.jobs();
   stats_.sequences += static_cast<int64_t>(jobs.size());
   stats_.max_sequences = std::max(stats_.max_sequences, static_cast<int32_t>(jobs.size()));
+  for (const JobPtr& job : running_) job->computed.steps++;
   for (size_t i = 0; i < jobs.size(); i++) apply(*jobs[i], step.sequences()[i], results[i]);
 }
 
@@ -257,7 +258,6 @@ void Scheduler::step() {
 void Scheduler::apply(Job& job, const StepSequence& planned, const SequenceResult& result) {
   Sequence& sequence = job.sequence;
   job.computed.rows += planned.segment.rows;
-  job.computed.steps++;
   if (!result.finite) {
     fail(job, {code::kNumericError, "a NaN or an infinity appeared in the logits at positions " +
                                         std::to_string(planned.active_position()) + " to " +
