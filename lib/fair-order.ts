@@ -92,6 +92,13 @@ export class FairOrder<T extends Orderable> {
     return this.#tenants.size;
   }
 
+  /** of whom take() would take one */
+  get nextKey(): string | undefined {
+    const tenant = this.#next();
+    const [returning] = tenant?.returning ?? [];
+    return (returning ?? tenant?.waiting[0])?.key;
+  }
+
   push(item: T): void {
     const tenant = this.#tenant(item.key);
     this.#wants(tenant);

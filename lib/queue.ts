@@ -26,7 +26,8 @@ export interface Ticket {
   readonly dueAt: number;
   /** Submits it, with its rank in the native order, its key's number and what is left until its deadline, 0 for none. */
   start(rank: number, tenant: number, deadlineMs: number): void;
-  /** Lets it go on after hold() and release(). */
+  /** Takes no part in steps until resume(). */
+  pause(): void;
   resume(): void;
   /** Its deadline passed while it waited. */
   expire(): void;
@@ -39,11 +40,23 @@ interface Entry extends Orderable {
   live: number;
   /** they have no places */
   held: boolean;
+  /** when they got them */
+  since: number;
+}
+
+/** What one key has running. */
+interface Places {
+  /** completions */
+  count: number;
+  /** who got theirs first comes first */
+  readonly entries: Set<Entry>;
 }
 
 /** Work submitted beyond what can run, so that a blocked event loop does not idle the device. */
 const aheadMs = 250;
 const maxAhead = 1024;
+/** So long a request keeps its places, whoever waits. */
+const sliceMs = 200;
 
 export class AdmissionQueue {
   readonly #limits: QueueLimits;
@@ -51,6 +64,7 @@ export class AdmissionQueue {
   readonly #clock: Clock;
   readonly #order = new FairOrder<Entry>();
   readonly #entries = new Map<Ticket, Entry>();
+  readonly #places = new Map<string, Places>();
   readonly #rate = new BusyRate(2000);
   /** completions submitted, not ended and not held */
   #running = 0;
@@ -78,7 +92,7 @@ export class AdmissionQueue {
     const order = now - ticket.priority * this.#limits.agingMs;
     const stopTimer = Number.isFinite(dueAt) ? this.#clock.after(dueAt - now, () => this.#expire(ticket)) : () => {};
     const size = { promptTokens, maxTokens, answers, blockLength };
-    const entry = { id, key, order, ...size, ticket, stopTimer, live: 0, held: false };
+    const entry = { id, key, order, ...size, ticket, stopTimer, live: 0, held: false, since: 0 };
     this.#entries.set(ticket, entry);
     this.#order.push(entry);
     this.#count(ticket, 1);
@@ -89,7 +103,7 @@ export class AdmissionQueue {
     if (this.#pumping) return;
     this.#pumping = true;
     try {
-      while (!this.#closed && this.#hasSlot) {
+      while (!this.#closed && (this.#hasSlot || this.#makeRoom())) {
         const next = this.#order.take();
         if (!next) break;
         if (next.returned) this.#resume(next.item);
@@ -112,14 +126,14 @@ export class AdmissionQueue {
     }
     this.#advance();
     item.live = ticket.answers;
-    this.#running += item.live;
+    this.#occupy(item);
     ticket.start(rank, tenant, Number.isFinite(left) ? left : 0);
   }
 
   #resume(item: Entry): void {
     this.#advance();
     item.held = false;
-    this.#running += item.live;
+    this.#occupy(item);
     item.ticket.resume();
   }
 
@@ -131,9 +145,51 @@ export class AdmissionQueue {
       this.#order.remove(entry);
       return;
     }
+    this.#giveUp(entry);
+  }
+
+  #occupy(entry: Entry): void {
+    entry.since = this.#clock.now();
+    const places = this.#places.get(entry.key) ?? { count: 0, entries: new Set() };
+    this.#places.set(entry.key, places);
+    places.entries.add(entry);
+    places.count += entry.live;
+    this.#running += entry.live;
+  }
+
+  #giveUp(entry: Entry): void {
     this.#advance();
     entry.held = true;
-    this.#running -= entry.live;
+    this.#free(entry, entry.live);
+  }
+
+  #free(entry: Entry, count: number): void {
+    this.#running -= count;
+    const places = this.#places.get(entry.key);
+    if (!places) return;
+    places.count -= count;
+    if (entry.live === 0 || entry.held) places.entries.delete(entry);
+    if (places.entries.size === 0) this.#places.delete(entry.key);
+  }
+
+  /**
+   * Keys share places evenly, too, or those whose requests take longest would in the end have all of them: where a key has
+   * less than its share and waits, the one that has most lets its longest-running request wait.
+   */
+  #makeRoom(): boolean {
+    const key = this.#order.nextKey;
+    if (key === undefined) return false;
+    const own = this.#places.get(key)?.count ?? 0;
+    const share = this.#maxConcurrent / (this.#places.size + (own > 0 ? 0 : 1));
+    if (own + 1 > share) return false;
+    let most: Places | undefined;
+    for (const places of this.#places.values()) if (!most || places.count > most.count) most = places;
+    const [entry] = most?.entries ?? [];
+    if (!most || !entry || most.count <= share || this.#clock.now() - entry.since < sliceMs) return false;
+    entry.ticket.pause();
+    this.#giveUp(entry);
+    this.#order.return(entry);
+    return this.#hasSlot;
   }
 
   /** One that was held wants its places again, before others of its key; pump() takes it further. */
@@ -171,7 +227,7 @@ export class AdmissionQueue {
     entry.live -= answers;
     if (entry.held) return;
     this.#advance(ended);
-    this.#running -= answers;
+    this.#free(entry, answers);
   }
 
   /** A request is over: it does not wait any more, for the first time or again. */
