@@ -244,8 +244,8 @@ export class Serving {
 
   /** One completion that fails takes the others with it. */
   #fail(job: Job, error: SdarError): void {
-    this.#eachCompletion(job, (id) => this.#setup.native.abort(id));
     job.run.fail(error);
+    this.#eachCompletion(job, (id) => this.#setup.native.abort(id));
   }
 
   #abort(job: Job): void {
