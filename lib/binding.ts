@@ -95,6 +95,8 @@ export interface NativeRequest {
   rank: number;
   /** when pages run out, the lowest priority is preempted first, then the highest rank */
   priority: number;
+  /** whom it is for, by number: steps are shared evenly among tenants */
+  tenant: number;
   /** milliseconds from submit until it fails with DEADLINE_EXCEEDED; 0 for none */
   deadlineMs: number;
   /** cached pages are shared among requests of equal salt; "" for none */
@@ -110,9 +112,12 @@ export type NativeEvent = { request: number } & (
       kind: "tokens";
       releasedBytes: number;
       tokens: Token[];
+      /** so far */
+      forwards: number;
+      computed: Computed;
     }
   | ({ kind: "finished" } & NativeFinish)
-  | { kind: "failed"; code: string; message: string }
+  | { kind: "failed"; code: string; message: string; computed: Computed }
   | {
       /** the active block: null where masked; `step` is null for tokens of the prompt */
       kind: "draft";
@@ -127,6 +132,12 @@ export type NativeEvent = { request: number } & (
   | { kind: "preempted" }
 );
 
+/** What a request took: rows that were computed, and steps in which it had a slot, whether or not it was in them. */
+export interface Computed {
+  rows: number;
+  steps: number;
+}
+
 export interface NativeFinish {
   reason: FinishReason;
   /** the text ends after so many */
@@ -135,6 +146,7 @@ export interface NativeFinish {
   cachedTokens: number;
   completionTokens: number;
   forwards: number;
+  computed: Computed;
 }
 
 export interface NativeStats {
@@ -259,18 +271,28 @@ function decodeEvent(
 ): NativeEvent | undefined {
   switch (kind) {
     case eventKind.tokens: {
-      const [releasedBytes = 0, ...rest] = payload;
-      return { kind: "tokens", request, releasedBytes, tokens: groups(rest, tokenFields.length).map(decodeToken) };
+      const [releasedBytes = 0, forwards = 0, rows = 0, steps = 0, ...rest] = payload;
+      const tokens = groups(rest, tokenFields.length).map(decodeToken);
+      return { kind: "tokens", request, releasedBytes, tokens, forwards, computed: { rows, steps } };
     }
     case eventKind.finished: {
-      const [reason = 0, textBytes = 0, promptTokens = 0, cachedTokens = 0, completionTokens = 0, forwards = 0] =
-        payload;
-      const usage = { promptTokens, cachedTokens, completionTokens, forwards };
+      const [
+        reason = 0,
+        textBytes = 0,
+        promptTokens = 0,
+        cachedTokens = 0,
+        completionTokens = 0,
+        forwards = 0,
+        rows = 0,
+        steps = 0,
+      ] = payload;
+      const usage = { promptTokens, cachedTokens, completionTokens, forwards, computed: { rows, steps } };
       return { kind: "finished", request, reason: finishReasons[reason] as FinishReason, textBytes, ...usage };
     }
     case eventKind.failed: {
-      const [index = 0] = payload;
-      return { kind: "failed", request, ...(errors[index] ?? { code: "INTERNAL", message: "unknown" }) };
+      const [index = 0, rows = 0, steps = 0] = payload;
+      const error = errors[index] ?? { code: "INTERNAL", message: "unknown" };
+      return { kind: "failed", request, ...error, computed: { rows, steps } };
     }
     case eventKind.draft: {
       const [block = 0, step = 0, position = 0, ...slots] = payload;

@@ -10,7 +10,8 @@ export interface Clock {
 export const systemClock: Clock = {
   now: () => performance.now(),
   after(ms, then) {
-    const timer = setTimeout(then, ms).unref();
+    // Node calls at once what lies further ahead.
+    const timer = setTimeout(then, Math.min(ms, 2 ** 31 - 1)).unref();
     return () => clearTimeout(timer);
   },
 };

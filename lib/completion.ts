@@ -18,6 +18,10 @@ class TokenText {
     this.#table = table;
   }
 
+  get size(): number {
+    return this.#size;
+  }
+
   push(id: number): void {
     const piece = bytesOf(this.#table, id);
     if (this.#size + piece.length > this.#bytes.length) {
@@ -47,6 +51,7 @@ function bytesOf(table: TokenBytes | undefined, id: number): Uint8Array {
   return table ? table.bytes.subarray(table.offsets[id] ?? 0, table.offsets[id + 1] ?? 0) : new Uint8Array();
 }
 
+export type Finish = Omit<NativeFinish, "computed">;
 type EventOf<Kind extends NativeEvent["kind"]> = Extract<NativeEvent, { kind: Kind }>;
 
 export interface CompletionSetup {
@@ -78,7 +83,7 @@ export class Completion {
 
   tokens({ releasedBytes, tokens }: EventOf<"tokens">): Chunk {
     for (const token of tokens) {
-      this.#tokens.push(token);
+      this.#tokens.push(Object.freeze(token));
       this.#bytes.push(token.id);
     }
     return this.#chunk(this.#bytes.take(releasedBytes), tokens);
@@ -97,14 +102,25 @@ export class Completion {
     return { ...this.#chunk("", []), draft: { block, step, position, tokens } };
   }
 
+  /** How it ends with what it has, when the native side is not waited for. */
+  get cutShort(): Pick<NativeFinish, "reason" | "textBytes" | "completionTokens"> {
+    return { reason: "abort", textBytes: this.#bytes.size, completionTokens: this.#tokens.length };
+  }
+
   /** The chunk may be empty. */
-  finish({ reason, textBytes, promptTokens, cachedTokens, completionTokens, forwards }: NativeFinish): Chunk {
+  finish({ reason, textBytes, promptTokens, cachedTokens, completionTokens, forwards }: Finish): Chunk {
     const chunk = this.#chunk(this.#bytes.take(textBytes, true), []);
     const tokensPerForward = forwards > 0 ? completionTokens / forwards : 0;
     const usage = { promptTokens, cachedTokens, completionTokens, forwards, tokensPerForward };
-    this.answer = { text: this.#text, tokens: this.#tokens, usage, finishReason: reason };
     const matched = reason === "stop" ? this.#stopMatched(textBytes) : undefined;
-    if (matched !== undefined) this.answer.stopMatched = matched;
+    // Whoever gets it may be one of several.
+    this.answer = Object.freeze({
+      text: this.#text,
+      tokens: Object.freeze(this.#tokens) as Token[],
+      usage: Object.freeze(usage),
+      finishReason: reason,
+      ...(matched === undefined ? {} : { stopMatched: matched }),
+    });
     return chunk;
   }
 

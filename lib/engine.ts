@@ -3,11 +3,12 @@ import { join } from "node:path";
 import { type Binding, loadBinding, type NativeEngine } from "./binding.js";
 import { findCheckpoint, readJson } from "./checkpoint.js";
 import { type Clock, systemClock } from "./clock.js";
-import { invalidOption, SdarError, wrapError } from "./errors.js";
+import { invalidOption, nameAndMessage, SdarError, wrapError } from "./errors.js";
 import { type EventName, eventNames, type Listener, safely } from "./events.js";
-import { type ParsedRequest, parseDisposeOptions, parseLoadOptions, parseRequest, roomFor } from "./options.js";
+import { isPath, type ParsedRequest, parseDisposeOptions, parseLoadOptions, parseRequest, roomFor } from "./options.js";
 import { failedRun } from "./run.js";
 import { Serving, type ServingSetup } from "./serving.js";
+import { isAborted, onAbort } from "./signals.js";
 import type { EngineStats } from "./stats.js";
 import { ChatTemplate } from "./template.js";
 import { type TokenBytes, Tokenizer } from "./tokenizer.js";
@@ -57,15 +58,27 @@ export class Engine {
   static async loadWith(
     getBinding: () => Binding,
     pathOrId: string,
+    options?: LoadOptions,
+    clock?: Clock,
+  ): Promise<Engine> {
+    try {
+      return await Engine.#load(getBinding, pathOrId, options, clock);
+    } catch (error) {
+      throw wrapError(error);
+    }
+  }
+
+  static async #load(
+    getBinding: () => Binding,
+    pathOrId: string,
     options: LoadOptions = {},
     clock: Clock = systemClock,
   ): Promise<Engine> {
     const { native: settings, queue: limits, onProgress, signal, log } = parseLoadOptions(options);
-    if (typeof pathOrId !== "string" || pathOrId === "")
-      throw invalidOption("pathOrId", pathOrId, "a folder or a hub id");
+    if (!isPath(pathOrId)) throw invalidOption("pathOrId", pathOrId, "a folder or a hub id");
     const path = findCheckpoint(pathOrId);
     const aborted = () => new SdarError("ABORTED", "loading was aborted", { cause: signal?.reason });
-    if (signal?.aborted) throw aborted();
+    if (isAborted(signal)) throw aborted();
 
     const began = performance.now();
     let wake = () => {};
@@ -77,14 +90,14 @@ export class Engine {
       last = { done, total };
       safely(
         () => onProgress?.({ done, total }),
-        (error) => warn(`onProgress threw: ${error}`),
+        (error) => warn(`onProgress threw: ${nameAndMessage(error)}`),
       );
     };
     let handle: ReturnType<Binding["load"]> | undefined;
-    const cancel = () => handle?.cancel();
+    let stopSignal = () => {};
     try {
       handle = getBinding().load({ ...settings, path }, progress, () => wake());
-      signal?.addEventListener("abort", cancel, { once: true });
+      stopSignal = onAbort(signal, () => handle?.cancel());
       // Read while the weights are.
       const parts = loadTextParts(path);
       const native = await handle.promise;
@@ -105,9 +118,9 @@ export class Engine {
     } catch (error) {
       handle?.cancel();
       handle?.promise.then((native) => native.close()).catch(() => {});
-      throw signal?.aborted ? aborted() : wrapError(error);
+      throw isAborted(signal) ? aborted() : wrapError(error);
     } finally {
-      signal?.removeEventListener("abort", cancel);
+      stopSignal();
     }
   }
 
@@ -125,6 +138,8 @@ export class Engine {
         native.setTokenBytes(parts.tokenBytes.bytes, parts.tokenBytes.offsets);
       }
       const has = { hasTokenizer: parts.tokenizer !== undefined, hasChatTemplate: parts.template !== undefined };
+      Object.freeze(info.endTokenIds);
+      Object.freeze(info.kv);
       return new Engine(native, Object.freeze({ ...info, path, ...has }), parts, settings);
     } catch (error) {
       await native.close();

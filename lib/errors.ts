@@ -7,8 +7,8 @@
  * - Text: `TOKENIZER_MISSING`, `TOKENIZER_INVALID`, `UNSUPPORTED_TOKENIZER`, `TEMPLATE_MISSING`, `TEMPLATE_FAILED`
  * - The machine: `NATIVE_MISSING`, `UNSUPPORTED_DEVICE`, `OUT_OF_MEMORY`, `DEVICE_FAILED` (an error of the GPU, which sticks)
  * - Writing a checkpoint: `FILE_UNWRITABLE`
- * - While waiting or running: `QUEUE_FULL`, `DEADLINE_EXCEEDED`, `NUMERIC_ERROR`, `ABORTED`, `DISPOSED`, `ITERATOR_USED`,
- *   `INTERNAL`
+ * - While waiting or running: `QUEUE_FULL`, `DEADLINE_EXCEEDED`, `READER_STALLED`, `NUMERIC_ERROR`, `ABORTED`, `DISPOSED`,
+ *   `ITERATOR_USED`, `INTERNAL`
  */
 export const errorCodes = [
   "INVALID_OPTION",
@@ -35,6 +35,7 @@ export const errorCodes = [
   "DEVICE_FAILED",
   "QUEUE_FULL",
   "DEADLINE_EXCEEDED",
+  "READER_STALLED",
   "NUMERIC_ERROR",
   "ABORTED",
   "DISPOSED",
@@ -68,19 +69,54 @@ export class SdarError extends Error {
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
     const { cause, ...rest } = details;
-    super(message, cause === undefined ? undefined : { cause });
+    super(oneLine(message, 1000), cause === undefined ? undefined : { cause });
     this.code = code;
+    if (rest.option !== undefined) rest.option = oneLine(rest.option, 200);
     Object.assign(this, rest);
   }
 }
 
+/** Without control characters, which take over terminals and logs, and not longer than a message may be. */
+function oneLine(text: string, most: number): string {
+  const short = text.length > most ? `${text.slice(0, most)}…` : text;
+  return short
+    .replace(/[\p{Cc}\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]+/gu, " ")
+    .replace(/\p{Cs}/gu, "\ufffd");
+}
+
 /** Anything thrown, as an SdarError: native errors keep the code they carry, the rest is INTERNAL. */
 export function wrapError(error: unknown): SdarError {
-  if (error instanceof SdarError) return error;
-  const { code, message } = error instanceof Error ? (error as Error & { code?: unknown }) : { message: String(error) };
-  const known = errorCodes.find((c) => c === code);
-  return new SdarError(known ?? "INTERNAL", message, { cause: error });
+  try {
+    if (error instanceof SdarError) return error;
+    const { code } = Object(error) as { code?: unknown };
+    const known = errorCodes.find((c) => c === code);
+    return new SdarError(known ?? "INTERNAL", describe(error), { cause: error });
+  } catch {
+    // A proxy, or a getter that throws in its turn.
+    return new SdarError("INTERNAL", describe(error), { cause: error });
+  }
 }
+
+/** What anything thrown has to say. */
+export function describe(error: unknown): string {
+  try {
+    const { message } = Object(error) as { message?: unknown };
+    return String(message ?? error);
+  } catch {
+    return unspeakable;
+  }
+}
+
+/** The same with the error's name, for logs. */
+export function nameAndMessage(error: unknown): string {
+  try {
+    return String(error);
+  } catch {
+    return unspeakable;
+  }
+}
+
+const unspeakable = "something that cannot be shown";
 
 /** An INVALID_OPTION error with a message made from its parts. */
 export function invalidOption(option: string, value: unknown, allowed: string): SdarError {
@@ -92,6 +128,14 @@ export function invalidOption(option: string, value: unknown, allowed: string): 
 }
 
 function show(value: unknown): string {
+  try {
+    return shown(value);
+  } catch {
+    return "this value";
+  }
+}
+
+function shown(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);
   if (typeof value === "bigint") return `${value}n`;
   if (typeof value === "function") return "a function";

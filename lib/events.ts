@@ -1,5 +1,5 @@
 // What engine.on tells, and calling what users gave without being hurt by it.
-import type { SdarError } from "./errors.js";
+import { nameAndMessage, type SdarError } from "./errors.js";
 import type { FinishReason, Usage } from "./types.js";
 
 /** A request, as events name it. */
@@ -58,7 +58,7 @@ export function safely(f: () => unknown, failed: (error: unknown) => unknown = (
   const report = (error: unknown) => safely(() => failed(error));
   try {
     const result = f();
-    if (result instanceof Promise) result.catch(report);
+    if (typeof result === "object" && result !== null && "then" in result) Promise.resolve(result).catch(report);
   } catch (error) {
     report(error);
   }
@@ -87,10 +87,11 @@ export class Emitter {
     const set = this.#listeners.get(name);
     if (!set?.size) return;
     const made = event();
+    Object.freeze(made);
     for (const listener of [...set] as Listener<Name>[]) {
       safely(
         () => listener(made),
-        (error) => this.#failed(`a listener of "${name}" threw: ${error}`),
+        (error) => this.#failed(`a listener of "${name}" threw: ${nameAndMessage(error)}`),
       );
     }
   }

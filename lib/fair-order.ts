@@ -1,14 +1,17 @@
 // The order in which waiting requests are taken: fair among keys, by aged priority within a key.
 //
-// Among keys: start-time fair queueing (Goyal, Vin and Cheng, 1996). A key's tag grows by the tokens of each request that is
+// Among keys: start-time fair queueing (Goyal, Vin and Cheng, 1996). A key's tag grows by the cost of each request that is
 // taken, and the key with the least tag is next; one that had nothing waiting begins at the virtual time. So keys that always
-// have something waiting get even shares of tokens, whatever they send.
+// have something waiting get even shares, whatever they send.
+//
+// What a request costs is counted in rows and steps that it takes, not in tokens: those of a block of 64 that is filled one
+// position at a time cost as much as many times their number elsewhere.
 //
 // With even shares alone a burst waits more than twice as long beside a flood as without it, since the flood already holds
 // all slots. So a key that asks for less at a time goes before one that asks for more: to its tag a key adds a handicap that
 // grows with its burst, what it has asked for since it last had nothing waiting, towards a multiple of what is being computed.
 //
-// The virtual time follows the least tag of the waiting, but moves on with the tokens given away meanwhile, so that
+// The virtual time follows the least tag of the waiting, but moves on with what is given away meanwhile, so that
 // newcomers, however many, cannot hold the others up for ever.
 
 /** A request as the order sees it. */
@@ -22,29 +25,52 @@ export interface Orderable {
   /** of each of its completions, at most */
   readonly maxTokens: number;
   readonly answers: number;
+  readonly blockLength: number;
 }
 
-/** What became of a request that was taken, in tokens computed for it; `whole` unless it was cut short. */
+/** What became of a request that was taken; `whole` unless it was cut short. */
 export interface Used {
-  promptTokens: number;
+  /** of all that was computed for it, and of its prompt alone: see costOf */
+  cost: number;
+  promptCost: number;
   completionTokens: number;
   whole: boolean;
 }
 
+/** A slot costs, for each step, about as much as so many rows: it is not another's. */
+const rowsPerStep = 8;
+export const costOf = (rows: number, steps: number) => rows + rowsPerStep * steps;
+
 interface Tenant<T> {
+  /** unique, for the native side */
+  readonly number: number;
   tag: number;
-  /** tokens asked for since nothing waited */
+  /** requests since nothing waited */
   burst: number;
   /** the last rank it was given: later requests come after it */
   rank: number;
   /** in the order in which they are taken */
   waiting: T[];
+  /** taken before, and let go on: before all that wait */
+  readonly returning: Set<T>;
   running: number;
-  /** tokens of a completion, averaged over the last ones */
-  mean: number | undefined;
+  /** of a completion, averaged over the last ones: its tokens, and the cost of each over that of a block's step */
+  tokens: number | undefined;
+  perToken: number | undefined;
 }
 
-/** The largest handicap, over the tokens of what runs. */
+/** What was taken: its rank among all that were, lower first, and its key's number. */
+export interface Taken<T> {
+  item: T;
+  rank: number;
+  tenant: number;
+  /** it had been taken before */
+  returned: boolean;
+}
+
+/** Until it is known: two tokens a forward. */
+const usualPerToken = 0.5;
+/** The largest handicap, over the cost of what runs. */
 const handicapFactor = 8;
 const clamp = (value: number, low: number, high: number) => Math.max(low, Math.min(value, high));
 const averaged = (mean: number | undefined, value: number) => (mean === undefined ? value : mean + (value - mean) / 8);
@@ -56,7 +82,9 @@ export class FairOrder<T extends Orderable> {
   readonly #charged = new Map<T, number>();
   #chargedTotal = 0;
   #virtualTime = 0;
-  #mean: number | undefined;
+  #tokens: number | undefined;
+  #perToken: number | undefined;
+  #numbers = 0;
   #sweepAt = 64;
 
   /** how many are known */
@@ -64,20 +92,35 @@ export class FairOrder<T extends Orderable> {
     return this.#tenants.size;
   }
 
+  /** of whom take() would take one */
+  get nextKey(): string | undefined {
+    const tenant = this.#next();
+    const [returning] = tenant?.returning ?? [];
+    return (returning ?? tenant?.waiting[0])?.key;
+  }
+
   push(item: T): void {
     const tenant = this.#tenant(item.key);
-    if (tenant.waiting.length === 0) {
-      tenant.tag = Math.max(tenant.tag, this.#virtualTime);
-      tenant.burst = 0;
-      this.#backlogged.add(tenant);
-    }
-    tenant.burst += this.#charge(item, tenant);
+    this.#wants(tenant);
+    if (tenant.waiting.length === 0) tenant.burst = 0;
+    tenant.burst++;
     tenant.waiting.splice(insertionIndex(tenant.waiting, item), 0, item);
+  }
+
+  /** One that was taken and gave its place back wants it again. Its key has been charged for it. */
+  return(item: T): void {
+    const tenant = this.#tenant(item.key);
+    this.#wants(tenant);
+    tenant.returning.add(item);
   }
 
   /** Takes out one that waits and shall not run; false when it does not wait. */
   remove(item: T): boolean {
     const tenant = this.#tenants.get(item.key);
+    if (tenant?.returning.delete(item)) {
+      this.#leave(tenant);
+      return true;
+    }
     const at = tenant ? insertionIndex(tenant.waiting, item) : 0;
     if (tenant?.waiting[at] !== item) return false;
     this.#takeAt(tenant, at);
@@ -85,11 +128,16 @@ export class FairOrder<T extends Orderable> {
     return true;
   }
 
-  /** The next one, with its rank among all that were taken, lower first; undefined when none waits. */
-  take(): { item: T; rank: number } | undefined {
+  /** The next one; undefined when none waits. */
+  take(): Taken<T> | undefined {
     const tenant = this.#next();
-    const item = tenant?.waiting[0];
-    if (!tenant || !item) return undefined;
+    if (!tenant) return undefined;
+    for (const item of tenant.returning) {
+      tenant.returning.delete(item);
+      this.#leave(tenant);
+      return { item, rank: tenant.rank, tenant: tenant.number, returned: true };
+    }
+    const item = tenant.waiting[0] as T;
     const { tag } = tenant;
     const rank = Math.max(tenant.rank, this.#place(tenant));
     tenant.rank = rank;
@@ -104,7 +152,17 @@ export class FairOrder<T extends Orderable> {
     for (const other of this.#backlogged) least = Math.min(least, other.tag);
     if (least === Number.POSITIVE_INFINITY) this.#virtualTime = Math.max(this.#virtualTime, tag);
     else this.#virtualTime = clamp(this.#virtualTime + charge * share, least, least + this.#largestHandicap);
-    return { item, rank };
+    return { item, rank, tenant: tenant.number, returned: false };
+  }
+
+  /** One that was taken has cost so much by now: its key pays at once for more than was expected. */
+  progress(item: T, cost: number): void {
+    const more = cost - (this.#charged.get(item) ?? cost);
+    const tenant = this.#tenants.get(item.key);
+    if (more <= 0 || !tenant) return;
+    tenant.tag += more;
+    this.#charged.set(item, cost);
+    this.#chargedTotal += more;
   }
 
   /** Ends one that was taken: its key pays for what it used, no longer for what was expected. */
@@ -115,11 +173,17 @@ export class FairOrder<T extends Orderable> {
     this.#charged.delete(item);
     this.#chargedTotal -= charge;
     tenant.running--;
-    tenant.tag += used.promptTokens + used.completionTokens - charge;
+    tenant.tag += used.cost - charge;
     if (used.whole) {
       const each = used.completionTokens / item.answers;
-      tenant.mean = averaged(tenant.mean, each);
-      this.#mean = averaged(this.#mean, each);
+      tenant.tokens = averaged(tenant.tokens, each);
+      this.#tokens = averaged(this.#tokens, each);
+    }
+    if (used.completionTokens > 0) {
+      const most = used.completionTokens * costOf(item.blockLength, 1);
+      const perToken = Math.max(0, used.cost - used.promptCost) / most;
+      tenant.perToken = averaged(tenant.perToken, perToken);
+      this.#perToken = averaged(this.#perToken, perToken);
     }
     this.#rest();
   }
@@ -128,21 +192,37 @@ export class FairOrder<T extends Orderable> {
     return handicapFactor * this.#chargedTotal;
   }
 
-  #place({ tag, burst }: Tenant<T>): number {
+  #place(tenant: Tenant<T>): number {
     const most = this.#largestHandicap;
-    return most > 0 ? tag + (most * burst) / (most + burst) : tag;
+    const [next] = tenant.waiting;
+    if (most === 0 || !next || tenant.returning.size > 0) return tenant.tag;
+    const burst = tenant.burst * this.#charge(next, tenant);
+    return tenant.tag + (most * burst) / (most + burst);
   }
 
-  /** What a request will probably take: completions as long as the last ones of its key. */
-  #charge({ promptTokens, maxTokens, answers }: T, { mean }: Tenant<T>): number {
-    return promptTokens + answers * Math.min(maxTokens, mean ?? this.#mean ?? maxTokens);
+  /** What a request will probably cost: completions as long, and as costly for their blocks, as the last ones of its key. */
+  #charge({ promptTokens, maxTokens, answers, blockLength }: T, { tokens, perToken }: Tenant<T>): number {
+    const each = Math.min(maxTokens, tokens ?? this.#tokens ?? maxTokens);
+    return promptTokens + answers * each * costOf(blockLength, 1) * (perToken ?? this.#perToken ?? usualPerToken);
+  }
+
+  /** A key with nothing waiting begins at the virtual time. */
+  #wants(tenant: Tenant<T>): void {
+    if (this.#backlogged.has(tenant)) return;
+    tenant.tag = Math.max(tenant.tag, this.#virtualTime);
+    this.#backlogged.add(tenant);
+  }
+
+  #leave(tenant: Tenant<T>): void {
+    if (tenant.waiting.length === 0 && tenant.returning.size === 0) this.#backlogged.delete(tenant);
   }
 
   #next(): Tenant<T> | undefined {
     let next: { tenant: Tenant<T>; place: number; id: number } | undefined;
     for (const tenant of this.#backlogged) {
       const place = this.#place(tenant);
-      const { id } = tenant.waiting[0] as T;
+      const [returning] = tenant.returning;
+      const { id } = returning ?? (tenant.waiting[0] as T);
       if (!next || place < next.place || (place === next.place && id < next.id)) next = { tenant, place, id };
     }
     return next?.tenant;
@@ -151,7 +231,7 @@ export class FairOrder<T extends Orderable> {
   #takeAt(tenant: Tenant<T>, at: number): void {
     if (at === 0) tenant.waiting.shift();
     else tenant.waiting.splice(at, 1);
-    if (tenant.waiting.length === 0) this.#backlogged.delete(tenant);
+    this.#leave(tenant);
   }
 
   #tenant(key: string): Tenant<T> {
@@ -159,7 +239,9 @@ export class FairOrder<T extends Orderable> {
     if (!tenant) {
       if (this.#tenants.size >= this.#sweepAt) this.#forget();
       const none = Number.NEGATIVE_INFINITY;
-      tenant = { tag: none, rank: none, burst: 0, waiting: [], running: 0, mean: undefined };
+      const number = ++this.#numbers;
+      const nothing = { burst: 0, running: 0, tokens: undefined, perToken: undefined };
+      tenant = { ...nothing, number, tag: none, rank: none, waiting: [], returning: new Set() };
       this.#tenants.set(key, tenant);
     }
     return tenant;
@@ -168,7 +250,7 @@ export class FairOrder<T extends Orderable> {
   /** Drops the keys that would begin anew where they are. */
   #forget(): void {
     for (const [key, tenant] of this.#tenants) {
-      const idle = tenant.waiting.length === 0 && tenant.running === 0;
+      const idle = !this.#backlogged.has(tenant) && tenant.running === 0;
       if (idle && tenant.tag <= this.#virtualTime) this.#tenants.delete(key);
     }
     this.#sweepAt = 64 + 2 * this.#tenants.size;

@@ -2,6 +2,7 @@
 import { randomInt } from "node:crypto";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
+import { types } from "node:util";
 import { z } from "zod";
 import {
   kvFormats,
@@ -11,10 +12,28 @@ import {
   weightFormats,
 } from "./binding.js";
 import { invalidOption, SdarError } from "./errors.js";
+import type { HeldLimits } from "./held.js";
+import { bounds, queueDefaults } from "./limits.js";
 import { denoiseOf, qualities, strategies } from "./quality.js";
 import type { QueueLimits } from "./queue.js";
-import { boolean, callback, check, int32Max, integer, number, oneOf, signal, strictObject } from "./schema.js";
+import {
+  boolean,
+  callback,
+  check,
+  int32Max,
+  integer,
+  number,
+  oneOf,
+  reading,
+  signal,
+  strictObject,
+  text,
+} from "./schema.js";
 import type { DenoiseOptions, DisposeOptions, GenerateRequest, LoadOptions, Message } from "./types.js";
+
+/** Whether a file system could take it. */
+export const isPath = (v: unknown): v is string =>
+  typeof v === "string" && v !== "" && v.length <= bounds.path && !v.includes("\0");
 
 const kvCacheSchema = strictObject({
   dtype: oneOf("auto", ...kvFormats).optional(),
@@ -25,7 +44,10 @@ const kvCacheSchema = strictObject({
 const queueSchema = strictObject({
   maxRequests: integer(0),
   maxTokens: integer(0, Number.MAX_SAFE_INTEGER),
+  maxBytes: integer(0, Number.MAX_SAFE_INTEGER),
   agingMs: integer(1),
+  maxHeld: integer(0),
+  heldMs: integer(1),
 } satisfies Record<keyof NonNullable<LoadOptions["queue"]>, z.ZodType>).partial();
 
 const cudaSchema = strictObject({
@@ -34,12 +56,12 @@ const cudaSchema = strictObject({
 } satisfies Record<keyof NonNullable<LoadOptions["cuda"]>, z.ZodType>).partial();
 
 const loadSchema = strictObject({
-  device: z.custom<string>((v) => typeof v === "string" && /^(auto|cpu|cuda(:\d+)?)$/.test(v), {
+  device: z.custom<string>((v) => typeof v === "string" && /^(auto|cpu|cuda(:\d{1,4})?)$/.test(v), {
     error: "one of auto, cpu, cuda, cuda:N",
   }),
   weights: oneOf("auto", ...weightFormats),
   kvCache: kvCacheSchema,
-  weightCache: z.custom<boolean | string>((v) => typeof v === "boolean" || (typeof v === "string" && v !== ""), {
+  weightCache: z.custom<boolean | string>((v) => typeof v === "boolean" || isPath(v), {
     error: "true, false or a folder",
   }),
   threads: integer(1, 1024),
@@ -49,14 +71,14 @@ const loadSchema = strictObject({
   timeSteps: boolean,
   cuda: cudaSchema,
   queue: queueSchema,
-  isa: z.string({ error: "the name of an instruction set" }).min(1, { error: "the name of an instruction set" }),
+  isa: text(bounds.path, "the name of an instruction set").min(1, { error: "the name of an instruction set" }),
   onProgress: callback<NonNullable<LoadOptions["onProgress"]>>(),
   signal,
   log: callback<NonNullable<LoadOptions["log"]>>(),
 } satisfies Record<keyof LoadOptions, z.ZodType>).partial();
 
 const messageSchema = strictObject({
-  role: z.string({ error: "a string" }).min(1, { error: "a role such as user" }),
+  role: text(bounds.role).min(1, { error: "a role such as user" }),
   content: z.string({ error: "a string" }),
 } satisfies Record<keyof Message, z.ZodType>);
 
@@ -70,19 +92,24 @@ const denoiseSchema = strictObject({
 } satisfies Record<keyof DenoiseOptions, z.ZodType>).partial();
 
 const cacheSchema = strictObject({
-  salt: z.string({ error: "a string" }),
+  salt: text(bounds.salt),
   pin: boolean,
 } satisfies Record<keyof NonNullable<GenerateRequest["cache"]>, z.ZodType>).partial();
 
-const stopText = z.string({ error: "a string, or a list of strings" }).min(1, { error: "text that is not empty" });
-const tokenList = z.custom<ArrayLike<number>>(
-  (v) => Array.isArray(v) || v instanceof Int32Array || v instanceof Uint32Array || v instanceof Uint16Array,
-  { error: "a list of token ids" },
-);
+const stopText = z
+  .string({ error: "a string, or a list of strings" })
+  .min(1, { error: "text that is not empty" })
+  .refine((v) => v.length <= bounds.stopBytes && Buffer.byteLength(v) <= bounds.stopBytes, {
+    error: `at most ${bounds.stopBytes} bytes`,
+  });
+const tokenList = z.custom<ArrayLike<number>>(isTokenList, { error: "a list of token ids" });
 
 const requestSchema = strictObject({
   prompt: z.string({ error: "a string" }),
-  messages: z.array(messageSchema, { error: "a list of messages" }).min(1, { error: "at least one message" }),
+  messages: z
+    .array(messageSchema, { error: "a list of messages" })
+    .min(1, { error: "at least one message" })
+    .max(bounds.messages, { error: `at most ${bounds.messages} messages` }),
   tokens: tokenList,
   maxTokens: integer(1),
   blockLength: integer(1, 64),
@@ -97,19 +124,21 @@ const requestSchema = strictObject({
   ),
   stop: z.preprocess(
     (v) => (typeof v === "string" ? [v] : v),
-    z.array(stopText, { error: "a string or a list of strings" }),
+    z.array(stopText, { error: "a string or a list of strings" }).max(bounds.stop, {
+      error: `at most ${bounds.stop} strings`,
+    }),
   ),
   stopTokens: tokenList,
   ignoreEos: boolean,
   minTokens: integer(0),
   logitBias: z.custom<NonNullable<GenerateRequest["logitBias"]>>(
-    (v) => typeof v === "object" && v !== null && !Array.isArray(v),
+    (v) => types.isMap(v) || Object.prototype.toString.call(v) === "[object Object]",
     { error: "an object or a Map from token ids to numbers from -100 to 100" },
   ),
   drafts: boolean,
   n: integer(1, 64),
   priority: integer(-100, 100),
-  key: z.string({ error: "a string" }).min(1, { error: "a name that is not empty" }),
+  key: text(bounds.key).min(1, { error: "a name that is not empty" }),
   deadline: integer(1),
   cache: cacheSchema,
   highWaterMark: integer(1),
@@ -119,7 +148,7 @@ const requestSchema = strictObject({
 /** Load options in the addon's terms, without the path. */
 export interface ParsedLoadOptions {
   native: Omit<NativeLoadOptions, "path">;
-  queue: QueueLimits;
+  queue: QueueLimits & HeldLimits;
   onProgress?: LoadOptions["onProgress"];
   signal?: AbortSignal | undefined;
   log: NonNullable<LoadOptions["log"]>;
@@ -158,11 +187,7 @@ export function parseLoadOptions(input: LoadOptions = {}): ParsedLoadOptions {
       cudaWarpgroupMma: cuda.warpgroupMma ?? false,
       cudaDependentLaunch: cuda.dependentLaunch ?? false,
     },
-    queue: {
-      maxRequests: queue.maxRequests ?? 4096,
-      maxTokens: queue.maxTokens ?? Number.MAX_SAFE_INTEGER,
-      agingMs: queue.agingMs ?? 1000,
-    },
+    queue: { ...queueDefaults, ...queue },
     onProgress: options.onProgress,
     signal: options.signal,
     log: options.log ?? (() => {}),
@@ -177,7 +202,7 @@ export const parseDisposeOptions = (input: DisposeOptions): DisposeOptions => ch
 /** A request in the addon's terms, but for the prompt, which may still be text. */
 export interface ParsedRequest {
   prompt: string | Message[] | Int32Array;
-  native: Omit<NativeRequest, "id" | "tokens" | "answer" | "group" | "rank" | "deadlineMs">;
+  native: Omit<NativeRequest, "id" | "tokens" | "answer" | "group" | "rank" | "tenant" | "deadlineMs">;
   stop: string[];
   seed: number | bigint;
   n: number;
@@ -203,7 +228,9 @@ export function parseRequest(input: GenerateRequest, model: NativeModelInfo): Pa
   const minTokens = r.minTokens ?? 0;
   if (minTokens > (r.maxTokens ?? int32Max)) throw invalidOption("minTokens", minTokens, "at most maxTokens");
   const seed = r.seed ?? randomInt(2 ** 48 - 1);
-  const bias = parseBias(r.logitBias ?? {}, model.vocabSize);
+  const bias = reading("logitBias", () => parseBias(r.logitBias ?? {}, model.vocabSize));
+  const stopTokens = tokenIds(r.stopTokens ?? [], "stopTokens", model.vocabSize, bounds.stopTokens);
+  if (minTokens > 0) checkSomeAllowed(stopTokens, r.ignoreEos ?? false, model);
   const {
     strategy = "low_confidence_dynamic",
     steps = 0,
@@ -215,7 +242,7 @@ export function parseRequest(input: GenerateRequest, model: NativeModelInfo): Pa
   const encoder = new TextEncoder();
   const stop = r.stop ?? [];
   return {
-    prompt: r.tokens ? tokenIds(r.tokens, "tokens", model.vocabSize) : (r.messages ?? (r.prompt as string)),
+    prompt: r.tokens ? promptIds(r.tokens, blockLength, model) : (r.messages ?? (r.prompt as string)),
     native: {
       maxTokens,
       blockLength,
@@ -230,14 +257,15 @@ export function parseRequest(input: GenerateRequest, model: NativeModelInfo): Pa
       seed: BigInt(seed),
       sampledConfidence: confidence === "sampled",
       stop: stop.map((text) => encoder.encode(text)),
-      stopTokens: tokenIds(r.stopTokens ?? [], "stopTokens", model.vocabSize),
+      stopTokens: Int32Array.from(new Set(stopTokens)).sort(),
       ignoreEos: r.ignoreEos ?? false,
       minTokens: Math.min(minTokens, model.contextLength),
       biasIds: Int32Array.from(bias, ([id]) => id),
       biasValues: Float32Array.from(bias, ([, value]) => value),
       drafts: r.drafts ?? false,
       priority: r.priority ?? 0,
-      salt: r.cache?.salt ?? "",
+      // Lone surrogates would all become U+FFFD on the way: two strings are the same only when their code units are.
+      salt: Buffer.from(r.cache?.salt ?? "", "utf16le").toString("latin1"),
       pin: r.cache?.pin ?? false,
     },
     stop,
@@ -262,17 +290,19 @@ export function checkPromptLength(tokens: number, blockLength: number, model: Na
 }
 
 /**
- * How many of the tokens a request asks for its prompt leaves room for. Throws EMPTY_PROMPT, PROMPT_TOO_LONG, and
- * CACHE_TOO_SMALL for what could not run with all pages to itself, as the addon would when its turn has come.
+ * How many of the tokens a request asks for its prompt leaves room for: what is left of the context and, unless it names
+ * fewer, of the cache. Throws EMPTY_PROMPT, PROMPT_TOO_LONG, and CACHE_TOO_SMALL for what could not run with all pages to
+ * itself.
  */
 export function roomFor(prompt: number, request: ParsedRequest["native"], model: NativeModelInfo): number {
   const { blockLength } = request;
   checkPromptLength(prompt, blockLength, model);
-  const maxTokens = Math.min(request.maxTokens, usableContext(blockLength, model) - prompt);
-  const needed = Math.ceil((prompt + maxTokens) / blockLength) * blockLength;
+  const left = usableContext(blockLength, model) - prompt;
   const { pages, tokens } = model.kv;
   // A block does not straddle pages.
   const capacity = pages * Math.floor(tokens / pages / blockLength) * blockLength;
+  const maxTokens = request.maxTokens >= left ? Math.min(left, Math.max(capacity - prompt, 1)) : request.maxTokens;
+  const needed = Math.ceil((prompt + maxTokens) / blockLength) * blockLength;
   if (needed <= capacity) return maxTokens;
   const message = `the request may need ${needed} tokens of KV cache; kvCache holds ${capacity}`;
   throw new SdarError("CACHE_TOO_SMALL", `${message}: lower maxTokens or raise kvCache`);
@@ -281,26 +311,65 @@ export function roomFor(prompt: number, request: ParsedRequest["native"], model:
 const usableContext = (blockLength: number, { contextLength }: NativeModelInfo) =>
   Math.floor(contextLength / blockLength) * blockLength;
 
-function tokenIds(ids: ArrayLike<number>, option: string, vocabSize: number): Int32Array {
+/** Whether it is an array, or a typed array of a kind that holds token ids and still has its memory. */
+function isTokenList(v: unknown): v is ArrayLike<number> {
+  if (Array.isArray(v)) return true;
+  if (!types.isInt32Array(v) && !types.isUint32Array(v) && !types.isUint16Array(v)) return false;
+  try {
+    // Throws for memory that was transferred away.
+    return new Uint8Array(v.buffer) !== undefined;
+  } catch {
+    return false;
+  }
+}
+
+function promptIds(ids: ArrayLike<number>, blockLength: number, model: NativeModelInfo): Int32Array {
+  // Before anything that takes longer the longer it is.
+  if (ids.length > 0) checkPromptLength(ids.length, blockLength, model);
+  return tokenIds(ids, "tokens", model.vocabSize, model.contextLength);
+}
+
+const tokenIds = (ids: ArrayLike<number>, option: string, vocabSize: number, most: number): Int32Array =>
+  reading(option, () => copyIds(ids, option, vocabSize, most));
+
+function copyIds(ids: ArrayLike<number>, option: string, vocabSize: number, most: number): Int32Array {
+  const { length } = ids;
+  if (!(length <= most)) throw invalidOption(option, ids, `at most ${most} token ids`);
   const allowed = `an integer from 0 to ${vocabSize - 1}`;
-  for (let i = 0; i < ids.length; i++) {
+  const copy = new Int32Array(length);
+  for (let i = 0; i < length; i++) {
     const id = ids[i] as number;
     if (!Number.isSafeInteger(id)) throw invalidOption(`${option}[${i}]`, id, allowed);
-    if (id >= 0 && id < vocabSize) continue;
-    const message = `${option}[${i}]: ${id} is not a token of this model; give ${allowed}`;
-    throw new SdarError("TOKEN_OUT_OF_RANGE", message, { option: `${option}[${i}]`, value: id, allowed });
+    if (id < 0 || id >= vocabSize) {
+      const message = `${option}[${i}]: ${id} is not a token of this model; give ${allowed}`;
+      throw new SdarError("TOKEN_OUT_OF_RANGE", message, { option: `${option}[${i}]`, value: id, allowed });
+    }
+    copy[i] = id;
   }
-  return Int32Array.from(ids);
+  return copy;
+}
+
+/** Refuses `stopTokens` that leave no token for the positions before `minTokens`. */
+function checkSomeAllowed(stopTokens: Int32Array, ignoreEos: boolean, model: NativeModelInfo): void {
+  const banned = new Set([...stopTokens, ...(ignoreEos ? [] : model.endTokenIds), model.maskTokenId]);
+  if (banned.size < model.vocabSize) return;
+  throw invalidOption("stopTokens", stopTokens, "with minTokens, fewer than all tokens of the model");
 }
 
 /** Pairs of id and value, ids ascending. */
 function parseBias(bias: NonNullable<GenerateRequest["logitBias"]>, vocabSize: number): [number, number][] {
-  const entries: [unknown, unknown][] = bias instanceof Map ? [...bias] : Object.entries(bias);
-  const pairs = entries.map(([key, value]): [number, number] => {
+  const entries: [unknown, unknown][] = types.isMap(bias)
+    ? [...Map.prototype.entries.call(bias)]
+    : Object.entries(bias);
+  if (entries.length > bounds.logitBias)
+    throw invalidOption("logitBias", bias, `at most ${bounds.logitBias} token ids`);
+  const values = new Map<number, number>();
+  for (const [key, value] of entries) {
     const id = typeof key === "string" && /^\d+$/.test(key) ? Number(key) : (key as number);
-    tokenIds([id], "logitBias", vocabSize);
-    if (typeof value === "number" && value >= -100 && value <= 100) return [id, value];
-    throw invalidOption(`logitBias[${id}]`, value, "a number from -100 to 100");
-  });
-  return pairs.sort(([a], [b]) => a - b);
+    tokenIds([id], "logitBias", vocabSize, 1);
+    if (typeof value !== "number" || !(value >= -100 && value <= 100))
+      throw invalidOption(`logitBias[${id}]`, value, "a number from -100 to 100");
+    values.set(id, value);
+  }
+  return [...values].sort(([a], [b]) => a - b);
 }

@@ -1,11 +1,12 @@
 // Admission: who waits, for how long, and who is submitted to the native side next.
 import { BusyRate, type Clock } from "./clock.js";
 import { SdarError } from "./errors.js";
-import { FairOrder, type Orderable, type Used } from "./fair-order.js";
+import { FairOrder, type Orderable, type Taken, type Used } from "./fair-order.js";
 
 export interface QueueLimits {
   maxRequests: number;
   maxTokens: number;
+  maxBytes: number;
   /** a priority is worth so many milliseconds of waiting */
   agingMs: number;
 }
@@ -18,10 +19,16 @@ export interface Ticket {
   readonly promptTokens: number;
   readonly maxTokens: number;
   readonly answers: number;
+  readonly blockLength: number;
+  /** what it keeps while it waits */
+  readonly bytes: number;
   /** by the clock, when it must be answered; infinite when that does not matter */
   readonly dueAt: number;
-  /** Submits it, with its rank in the native order and what is left until its deadline, 0 for none. */
-  start(rank: number, deadlineMs: number): void;
+  /** Submits it, with its rank in the native order, its key's number and what is left until its deadline, 0 for none. */
+  start(rank: number, tenant: number, deadlineMs: number): void;
+  /** Takes no part in steps until resume(). */
+  pause(): void;
+  resume(): void;
   /** Its deadline passed while it waited. */
   expire(): void;
 }
@@ -29,11 +36,27 @@ export interface Ticket {
 interface Entry extends Orderable {
   readonly ticket: Ticket;
   stopTimer(): void;
+  /** completions submitted and not ended */
+  live: number;
+  /** they have no places */
+  held: boolean;
+  /** when they got them */
+  since: number;
+}
+
+/** What one key has running. */
+interface Places {
+  /** completions */
+  count: number;
+  /** who got theirs first comes first */
+  readonly entries: Set<Entry>;
 }
 
 /** Work submitted beyond what can run, so that a blocked event loop does not idle the device. */
 const aheadMs = 250;
 const maxAhead = 1024;
+/** So long a request keeps its places, whoever waits. */
+const sliceMs = 200;
 
 export class AdmissionQueue {
   readonly #limits: QueueLimits;
@@ -41,12 +64,13 @@ export class AdmissionQueue {
   readonly #clock: Clock;
   readonly #order = new FairOrder<Entry>();
   readonly #entries = new Map<Ticket, Entry>();
+  readonly #places = new Map<string, Places>();
   readonly #rate = new BusyRate(2000);
-  /** completions submitted and not ended */
+  /** completions submitted, not ended and not held */
   #running = 0;
   #pumping = false;
   #closed = false;
-  readonly #counts = { requests: 0, tokens: 0, rejected: 0, timedOut: 0, aborted: 0 };
+  readonly #counts = { requests: 0, tokens: 0, bytes: 0, rejected: 0, timedOut: 0, aborted: 0 };
 
   constructor(limits: QueueLimits, maxConcurrent: number, clock: Clock) {
     this.#limits = limits;
@@ -63,11 +87,12 @@ export class AdmissionQueue {
   add(ticket: Ticket): void {
     const now = this.#clock.now();
     this.#checkRoom(ticket);
-    const { id, key, promptTokens, maxTokens, answers, dueAt } = ticket;
+    const { id, key, promptTokens, maxTokens, answers, blockLength, dueAt } = ticket;
     // What all waiting requests gain with time alike need not be counted: a priority is an earlier arrival.
     const order = now - ticket.priority * this.#limits.agingMs;
     const stopTimer = Number.isFinite(dueAt) ? this.#clock.after(dueAt - now, () => this.#expire(ticket)) : () => {};
-    const entry = { id, key, order, promptTokens, maxTokens, answers, ticket, stopTimer };
+    const size = { promptTokens, maxTokens, answers, blockLength };
+    const entry = { id, key, order, ...size, ticket, stopTimer, live: 0, held: false, since: 0 };
     this.#entries.set(ticket, entry);
     this.#order.push(entry);
     this.#count(ticket, 1);
@@ -78,26 +103,105 @@ export class AdmissionQueue {
     if (this.#pumping) return;
     this.#pumping = true;
     try {
-      while (!this.#closed && this.#hasSlot) {
+      while (!this.#closed && (this.#hasSlot || this.#makeRoom())) {
         const next = this.#order.take();
         if (!next) break;
-        const { item, rank } = next;
-        const { ticket } = item;
-        item.stopTimer();
-        this.#count(ticket, -1);
-        const left = ticket.dueAt - this.#clock.now();
-        if (left <= 0) {
-          this.#counts.timedOut++;
-          ticket.expire();
-          continue;
-        }
-        this.#advance();
-        this.#running += ticket.answers;
-        ticket.start(rank, Number.isFinite(left) ? left : 0);
+        if (next.returned) this.#resume(next.item);
+        else this.#start(next);
       }
     } finally {
       this.#pumping = false;
     }
+  }
+
+  #start({ item, rank, tenant }: Taken<Entry>): void {
+    const { ticket } = item;
+    item.stopTimer();
+    this.#count(ticket, -1);
+    const left = ticket.dueAt - this.#clock.now();
+    if (left <= 0) {
+      this.#counts.timedOut++;
+      ticket.expire();
+      return;
+    }
+    this.#advance();
+    item.live = ticket.answers;
+    this.#occupy(item);
+    ticket.start(rank, tenant, Number.isFinite(left) ? left : 0);
+  }
+
+  #resume(item: Entry): void {
+    this.#advance();
+    item.held = false;
+    this.#occupy(item);
+    item.ticket.resume();
+  }
+
+  /** A request that runs gives its places back. */
+  hold(ticket: Ticket): void {
+    const entry = this.#entries.get(ticket);
+    if (!entry) return;
+    if (entry.held) {
+      this.#order.remove(entry);
+      return;
+    }
+    this.#giveUp(entry);
+  }
+
+  #occupy(entry: Entry): void {
+    entry.since = this.#clock.now();
+    const places = this.#places.get(entry.key) ?? { count: 0, entries: new Set() };
+    this.#places.set(entry.key, places);
+    places.entries.add(entry);
+    places.count += entry.live;
+    this.#running += entry.live;
+  }
+
+  #giveUp(entry: Entry): void {
+    this.#advance();
+    entry.held = true;
+    this.#free(entry, entry.live);
+  }
+
+  #free(entry: Entry, count: number): void {
+    this.#running -= count;
+    const places = this.#places.get(entry.key);
+    if (!places) return;
+    places.count -= count;
+    if (entry.live === 0 || entry.held) places.entries.delete(entry);
+    if (places.entries.size === 0) this.#places.delete(entry.key);
+  }
+
+  /**
+   * Keys share places evenly, too, or those whose requests take longest would in the end have all of them: where a key has
+   * less than its share and waits, the one that has most lets its longest-running request wait.
+   */
+  #makeRoom(): boolean {
+    const key = this.#order.nextKey;
+    if (key === undefined) return false;
+    const own = this.#places.get(key)?.count ?? 0;
+    const share = this.#maxConcurrent / (this.#places.size + (own > 0 ? 0 : 1));
+    if (own + 1 > share) return false;
+    let most: Places | undefined;
+    for (const places of this.#places.values()) if (!most || places.count > most.count) most = places;
+    const [entry] = most?.entries ?? [];
+    if (!most || !entry || most.count <= share || this.#clock.now() - entry.since < sliceMs) return false;
+    entry.ticket.pause();
+    this.#giveUp(entry);
+    this.#order.return(entry);
+    return this.#hasSlot;
+  }
+
+  /** One that was held wants its places again, before others of its key; pump() takes it further. */
+  release(ticket: Ticket): void {
+    const entry = this.#entries.get(ticket);
+    if (entry?.held && entry.live > 0) this.#order.return(entry);
+  }
+
+  /** A request that runs has cost so much by now. */
+  progress(ticket: Ticket, cost: number): void {
+    const entry = this.#entries.get(ticket);
+    if (entry) this.#order.progress(entry, cost);
   }
 
   /** Takes out a request that waits; false when it does not. */
@@ -108,21 +212,36 @@ export class AdmissionQueue {
   }
 
   /** One completion of a request that was submitted has ended natively. */
-  answerEnded(): void {
-    this.#advance(1);
-    this.#running--;
+  answerEnded(ticket: Ticket): void {
+    this.#end(ticket, 1);
   }
 
   /** So many completions of one that was submitted were refused. */
-  notStarted(answers: number): void {
-    this.#running -= answers;
+  notStarted(ticket: Ticket, answers: number): void {
+    this.#end(ticket, answers, 0);
   }
 
-  /** A request is over, whether or not it was ever submitted. */
+  #end(ticket: Ticket, answers: number, ended = answers): void {
+    const entry = this.#entries.get(ticket);
+    if (!entry) return;
+    entry.live -= answers;
+    if (entry.held) return;
+    this.#advance(ended);
+    this.#free(entry, answers);
+  }
+
+  /** A request is over: it does not wait any more, for the first time or again. */
+  settleWaiting(ticket: Ticket): void {
+    const entry = this.#entries.get(ticket);
+    if (entry?.held) this.#order.remove(entry);
+    else this.#leave(ticket);
+  }
+
+  /** A request is over, and the native side has none of its completions. */
   settle(ticket: Ticket, used: Used): void {
     const entry = this.#entries.get(ticket);
     if (!entry) return;
-    this.#leave(ticket);
+    this.settleWaiting(ticket);
     this.#entries.delete(ticket);
     this.#order.settle(entry, used);
   }
@@ -149,7 +268,7 @@ export class AdmissionQueue {
 
   #leave(ticket: Ticket): boolean {
     const entry = this.#entries.get(ticket);
-    if (!entry || !this.#order.remove(entry)) return false;
+    if (!entry || entry.held || !this.#order.remove(entry)) return false;
     entry.stopTimer();
     this.#count(ticket, -1);
     return true;
@@ -158,30 +277,32 @@ export class AdmissionQueue {
   #count(ticket: Ticket, sign: 1 | -1): void {
     this.#counts.requests += sign * ticket.answers;
     this.#counts.tokens += sign * size(ticket);
+    this.#counts.bytes += sign * ticket.bytes;
   }
 
   #checkRoom(ticket: Ticket): void {
     // What is submitted at once does not wait.
     if (this.#counts.requests === 0 && this.#hasSlot) return;
-    const { maxRequests, maxTokens } = this.#limits;
-    const { requests, tokens } = this.#counts;
-    const excess = { requests: requests + ticket.answers - maxRequests, tokens: tokens + size(ticket) - maxTokens };
-    if (excess.requests <= 0 && excess.tokens <= 0) return;
+    const waiting = [
+      { what: "requests", now: this.#counts.requests, more: ticket.answers, option: "maxRequests" },
+      { what: "tokens", now: this.#counts.tokens, more: size(ticket), option: "maxTokens" },
+      { what: "bytes", now: this.#counts.bytes, more: ticket.bytes, option: "maxBytes" },
+    ] as const;
+    const full = waiting.find(({ now, more, option }) => now + more > this.#limits[option]);
+    if (!full) return;
     this.#counts.rejected++;
-    const [what, limit] =
-      excess.requests > 0
-        ? [`${requests} requests wait`, `queue.maxRequests is ${maxRequests}`]
-        : [`${tokens} tokens wait`, `queue.maxTokens is ${maxTokens}`];
-    const retryAfterMs = this.#retryAfterMs(excess);
+    const what = `${full.now} ${full.what} wait`;
+    const limit = `queue.${full.option} is ${this.#limits[full.option]}`;
+    // The part of the queue that has to leave.
+    const parts = waiting.map(({ now, more, option }) => (now > 0 ? (now + more - this.#limits[option]) / now : 0));
+    const retryAfterMs = this.#retryAfterMs(Math.max(...parts));
     const message = `the queue is full: ${what}, ${limit}; try again in about ${retryAfterMs} ms`;
     throw new SdarError("QUEUE_FULL", message, { retryAfterMs });
   }
 
   /** Until half of the queue has gone, or what has to for this one: sooner, all who were rejected would meet again. */
-  #retryAfterMs(excess: { requests: number; tokens: number }): number {
-    const { requests, tokens } = this.#counts;
-    const tokensEach = tokens > 0 ? tokens / requests : 1;
-    const leaving = Math.max(requests / 2, excess.requests, excess.tokens / tokensEach);
+  #retryAfterMs(part: number): number {
+    const leaving = Math.max(1, this.#counts.requests * Math.min(1, Math.max(1 / 2, part)));
     const perMs = this.#rate.perMs;
     return perMs > 0 ? Math.round(Math.min(60_000, Math.max(50, leaving / perMs))) : 1000;
   }

@@ -1,8 +1,9 @@
 // Events of one request to chunks and a result.
-import type { NativeEvent, NativeFinish } from "./binding.js";
+import type { NativeEvent } from "./binding.js";
 import type { Clock } from "./clock.js";
-import { Completion } from "./completion.js";
+import { Completion, type Finish } from "./completion.js";
 import { SdarError } from "./errors.js";
+import { onAbort } from "./signals.js";
 import type { TokenBytes } from "./tokenizer.js";
 import type { Answer, Chunk, GenerateResult, Run, Usage } from "./types.js";
 
@@ -36,7 +37,9 @@ interface Waiter {
 export const patienceMs = 1000;
 
 /** A run as its engine drives it. */
-export class RunState implements Run {
+export class RunState {
+  /** what its caller gets */
+  readonly handle: Run;
   readonly #setup: RunSetup;
   readonly #completions: Completion[];
   readonly #result: Promise<GenerateResult>;
@@ -53,7 +56,9 @@ export class RunState implements Run {
   #held = false;
   #wanted = false;
   #lastRead = 0;
+  #forgotten = false;
   #stopTimer: (() => void) | undefined;
+  readonly #stopSignal: () => void;
 
   constructor(setup: RunSetup) {
     this.#setup = setup;
@@ -64,11 +69,26 @@ export class RunState implements Run {
     });
     // The error may only be looked for in the iterator.
     this.#result.catch(() => {});
-    setup.signal?.addEventListener("abort", this.#onSignal, { once: true });
+    this.#stopSignal = onAbort(setup.signal, () => this.abort());
+    this.handle = Object.freeze({
+      result: () => this.result(),
+      abort: () => this.abort(),
+      [Symbol.asyncIterator]: () => this.#iterate(),
+    });
   }
 
   get settled(): boolean {
     return this.#settled;
+  }
+
+  /** by the clock: when its reader last read, or was opened */
+  get lastRead(): number {
+    return this.#lastRead;
+  }
+
+  /** Whether its failure reaches nobody: its iterator was garbage-collected, and its result never asked for. */
+  get forgotten(): boolean {
+    return this.#forgotten && !this.#wanted;
   }
 
   /** tokens generated so far, of all completions */
@@ -86,9 +106,7 @@ export class RunState implements Run {
     if (!this.#settled) this.#setup.onAbort();
   }
 
-  readonly #onSignal = () => this.abort();
-
-  [Symbol.asyncIterator](): AsyncIterableIterator<Chunk, void> {
+  #iterate(): AsyncIterableIterator<Chunk, void> {
     if (this.#opened) throw iteratorUsed();
     this.#opened = true;
     this.#lastRead = this.#setup.clock.now();
@@ -112,40 +130,45 @@ export class RunState implements Run {
 
   /** What became of the completion `index`. */
   event(index: number, event: Extract<NativeEvent, { kind: "tokens" | "draft" }>): void {
+    if (this.#settled) return;
     const completion = this.#completions[index];
     const chunk = event.kind === "tokens" ? completion?.tokens(event) : completion?.draft(event);
     if (chunk && (chunk.text !== "" || chunk.tokens.length > 0 || chunk.draft)) this.#push(chunk);
   }
 
   /** The run ends with its last completion. */
-  finish(index: number, how: NativeFinish): void {
+  finish(index: number, how: Finish): void {
+    if (this.#settled) return;
     const chunk = this.#completions[index]?.finish(how);
     if (chunk && chunk.text !== "") this.#push(chunk);
     const answers = this.#completions.map(({ answer }) => answer).filter((answer) => answer !== undefined);
     const [first] = answers;
-    if (this.#settled || !first || answers.length < this.#completions.length) return;
+    if (!first || answers.length < this.#completions.length) return;
     const { seed } = this.#setup;
-    const result = answers.length > 1 ? { ...first, usage: total(answers), seed, answers } : { ...first, seed };
+    const more =
+      answers.length > 1 ? { usage: total(answers), seed, answers: Object.freeze(answers) as Answer[] } : { seed };
+    const result: GenerateResult = Object.freeze({ ...first, ...more });
     this.#settle(result);
     this.#resolve(result);
   }
 
-  /** Ends a run that was never submitted. */
-  abortUnstarted(): void {
+  /** Ends a run that was aborted with what it has, as far as its completions have not ended. */
+  cutShort(cachedTokens = 0, forwards: readonly number[] = []): void {
     const { promptTokens } = this.#setup;
-    const nothing = { textBytes: 0, cachedTokens: 0, completionTokens: 0, forwards: 0 };
-    for (const index of this.#completions.keys()) this.finish(index, { reason: "abort", promptTokens, ...nothing });
+    for (const [index, { answer, cutShort }] of this.#completions.entries())
+      if (!answer) this.finish(index, { promptTokens, cachedTokens, forwards: forwards[index] ?? 0, ...cutShort });
   }
 
   fail(error: SdarError): void {
     if (this.#settled) return;
-    if (!this.#closed) this.#queue.push(error);
+    // Who waits for a chunk is told, even where the iterator itself was garbage-collected.
+    if (!this.#closed || this.#waiters.length > 0) this.#queue.push(error);
     this.#settle(error);
     this.#reject(error);
   }
 
   #push(chunk: Chunk): void {
-    if (this.#settled) return;
+    freeze(chunk);
     const waiter = this.#waiters.shift();
     if (waiter) {
       this.#lastRead = this.#setup.clock.now();
@@ -172,7 +195,7 @@ export class RunState implements Run {
 
   #settle(outcome: GenerateResult | SdarError): void {
     this.#settled = true;
-    this.#setup.signal?.removeEventListener("abort", this.#onSignal);
+    this.#stopSignal();
     this.#stopTimer?.();
     this.#setup.onSettled(outcome);
     this.#answerWaiters();
@@ -186,6 +209,7 @@ export class RunState implements Run {
 
   /** The iterator was garbage-collected: nobody will read, which holds nothing back. */
   forget(): void {
+    this.#forgotten = true;
     this.#drop();
     this.#release();
   }
@@ -234,7 +258,7 @@ export function failedRun(error: SdarError): Run {
   const result = Promise.reject(error);
   result.catch(() => {});
   let opened = false;
-  return {
+  return Object.freeze({
     result: () => result,
     abort() {},
     [Symbol.asyncIterator]() {
@@ -242,7 +266,7 @@ export function failedRun(error: SdarError): Run {
       opened = true;
       return failing(error);
     },
-  };
+  });
 }
 
 async function* failing(error: SdarError): AsyncGenerator<Chunk, void> {
@@ -254,6 +278,17 @@ const iteratorUsed = () => new SdarError("ITERATOR_USED", "the chunks of a run c
 /** Iterators that nobody holds any more. */
 const forgotten = new FinalizationRegistry<RunState>((run) => run.forget());
 
+/** What several may read, none of them changes. */
+function freeze(chunk: Chunk): void {
+  Object.freeze(chunk.tokens);
+  if (chunk.draft) {
+    for (const token of chunk.draft.tokens) Object.freeze(token);
+    Object.freeze(chunk.draft.tokens);
+    Object.freeze(chunk.draft);
+  }
+  Object.freeze(chunk);
+}
+
 const size = ({ tokens, draft }: Chunk) => tokens.length + (draft?.tokens.length ?? 0);
 
 /** All completions share one prompt. */
@@ -263,5 +298,5 @@ function total(answers: Answer[]): Usage {
   const completionTokens = sum((usage) => usage.completionTokens);
   const forwards = sum((usage) => usage.forwards);
   const tokensPerForward = forwards > 0 ? completionTokens / forwards : 0;
-  return { promptTokens, cachedTokens, completionTokens, forwards, tokensPerForward };
+  return Object.freeze({ promptTokens, cachedTokens, completionTokens, forwards, tokensPerForward });
 }

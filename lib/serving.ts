@@ -1,23 +1,27 @@
 // Requests between the queue and the addon: submits them, gives events to their runs, tells those who watch.
 import { basename } from "node:path";
-import type { NativeEngine, NativeEvent } from "./binding.js";
+import type { Computed, NativeEngine, NativeEvent } from "./binding.js";
 import type { Clock } from "./clock.js";
-import { SdarError, wrapError } from "./errors.js";
+import { nameAndMessage, SdarError, wrapError } from "./errors.js";
 import { Emitter, type EngineEvents, type RequestInfo } from "./events.js";
+import { costOf } from "./fair-order.js";
+import { type HeldLimits, HeldRuns, type Holdable } from "./held.js";
+import { answerMs } from "./limits.js";
 import type { ParsedRequest } from "./options.js";
 import { AdmissionQueue, type QueueLimits, type Ticket } from "./queue.js";
-import { RunState } from "./run.js";
+import { patienceMs, RunState } from "./run.js";
+import { isAborted } from "./signals.js";
 import { type EngineStats, RecentRates } from "./stats.js";
 import { RequestSpan } from "./telemetry.js";
 import type { TokenBytes } from "./tokenizer.js";
-import type { GenerateResult } from "./types.js";
+import type { GenerateResult, Run } from "./types.js";
 
 export interface ServingSetup {
   native: NativeEngine;
   /** folder of the checkpoint */
   path: string;
   maxConcurrent: number;
-  limits: QueueLimits;
+  limits: QueueLimits & HeldLimits;
   clock: Clock;
   /** undefined: chunks have no text */
   tokenBytes: TokenBytes | undefined;
@@ -26,19 +30,31 @@ export interface ServingSetup {
 }
 
 /** A request from `generate` until its run has settled and the addon has ended its completions. */
-interface Job extends Ticket {
+interface Job extends Ticket, Holdable {
   readonly run: RunState;
   readonly span: RequestSpan | undefined;
   readonly began: number;
   startedMs?: number;
   firstTokenMs?: number;
   cachedTokens: number;
+  /** completions that the native side has */
+  live: number;
+  aborted: boolean;
+  /** not cut short */
+  whole: boolean;
+  /** of each completion, as last told */
+  readonly forwards: number[];
+  readonly costs: number[];
+  /** their sum */
+  cost: number;
+  stopTimer(): void;
 }
 
 export class Serving {
   readonly emitter: Emitter;
   readonly #setup: ServingSetup;
   readonly #queue: AdmissionQueue;
+  readonly #held: HeldRuns<Job>;
   readonly #rates: RecentRates;
   /** not settled */
   readonly #jobs = new Set<Job>();
@@ -48,17 +64,19 @@ export class Serving {
   #nextId = 1;
   #closed = false;
   #whenEmpty: (() => void) | undefined;
+  #stopWatch = () => {};
 
   constructor(setup: ServingSetup) {
     this.#setup = setup;
     this.#queue = new AdmissionQueue(setup.limits, setup.maxConcurrent, setup.clock);
+    this.#held = new HeldRuns(setup.limits, setup.clock);
     this.#rates = new RecentRates(setup.clock.now());
     this.#model = basename(setup.path);
     this.emitter = new Emitter(setup.warn);
   }
 
   /** `maxTokens` is what the context leaves of those asked for. */
-  start(parsed: ParsedRequest, tokens: Int32Array, maxTokens: number, began: number): RunState {
+  start(parsed: ParsedRequest, tokens: Int32Array, maxTokens: number, began: number): Run {
     const { tokenBytes, clock } = this.#setup;
     const { native, n } = parsed;
     const id = this.#nextId;
@@ -82,47 +100,79 @@ export class Serving {
       promptTokens: tokens.length,
       maxTokens,
       answers: n,
+      blockLength: native.blockLength,
+      bytes: bytesOf(parsed, tokens),
       dueAt: began + (parsed.deadline ?? Number.POSITIVE_INFINITY),
       run,
       span,
       began,
       cachedTokens: 0,
-      start: (rank, deadlineMs) => this.#submit(job, { ...native, tokens, rank, deadlineMs }),
+      live: 0,
+      aborted: false,
+      whole: false,
+      forwards: [],
+      costs: [],
+      cost: 0,
+      get lastRead() {
+        return run.lastRead;
+      },
+      stopTimer() {},
+      start: (rank, tenant, deadlineMs) => {
+        if (deadlineMs > 0) this.#after(job, deadlineMs + answerMs, () => this.#fail(job, tooLate(parsed.deadline)));
+        this.#submit(job, { ...native, maxTokens, tokens, rank, tenant, deadlineMs });
+      },
+      pause: () => this.#eachCompletion(job, (each) => this.#setup.native.pause(each)),
+      resume: () => this.#eachCompletion(job, (each) => this.#setup.native.resume(each)),
       expire: () => run.fail(tooLate(parsed.deadline)),
+      stalled: (error) => this.#fail(job, error),
     };
-    if (parsed.signal?.aborted) {
-      run.abortUnstarted();
-      return run;
+    if (isAborted(parsed.signal)) {
+      run.cutShort();
+      return run.handle;
     }
     this.#jobs.add(job);
     try {
       this.#queue.add(job);
     } catch (error) {
       run.fail(wrapError(error));
-      return run;
+      return run.handle;
     }
     const queuedRequests = this.#queue.counts.requests;
     this.emitter.emit("queued", () => ({ ...this.#info(job), promptTokens: tokens.length, queuedRequests }));
     span?.event("queued", { "sdar.queue.requests": queuedRequests });
     this.#queue.pump();
-    return run;
+    return run.handle;
   }
 
   /** Takes what the addon has to say; call when it wakes. */
   drain(): void {
     const { native, clock } = this.#setup;
-    for (const event of native.takeEvents()) this.#take(event);
+    for (const event of native.takeEvents()) this.#takeSafely(event);
     this.#queue.pump();
     if (!this.#closed) this.#rates.sample(clock.now(), () => native.stats());
+  }
+
+  /** What goes wrong with the events of one request harms no other's. */
+  #takeSafely(event: NativeEvent): void {
+    const job = this.#completions.get(event.request)?.job;
+    try {
+      this.#take(event);
+    } catch (error) {
+      this.#setup.warn(`telling the events of request ${job?.id} failed: ${nameAndMessage(error)}`);
+      if (job) this.#fail(job, wrapError(error));
+    }
   }
 
   #take(event: NativeEvent): void {
     const found = this.#completions.get(event.request);
     if (!found) return;
     const { job, index } = found;
+    if ("computed" in event) this.#count(job, index, event.computed);
     if (event.kind === "finished" || event.kind === "failed") {
       this.#completions.delete(event.request);
-      this.#queue.answerEnded();
+      job.live--;
+      this.#queue.answerEnded(job);
+      if (job.run.settled && job.live === 0) this.#settleQueue(job);
       if (event.kind === "finished") job.run.finish(index, event);
       else this.#fail(job, wrapError(Object.assign(new Error(event.message), { code: event.code })));
     } else if (job.run.settled) {
@@ -133,7 +183,10 @@ export class Serving {
       this.emitter.emit("preempted", () => ({ ...this.#info(job), answer: index }));
       job.span?.event("preempted", { "sdar.answer": index });
     } else {
-      if (event.kind === "tokens" && job.firstTokenMs === undefined) this.#firstToken(job);
+      if (event.kind === "tokens") {
+        job.forwards[index] = event.forwards;
+        if (job.firstTokenMs === undefined) this.#firstToken(job);
+      }
       job.run.event(index, event);
     }
   }
@@ -143,9 +196,28 @@ export class Serving {
     return { ...stats, queue: this.#queue.counts, recent: this.#rates.read(this.#setup.clock.now(), stats) };
   }
 
-  /** Resolves when no request is left. */
+  #count(job: Job, index: number, { rows, steps }: Computed): void {
+    const cost = costOf(rows, steps);
+    job.cost += cost - (job.costs[index] ?? 0);
+    job.costs[index] = cost;
+    this.#queue.progress(job, job.cost);
+  }
+
+  /** Resolves when no request is left but those whose readers stand still. */
   async empty(): Promise<void> {
-    if (this.#jobs.size > 0) await new Promise<void>((resolve) => (this.#whenEmpty = resolve));
+    await new Promise<void>((resolve) => {
+      this.#whenEmpty = resolve;
+      this.#checkEmpty();
+    });
+  }
+
+  #checkEmpty(): void {
+    if (!this.#whenEmpty) return;
+    this.#stopWatch();
+    const now = this.#setup.clock.now();
+    const standing = (job: Job) => this.#held.has(job) && now - job.lastRead >= patienceMs;
+    if ([...this.#jobs].every(standing)) this.#whenEmpty();
+    else this.#stopWatch = this.#setup.clock.after(patienceMs, () => this.#checkEmpty());
   }
 
   /** Fails what waits and runs. */
@@ -161,8 +233,9 @@ export class Serving {
       try {
         this.#setup.native.submit({ ...native, id: id + answer, answer, group: answers > 1 ? id : 0 });
         this.#completions.set(id + answer, { job, index: answer });
+        job.live++;
       } catch (error) {
-        this.#queue.notStarted(answers - answer);
+        this.#queue.notStarted(job, answers - answer);
         this.#fail(job, wrapError(error));
         return;
       }
@@ -171,17 +244,39 @@ export class Serving {
 
   /** One completion that fails takes the others with it. */
   #fail(job: Job, error: SdarError): void {
-    this.#eachCompletion(job, (id) => this.#setup.native.abort(id));
     job.run.fail(error);
+    this.#eachCompletion(job, (id) => this.#setup.native.abort(id));
   }
 
   #abort(job: Job): void {
-    if (this.#queue.cancel(job)) job.run.abortUnstarted();
-    else this.#eachCompletion(job, (id) => this.#setup.native.abort(id));
+    if (this.#queue.cancel(job)) {
+      job.run.cutShort();
+      return;
+    }
+    // A step may take long; who gave up does not wait for it.
+    if (!job.aborted) this.#after(job, answerMs, () => job.run.cutShort(job.cachedTokens, job.forwards));
+    job.aborted = true;
+    this.#eachCompletion(job, (id) => this.#setup.native.abort(id));
   }
 
+  /** Calls `then` unless the run settles before. */
+  #after(job: Job, ms: number, then: () => void): void {
+    job.stopTimer();
+    job.stopTimer = this.#setup.clock.after(ms, then);
+  }
+
+  /** A run that is held has no place, and comes back to one as others come to theirs. */
   #hold(job: Job, held: boolean): void {
-    this.#eachCompletion(job, (id) => (held ? this.#setup.native.pause(id) : this.#setup.native.resume(id)));
+    if (this.#closed) return;
+    if (held) {
+      job.pause();
+      this.#queue.hold(job);
+      this.#held.add(job);
+    } else {
+      this.#held.delete(job);
+      this.#queue.release(job);
+    }
+    this.#queue.pump();
   }
 
   #eachCompletion({ id, answers }: Job, act: (id: number) => void): void {
@@ -202,18 +297,24 @@ export class Serving {
   }
 
   #settled(job: Job, outcome: GenerateResult | SdarError): void {
-    const failed = outcome instanceof SdarError;
-    const ran = job.startedMs !== undefined || job.run.tokenCount > 0;
-    const cachedTokens = failed ? job.cachedTokens : outcome.usage.cachedTokens;
-    this.#queue.settle(job, {
-      promptTokens: ran ? job.promptTokens - cachedTokens : 0,
-      completionTokens: job.run.tokenCount,
-      whole: !failed && outcome.finishReason !== "abort",
-    });
+    job.stopTimer();
+    this.#held.delete(job);
+    job.whole = !(outcome instanceof SdarError) && outcome.finishReason !== "abort";
+    this.#queue.settleWaiting(job);
+    if (job.live === 0) this.#settleQueue(job);
     this.#jobs.delete(job);
     job.span?.end(outcome);
+    if (outcome instanceof SdarError && job.run.forgotten)
+      this.#setup.warn(`request ${job.id}, which nobody reads any more, failed: ${outcome.code}: ${outcome.message}`);
     this.#tell(job, outcome);
-    if (this.#jobs.size === 0) this.#whenEmpty?.();
+    this.#checkEmpty();
+  }
+
+  /** Its key pays for it once the native side computes nothing more for it. */
+  #settleQueue(job: Job): void {
+    const { cost, run, whole, promptTokens, cachedTokens } = job;
+    const promptCost = Math.min(cost, promptTokens - cachedTokens);
+    this.#queue.settle(job, { cost, promptCost, completionTokens: run.tokenCount, whole });
   }
 
   #tell(job: Job, outcome: GenerateResult | SdarError): void {
@@ -232,6 +333,14 @@ export class Serving {
   #info({ id, key, priority, began }: Job): RequestInfo {
     return { id, key: key === "" ? undefined : key, priority, elapsedMs: this.#setup.clock.now() - began };
   }
+}
+
+/** What it keeps while it waits, about. */
+function bytesOf({ native, stop, key }: ParsedRequest, tokens: Int32Array): number {
+  const texts =
+    native.stop.reduce((sum, { length }) => sum + length, 0) + 2 * stop.reduce((sum, { length }) => sum + length, 0);
+  const lists = tokens.length + native.stopTokens.length + 2 * native.biasIds.length;
+  return 1024 + texts + 4 * lists + 2 * (native.salt.length + (key?.length ?? 0));
 }
 
 const tooLate = (deadline: number | undefined) =>

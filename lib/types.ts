@@ -70,8 +70,17 @@ export interface LoadOptions {
     maxRequests?: number;
     /** Maximum of tokens of all that wait, >= 0: a request counts its prompt and `n` times `maxTokens`. Default: no limit. */
     maxTokens?: number;
+    /** Maximum of bytes of all that wait: prompts, stop strings and other lists. Default 256 MiB. */
+    maxBytes?: number;
     /** Milliseconds of waiting that are worth one step of `priority`, >= 1. Default 1000. */
     agingMs?: number;
+    /**
+     * Maximum of completions of one key that are held back because their readers lag behind, >= 0; beyond it the run whose
+     * reader has stood still longest fails with READER_STALLED. Default 256.
+     */
+    maxHeld?: number;
+    /** Milliseconds for which a reader that holds its run back may read nothing, else it fails with READER_STALLED. Default 60,000. */
+    heldMs?: number;
   };
   /** Forces an instruction set, for measurements. Default: the environment's SDAR_ISA, else the best this machine has. */
   isa?: string;

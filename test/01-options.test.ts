@@ -216,7 +216,14 @@ t.test("defaults", async (t) => {
   });
   t.match(native, { priority: 0, salt: "", pin: false });
   t.match(request({}), { n: 1, key: undefined, deadline: undefined, highWaterMark: 256 });
-  t.same(load({}).queue, { maxRequests: 4096, maxTokens: Number.MAX_SAFE_INTEGER, agingMs: 1000 });
+  t.same(load({}).queue, {
+    maxRequests: 4096,
+    maxTokens: Number.MAX_SAFE_INTEGER,
+    maxBytes: 2 ** 28,
+    agingMs: 1000,
+    maxHeld: 256,
+    heldMs: 60_000,
+  });
 });
 
 t.test("quality stands for a strategy and its setting, and excludes denoise", async (t) => {

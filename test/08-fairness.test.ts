@@ -24,7 +24,7 @@ interface Service {
 }
 
 const tokens = (n: number) => Array(n).fill(1);
-/** 20 tokens in all, which the fake addon says it has computed, too */
+/** 16 + 8 · 4 rows, as the fake addon counts them */
 const plain = { tokens: tokens(16), maxTokens: 4 };
 
 /**
@@ -123,7 +123,7 @@ t.test("in order of arrival it would be far above", async (t) => {
   t.ok(p95(together.filter(({ request }) => request.seed === 1)) > 20 * alone);
 });
 
-t.test("keys share the engine evenly by tokens, whatever their requests are like", async (t) => {
+t.test("keys share the engine evenly by rows, whatever their requests are like", async (t) => {
   const big = { tokens: tokens(16), maxTokens: 44 };
   const arrivals = merge(
     times(600, () => ({ at: 0, request: { ...plain, key: "small" } })),
@@ -131,8 +131,8 @@ t.test("keys share the engine evenly by tokens, whatever their requests are like
   );
   const served = await serve(arrivals, service, ({ maxTokens }) => maxTokens as number);
   const early = served.slice(0, 400);
-  const share = (20 * of(early, "small").length) / (60 * of(early, "big").length);
-  t.ok(share > 0.8 && share < 1.25, `${share.toFixed(2)} tokens of one for a token of the other`);
+  const share = (48 * of(early, "small").length) / (368 * of(early, "big").length);
+  t.ok(share > 0.8 && share < 1.25, `${share.toFixed(2)} rows of one for a row of the other`);
 });
 
 t.test("what requests ask for and do not use is not held against their key", async (t) => {
@@ -156,8 +156,9 @@ t.test("newcomers without end do not hold up one that waits", async (t) => {
 
 t.test("keys that are gone are forgotten", async (t) => {
   const order = new FairOrder<Orderable>();
-  const item = (id: number, key: string) => ({ id, key, order: 0, promptTokens: 1, maxTokens: 1, answers: 1 });
-  const used = { promptTokens: 1, completionTokens: 1, whole: true };
+  const one = { order: 0, promptTokens: 1, maxTokens: 1, answers: 1, blockLength: 8 };
+  const item = (id: number, key: string) => ({ ...one, id, key });
+  const used = { cost: 2, promptCost: 1, completionTokens: 1, whole: true };
   // One always waits, so that the order never comes to rest.
   order.push(item(0, "always"));
   for (let id = 1; id < 10_000; id++) {

@@ -171,6 +171,8 @@ t.test("a deadline ends what waits, and goes down with what runs", async (t) => 
   native.fail(5, "DEADLINE_EXCEEDED", "too late");
   native.wake();
   await t.rejects(later.result(), { code: "DEADLINE_EXCEEDED" });
+  native.finish(3, "length");
+  native.wake();
   t.equal(clock.timers, 0, "no timer is left");
 });
 

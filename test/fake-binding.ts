@@ -50,6 +50,7 @@ export class FakeNative implements NativeEngine {
   counters: NativeStats = noStats();
   #events: NativeEvent[] = [];
   #released = new Map<number, number>();
+  #counts = new Map<number, number>();
 
   constructor(
     readonly onWake: () => void,
@@ -94,11 +95,13 @@ export class FakeNative implements NativeEngine {
     const total = (this.#released.get(id) ?? 0) + bytes;
     this.#released.set(id, total);
     const tokens = ids.map((t, i) => ({ id: t, position: 16 + i, block: 2, step, confidence: 0.5, logprob: -0.25 }));
-    this.#events.push({ kind: "tokens", request: id, releasedBytes: released ?? total, tokens });
+    this.#counts.set(id, (this.#counts.get(id) ?? 0) + ids.length);
+    const far = { forwards: 2, computed: this.#computed(id) };
+    this.#events.push({ kind: "tokens", request: id, releasedBytes: released ?? total, tokens, ...far });
   }
   finish(id: number, reason: FinishReason, textBytes = this.#released.get(id) ?? 0) {
     const usage = { promptTokens: this.promptTokens, cachedTokens: 0, completionTokens: 4, forwards: 2 };
-    this.#events.push({ kind: "finished", request: id, reason, textBytes, ...usage });
+    this.#events.push({ kind: "finished", request: id, reason, textBytes, ...usage, computed: this.#computed(id) });
   }
   started(id: number, cachedTokens = 0) {
     this.#events.push({ kind: "started", request: id, cachedTokens });
@@ -107,7 +110,7 @@ export class FakeNative implements NativeEngine {
     this.#events.push({ kind: "preempted", request: id });
   }
   fail(id: number, code: string, message: string) {
-    this.#events.push({ kind: "failed", request: id, code, message });
+    this.#events.push({ kind: "failed", request: id, code, message, computed: this.#computed(id) });
   }
   /** An id of -1 is masked, a step of -1 the prompt's. */
   draft(id: number, block: number, step: number, position: number, slots: [id: number, step: number][]) {
@@ -118,6 +121,8 @@ export class FakeNative implements NativeEngine {
     this.onWake();
   }
 
+  /** As if each token took half a step of a block of 8. */
+  #computed = (id: number) => ({ rows: this.promptTokens + 8 * (this.#counts.get(id) ?? 0), steps: 0 });
   #offset = (id: number) => this.table?.offsets[id] ?? 0;
 }
 

@@ -72,7 +72,7 @@ void LoadClient::take(const EventBatch& batch, const std::function<void()>& ende
     if (found == live_.end()) continue;
     Trace& trace = found->second;
     if (kind == EventBuffer::kTokens) {
-      const auto tokens = static_cast<int32_t>((r[i + 2] - 1) / 6);
+      const auto tokens = static_cast<int32_t>((r[i + 2] - 4) / 6);
       if (tokens == 0) continue;
       if (trace.tokens == 0) {
         trace.first = now, trace.first_tokens = tokens;

@@ -17,8 +17,8 @@ export const wholeList = (text: string): number[] => text.split(",").map(whole(1
 
 /** A number above 0. */
 export function positive(text: string): number {
-  const value = Number(text);
-  if (text.trim() === "" || !(value > 0) || !Number.isFinite(value)) {
+  const value = /^(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : 0;
+  if (!(value > 0 && value < Number.POSITIVE_INFINITY)) {
     throw new InvalidArgumentError("Give a number above 0.");
   }
   return value;

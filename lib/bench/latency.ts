@@ -1,5 +1,4 @@
 // sdar bench latency: what a prompt seen before saves, what a long prompt costs the others, what a blocked event loop costs.
-import { setMaxListeners } from "node:events";
 import { Command } from "commander";
 import { type WeightFormat, weightFormats } from "../binding.js";
 import { shippedModel } from "../checkpoint.js";
@@ -27,8 +26,13 @@ export function latencyCommand(): Command {
     .option("--layers <n>", "layers of the shape to keep (default: all)", whole(1), 0)
     .option("--weights <format>", weightFormats.join(", "), oneOf(...weightFormats), "int8" as const)
     .option("--threads <n>", "threads that compute (default: this machine's cores)", whole(1))
-    .option("--prefix-tokens <n>", "tokens of the prompt that is seen twice", whole(1), 2000)
-    .option("--long-prompt <n>", "tokens of the prompt that enters beside running requests", whole(1), 4000)
+    .option(
+      "--prefix-tokens <n>",
+      "tokens of the prompt that is seen twice, as far as the context has room",
+      whole(1),
+      2000,
+    )
+    .option("--long-prompt <n>", "tokens of the prompt that enters beside running requests, the same", whole(1), 4000)
     .option("--concurrency <n>", "running requests", whole(1), 16)
     .option("--rounds <n>", "times each is measured", whole(1), 5)
     .option("--seconds <s>", "time of each window of throughput", positive, 4)
@@ -65,11 +69,13 @@ function describe({ name, ...numbers }: { name: string; [more: string]: Value | 
     .join("")}`;
 }
 
+const answerTokens = 16;
+
 /** Milliseconds until the first token, and which tokens came. */
 async function firstToken(engine: Engine, tokens: number[]) {
   const began = performance.now();
   let first: number | undefined;
-  const run = engine.generate({ tokens, maxTokens: 16, ignoreEos: true });
+  const run = engine.generate({ tokens, maxTokens: answerTokens, ignoreEos: true });
   for await (const chunk of run) if (chunk.tokens.length > 0) first ??= performance.now();
   const { usage, tokens: generated } = await run.result();
   return { ms: (first ?? Number.NaN) - began, cached: usage.cachedTokens, ids: generated.map(({ id }) => id).join() };
@@ -77,12 +83,14 @@ async function firstToken(engine: Engine, tokens: number[]) {
 
 /** A prompt for the first and the second time, in turns with another of the same length; tokens beside a cacheless engine's. */
 async function knownPrefix(engine: Engine, path: string, { prefixTokens, rounds, weights, threads }: Flags) {
+  const { contextLength, blockLength, vocabSize } = engine.model;
+  const length = Math.min(prefixTokens, contextLength - blockLength - answerTokens);
   const cold: number[] = [];
   const warm: number[] = [];
   const cached = new Set<number>();
   const outcomes: { prompt: number[]; ids: string }[] = [];
   for (let round = 0; round < rounds; round++) {
-    const prompt = randomTokens(prefixTokens, engine.model.vocabSize);
+    const prompt = randomTokens(length, vocabSize);
     const first = await firstToken(engine, prompt);
     const second = await firstToken(engine, prompt);
     cold.push(first.ms);
@@ -95,6 +103,7 @@ async function knownPrefix(engine: Engine, path: string, { prefixTokens, rounds,
     return (await firstToken(plain, prompt)).ids === ids;
   });
   return {
+    promptTokens: length,
     coldMs: median(cold),
     warmMs: median(warm),
     ratio: median(cold.map((ms, i) => ms / (warm[i] ?? Number.NaN))),
@@ -114,7 +123,6 @@ async function longPrompt(engine: Engine, flags: Flags) {
   const worst: number[] = [];
   for (let round = 0; round < rounds; round++) {
     const controller = new AbortController();
-    setMaxListeners(0, controller.signal);
     let gaps: number[] = [];
     const watch = async () => {
       const request = { tokens: randomTokens(32, vocabSize), ignoreEos: true, signal: controller.signal };

@@ -1,7 +1,6 @@
 // An engine under load, for the serving benchmarks: requests of random tokens, a fixed number of them at a time.
-import { setMaxListeners } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
-import { availableParallelism, tmpdir } from "node:os";
+import { availableParallelism, constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import { Engine } from "../engine.js";
 import type { GenerateRequest, LoadOptions } from "../types.js";
@@ -21,12 +20,21 @@ export async function withCheckpoint<T>(flags: ModelFlags, use: (path: string) =
   const { model, shape, layers } = flags;
   if (shape === undefined) return use(model);
   const folder = mkdtempSync(join(tmpdir(), "sdar-bench-"));
+  // A file may be made while others are removed.
+  const remove = () => rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
+  const interrupted = (signal: NodeJS.Signals) => {
+    remove();
+    process.exit(128 + constants.signals[signal]);
+  };
+  const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+  for (const signal of signals) process.once(signal, interrupted);
   try {
     const threads = availableParallelism();
     await writeCheckpoint({ folder, shape, layers, dtype: "bf16", randomSeed: 1, overwrite: true, threads });
     return await use(folder);
   } finally {
-    rmSync(folder, { recursive: true, force: true });
+    for (const signal of signals) process.off(signal, interrupted);
+    remove();
   }
 }
 
@@ -56,7 +64,6 @@ export async function closedLoop<T>(
   until: () => Promise<T>,
 ): Promise<T> {
   const controller = new AbortController();
-  setMaxListeners(0, controller.signal);
   const client = async (_: unknown, index: number) => {
     let share = (index + 1) / concurrency;
     while (!controller.signal.aborted) {

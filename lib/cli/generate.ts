@@ -50,18 +50,18 @@ export function generateCommand(): Command {
     .option("--entropy-bound <nats>", "sum of entropies up to which entropy fills (default: 0.35)", numeric)
     .option("--factor <f>", "how much pairwise fills at once (default: 2)", numeric)
     .option("--quality <name>", "exact, balanced or fast, instead of a strategy")
-    .option("--steps <n>", "most steps for a block (default: its length)", numeric)
-    .option("--block-length <n>", "positions denoised together, 1 to 64 (default: the checkpoint's)", numeric)
-    .option("-n, --max-tokens <n>", "most tokens to generate (default: the rest of the context)", numeric)
+    .option("--steps <n>", "most steps for a block (default: its length)", whole)
+    .option("--block-length <n>", "positions denoised together, 1 to 64 (default: the checkpoint's)", whole)
+    .option("-n, --max-tokens <n>", "most tokens to generate (default: the rest of the context)", whole)
     .option("--ignore-eos", "go on past the checkpoint's end tokens")
     .option("--temperature <t>", "0 takes the most probable token (default: 0)", numeric)
-    .option("--top-k <k>", "sample among the k most probable tokens", numeric)
+    .option("--top-k <k>", "sample among the k most probable tokens", whole)
     .option("--top-p <p>", "sample among the fewest tokens of this probability", numeric)
-    .option("--seed <n>", "seed of sampling (default: random)", integer)
+    .option("--seed <n>", "seed of sampling (default: random)", seed)
     .option("--stop <text>", "text that ends the answer; may be repeated", (text, all: string[] = []) => [...all, text])
     .option("--device <name>", "auto, cpu, cuda or cuda:N (default: auto)")
     .option("--weights <format>", "auto, f32, bf16, int8 or int4 (default: auto)")
-    .option("--threads <n>", "threads that compute (default: this machine's cores)", numeric)
+    .option("--threads <n>", "threads that compute (default: this machine's cores)", whole)
     .action(generate);
 }
 
@@ -127,7 +127,9 @@ async function readPrompt(given: string | undefined, command: Command): Promise<
   if (given === undefined && process.stdin.isTTY) command.error("error: no prompt; give one, or - for standard input");
   let text = "";
   for await (const part of process.stdin.setEncoding("utf8")) text += part;
-  return text.replace(/\r?\n$/, "");
+  const prompt = text.replace(/\r?\n$/, "");
+  if (prompt === "") command.error("error: no prompt: standard input is empty");
+  return prompt;
 }
 
 function summary({ usage, finishReason }: GenerateResult, tokensPerSecond: number): string {
@@ -143,12 +145,17 @@ function printJson(value: object): void {
 
 /** Options are judged by options.ts; here they only become numbers. */
 function numeric(text: string): number {
-  if (text.trim() === "" || Number.isNaN(Number(text))) throw new InvalidArgumentError("It is not a number.");
+  if (!/^-?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text)) throw new InvalidArgumentError("It is not a number.");
   return Number(text);
 }
 
-function integer(text: string): number | bigint {
-  if (!/^-?\d+$/.test(text)) throw new InvalidArgumentError("It is not an integer.");
+function whole(text: string): number {
+  if (!/^-?\d+$/.test(text)) throw new InvalidArgumentError("It is not a whole number.");
+  return Number(text);
+}
+
+function seed(text: string): number | bigint {
+  if (!/^-?\d+$/.test(text)) throw new InvalidArgumentError("It is not a whole number.");
   return Number.isSafeInteger(Number(text)) ? Number(text) : BigInt(text);
 }
 

@@ -11,11 +11,12 @@ import { makeCheckpointCommand } from "./make-checkpoint.js";
 
 const commands = [generateCommand, benchCommand, makeCheckpointCommand, doctorCommand];
 
-// Whoever reads our output may stop reading: that is no error.
-for (const stream of [process.stdout, process.stderr]) {
+// Whoever reads our output may stop reading: that is no error. A full disk is.
+for (const [name, stream] of Object.entries({ output: process.stdout, error: process.stderr })) {
   stream.on("error", (error: NodeJS.ErrnoException) => {
     if (error.code === "EPIPE") process.exit();
-    throw error;
+    if (stream === process.stdout) process.stderr.write(`sdar: standard ${name}: ${error.message}\n`);
+    process.exit(1);
   });
 }
 

@@ -148,6 +148,7 @@ Request to_request(const Napi::Object& o) {
   r.group = static_cast<uint64_t>(number(o, "group", 0, 9007199254740991.0));
   r.rank = number(o, "rank", -DBL_MAX, DBL_MAX);
   r.priority = integer(o, "priority", INT32_MIN, INT32_MAX);
+  r.tenant = static_cast<uint64_t>(number(o, "tenant", 0, 9007199254740991.0));
   const double deadline = number(o, "deadlineMs", 0, 1e12);
   if (deadline > 0)
     r.deadline = std::chrono::steady_clock::now() + std::chrono::microseconds(static_cast<int64_t>(deadline * 1000));

@@ -81,6 +81,9 @@ class Backend {
   /// Results in the order of its sequences, valid until the next call. Throws Error: DEVICE_FAILED, OUT_OF_MEMORY,
   /// CHECKPOINT_TRUNCATED (mapped weights were cut short), INTERNAL.
   virtual std::span<const SequenceResult> run(const Step& step) = 0;
+  /// From any thread, when nothing more is wanted of this backend: the step that runs, and later ones, end soon with
+  /// Error(DISPOSED). Where steps are short, as on a GPU, nothing need happen.
+  virtual void interrupt() {}
   virtual int32_t max_sequences() const { return std::numeric_limits<int32_t>::max(); }
   /// Since the start; what a backend cannot tell apart stays 0.
   virtual const StepSeconds& seconds() const = 0;

@@ -11,10 +11,11 @@
 namespace sdar {
 namespace {
 
-/// Ops of another, with the time that each takes added up.
+/// Ops of another, with the time that each takes added up; the one after an interrupt throws.
 class TimedOps final : public Ops {
  public:
-  TimedOps(Ops& ops, StepSeconds& seconds) : ops_(ops), seconds_(seconds) {}
+  TimedOps(Ops& ops, StepSeconds& seconds, const std::atomic<bool>& interrupted)
+      : ops_(ops), seconds_(seconds), interrupted_(interrupted) {}
 
   const StepBuffers& buffers() const override { return ops_.buffers(); }
   void embed(const EmbedArgs& args) override { ops_.embed(args), lap(seconds_.gemm); }
@@ -26,6 +27,8 @@ class TimedOps final : public Ops {
 
   /// Adds the time since the last lap.
   void lap(double& sum) {
+    if (interrupted_.load(std::memory_order_relaxed))
+      throw Error(code::kDisposed, "the engine was disposed of while the request was running");
     const auto now = std::chrono::steady_clock::now();
     sum += std::chrono::duration<double>(now - last_).count();
     last_ = now;
@@ -34,6 +37,7 @@ class TimedOps final : public Ops {
  private:
   Ops& ops_;
   StepSeconds& seconds_;
+  const std::atomic<bool>& interrupted_;
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
@@ -55,7 +59,7 @@ std::span<const SequenceResult> HostBackend::run(const Step& step) {
   lay_out(step);
   const int32_t rows = step.rows();
   begin_step({segments_, rows, ids_, sampled_, tokens_, step.logits});
-  TimedOps ops(*this, seconds_);
+  TimedOps ops(*this, seconds_, interrupted_);
   forward(ops, *weights_, rows, !sampled_.empty());
   const SampledToken* sampled = tokens_.data();
   for (size_t i = 0; i < results_.size(); i++) {

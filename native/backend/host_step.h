@@ -1,5 +1,6 @@
 // Steps of backends that compute op by op in the host's memory: forward() over their ops, then denoise/choose.h.
 #pragma once
+#include <atomic>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -37,6 +38,7 @@ class HostBackend : public Backend, public Ops {
   void configure(const ModelShape& shape, const CacheShape& cache, const ModelWeights& weights,
                  const RunOptions& options) final;
   std::span<const SequenceResult> run(const Step& step) final;
+  void interrupt() override { interrupted_.store(true, std::memory_order_relaxed); }
   const StepSeconds& seconds() const final { return seconds_; }
   const StepBuffers& buffers() const final { return buffers_; }
 
@@ -52,6 +54,7 @@ class HostBackend : public Backend, public Ops {
   void add_sampled_rows(const StepSequence& sequence);
   void unmask(const StepSequence& sequence, const SampledToken* sampled, SequenceResult& result) const;
 
+  std::atomic<bool> interrupted_{false};
   const ModelWeights* weights_ = nullptr;
   int32_t max_rows_ = 0;
   StepBuffers buffers_;

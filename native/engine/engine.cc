@@ -23,6 +23,7 @@ Engine::Engine(std::unique_ptr<Model> model, const EngineOptions& options, std::
                   .prefill_rows = options.prefill_rows,
                   .prefix_cache = options.prefix_cache}),
       stats_(scheduler_.stats()) {
+  std::sort(context_.end_ids.begin(), context_.end_ids.end());
   thread_ = std::thread([this] { loop(); });
 }
 
@@ -62,6 +63,7 @@ void Engine::close() {
     closing_ = true;
     changed_.notify_one();
   }
+  model_->backend->interrupt();
   if (thread_.joinable()) thread_.join();
 }
 

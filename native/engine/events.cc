@@ -22,9 +22,13 @@ void EventBuffer::append(std::initializer_list<double> head, size_t more) {
   pending_.records.insert(pending_.records.end(), head);
 }
 
-void EventBuffer::tokens(uint64_t request, int64_t released_bytes, std::span<const TokenRecord> tokens, bool first) {
+void EventBuffer::tokens(uint64_t request, int64_t released_bytes, int32_t forwards, const Computed& computed,
+                         std::span<const TokenRecord> tokens, bool first) {
   const size_t numbers = kTokenFields.size() * tokens.size();
-  append({kTokens, double(request), double(1 + numbers), double(released_bytes)}, numbers);
+  const auto [rows, steps] = computed;
+  append({kTokens, double(request), double(4 + numbers), double(released_bytes), double(forwards), double(rows),
+          double(steps)},
+         numbers);
   auto& out = pending_.records;
   for (const TokenRecord& t : tokens)
     out.insert(out.end(), {double(t.id), double(t.position), double(t.block), double(t.step), double(t.confidence),
@@ -39,16 +43,20 @@ void EventBuffer::started(uint64_t request, int32_t cached_tokens) {
 void EventBuffer::preempted(uint64_t request) { append({kPreempted, double(request), 0}, 0); }
 
 void EventBuffer::finished(uint64_t request, const FinishInfo& info) {
-  append({kFinished, double(request), 6, double(info.reason), double(info.text_bytes), double(info.prompt_tokens),
-          double(info.cached_tokens), double(info.completion_tokens), double(info.forwards)},
-         0);
+  const auto [rows, steps] = info.computed;
+  append(
+      {kFinished, double(request), 8, double(info.reason), double(info.text_bytes), double(info.prompt_tokens),
+       double(info.cached_tokens), double(info.completion_tokens), double(info.forwards), double(rows), double(steps)},
+      0);
   pending_.ended++;
   urgent_ = true;
 }
 
-void EventBuffer::failed(uint64_t request, Failure failure) {
+void EventBuffer::failed(uint64_t request, Failure failure, const Computed& computed) {
   make_room(pending_.failures, 1);
-  append({kFailed, double(request), 1, double(pending_.failures.size())}, 0);
+  const size_t index = pending_.failures.size();
+  const auto [rows, steps] = computed;
+  append({kFailed, double(request), 3, double(index), double(rows), double(steps)}, 0);
   pending_.failures.push_back(std::move(failure));
   pending_.ended++;
   urgent_ = true;

@@ -1,9 +1,10 @@
 // What the step loop tells the outside: one coalescing buffer that the reader swaps out, with at most one wake-up
 // pending. lib/binding.ts decodes the records; this is where their format stands:
 //   [kind, request, length of payload, payload …], with the payload
-//   tokens     released bytes of text, which no stop string can take back; then kTokenFields of each, by position
-//   finished   reason, bytes of text, tokens of the prompt, cached ones of them, completion tokens, forwards
-//   failed     index into EventBatch::failures
+//   tokens     released bytes of text, which no stop string can take back; forwards, rows and steps so far; then
+//              kTokenFields of each, by position
+//   finished   reason, bytes of text, tokens of the prompt, cached ones of them, completion tokens, forwards, rows, steps
+//   failed     index into EventBatch::failures, rows, steps
 //   draft      block, step, first position; then of each position the id, −1 when masked, and the step, −1 of the prompt
 //   started    tokens of the prompt found in the cache
 //   preempted  nothing
@@ -35,6 +36,12 @@ struct EventBatch {
   int64_t ended = 0;  ///< requests that finished or failed
 };
 
+/// What a request took: rows that were computed, and steps in which it had a slot, whether or not it was in them.
+struct Computed {
+  int64_t rows = 0;
+  int64_t steps = 0;
+};
+
 struct FinishInfo {
   FinishReason reason = FinishReason::end;
   int64_t text_bytes = 0;
@@ -42,6 +49,7 @@ struct FinishInfo {
   int32_t cached_tokens = 0;
   int32_t completion_tokens = 0;
   int32_t forwards = 0;
+  Computed computed = {};
 };
 
 class EventBuffer {
@@ -52,13 +60,14 @@ class EventBuffer {
   explicit EventBuffer(std::function<void()> wake) : wake_(std::move(wake)) {}
 
   /// `first`: of that request
-  void tokens(uint64_t request, int64_t released_bytes, std::span<const TokenRecord> tokens, bool first);
+  void tokens(uint64_t request, int64_t released_bytes, int32_t forwards, const Computed& computed,
+              std::span<const TokenRecord> tokens, bool first);
   /// It first takes part in a step; so many tokens of its prompt were found in the cache.
   void started(uint64_t request, int32_t cached_tokens);
   /// It lost its pages and waits to be computed again.
   void preempted(uint64_t request);
   void finished(uint64_t request, const FinishInfo& info);
-  void failed(uint64_t request, Failure failure);
+  void failed(uint64_t request, Failure failure, const Computed& computed = {});
   /// ids and steps are those of the active block, -1 where masked.
   void draft(uint64_t request, int32_t block, int32_t step, int32_t position, std::span<const int32_t> ids,
              std::span<const int32_t> steps);

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "cache/page_pool.h"
+#include "engine/events.h"
 #include "engine/sequence.h"
 
 namespace sdar {
@@ -16,7 +17,9 @@ struct Job {
   int64_t arrival;            ///< counts submissions
   int32_t shared_pages = 0;   ///< pages from the first on that came from the prefix index or were entered into it
   int32_t cached_tokens = 0;  ///< of the prompt, found when it was admitted first
+  Computed computed;
   bool started = false;
+  bool resumed = false;  ///< after a pause, until it runs again
   bool ended = false;
 
   const Request& request() const { return sequence.request(); }

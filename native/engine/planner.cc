@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <iterator>
+#include <limits>
 
 namespace sdar {
 namespace {
@@ -70,6 +72,33 @@ double PrefillBudget::expected(const Rows& rows) const {
   return sum;
 }
 
+double PrefillBudget::base_rows() const {
+  const double most = kTuning.most_rows;
+  return saw_decode_ && cost_[kDecode] * most > cost_[kBase] ? cost_[kBase] / cost_[kDecode] : saw_decode_ ? most : 0;
+}
+
+void TenantShares::begin(std::span<const JobPtr> running, double base_rows) {
+  const uint64_t first = running.empty() ? 0 : running.front()->request().tenant;
+  only_one_ =
+      std::all_of(running.begin(), running.end(), [&](const JobPtr& j) { return j->request().tenant == first; });
+  if (only_one_) return;
+  for (auto& [tenant, lead] : leads_) lead.running = false;
+  for (const JobPtr& job : running) leads_[job->request().tenant].running = true;
+  double tenants = 0, least = std::numeric_limits<double>::max();
+  for (const auto& [tenant, lead] : leads_) {
+    if (!lead.running) continue;
+    tenants++;
+    least = std::min(least, lead.rows);
+  }
+  // Leads are counted from the least; who comes back begins there, unless it left with one.
+  const double free_rows = base_rows * (tenants - 1) / tenants;
+  for (auto it = leads_.begin(); it != leads_.end();) {
+    Lead& lead = it->second;
+    lead.rows = std::max(lead.rows - least - free_rows, 0.0);
+    it = lead.running || lead.rows > 0 ? std::next(it) : leads_.erase(it);
+  }
+}
+
 StepPlanner::StepPlanner(int32_t max_concurrent, int32_t max_rows, int32_t prefill_rows)
     : max_rows_(max_rows), prefill_rows_(prefill_rows) {
   step_.reserve(static_cast<size_t>(max_concurrent));
@@ -78,19 +107,20 @@ StepPlanner::StepPlanner(int32_t max_concurrent, int32_t max_rows, int32_t prefi
 
 /// Most rows of prompts, whatever else fits; at least a block, or nothing would move.
 int32_t StepPlanner::prefill_rows(std::span<const JobPtr> running) const {
-  int64_t prefilling = 0;
+  int64_t prefilling = 0, decoding = 0;
   int32_t longest_block = 1;
   PrefillBudget::Rows without;
   for (const JobPtr& job : running) {
+    if (!shares_.may_compute(job->request().tenant)) continue;
     if (job->sequence.prefilling()) {
       prefilling++;
       longest_block = std::max(longest_block, job->request().block_length);
     } else {
+      decoding++;
       without.decode += job->sequence.rows_left();
       without.head += job->sequence.masked();
     }
   }
-  const int64_t decoding = static_cast<int64_t>(running.size()) - prefilling;
   int32_t rows = prefill_rows_;
   if (rows == 0) rows = decoding == 0 ? kPromptRows : budget_.rows(prefilling, decoding, without);
   return std::max(rows, longest_block);
@@ -100,6 +130,7 @@ int32_t StepPlanner::add(Job& job, int32_t max_rows) {
   const StepSequence sequence = job.sequence.plan(max_rows);
   jobs_.push_back(&job);
   step_.add(sequence);
+  shares_.computed(job.request().tenant, sequence.segment.rows);
   planned_.head += sequence.denoise ? std::popcount(sequence.masked) : 0;
   return sequence.segment.rows;
 }
@@ -109,12 +140,14 @@ void StepPlanner::plan(std::span<const JobPtr> running) {
   jobs_.clear();
   planned_ = {};
   const size_t n = running.size();
+  shares_.begin(running, budget_.base_rows());
+  const auto may_compute = [&](const Job& job) { return shares_.may_compute(job.request().tenant); };
   int32_t prefill_left = prefill_rows(running), rows_left = max_rows_;
 
   const auto prompts = [&] {
     for (const JobPtr& job : running) {
       const int32_t allowed = std::min(rows_left, prefill_left);
-      if (!job->sequence.prefilling() || allowed < job->request().block_length) continue;
+      if (!job->sequence.prefilling() || allowed < job->request().block_length || !may_compute(*job)) continue;
       const int32_t rows = add(*job, allowed);
       rows_left -= rows, prefill_left -= rows, planned_.prompt += rows;
     }
@@ -123,7 +156,7 @@ void StepPlanner::plan(std::span<const JobPtr> running) {
   const auto blocks = [&] {
     for (size_t i = 0; i < n; i++) {
       Job& job = *running[(turn_ + i) % n];
-      if (job.sequence.prefilling()) continue;
+      if (job.sequence.prefilling() || !may_compute(job)) continue;
       if (rows_left < 2 * job.request().block_length) {
         skipped = true;
         continue;

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <unordered_map>
 #include <vector>
 
 #include "backend/step.h"
@@ -46,6 +47,9 @@ class PrefillBudget {
   /// without: the rows of the step before prompts are added.
   int32_t rows(int64_t prompts, int64_t running, const Rows& without) const;
 
+  /// What a step costs before it has a row, in rows of requests that generate.
+  double base_rows() const;
+
   /// A step that took so many seconds. Recursive least squares with drifting costs (a Kalman filter): what steps do not
   /// tell, such as the base where all have the same rows, stays as it was and becomes less certain.
   void observe(const Rows& rows, double seconds);
@@ -61,6 +65,32 @@ class PrefillBudget {
   std::array<Vector, kTerms> variance_{};
   double usual_ = 0;  ///< seconds of a step without prompts
   bool saw_prompt_ = false, saw_decode_ = false;
+};
+
+/// Shares steps evenly among tenants, however many requests each has running and however large their blocks are. What a
+/// tenant has computed beyond the one that has computed least is its lead; one that leads by more than kMostLead rows
+/// sits steps out, so that in the mean a step takes at most as many times as long as there are tenants as it would for
+/// one of them alone.
+class TenantShares {
+ public:
+  /// Rows of lead up to which a tenant takes part: some of the largest blocks, or steps would be too uneven.
+  static constexpr double kMostLead = 192;
+
+  /// Which tenants want to take part in the next step. base_rows: a step costs as much as so many rows before it has
+  /// any. Each pays for its rows beyond its part of those only.
+  void begin(std::span<const JobPtr> running, double base_rows);
+  bool may_compute(uint64_t tenant) const { return only_one_ || leads_.at(tenant).rows <= kMostLead; }
+  void computed(uint64_t tenant, int32_t rows) {
+    if (!only_one_) leads_.at(tenant).rows += rows;
+  }
+
+ private:
+  struct Lead {
+    double rows = 0;
+    bool running = false;
+  };
+  std::unordered_map<uint64_t, Lead> leads_;
+  bool only_one_ = true;
 };
 
 class StepPlanner {
@@ -85,6 +115,7 @@ class StepPlanner {
 
   int32_t max_rows_, prefill_rows_;
   PrefillBudget budget_;
+  TenantShares shares_;
   Step step_;
   std::vector<Job*> jobs_;
   PrefillBudget::Rows planned_;

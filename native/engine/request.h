@@ -26,6 +26,7 @@ struct Request : SamplingParams {
   uint64_t group = 0;
   double rank = 0;       ///< among those that wait, lower ones are admitted first
   int32_t priority = 0;  ///< when pages run out the lowest priority is preempted first, then the highest rank
+  uint64_t tenant = 0;   ///< whom it is for: steps are shared evenly among tenants
   /// Fails with DEADLINE_EXCEEDED unless it has ended by then.
   std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
   std::string salt;  ///< cached pages are shared among requests of equal salt

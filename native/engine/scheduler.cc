@@ -15,6 +15,7 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 
 bool earlier(const JobPtr& a, const JobPtr& b) {
   const Request &x = a->request(), &y = b->request();
+  if (a->resumed != b->resumed) return a->resumed;
   return x.rank != y.rank ? x.rank < y.rank : a->arrival < b->arrival;
 }
 bool more_important(const JobPtr& a, const JobPtr& b) {
@@ -86,7 +87,10 @@ void Scheduler::pause(uint64_t id) {
 }
 
 void Scheduler::resume(uint64_t id) {
-  if (const size_t i = find(paused_, id); i < paused_.size()) move_job(paused_, i, waiting_, earlier);
+  const size_t i = find(paused_, id);
+  if (i == paused_.size()) return;
+  paused_[i]->resumed = true;
+  move_job(paused_, i, waiting_, earlier);
   count();
 }
 
@@ -151,6 +155,7 @@ void Scheduler::admit() {
       stats_.cached_tokens += job.cached_tokens;
       events_.started(job.request().id, job.cached_tokens);
     }
+    job.resumed = false;
     move_job(waiting_, i, running_, more_important);
   }
 }
@@ -167,6 +172,19 @@ bool Scheduler::reclaim_paused() {
   return false;
 }
 
+/// Of the tenant whose running requests hold most pages, so that no priority takes them from another: the last by
+/// priority and rank.
+size_t Scheduler::preempted_first() const {
+  std::unordered_map<uint64_t, size_t> pages;
+  for (const JobPtr& job : running_) pages[job->request().tenant] += job->sequence.pages().size();
+  size_t last = 0, most = 0;
+  for (size_t i = running_.size(); i-- > 0;) {
+    const size_t held = pages[running_[i]->request().tenant];
+    if (held > most) last = i, most = held;
+  }
+  return last;
+}
+
 void Scheduler::preempt(size_t index) {
   Job& job = *running_[index];
   events_.preempted(job.request().id);
@@ -175,15 +193,16 @@ void Scheduler::preempt(size_t index) {
   move_job(running_, index, waiting_, earlier);
 }
 
-/// Pages for the next step of all that run, in order of importance. The first always gets its own: what could not fit
-/// alone was refused.
+/// Pages for the next step of all that run, in order of importance. One always gets its own: what could not fit alone
+/// was refused.
 void Scheduler::grow() {
-  for (size_t i = 0; i < running_.size(); i++) {
-    while (!cache_.allocate(*running_[i], 0)) {
-      if (reclaim_paused()) continue;
-      const size_t last = running_.size() - 1;
-      preempt(last);
-      if (last == i) break;
+  for (size_t i = 0; i < running_.size();) {
+    if (cache_.allocate(*running_[i], 0)) {
+      i++;
+    } else if (!reclaim_paused()) {
+      const size_t victim = preempted_first();
+      preempt(victim);
+      if (victim < i) i--;
     }
   }
 }
@@ -210,6 +229,7 @@ void Scheduler::compute() {
   const auto jobs = planner_.jobs();
   stats_.sequences += static_cast<int64_t>(jobs.size());
   stats_.max_sequences = std::max(stats_.max_sequences, static_cast<int32_t>(jobs.size()));
+  for (const JobPtr& job : running_) job->computed.steps++;
   for (size_t i = 0; i < jobs.size(); i++) apply(*jobs[i], step.sequences()[i], results[i]);
 }
 
@@ -237,6 +257,7 @@ void Scheduler::step() {
 
 void Scheduler::apply(Job& job, const StepSequence& planned, const SequenceResult& result) {
   Sequence& sequence = job.sequence;
+  job.computed.rows += planned.segment.rows;
   if (!result.finite) {
     fail(job, {code::kNumericError, "a NaN or an infinity appeared in the logits at positions " +
                                         std::to_string(planned.active_position()) + " to " +
@@ -260,7 +281,7 @@ void Scheduler::apply(Job& job, const StepSequence& planned, const SequenceResul
     events_.draft(id, draft.block, draft.step, draft.position, draft.ids, draft.steps);
   }
   if (const auto fresh = sequence.take_released(); !fresh.empty())
-    events_.tokens(id, sequence.released_bytes(), fresh,
+    events_.tokens(id, sequence.released_bytes(), sequence.forwards(), job.computed, fresh,
                    static_cast<int>(fresh.size()) == sequence.completion_tokens());
   if (reason) finish(job, *reason);
 }
@@ -272,14 +293,15 @@ void Scheduler::finish(Job& job, FinishReason reason) {
                                       .prompt_tokens = sequence.prompt_tokens(),
                                       .cached_tokens = job.cached_tokens,
                                       .completion_tokens = sequence.completion_tokens(),
-                                      .forwards = sequence.forwards()});
+                                      .forwards = sequence.forwards(),
+                                      .computed = job.computed});
   stats_.finished[static_cast<int>(reason)]++;
   forget(job);
 }
 
 void Scheduler::fail(Job& job, Failure failure) {
   const bool timed_out = failure.code == code::kDeadlineExceeded;
-  events_.failed(job.request().id, std::move(failure));
+  events_.failed(job.request().id, std::move(failure), job.computed);
   (timed_out ? stats_.timed_out : stats_.failed)++;
   forget(job);
 }

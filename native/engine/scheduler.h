@@ -31,7 +31,8 @@ class Scheduler {
   void add(Request request);
   /// Ends a request with what it has. Unknown ids (already ended) are ignored, here and below.
   void abort(uint64_t id);
-  /// A paused request takes part in no step; its pages are the first to be taken.
+  /// A paused request takes part in no step; its pages are the first to be taken. Resumed, it goes before those that
+  /// wait.
   void pause(uint64_t id);
   void resume(uint64_t id);
   /// Ends everything with an error.
@@ -57,6 +58,7 @@ class Scheduler {
   bool fits(Job& job);
   void grow();
   bool reclaim_paused();
+  size_t preempted_first() const;
   void preempt(size_t index);
   void compute();
   void apply(Job& job, const StepSequence& planned, const SequenceResult& result);
@@ -73,7 +75,7 @@ class Scheduler {
   KvCacheManager cache_;
   StepPlanner planner_;
   Jobs waiting_;  // by rank
-  Jobs running_;  // by priority, then rank: the last is preempted first
+  Jobs running_;  // by priority, then rank
   Jobs paused_;
   std::unordered_map<uint64_t, const Job*> leaders_;  // completion 0 of each group that has not ended
   int64_t arrivals_ = 0;

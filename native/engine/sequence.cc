@@ -14,8 +14,13 @@ std::string_view TokenBytes::of(int32_t id) const {
 
 namespace {
 int32_t floor_to(int32_t value, int32_t step) { return value / step * step; }
-bool contains(const std::vector<int32_t>& ids, int32_t id) {
-  return std::find(ids.begin(), ids.end(), id) != ids.end();
+bool contains(const std::vector<int32_t>& ascending, int32_t id) {
+  return std::binary_search(ascending.begin(), ascending.end(), id);
+}
+void sort_unique(std::vector<int32_t>& ids, size_t from = 0) {
+  const auto begin = ids.begin() + static_cast<std::ptrdiff_t>(from);
+  std::sort(begin, ids.end());
+  ids.erase(std::unique(begin, ids.end()), ids.end());
 }
 }  // namespace
 
@@ -29,10 +34,12 @@ Sequence::Sequence(Request request, const SequenceContext& context)
       tokens_(request_.tokens),
       next_(prompt_),
       stop_(request_.stop) {
+  sort_unique(request_.stop_tokens);
   suppressed_early_ = suppressed_;
   suppressed_early_.insert(suppressed_early_.end(), request_.stop_tokens.begin(), request_.stop_tokens.end());
   if (!request_.ignore_eos)
     suppressed_early_.insert(suppressed_early_.end(), context.end_ids.begin(), context.end_ids.end());
+  sort_unique(suppressed_early_, suppressed_.size());
   const auto literal = std::find(tokens_.begin(), tokens_.end(), context.mask_id);
   shareable_ =
       literal == tokens_.end() ? std::numeric_limits<int32_t>::max() : static_cast<int32_t>(literal - tokens_.begin());

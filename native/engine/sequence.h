@@ -25,7 +25,7 @@ struct TokenBytes {
 struct SequenceContext {
   int32_t context = 0;
   int32_t mask_id = 0;
-  std::vector<int32_t> end_ids;
+  std::vector<int32_t> end_ids;  ///< ascending
   TokenBytes token_bytes;
 };
 

@@ -1,4 +1,5 @@
-// Stop strings, matched on the bytes of the generated text as it grows.
+// Stop strings, matched on the bytes of the generated text as it grows (Knuth, Morris and Pratt, for each of them): a
+// byte costs the same however long they are.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -10,45 +11,70 @@ namespace sdar {
 
 class StopMatcher {
  public:
-  explicit StopMatcher(std::vector<std::string> stops) : stops_(std::move(stops)) {}
+  /// None of them is empty.
+  explicit StopMatcher(const std::vector<std::string>& stops);
 
   /// Appends a token's bytes. True when a stop string now ends within them (and `armed`): matched_at() is where the
   /// earliest such one begins.
   bool append(std::string_view bytes, bool armed);
   int64_t matched_at() const { return matched_at_; }
-  int64_t size() const { return static_cast<int64_t>(text_.size()); }
+  int64_t size() const { return size_; }
   /// Bytes from the start that can no longer become part of a stop string.
   int64_t released() const;
 
  private:
-  std::vector<std::string> stops_;
-  std::string text_;
+  struct Stop {
+    std::string text;
+    std::vector<uint32_t> border;  ///< [n]: the longest proper prefix of text's first n + 1 bytes that also ends them
+    size_t matched = 0;            ///< bytes of text that the generated text ends with; less than all
+
+    /// Whether the text ends with all of it after this byte.
+    bool take(char byte);
+  };
+
+  std::vector<Stop> stops_;
+  int64_t size_ = 0;
   int64_t matched_at_ = -1;
 };
 
-inline bool StopMatcher::append(std::string_view bytes, bool armed) {
-  const size_t before = text_.size();
-  text_.append(bytes);
-  if (!armed || bytes.empty()) return false;
-  size_t first = std::string::npos;
-  for (const std::string& stop : stops_) {
-    // A match that ends in the new bytes starts at most stop.size() - 1 before them.
-    const size_t from = before >= stop.size() - 1 ? before - (stop.size() - 1) : 0;
-    first = std::min(first, text_.find(stop, from));
+inline StopMatcher::StopMatcher(const std::vector<std::string>& stops) {
+  for (const std::string& text : stops) {
+    Stop stop{.text = text, .border = std::vector<uint32_t>(text.size())};
+    for (size_t i = 1, n = 0; i < text.size(); i++) {
+      while (n > 0 && text[i] != text[n]) n = stop.border[n - 1];
+      stop.border[i] = static_cast<uint32_t>(n += text[i] == text[n]);
+    }
+    stops_.push_back(std::move(stop));
   }
-  if (first == std::string::npos) return false;
-  matched_at_ = static_cast<int64_t>(first);
+}
+
+inline bool StopMatcher::Stop::take(char byte) {
+  while (matched > 0 && text[matched] != byte) matched = border[matched - 1];
+  matched += text[matched] == byte;
+  if (matched < text.size()) return false;
+  matched = border[matched - 1];
+  return true;
+}
+
+inline bool StopMatcher::append(std::string_view bytes, bool armed) {
+  int64_t first = -1;
+  for (Stop& stop : stops_) {
+    for (size_t i = 0; i < bytes.size(); i++) {
+      if (!stop.take(bytes[i])) continue;
+      const int64_t at = size_ + static_cast<int64_t>(i + 1) - static_cast<int64_t>(stop.text.size());
+      if (first < 0 || at < first) first = at;
+    }
+  }
+  size_ += static_cast<int64_t>(bytes.size());
+  if (!armed || first < 0) return false;
+  matched_at_ = first;
   return true;
 }
 
 inline int64_t StopMatcher::released() const {
   size_t held = 0;
-  for (const std::string& stop : stops_) {
-    for (size_t n = std::min(stop.size() - 1, text_.size()); n > held; n--) {
-      if (text_.compare(text_.size() - n, n, stop, 0, n) == 0) held = n;
-    }
-  }
-  return static_cast<int64_t>(text_.size() - held);
+  for (const Stop& stop : stops_) held = std::max(held, stop.matched);
+  return size_ - static_cast<int64_t>(held);
 }
 
 }  // namespace sdar

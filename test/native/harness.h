@@ -48,6 +48,7 @@ struct Result {
   int64_t released_bytes = 0;
   int32_t forwards = 0;
   int32_t prompt_tokens = 0;
+  sdar::Computed computed;
   int drafts = 0;
   int started = 0;  ///< how often it began: 1, or 0 when it ended before
   int32_t cached_tokens = 0;
@@ -106,7 +107,7 @@ class Runner {
       const double* payload = &r[i + 3];
       if (r[i] == sdar::EventBuffer::kTokens) {
         result.released_bytes = int64_t(payload[0]);
-        for (size_t k = 1; k < size_t(r[i + 2]); k += 6)
+        for (size_t k = 4; k < size_t(r[i + 2]); k += 6)
           result.tokens.push_back({int32_t(payload[k]), int32_t(payload[k + 1]), int32_t(payload[k + 2]),
                                    int32_t(payload[k + 3]), float(payload[k + 4]), float(payload[k + 5])});
       } else if (r[i] == sdar::EventBuffer::kFinished) {
@@ -115,11 +116,13 @@ class Runner {
         result.text_bytes = int64_t(payload[1]);
         result.prompt_tokens = int32_t(payload[2]);
         result.forwards = int32_t(payload[5]);
+        result.computed = {int64_t(payload[6]), int64_t(payload[7])};
         live_--;
       } else if (r[i] == sdar::EventBuffer::kFailed) {
         result.ends++;
         result.error = batch.failures[size_t(payload[0])].code;
         result.message = batch.failures[size_t(payload[0])].message;
+        result.computed = {int64_t(payload[1]), int64_t(payload[2])};
         live_--;
       } else if (r[i] == sdar::EventBuffer::kStarted) {
         result.started++;

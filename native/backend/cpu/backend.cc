@@ -55,6 +55,11 @@ class CpuBackend final : public HostBackend {
     return memory;
   }
 
+  void interrupt() override {
+    HostBackend::interrupt();
+    pool_.interrupt();  // an op may take long by itself
+  }
+
   void begin_step(const StepRows& rows) override {
     step_ = rows;
     attention_.begin_step(rows.segments, rows.rows);

@@ -1,6 +1,7 @@
 #include "backend/cpu/lm_head.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 namespace sdar::cpu {
@@ -8,10 +9,6 @@ namespace {
 
 constexpr int64_t kTile = 256;       // columns that are reduced at once; a multiple of the panel
 constexpr int64_t kChunkRows = 128;  // rows that pass over the weights together
-
-bool contains(std::span<const int32_t> ids, int64_t id) {
-  return std::find(ids.begin(), ids.end(), static_cast<int32_t>(id)) != ids.end();
-}
 
 }  // namespace
 
@@ -72,12 +69,15 @@ LmHead::Partial LmHead::reduce(const SampledRow& request, float* logits, int64_t
   partial.stats = matmul_.kernels().logit_stats(logits, n, 1.0f);
   partial.best = partial.stats.max;
   partial.best_id = static_cast<int32_t>(first) + partial.stats.argmax;
-  bool suppressed = false;
-  for (int32_t id : request.suppressed) suppressed |= id >= first && id < first + n;
-  if (!suppressed) return partial;
+  bool any = false;
+  for (int32_t id : request.suppressed) any |= id >= first && id < first + n;
+  if (!any) return partial;
+  std::array<bool, kTile> suppressed{};
+  for (int32_t id : request.suppressed)
+    if (id >= first && id < first + n) suppressed[id - first] = true;
   partial.best_id = -1;
   for (int64_t i = 0; i < n; i++) {
-    if (contains(request.suppressed, first + i) || (partial.best_id >= 0 && !(logits[i] > partial.best))) continue;
+    if (suppressed[i] || (partial.best_id >= 0 && !(logits[i] > partial.best))) continue;
     partial.best = logits[i];
     partial.best_id = static_cast<int32_t>(first + i);
   }

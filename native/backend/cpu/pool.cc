@@ -64,6 +64,10 @@ void Pool::stop() {
   workers_.clear();
 }
 
+void Pool::check_interrupted() const {
+  if (interrupted()) throw Error(code::kDisposed, "the engine was disposed of while the request was running");
+}
+
 void Pool::open_erased(Function function, void* argument) {
   function_ = function;
   argument_ = argument;

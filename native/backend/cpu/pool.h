@@ -44,12 +44,13 @@ class Pool {
   }
 
   /// body(index, worker) for every index in [0, count). Worker w owns the w-th part of the range and takes it in
-  /// ascending order; work stealing evens out the rest. A count of 1 runs on the caller.
+  /// ascending order; work stealing evens out the rest. A count of 1 runs on the caller. Throws Error(DISPOSED) after
+  /// interrupt(), with indices left out.
   template <class Body>
   void for_each(int64_t count, Body&& body) {
     if (threads_ == 1 || count <= 1) {
-      for (int64_t i = 0; i < count; i++) body(i, 0);
-      return;
+      for (int64_t i = 0; i < count && !interrupted(); i++) body(i, 0);
+      return check_interrupted();
     }
     split(count);
     offer([&](int worker) {
@@ -58,12 +59,16 @@ class Pool {
         // Looking first keeps the line shared while many workers pass by a finished share.
         while (share.next.load(std::memory_order_relaxed) < share.end) {
           const int64_t i = share.next.fetch_add(1, std::memory_order_relaxed);
-          if (i >= share.end) break;
+          if (i >= share.end || interrupted()) break;
           body(i, worker);
         }
       }
     });
+    check_interrupted();
   }
+
+  /// From any thread, once nothing more is wanted: for_each() leaves out what it has not begun.
+  void interrupt() { interrupted_.store(true, std::memory_order_relaxed); }
 
  private:
   using Function = void (*)(void*, int);
@@ -77,6 +82,8 @@ class Pool {
     open_erased([](void* b, int worker) { (*static_cast<Body*>(b))(worker); },
                 const_cast<void*>(static_cast<const void*>(&body)));
   }
+  bool interrupted() const { return interrupted_.load(std::memory_order_relaxed); }
+  void check_interrupted() const;
   void open_erased(Function function, void* argument);
   void close();
   bool enter(int32_t generation);
@@ -86,6 +93,7 @@ class Pool {
   void stop();
 
   const int threads_;
+  std::atomic<bool> interrupted_{false};
   std::unique_ptr<Share[]> shares_;
   Function function_ = nullptr;
   void* argument_ = nullptr;

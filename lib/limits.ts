@@ -1,0 +1,35 @@
+// How much a caller may pass. Lists and texts that a request carries cost everybody who runs beside it, so each has a
+// bound; docs/api.md lists them.
+
+/** In entries, or in characters where a text is meant. */
+export const bounds = {
+  /** `stop`: strings, and UTF-8 bytes of each */
+  stop: 64,
+  stopBytes: 1024,
+  /** `stopTokens`, as given */
+  stopTokens: 256,
+  /** `logitBias`: token ids */
+  logitBias: 1024,
+  messages: 4096,
+  role: 64,
+  key: 256,
+  salt: 1024,
+  /** a path, a hub id, or the name of an instruction set */
+  path: 4096,
+  /** levels of lists and objects in options, and entries of them all together */
+  depth: 32,
+  values: 100_000,
+} as const;
+
+/** What the engine lets wait, and how long, unless `Engine.load` is told otherwise. */
+export const queueDefaults = {
+  maxRequests: 4096,
+  maxTokens: Number.MAX_SAFE_INTEGER,
+  maxBytes: 2 ** 28,
+  agingMs: 1000,
+  maxHeld: 256,
+  heldMs: 60_000,
+} as const;
+
+/** Milliseconds that the native side has for ending what was aborted or is too late, before it is ended without it. */
+export const answerMs = 50;
