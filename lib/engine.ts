@@ -151,11 +151,11 @@ export class Engine {
    * Begins a generation, or lets it wait for its turn; it goes on whether or not anyone looks at the run. Returns at once and
    * never throws: errors come from the run's iterator and its `result()`, as an SdarError: `INVALID_OPTION`, `EMPTY_PROMPT`,
    * `TOKEN_OUT_OF_RANGE`, `PROMPT_TOO_LONG`, `CACHE_TOO_SMALL`, `TOKENIZER_MISSING`, `TEMPLATE_MISSING`, `TEMPLATE_FAILED`,
-   * `QUEUE_FULL`, `DEADLINE_EXCEEDED`, `NUMERIC_ERROR`, `OUT_OF_MEMORY`, `DEVICE_FAILED`, `CHECKPOINT_TRUNCATED`,
+   * `QUEUE_FULL`, `DEADLINE_EXCEEDED`, `READER_STALLED`, `NUMERIC_ERROR`, `OUT_OF_MEMORY`, `DEVICE_FAILED`, `CHECKPOINT_TRUNCATED`,
    * `INTERNAL`, `DISPOSED`.
    *
    * Requests wait for a slot among the `maxConcurrent` that run; a quarter of a second of work beyond those is submitted in
-   * advance. Keys (`key`) take turns so that each gets an even share of the tokens; one that had nothing waiting begins
+   * advance. Keys (`key`) take turns so that each gets an even share of what is computed; one that had nothing waiting begins
    * with a head start. Within a key the order is that of priority and age, then of arrival.
    */
   generate(request: GenerateRequest): Run {

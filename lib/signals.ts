@@ -1,4 +1,5 @@
 // AbortSignals: which values are some, and listening to one on behalf of any number of requests.
+import { types } from "node:util";
 import { safely } from "./events.js";
 
 const readAborted = Object.getOwnPropertyDescriptor(AbortSignal.prototype, "aborted")?.get as () => boolean;
@@ -7,7 +8,7 @@ const readAborted = Object.getOwnPropertyDescriptor(AbortSignal.prototype, "abor
 export function isAbortSignal(value: unknown): value is AbortSignal {
   try {
     readAborted.call(value);
-    return true;
+    return !types.isProxy(value);
   } catch {
     return false;
   }

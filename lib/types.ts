@@ -129,7 +129,7 @@ export interface GenerateRequest {
   messages?: readonly Message[];
   /** token ids as they are */
   tokens?: readonly number[] | Int32Array | Uint32Array | Uint16Array;
-  /** Maximum of tokens to generate, >= 1, the end token included. Default, and at most: what is left of the context. */
+  /** Maximum of tokens to generate, >= 1, the end token included. Default, and at most: what is left of the context, and of a smaller cache. */
   maxTokens?: number;
   /** Positions denoised together, 1 to 64. Default: the checkpoint's. */
   blockLength?: number;
@@ -151,15 +151,15 @@ export interface GenerateRequest {
   topP?: number;
   /** Seed of sampling, 0 to 2^64 - 1; the same seed gives the same tokens. Default: random, see `result.seed`. */
   seed?: number | bigint;
-  /** Text that ends the generation and is not part of the result's text: one string or several, none empty. */
+  /** Text that ends the generation and is not part of the result's text: one string or up to 64, of 1 to 1024 bytes each. */
   stop?: string | readonly string[];
-  /** Token ids that end the generation, besides the checkpoint's own. */
+  /** Token ids that end the generation, besides the checkpoint's own; at most 256. */
   stopTokens?: readonly number[];
   /** Goes on past the checkpoint's end tokens. Default false. */
   ignoreEos?: boolean;
   /** No end token, stop token or stop string ends the generation before so many tokens. Default 0. */
   minTokens?: number;
-  /** Added to the logits of token ids, -100 to 100. */
+  /** Added to the logits of token ids, -100 to 100; at most 1024 of them. */
   logitBias?: Readonly<Record<number, number>> | ReadonlyMap<number, number>;
   /** Also gives the active block after every step, as chunks with `draft`. Default false. */
   drafts?: boolean;
@@ -172,12 +172,12 @@ export interface GenerateRequest {
   /**
    * An integer from -100 to 100, default 0; higher goes first among the waiting requests of the same `key`. A step of it is
    * worth `queue.agingMs` of waiting, so that low ones do not wait for ever. It does not let one key go before another: those
-   * share the engine evenly. When pages run out, requests of low priority are preempted first, whatever their key.
+   * share the engine evenly. When pages run out, requests of low priority of the key that holds most are preempted first.
    */
   priority?: number;
   /**
-   * Whom the request is for, such as a tenant; any string but "". Keys with waiting requests get even shares of the engine,
-   * counted in tokens computed; one that had nothing waiting begins with a head start. Without it, requests share one key.
+   * Whom the request is for, such as a tenant; any string but "". Keys get even shares of the engine, counted
+   * in what is computed. They share cached prefixes: who must not needs a `cache.salt`. One that had nothing waiting begins with a head start. Without it, requests share one key.
    */
   key?: string;
   /**
@@ -251,7 +251,7 @@ export interface Usage {
 
 /**
  * Why a generation ended: `"end"` at an end token of the checkpoint, `"stop"` at a stop string or stop token, `"length"` at
- * `maxTokens` or the end of the context, `"abort"` because it was aborted.
+ * `maxTokens` or the end of the context or the cache, `"abort"` because it was aborted.
  */
 export type FinishReason = "end" | "stop" | "length" | "abort";
 
@@ -280,10 +280,10 @@ export interface GenerateResult extends Answer {
  * from the iterator and from `result()`; one that nobody asks for is never an unhandled rejection.
  *
  * A run whose reader lags behind by more than `highWaterMark` tokens is held back until it has caught up; meanwhile its
- * memory may go to others, which costs time, not tokens, and its `deadline` goes on. Nothing is held back before the
+ * slot and its memory may go to others, which costs time, not tokens, and its `deadline` goes on. Nothing is held back before the
  * iterator is opened, or with `result()` alone; nor, once `result()` was called, for a reader that has read nothing for a
- * second, so that waiting for the result without reading on ends. A run that is held back keeps the process, and may wait
- * for ever for a reader that neither reads nor leaves: leave the loop, abort it, or give it a deadline. An iterator that is
+ * second, so that waiting for the result without reading on ends. A run that is held back keeps the process, and
+ * fails with READER_STALLED after `queue.heldMs` without a read, or when more than `queue.maxHeld` of its key are. An iterator that is
  * garbage-collected holds nothing back any more; its run goes on to its end.
  */
 export interface Run extends AsyncIterable<Chunk> {
@@ -295,7 +295,7 @@ export interface Run extends AsyncIterable<Chunk> {
 
 /** What `engine.dispose` takes. */
 export interface DisposeOptions {
-  /** Lets what was accepted come to its end first. Default false. */
+  /** Lets what was accepted come to its end first, but for runs held back by readers that stand still. Default false. */
   drain?: boolean;
 }
 

@@ -135,6 +135,7 @@ if (added || full) {
   if (full) await wholeTests();
   await step("programs of bench/native", kernelBenchCheck);
   await otherMachines();
+  if (full) await step("a soak of mixed traffic", () => one(node("bench/soak.mjs", "--minutes", "3")));
   if (full) await step("mutants of the CUDA kernels", () => mutateCuda());
   await step("the package (knip, publint, attw)", () => one(run("npm", "run", "check")));
   if (countsFile) takeCounts();

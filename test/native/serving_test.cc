@@ -253,7 +253,7 @@ TEST(
       finished, aborts, timeouts, static_cast<long long>(stats.preemptions), static_cast<long long>(stats.evictions),
       static_cast<long long>(stats.cached_tokens), static_cast<long long>(stats.prompt_tokens));
   CHECK(finished + aborts + timeouts == count);
-  CHECK(finished > count / 4 && aborts > count / 20 && stats.preemptions > count / 50);
+  CHECK(finished > count / 4 && aborts > count / 20 && stats.preemptions >= count / 50);
   CHECK(timeouts > 0 || harness::quick());
   check_pages(stats);
 }
