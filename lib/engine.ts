@@ -81,13 +81,12 @@ export class Engine {
       );
     };
     let handle: ReturnType<Binding["load"]> | undefined;
-    const cancel = () => handle?.cancel();
+    const abort = new AbortWait(signal, () => handle?.cancel());
     try {
       handle = getBinding().load({ ...settings, path }, progress, () => wake());
-      signal?.addEventListener("abort", cancel, { once: true });
       // Read while the weights are.
       const parts = loadTextParts(path);
-      const native = await handle.promise;
+      const native = await abort.race(handle.promise);
       handle = undefined;
       const { maxConcurrent } = settings;
       const engine = await Engine.#finishLoading(native, path, parts, { maxConcurrent, limits, clock, warn });
@@ -107,7 +106,7 @@ export class Engine {
       handle?.promise.then((native) => native.close()).catch(() => {});
       throw signal?.aborted ? aborted() : wrapError(error);
     } finally {
-      signal?.removeEventListener("abort", cancel);
+      abort.end();
     }
   }
 
@@ -120,6 +119,7 @@ export class Engine {
     try {
       const info = native.info();
       if (info.cardProblem) settings.warn(`${path} is on the CPU, not on a GPU: ${info.cardProblem}`);
+      if (info.passedOver) settings.warn(`${path}: ${info.passedOver}`);
       if (parts.tokenizer) {
         parts.tokenBytes = parts.tokenizer.tokenBytes(info.vocabSize);
         native.setTokenBytes(parts.tokenBytes.bytes, parts.tokenBytes.offsets);
@@ -219,6 +219,38 @@ export class Engine {
 
   #checkAlive(): void {
     if (this.#disposal || this.#draining) throw disposed();
+  }
+}
+
+/** Hears an AbortSignal while something is waited for. */
+class AbortWait {
+  readonly #signal: AbortSignal | undefined;
+  readonly #onAbort: () => void;
+  readonly #late: Promise<never>;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(signal: AbortSignal | undefined, cancel: () => void) {
+    this.#signal = signal;
+    let late = () => {};
+    this.#late = new Promise((_, reject) => {
+      late = () => reject(signal?.reason);
+    });
+    this.#late.catch(() => {});
+    this.#onAbort = () => {
+      cancel();
+      // What is cancelled ends soon and has then freed all; a device or disk that does not answer is not waited for.
+      this.#timer = setTimeout(late, 50);
+    };
+    signal?.addEventListener("abort", this.#onAbort, { once: true });
+  }
+
+  race<T>(work: Promise<T>): Promise<T> {
+    return this.#signal ? Promise.race([work, this.#late]) : work;
+  }
+
+  end(): void {
+    clearTimeout(this.#timer);
+    this.#signal?.removeEventListener("abort", this.#onAbort);
   }
 }
 

@@ -16,7 +16,11 @@ export const boolean = z.boolean({ error: "true or false" });
 export const callback = <T>() => z.custom<T>((v) => typeof v === "function", { error: "a function" });
 export const signal = z.custom<AbortSignal>(
   (v) =>
-    typeof v === "object" && v !== null && typeof (v as AbortSignal).addEventListener === "function" && "aborted" in v,
+    typeof v === "object" &&
+    v !== null &&
+    typeof (v as AbortSignal).addEventListener === "function" &&
+    typeof (v as AbortSignal).removeEventListener === "function" &&
+    typeof (v as AbortSignal).aborted === "boolean",
   { error: "an AbortSignal" },
 );
 export const strictObject = <Shape extends z.ZodRawShape>(shape: Shape) =>

@@ -11,7 +11,8 @@ namespace sdar {
 namespace {
 
 constexpr size_t kMaxConfig = 16 << 20;
-constexpr size_t kMaxTokenizer = 256 << 20;
+constexpr size_t kMaxTokenizer = 64 << 20;
+constexpr int32_t kMaxList = 4096;  // of end ids, or of layers
 
 /// The members of one JSON object; null counts as absent.
 class Fields {
@@ -56,10 +57,23 @@ class Fields {
     const Json* value = find(name);
     if (!value) return all;
     if (!value->array()) return {check_integer(name, value, least, most)};
-    for (const Json& item : *value->array()) {
-      const int32_t one = check_integer(std::string("an element of ") + name, &item, least, most);
-      if (std::find(all.begin(), all.end(), one) == all.end()) all.push_back(one);
-    }
+    for (const Json& item : *value->array())
+      all.push_back(check_integer(std::string("an element of ") + name, &item, least, most));
+    std::vector<int32_t> sorted = all;
+    std::sort(sorted.begin(), sorted.end());
+    const auto distinct = std::unique(sorted.begin(), sorted.end()) - sorted.begin();
+    if (distinct > kMaxList)
+      throw Error(code::kConfigInvalid, where_ + ": " + name + " has " + std::to_string(distinct) +
+                                            " different elements; at most " + std::to_string(kMaxList) +
+                                            " are allowed");
+    // Each once, where it came first.
+    std::vector<bool> seen(static_cast<size_t>(distinct));
+    std::erase_if(all, [&](int32_t id) {
+      const auto at = std::lower_bound(sorted.begin(), sorted.begin() + distinct, id) - sorted.begin();
+      const bool again = seen[at];
+      seen[at] = true;
+      return again;
+    });
     return all;
   }
 
