@@ -120,8 +120,8 @@ std::vector<PlannedWeight> plan_weights(const ModelConfig& config, WeightFormat 
   return plan;
 }
 
-CheckpointSource::CheckpointSource(const std::string& folder, const ModelConfig& config,
-                                   const std::vector<PlannedWeight>& plan, const std::function<void()>& check_stopped)
+CheckpointSource::CheckpointSource(const std::string& folder, const std::vector<PlannedWeight>& plan,
+                                   const std::function<void()>& check_stopped)
     : files_(folder, check_stopped) {
   const auto& stored = files_.tensors();
   std::set<std::string_view> wanted;
@@ -149,8 +149,14 @@ CheckpointSource::CheckpointSource(const std::string& folder, const ModelConfig&
     throw Error(code::kCheckpointInvalid,
                 folder + ": tensor " + name_some(missing) + " missing" +
                     (missing[0] == "lm_head.weight" ? " (tie_word_embeddings in config.json is false)" : ""));
-  for (const auto& [name, tensor] : stored)
-    if (!wanted.contains(name)) superfluous.push_back(name);
+  for (const auto& [name, tensor] : stored) {
+    if (wanted.contains(name)) continue;
+    const std::string of = name.ends_with(".bias") ? name.substr(0, name.size() - 4) + "weight" : "";
+    if (wanted.contains(of))
+      throw Error(code::kCheckpointInvalid, tensor.file->path() + ": tensor " + name +
+                                                " is a bias, which a model of this type does not have");
+    superfluous.push_back(name);
+  }
   if (!superfluous.empty())
     passed_over_ = "tensor " + name_some(superfluous) + " not part of the model in config.json and passed over";
   for (const PlannedWeight& weight : plan) {

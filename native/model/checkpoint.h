@@ -57,7 +57,7 @@ class TensorSource {
 /// Others (buffers that some tools save, the head of a tied model) are passed over.
 class CheckpointSource final : public TensorSource {
  public:
-  CheckpointSource(const std::string& folder, const ModelConfig& config, const std::vector<PlannedWeight>& plan,
+  CheckpointSource(const std::string& folder, const std::vector<PlannedWeight>& plan,
                    const std::function<void()>& check = {});
   int64_t bytes(const TensorSpec& tensor) const override;
   SourceTensor open(const TensorSpec& tensor) override;

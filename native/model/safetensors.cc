@@ -2,11 +2,9 @@
 
 #include <algorithm>
 #include <bit>
-#include <chrono>
 #include <cstring>
 #include <set>
 #include <string_view>
-#include <thread>
 
 #include "util/error.h"
 #include "util/json.h"
@@ -86,15 +84,6 @@ std::string_view header_text(const MappedFile& file) {
                                                 std::to_string(length) + " bytes, the file " +
                                                 std::to_string(bytes.size()));
   return {reinterpret_cast<const char*>(bytes.data()) + sizeof length, static_cast<size_t>(length)};
-}
-
-/// Waits until a later change of the file will show in its stamp. A file system's clock has ticks of a few milliseconds;
-/// where it counts whole seconds, of two.
-void let_settle(const FileStamp& stamp) {
-  using namespace std::chrono;
-  const int64_t tick = stamp.changed % 1'000'000'000 == 0 ? 2'000'000'000 : 20'000'000;
-  const int64_t age = duration_cast<nanoseconds>(system_clock::now().time_since_epoch()).count() - stamp.changed;
-  if (age >= 0 && age < tick) std::this_thread::sleep_for(nanoseconds(tick - age));
 }
 
 /// The contents may have changed: a stamp tells, unless it is only that a link to the file was made or removed.
@@ -180,7 +169,6 @@ Safetensors::Safetensors(const std::string& folder, const std::function<void()>&
 void Safetensors::add_file(const std::string& path) {
   files_.push_back(std::make_shared<MappedFile>(path));
   const MappedFile& file = *files_.back();
-  let_settle(file.stamp());
   std::map<std::string, StoredTensor> tensors;
   try {
     header_bytes_ += header_text(file).size();

@@ -218,7 +218,7 @@ ModelWeights load_weights(Backend& backend, const std::string& folder, const Mod
                           const WeightHooks& hooks) {
   ModelWeights weights{.experts_per_token = config.shape.experts_per_token, .norm_topk_prob = config.norm_topk_prob};
   const std::vector<PlannedWeight> plan = plan_weights(config, format, weights);
-  CheckpointSource source(folder, config, plan, [&] { check(hooks); });
+  CheckpointSource source(folder, plan, [&] { check(hooks); });
   weights.passed_over = source.passed_over();
   build(backend, plan, source, format, hooks, weights);
   return weights;
