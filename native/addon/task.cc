@@ -4,9 +4,11 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <cstdlib>
 #include <mutex>
 #include <system_error>
 #include <thread>
+#include <vector>
 
 #include "util/machine.h"
 
@@ -29,6 +31,7 @@ void block_signals() {
 struct TaskThread::Shared {
   napi_threadsafe_function function = nullptr;
   std::shared_ptr<std::atomic<bool>> cancelled;
+  std::function<void()> stop;
 
   std::mutex mutex;
   std::condition_variable changed;
@@ -41,10 +44,48 @@ struct TaskThread::Shared {
   void wake() {
     if (!gone) napi_call_threadsafe_function(function, nullptr, napi_tsfn_nonblocking);
   }
+  void cancel() {
+    *cancelled = true;
+    if (stop) stop();
+    const std::lock_guard lock(mutex);
+    gone = true;
+  }
+  void wait() {
+    std::unique_lock lock(mutex);
+    changed.wait_for(lock, kPatience, [&] { return ended; });
+  }
   void report(int64_t done_now, int64_t total_now) {
     const std::lock_guard lock(mutex);
     done = static_cast<double>(done_now), total = static_cast<double>(total_now);
     if (!std::exchange(pending, true)) wake();
+  }
+};
+
+/// All tasks, for the end of the process: process.exit() leaves an environment's cleanup hooks out.
+struct TaskThread::Running {
+  std::mutex mutex;
+  std::vector<std::weak_ptr<Shared>> tasks;
+
+  static Running& all() {
+    static auto* running = new Running;  // lives as long as threads may
+    return *running;
+  }
+  static void add(const std::shared_ptr<Shared>& task) {
+    static const int registered = std::atexit(end);
+    (void)registered;
+    const std::lock_guard lock(all().mutex);
+    std::erase_if(all().tasks, [](const auto& other) { return other.expired(); });
+    all().tasks.push_back(task);
+  }
+  static void end() {
+    std::vector<std::shared_ptr<Shared>> left;
+    {
+      const std::lock_guard lock(all().mutex);
+      for (const auto& task : all().tasks)
+        if (auto still = task.lock()) left.push_back(std::move(still));
+    }
+    for (const auto& task : left) task->cancel();
+    for (const auto& task : left) task->wait();
   }
 };
 
@@ -55,8 +96,9 @@ void TaskThread::start(Napi::Env env, Callbacks callbacks, std::shared_ptr<std::
   shared->cancelled = std::move(cancelled);
   auto self = std::make_unique<TaskThread>();
   self->callbacks_ = std::move(callbacks);
-  self->stop_ = std::move(stop);
   self->shared_ = shared;
+  shared->stop = std::move(stop);
+  Running::add(shared);
   const auto destroy = [](napi_env, void* task, void*) { delete static_cast<TaskThread*>(task); };
   if (napi_create_threadsafe_function(env, nullptr, nullptr, Napi::String::New(env, "sdar task"), 0, 1, self.get(),
                                       destroy, self.get(), on_call, &shared->function) != napi_ok)
@@ -76,7 +118,7 @@ void TaskThread::start(Napi::Env env, Callbacks callbacks, std::shared_ptr<std::
       shared->changed.notify_all();
     }).detach();
   } catch (const std::system_error&) {
-    task->ended_ = true;
+    task->ended_ = shared->ended = true;
     napi_remove_env_cleanup_hook(env, on_cleanup, task);
     napi_release_threadsafe_function(shared->function, napi_tsfn_abort);
     throw Error(code::kOutOfMemory, "the system gives no more threads");
@@ -109,13 +151,9 @@ void TaskThread::on_call(napi_env env, napi_value, void* context, void*) {
 }
 
 void TaskThread::on_cleanup(void* context) {
-  auto* self = static_cast<TaskThread*>(context);
-  Shared& shared = *self->shared_;
-  *shared.cancelled = true;
-  if (self->stop_) self->stop_();
-  std::unique_lock lock(shared.mutex);
-  shared.gone = true;
-  shared.changed.wait_for(lock, kPatience, [&] { return shared.ended; });
+  const std::shared_ptr<Shared> shared = static_cast<TaskThread*>(context)->shared_;
+  shared->cancel();
+  shared->wait();
 }
 
 }  // namespace sdar::addon

@@ -25,8 +25,8 @@ struct TaskControl {
   std::function<bool()> cancelled;
 };
 
-/// A thread and the way back from it. When the environment ends (process.exit, Worker.terminate) the work is cancelled,
-/// waited for a moment, and its result dropped.
+/// A thread and the way back from it. When the environment or the process ends (Worker.terminate, process.exit) the work
+/// is cancelled, waited for a moment, and its result dropped.
 class TaskThread {
  public:
   /// On the JavaScript thread; let go of there.
@@ -34,18 +34,19 @@ class TaskThread {
     std::function<void(Napi::Env, double done, double total)> progress;
     std::function<void(Napi::Env)> ended;  ///< once, unless the environment ends first
   };
-  /// `body` runs on the new thread and must not throw; `stop`, if set, is called when the environment ends before it.
+  /// `body` runs on the new thread and must not throw; `stop`, if set, is called when the environment ends before it,
+  /// maybe on another thread.
   /// Throws Error(OUT_OF_MEMORY) when no thread can be had.
   static void start(Napi::Env env, Callbacks callbacks, std::shared_ptr<std::atomic<bool>> cancelled,
                     std::function<void(const TaskControl&)> body, std::function<void()> stop);
 
  private:
   struct Shared;
+  struct Running;
   static void on_call(napi_env env, napi_value, void* self, void*);
   static void on_cleanup(void* self);
 
   Callbacks callbacks_;
-  std::function<void()> stop_;
   std::shared_ptr<Shared> shared_;
   bool ended_ = false;
 };
