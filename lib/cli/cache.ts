@@ -42,7 +42,9 @@ function list({ folder, json }: { folder?: string; json?: boolean }): void {
       `${size(bytes).padStart(9)}  ${lastUsed.toISOString().slice(0, 16).replace("T", " ")}  ${printable(model ?? "unknown")}`,
   );
   const total = entries.reduce((sum, { bytes }) => sum + bytes, 0);
-  process.stdout.write(`${[...lines, `${size(total).padStart(9)}  in ${entries.length} file(s) of ${where}`].join("\n")}\n`);
+  process.stdout.write(
+    `${[...lines, `${size(total).padStart(9)}  in ${entries.length} file(s) of ${where}`].join("\n")}\n`,
+  );
 }
 
 function clear({ folder }: { folder?: string }): void {
@@ -61,7 +63,9 @@ function folderOf(given: string | undefined): string {
 
 /** Files by the names that native/model/cache_folder.h gives them, also half-written ones; nothing else. */
 function entriesIn(folder: string): Entry[] {
-  const names = listed(folder).filter((name) => /^[0-9a-f]{16}(-[0-9a-f]{16})?\.sdarpack(\.[0-9a-f]+\.tmp)?$/.test(name));
+  const names = listed(folder).filter((name) =>
+    /^[0-9a-f]{16}(-[0-9a-f]{16})?\.sdarpack(\.[0-9a-f]+\.tmp)?$/.test(name),
+  );
   return names
     .flatMap((file) => {
       const stat = statSync(join(folder, file), { throwIfNoEntry: false });
@@ -99,4 +103,5 @@ function modelOf(file: string): string | undefined {
     : undefined;
 }
 
-const size = (bytes: number): string => (bytes < 1e9 ? `${(bytes / 1e6).toFixed(0)} MB` : `${(bytes / 1e9).toFixed(2)} GB`);
+const size = (bytes: number): string =>
+  bytes < 1e9 ? `${(bytes / 1e6).toFixed(0)} MB` : `${(bytes / 1e9).toFixed(2)} GB`;
