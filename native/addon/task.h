@@ -88,7 +88,8 @@ class Task {
     const auto outcome = std::make_shared<Outcome>();
     TaskThread::Callbacks callbacks;
     if (on_progress.IsFunction()) {
-      const auto function = std::make_shared<Napi::FunctionReference>(Napi::Persistent(on_progress.As<Napi::Function>()));
+      const auto function =
+          std::make_shared<Napi::FunctionReference>(Napi::Persistent(on_progress.As<Napi::Function>()));
       callbacks.progress = [function](Napi::Env e, double done, double total) {
         function->Call({Napi::Number::New(e, done), Napi::Number::New(e, total)});
       };

@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <functional>
 #include <utility>
@@ -283,7 +283,8 @@ void move_into(const fs::path& made, const fs::path& target) {
   fs::create_directory(target);
   std::vector<fs::path> stale, names;
   for (const auto& entry : fs::directory_iterator(target))
-    if (entry.path().filename() == kLast || is_of_model(entry.path().filename().string())) stale.push_back(entry.path());
+    if (entry.path().filename() == kLast || is_of_model(entry.path().filename().string()))
+      stale.push_back(entry.path());
   for (const auto& entry : fs::directory_iterator(made)) names.push_back(entry.path().filename());
   for (const fs::path& file : stale) fs::remove(file);
   for (const fs::path& name : names)

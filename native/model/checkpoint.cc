@@ -153,8 +153,8 @@ CheckpointSource::CheckpointSource(const std::string& folder, const std::vector<
     if (wanted.contains(name)) continue;
     const std::string of = name.ends_with(".bias") ? name.substr(0, name.size() - 4) + "weight" : "";
     if (wanted.contains(of))
-      throw Error(code::kCheckpointInvalid, tensor.file->path() + ": tensor " + name +
-                                                " is a bias, which a model of this type does not have");
+      throw Error(code::kCheckpointInvalid,
+                  tensor.file->path() + ": tensor " + name + " is a bias, which a model of this type does not have");
     superfluous.push_back(name);
   }
   if (!superfluous.empty())

@@ -144,7 +144,9 @@ struct Stopped {};
 }  // namespace
 
 PackedCache::PackedCache(CacheSettings settings, std::string description, SourceFiles sources, size_t bytes)
-    : settings_(std::move(settings)), description_(std::move(description)), sources_(std::move(sources)),
+    : settings_(std::move(settings)),
+      description_(std::move(description)),
+      sources_(std::move(sources)),
       bytes_(bytes) {
   for (const auto& file : sources_) let_settle(file->stamp());
   place_ = hash_text(description_, kDamageKey).hex().substr(0, 16);
@@ -157,8 +159,8 @@ std::string PackedCache::stamps() const {
   std::string text;
   for (const auto& file : sources_) {
     const FileStamp& s = file->stamp();
-    for (const uint64_t part : {s.inode, static_cast<uint64_t>(s.size), static_cast<uint64_t>(s.modified),
-                                static_cast<uint64_t>(s.changed)})
+    for (const uint64_t part :
+         {s.inode, static_cast<uint64_t>(s.size), static_cast<uint64_t>(s.modified), static_cast<uint64_t>(s.changed)})
       append(text, part);
   }
   return hash_text(text, kDamageKey).hex().substr(0, 16);

@@ -19,10 +19,10 @@ namespace sdar {
 using SourceFiles = std::vector<std::shared_ptr<const MappedFile>>;
 
 struct CacheSettings {
-  std::string folder = {};                      ///< empty: no cache
-  size_t above = 64 << 20;                      ///< packed weights of fewer bytes are not worth a file
-  uint64_t limit = uint64_t{64} << 30;          ///< bytes of all entries together; the longest unused go first
-  int64_t unused_seconds = int64_t{90} * 86400; ///< entries unused for so long go
+  std::string folder = {};                       ///< empty: no cache
+  size_t above = 64 << 20;                       ///< packed weights of fewer bytes are not worth a file
+  uint64_t limit = uint64_t{64} << 30;           ///< bytes of all entries together; the longest unused go first
+  int64_t unused_seconds = int64_t{90} * 86400;  ///< entries unused for so long go
 };
 
 class PackedCache {

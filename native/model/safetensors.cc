@@ -194,7 +194,8 @@ void Safetensors::add_shards(const std::string& folder, const std::string& index
   if (map->object()->empty()) invalid(index_path, "weight_map names no tensor");
   std::set<std::string> shards;
   for (const auto& [name, shard] : *map->object()) {
-    if (!shard.string()) invalid(index_path, "tensor " + shown(name) + " is in " + shard.brief() + "; expected a file name");
+    if (!shard.string())
+      invalid(index_path, "tensor " + shown(name) + " is in " + shard.brief() + "; expected a file name");
     const std::string& file = *shard.string();
     // A file beside the index, never a path to somewhere else.
     if (file.empty() || file == "." || file == ".." || file.find_first_of(std::string_view("/\\\0", 3)) != file.npos)
@@ -219,7 +220,8 @@ void Safetensors::add_shards(const std::string& folder, const std::string& index
 
 void Safetensors::check_whole() const {
   for (const auto& file : files_) {
-    if (file->truncated()) throw Error(code::kCheckpointTruncated, file->path() + ": was truncated while it was in use");
+    if (file->truncated())
+      throw Error(code::kCheckpointTruncated, file->path() + ": was truncated while it was in use");
     if (rewritten(*file)) invalid(file->path(), "was written to while it was in use");
   }
 }

@@ -152,10 +152,12 @@ TEST("tensors that are not part of the model are passed over, whatever their typ
     auto tensors = files::tiny_tensors();
     tensors.insert(tensors.begin() + 3, extra);
     const std::string message = told(tensors);
-    CHECK(message.starts_with("tensor ") && message.ends_with(" is not part of the model in config.json and passed over"));
+    CHECK(message.starts_with("tensor ") &&
+          message.ends_with(" is not part of the model in config.json and passed over"));
     CHECK(std::all_of(message.begin(), message.end(), [](char c) { return c >= ' '; }));
   }
-  CHECK(told(files::tiny_tensors(16, 3)).starts_with("tensor model.layers.2.input_layernorm.weight and 10 more are not"));
+  CHECK(
+      told(files::tiny_tensors(16, 3)).starts_with("tensor model.layers.2.input_layernorm.weight and 10 more are not"));
   files::TinyFolder folder;
   auto config = files::tiny_config();
   config["tie_word_embeddings"] = "true";

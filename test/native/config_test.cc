@@ -176,7 +176,8 @@ TEST("a byte order mark, and a name that comes twice with one value") {
   const std::string text = files::object(files::tiny_config());
   files::write(folder / "config.json", "\xef\xbb\xbf" + text);
   CHECK(read_config(folder.path).shape.hidden == 8);
-  files::write(folder / "config.json", "{\"hidden_size\": 8, \"x\": {\"y\": [1]}, \"x\": {\"y\": [1]}, " + text.substr(1));
+  files::write(folder / "config.json",
+               "{\"hidden_size\": 8, \"x\": {\"y\": [1]}, \"x\": {\"y\": [1]}, " + text.substr(1));
   CHECK(read_config(folder.path).shape.hidden == 8);
 }
 

@@ -217,9 +217,7 @@ TEST("entries go by size, the longest unused first, and by age") {
   const auto write = [&](const std::string& name) {
     return PackedCacheWrite(place.cache(100000, name + "\n"), data).run();
   };
-  const auto there = [&](const std::string& name) {
-    return place.cache(100000, name + "\n").open(1, {}) != nullptr;
-  };
+  const auto there = [&](const std::string& name) { return place.cache(100000, name + "\n").open(1, {}) != nullptr; };
   const auto used = [&](const std::string& name, int64_t seconds_ago) {
     const std::string path = place.cache(100000, name + "\n").path();
     const timespec time{.tv_sec = ::time(nullptr) - seconds_ago, .tv_nsec = 0}, times[2] = {time, time};
@@ -307,7 +305,8 @@ TEST("a second load maps the file, one of changed weights does not") {
   CHECK(second.cache && bytes_of(first) == bytes_of(second));
   CHECK(second.parameters == first.parameters && second.embedding && second.layers.size() == first.layers.size());
   CHECK(!model.load(WeightFormat::bf16).cache && files_in(model.cache.path).size() == 2);
-  change_quietly(copy / "model.safetensors", static_cast<std::streamoff>(fs::file_size(copy / "model.safetensors") - 97));
+  change_quietly(copy / "model.safetensors",
+                 static_cast<std::streamoff>(fs::file_size(copy / "model.safetensors") - 97));
   const auto changed = model.load(WeightFormat::int8);
   CHECK(!changed.cache && bytes_of(changed) != bytes_of(first));
   CHECK(model.load(WeightFormat::int8).cache && files_in(model.cache.path).size() == 2);
