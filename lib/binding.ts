@@ -21,6 +21,8 @@ export interface NativeLoadOptions {
   maxConcurrent: number;
   /** where packed weights are kept for the next load; "" for nowhere */
   cacheFolder: string;
+  /** bytes of all packed weights kept there together */
+  cacheBytes: number;
   kvTokens: number;
   kvBytes: number;
   /** "" is automatic: f32 with f32 weights, else bf16 */
@@ -41,6 +43,8 @@ export interface NativeModelInfo {
   device: string;
   /** why device "auto" computes on the CPU although a GPU answers; else "" */
   cardProblem: string;
+  /** a message about tensors of the checkpoint that are not part of the model; else "" */
+  passedOver: string;
   isa: string;
   threads: number;
   weights: WeightFormat;

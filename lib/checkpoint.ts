@@ -1,7 +1,7 @@
 // Where a checkpoint lies, and its small JSON files. Never downloads anything.
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { homedir } from "node:os";
-import { join, resolve } from "node:path";
+import { isAbsolute, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type ErrorCode, SdarError } from "./errors.js";
 
@@ -43,9 +43,22 @@ export function findCheckpoint(pathOrId: string): string {
 }
 
 function hubCache(): string {
-  const { HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME } = process.env;
+  const { HF_HUB_CACHE, HF_HOME } = process.env;
   if (HF_HUB_CACHE) return HF_HUB_CACHE;
-  return join(HF_HOME || join(XDG_CACHE_HOME || join(homedir(), ".cache"), "huggingface"), "hub");
+  const home = HF_HOME || join(userCache() ?? ".cache", "huggingface");
+  return join(home, "hub");
+}
+
+/** The folder for caches of this user; undefined without a home, as that of a service may be. */
+export function userCache(): string | undefined {
+  const { XDG_CACHE_HOME } = process.env;
+  if (XDG_CACHE_HOME && isAbsolute(XDG_CACHE_HOME)) return XDG_CACHE_HOME;
+  try {
+    const home = homedir();
+    return isAbsolute(home) ? join(home, ".cache") : undefined;
+  } catch {
+    return undefined; // neither HOME nor an entry in passwd
+  }
 }
 
 /** The snapshot that refs/main names, else the newest one; undefined when none holds a config.json. */

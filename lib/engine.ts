@@ -94,13 +94,12 @@ export class Engine {
       );
     };
     let handle: ReturnType<Binding["load"]> | undefined;
-    let stopSignal = () => {};
+    const abort = new AbortWait(signal, () => handle?.cancel());
     try {
       handle = getBinding().load({ ...settings, path }, progress, () => wake());
-      stopSignal = onAbort(signal, () => handle?.cancel());
       // Read while the weights are.
       const parts = loadTextParts(path);
-      const native = await handle.promise;
+      const native = await abort.race(handle.promise);
       handle = undefined;
       const { maxConcurrent } = settings;
       const engine = await Engine.#finishLoading(native, path, parts, { maxConcurrent, limits, clock, warn });
@@ -120,7 +119,7 @@ export class Engine {
       handle?.promise.then((native) => native.close()).catch(() => {});
       throw isAborted(signal) ? aborted() : wrapError(error);
     } finally {
-      stopSignal();
+      abort.end();
     }
   }
 
@@ -133,6 +132,7 @@ export class Engine {
     try {
       const info = native.info();
       if (info.cardProblem) settings.warn(`${path} is on the CPU, not on a GPU: ${info.cardProblem}`);
+      if (info.passedOver) settings.warn(`${path}: ${info.passedOver}`);
       if (parts.tokenizer) {
         parts.tokenBytes = parts.tokenizer.tokenBytes(info.vocabSize);
         native.setTokenBytes(parts.tokenBytes.bytes, parts.tokenBytes.offsets);
@@ -234,6 +234,37 @@ export class Engine {
 
   #checkAlive(): void {
     if (this.#disposal || this.#draining) throw disposed();
+  }
+}
+
+/** Hears an AbortSignal while something is waited for. */
+class AbortWait {
+  readonly #signal: AbortSignal | undefined;
+  readonly #stopListening: () => void;
+  readonly #late: Promise<never>;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(signal: AbortSignal | undefined, cancel: () => void) {
+    this.#signal = signal;
+    let late = () => {};
+    this.#late = new Promise((_, reject) => {
+      late = () => reject(signal?.reason);
+    });
+    this.#late.catch(() => {});
+    this.#stopListening = onAbort(signal, () => {
+      cancel();
+      // What is cancelled ends soon and has then freed all; a device or disk that does not answer is not waited for.
+      this.#timer = setTimeout(late, 50);
+    });
+  }
+
+  race<T>(work: Promise<T>): Promise<T> {
+    return this.#signal ? Promise.race([work, this.#late]) : work;
+  }
+
+  end(): void {
+    clearTimeout(this.#timer);
+    this.#stopListening();
   }
 }
 

@@ -1,6 +1,5 @@
 // The one place where what callers pass is judged: Engine.load's options and generate's request.
 import { randomInt } from "node:crypto";
-import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { types } from "node:util";
 import { z } from "zod";
@@ -11,6 +10,7 @@ import {
   type NativeRequest,
   weightFormats,
 } from "./binding.js";
+import { userCache } from "./checkpoint.js";
 import { invalidOption, SdarError } from "./errors.js";
 import type { HeldLimits } from "./held.js";
 import { bounds, queueDefaults } from "./limits.js";
@@ -64,6 +64,7 @@ const loadSchema = strictObject({
   weightCache: z.custom<boolean | string>((v) => typeof v === "boolean" || isPath(v), {
     error: "true, false or a folder",
   }),
+  weightCacheBytes: integer(0, Number.MAX_SAFE_INTEGER),
   threads: integer(1, 1024),
   maxConcurrent: integer(1, 4096),
   prefillTokens: integer(1),
@@ -154,12 +155,25 @@ export interface ParsedLoadOptions {
   log: NonNullable<LoadOptions["log"]>;
 }
 
-/** Where packed weights are kept; "" for nowhere. */
-function cacheFolder(weightCache: boolean | string): string {
+/** Where packed weights are kept; "" for nowhere, also where there is no home. */
+export function cacheFolder(weightCache: boolean | string): string {
   if (weightCache === false) return "";
   if (weightCache !== true) return resolve(weightCache);
-  const { SDAR_CACHE_DIR, XDG_CACHE_HOME } = process.env;
-  return SDAR_CACHE_DIR || join(XDG_CACHE_HOME || join(homedir(), ".cache"), "sdar-engine");
+  const { SDAR_CACHE_DIR } = process.env;
+  if (SDAR_CACHE_DIR) return resolve(SDAR_CACHE_DIR);
+  const cache = userCache();
+  return cache === undefined ? "" : join(cache, "sdar-engine");
+}
+
+/** How much is kept there, in bytes. */
+function cacheBytes(given: number | undefined): number {
+  if (given !== undefined) return given;
+  const { SDAR_CACHE_BYTES } = process.env;
+  if (!SDAR_CACHE_BYTES) return 64 * 2 ** 30;
+  const bytes = Number(SDAR_CACHE_BYTES);
+  if (!Number.isSafeInteger(bytes) || bytes < 0)
+    throw invalidOption("SDAR_CACHE_BYTES", SDAR_CACHE_BYTES, "a number of bytes");
+  return bytes;
 }
 
 /** Throws INVALID_OPTION. Whether there is such a device the addon knows. */
@@ -178,6 +192,7 @@ export function parseLoadOptions(input: LoadOptions = {}): ParsedLoadOptions {
       isa,
       maxConcurrent,
       cacheFolder: cacheFolder(options.weightCache ?? true),
+      cacheBytes: cacheBytes(options.weightCacheBytes),
       kvTokens: kvCache.tokens ?? 0,
       kvBytes: kvCache.bytes ?? 0,
       kvDtype: dtype === "auto" ? "" : dtype,

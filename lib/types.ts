@@ -32,9 +32,16 @@ export interface LoadOptions {
   /**
    * Packed weights of 64 MB and more are kept in a file, so that the next load maps them instead of packing again: `true`
    * (the default) in $SDAR_CACHE_DIR, else sdar-engine in $XDG_CACHE_HOME or ~/.cache; a folder; or `false`. A file that
-   * is damaged or belongs to other contents is not used; one that cannot be written is no error.
+   * is damaged, belongs to other contents or another user, or can be written by others is not used; one that cannot be
+   * written is no error. The load is over before the file is written, which then goes on in the background: it keeps a
+   * process that comes to its end alive until it is done, and ends at once with `process.exit()`.
    */
   weightCache?: boolean | string;
+  /**
+   * Bytes that packed weights in the folder of `weightCache` may take together; beyond them the longest unused files are
+   * removed, and after 90 days without use in any case. Default: $SDAR_CACHE_BYTES, else 64 GiB.
+   */
+  weightCacheBytes?: number;
   /** Threads that compute, 1 to 1024. Default: the physical cores this process may use. */
   threads?: number;
   /** Maximum of requests in one forward, 1 to 4096; more wait. A GPU takes 1024 at most. Default 64. */

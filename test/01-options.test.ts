@@ -112,6 +112,7 @@ t.test("load options out of range", async (t) => {
     "queue.maxTokens": [-1, 1.5, Number.NaN, "3", null],
     "queue.agingMs": [0, -1, ...noIntegers],
     weightCache: [0, 1, "", null, {}, []],
+    weightCacheBytes: [-1, 0.5, "1", null],
     isa: ["", 3, null],
     onProgress: [3, "f", null, {}],
     signal: [true, {}, null],
@@ -205,6 +206,7 @@ t.test("defaults", async (t) => {
     isa: "",
     maxConcurrent: 64,
     cacheFolder: "/caches/sdar",
+    cacheBytes: 64 * 2 ** 30,
     kvTokens: 0,
     kvBytes: 0,
     kvDtype: "",
@@ -280,6 +282,7 @@ t.test("what is given arrives", async (t) => {
     threads: 2,
     maxConcurrent: 3,
     weightCache: false,
+    weightCacheBytes: 5,
     isa: "avx2",
     kvCache: { dtype: "f32", tokens: 9 },
     prefillTokens: 7,
@@ -288,10 +291,15 @@ t.test("what is given arrives", async (t) => {
     cuda: { warpgroupMma: true },
   });
   const kv = { kvTokens: 9, kvBytes: 0, kvDtype: "f32", prefillTokens: 7, prefixCache: false, timeSteps: true };
-  const gpu = { weights: "auto", cudaWarpgroupMma: true, cudaDependentLaunch: false };
+  const gpu = { weights: "auto", cacheBytes: 5, cudaWarpgroupMma: true, cudaDependentLaunch: false };
   t.same(down, { ...gpu, device: "cpu", threads: 2, maxConcurrent: 3, cacheFolder: "", isa: "avx2", ...kv });
   t.equal(load({ weightCache: "/a/b" }).native.cacheFolder, "/a/b");
   delete process.env.SDAR_CACHE_DIR;
   process.env.XDG_CACHE_HOME = "/home/x/.c";
   t.equal(load({ weightCache: true }).native.cacheFolder, "/home/x/.c/sdar-engine");
+  t.teardown(() => delete process.env.SDAR_CACHE_BYTES);
+  process.env.SDAR_CACHE_BYTES = "1000";
+  t.equal(load({}).native.cacheBytes, 1000);
+  process.env.SDAR_CACHE_BYTES = "1 GB";
+  t.throws(() => load({}), { code: "INVALID_OPTION", message: /SDAR_CACHE_BYTES/ });
 });

@@ -17,6 +17,7 @@ export const fakeInfo: NativeModelInfo = {
   modelType: "sdar",
   device: "cpu",
   cardProblem: "",
+  passedOver: "",
   isa: "fake",
   threads: 1,
   weights: "bf16",

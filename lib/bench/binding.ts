@@ -93,7 +93,16 @@ export async function openBench(
   options: Pick<NativeBenchOptions, "path" | "shape" | "weights" | "context" | "tokens"> & Partial<NativeBenchOptions>,
   onProgress?: Progress,
 ): Promise<NativeBench> {
-  const automatic = { device: "cpu", threads: 0, isa: "", maxConcurrent: 1, cacheFolder: "", kvTokens: 0, kvBytes: 0 };
+  const automatic = {
+    device: "cpu",
+    threads: 0,
+    isa: "",
+    maxConcurrent: 1,
+    cacheFolder: "",
+    cacheBytes: 0,
+    kvTokens: 0,
+    kvBytes: 0,
+  };
   try {
     return await binding().openBench(
       {

@@ -5,11 +5,19 @@ import { Command, CommanderError } from "commander";
 import { packageRoot, readJson } from "../checkpoint.js";
 import { SdarError } from "../errors.js";
 import { benchCommand } from "./bench.js";
+import { cacheCommand } from "./cache.js";
 import { doctorCommand } from "./doctor.js";
 import { generateCommand } from "./generate.js";
 import { makeCheckpointCommand } from "./make-checkpoint.js";
 
-const commands = [generateCommand, benchCommand, makeCheckpointCommand, doctorCommand];
+const commands = [generateCommand, benchCommand, makeCheckpointCommand, cacheCommand, doctorCommand];
+
+// An end by a signal clears up as an end by exit does; a command that hears the signal itself decides for itself.
+for (const [name, number] of Object.entries({ SIGHUP: 1, SIGINT: 2, SIGTERM: 15 })) {
+  process.on(name, () => {
+    if (process.listenerCount(name) === 1) process.exit(128 + number);
+  });
+}
 
 // Whoever reads our output may stop reading: that is no error. A full disk is.
 for (const [name, stream] of Object.entries({ output: process.stdout, error: process.stderr })) {
@@ -32,6 +40,8 @@ try {
 } catch (error) {
   process.exitCode = report(error);
 }
+// Nothing goes on in the background of what was interrupted.
+if (process.exitCode === 130) process.exit();
 
 /** Gives a command, and the commands below it, the settings of the one above. */
 function inherit(command: Command, parent: Command): Command {

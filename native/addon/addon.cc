@@ -2,7 +2,10 @@
 // threads.
 #include <napi.h>
 
+#include <chrono>
+#include <future>
 #include <memory>
+#include <utility>
 #include <variant>
 
 #include "addon/convert.h"
@@ -10,6 +13,7 @@
 #include "addon/task.h"
 #include "engine/engine.h"
 #include "util/error.h"
+#include "util/machine.h"
 
 namespace sdar::addon {
 
@@ -33,6 +37,18 @@ auto shared_reference(const Value& value) {
   return std::make_shared<Napi::Reference<Value>>(Napi::Persistent(value));
 }
 
+/// Packed weights on their way to a file.
+struct CacheWriting {
+  size_t bytes = 0;
+  std::shared_future<bool> done = {};
+
+  /// So that a process that ends right after its engine has a short file written, too.
+  void wait_if_short() const {
+    constexpr size_t kShort = 256 << 20;
+    if (done.valid() && bytes <= kShort) done.wait_for(std::chrono::seconds(1));
+  }
+};
+
 /// One loaded engine. The native thread may outlive neither this object nor the environment: a cleanup hook closes it,
 /// also when a worker thread is terminated.
 class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
@@ -51,7 +67,9 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
   explicit NativeEngine(const Napi::CallbackInfo& info) : Napi::ObjectWrap<NativeEngine>(info) {}
   ~NativeEngine() override { shut_down(); }
 
-  void start(Napi::Env env, std::unique_ptr<Model> model, const EngineOptions& options, const Napi::Function& wake) {
+  void start(Napi::Env env, std::unique_ptr<Model> model, const EngineOptions& options, const Napi::Function& wake,
+             CacheWriting writing) {
+    writing_ = std::move(writing);
     wake_ = Napi::ThreadSafeFunction::New(env, wake, "sdar events", 1, 1);
     wake_.Unref(env);  // an idle engine does not keep the process alive
     env_ = env;
@@ -138,9 +156,9 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     closing_ = true;
     return Task<std::monostate>::start(
         info.Env(), info.Env().Undefined(),
-        [engine = engine_](const TaskControl&) mutable {
+        [engine = engine_, writing = writing_](const TaskControl&) {
           if (engine) engine->close();
-          engine.reset();
+          writing.wait_if_short();
           return std::monostate{};
         },
         [this, keep = shared_reference(info.This().As<Napi::Object>())](Napi::Env env, std::monostate&) {
@@ -154,8 +172,46 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
   napi_env env_ = nullptr;
   bool hooked_ = false;
   bool closing_ = false;
+  CacheWriting writing_;
   int64_t live_ = 0;  // requests whose end JavaScript has not taken yet
 };
+
+/// A model, and what is still to be written of it.
+struct Loaded {
+  std::unique_ptr<Model> model;
+  std::shared_ptr<PackedCacheWrite> write;
+};
+
+Loaded load_from(const EngineOptions& options, const TaskControl& control) {
+  try {
+    Loaded loaded;
+    WeightHooks hooks;
+    hooks.progress = control.report;
+    hooks.cancelled = control.cancelled;
+    hooks.write_later = [&](std::shared_ptr<PackedCacheWrite> write) { loaded.write = std::move(write); };
+    loaded.model = load_model(options, std::move(hooks));
+    return loaded;
+  } catch (const std::bad_alloc&) {
+    throw Error(code::kOutOfMemory, "the system has no memory left for " + options.path);
+  }
+}
+
+/// Writes beside what the engine does, and keeps the process until it is done; ends at once with the environment.
+CacheWriting write_in_background(Napi::Env env, const std::shared_ptr<PackedCacheWrite>& write) {
+  if (!write) return {};
+  const auto done = std::make_shared<std::promise<bool>>();
+  CacheWriting writing{.bytes = write->bytes(), .done = done->get_future().share()};
+  Task<bool>::start(
+      env, env.Undefined(),
+      [write, done](const TaskControl&) {
+        run_in_background();
+        const bool written = write->run();
+        done->set_value(written);
+        return written;
+      },
+      [](Napi::Env e, bool& written) { return Napi::Boolean::New(e, written); }, [write] { write->stop(); });
+  return writing;
+}
 
 /// load(options, onProgress, onWake)
 Napi::Value load(const Napi::CallbackInfo& info) {
@@ -163,21 +219,12 @@ Napi::Value load(const Napi::CallbackInfo& info) {
   if (info.Length() < 3 || !info[0].IsObject() || !info[1].IsFunction() || !info[2].IsFunction())
     throw from_error(env, code::kInvalidOption, "load takes options, onProgress and onWake");
   const EngineOptions options = to_options(info[0].As<Napi::Object>());
-  return Task<std::unique_ptr<Model>>::start_cancellable(
-      env, info[1],
-      [options](const TaskControl& control) {
-        try {
-          WeightHooks hooks;
-          hooks.progress = control.report;
-          hooks.cancelled = control.cancelled;
-          return load_model(options, std::move(hooks));
-        } catch (const std::bad_alloc&) {
-          throw Error(code::kOutOfMemory, "the system has no memory left for " + options.path);
-        }
-      },
-      [options, wake = shared_reference(info[2].As<Napi::Function>())](Napi::Env e, std::unique_ptr<Model>& model) {
+  return Task<Loaded>::start_cancellable(
+      env, info[1], [options](const TaskControl& control) { return load_from(options, control); },
+      [options, wake = shared_reference(info[2].As<Napi::Function>())](Napi::Env e, Loaded& loaded) {
         const Napi::Object object = e.GetInstanceData<Napi::FunctionReference>()->New({});
-        NativeEngine::Unwrap(object)->start(e, std::move(model), options, wake->Value());
+        NativeEngine::Unwrap(object)->start(e, std::move(loaded.model), options, wake->Value(),
+                                            write_in_background(e, std::exchange(loaded.write, nullptr)));
         return object;
       });
 }

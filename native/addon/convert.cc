@@ -94,7 +94,8 @@ EngineOptions to_options(const Napi::Object& o) {
   options.prefill_rows = integer(o, "prefillTokens");
   options.prefix_cache = boolean(o, "prefixCache");
   options.time_steps = boolean(o, "timeSteps");
-  options.cache_folder = string(o, "cacheFolder");
+  options.weight_cache.folder = string(o, "cacheFolder");
+  options.weight_cache.limit = static_cast<uint64_t>(number(o, "cacheBytes", 0, 9007199254740991.0));
   options.kv_tokens = static_cast<int64_t>(number(o, "kvTokens", 0, 1e12));
   options.kv_bytes = static_cast<int64_t>(number(o, "kvBytes", 0, 1e15));
   options.kv_format = format<KvFormat>(o, "kvDtype", kKvFormats, "");
@@ -164,6 +165,7 @@ Napi::Value from_info(Napi::Env env, const Model& model) {
   set("modelType", config.model_type);
   set("device", model.backend->device());
   set("cardProblem", model.cuda_unavailable);
+  set("passedOver", model.weights.passed_over);
   set("isa", model.backend->isa());
   set("threads", double(model.backend->threads()));
   set("weights", name_of(model.format));

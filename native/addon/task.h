@@ -1,4 +1,5 @@
-// Work off the JavaScript thread whose end is a promise.
+// Work off the JavaScript thread whose end is a promise. Each has a thread of its own: what takes seconds must not hold
+// up libuv's pool, which Node reads files with.
 #pragma once
 #include <napi.h>
 
@@ -6,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <new>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -14,102 +16,122 @@
 
 namespace sdar::addon {
 
-using Progress = std::pair<double, double>;
 using ReportProgress = std::function<void(int64_t done, int64_t total)>;
 
 /// What the work has of its caller.
 struct TaskControl {
   ReportProgress report;
+  /// Asked for by the caller, or the environment ends.
   std::function<bool()> cancelled;
 };
 
-/// work(control) on a libuv thread, then convert(env, result) for the promise. Owned by libuv once queued.
+/// A thread and the way back from it. When the environment or the process ends (Worker.terminate, process.exit) the work
+/// is cancelled, waited for a moment, and its result dropped.
+class TaskThread {
+ public:
+  /// On the JavaScript thread; let go of there.
+  struct Callbacks {
+    std::function<void(Napi::Env, double done, double total)> progress;
+    std::function<void(Napi::Env)> ended;  ///< once, unless the environment ends first
+  };
+  /// `body` runs on the new thread and must not throw; `stop`, if set, is called when the environment ends before it,
+  /// maybe on another thread.
+  /// Throws Error(OUT_OF_MEMORY) when no thread can be had.
+  static void start(Napi::Env env, Callbacks callbacks, std::shared_ptr<std::atomic<bool>> cancelled,
+                    std::function<void(const TaskControl&)> body, std::function<void()> stop);
+
+ private:
+  struct Shared;
+  struct Running;
+  static void on_call(napi_env env, napi_value, void* self, void*);
+  static void on_cleanup(void* self);
+
+  Callbacks callbacks_;
+  std::shared_ptr<Shared> shared_;
+  bool ended_ = false;
+};
+
+/// work(control) on a thread, then convert(env, result) for the promise.
 template <class Result>
-class Task : public Napi::AsyncProgressWorker<Progress> {
+class Task {
  public:
   using Work = std::function<Result(const TaskControl&)>;
   using Convert = std::function<Napi::Value(Napi::Env, Result&)>;
 
-  /// `on_progress` may be undefined.
-  static Napi::Value start(Napi::Env env, const Napi::Value& on_progress, Work work, Convert convert) {
-    return queue(env, on_progress, std::move(work), std::move(convert))->done_.Promise();
+  /// `on_progress` may be undefined. `stop` is called when the environment ends before the work.
+  static Napi::Value start(Napi::Env env, const Napi::Value& on_progress, Work work, Convert convert,
+                           std::function<void()> stop = {}) {
+    return run(env, on_progress, std::move(work), std::move(convert), std::make_shared<std::atomic<bool>>(false),
+               std::move(stop));
   }
 
   /// {promise, cancel}: cancel() makes `cancelled` of the control true.
   static Napi::Value start_cancellable(Napi::Env env, const Napi::Value& on_progress, Work work, Convert convert) {
-    const Task* task = queue(env, on_progress, std::move(work), std::move(convert));
+    auto flag = std::make_shared<std::atomic<bool>>(false);
     auto handle = Napi::Object::New(env);
-    handle.Set("promise", task->done_.Promise());
-    handle.Set("cancel",
-               Napi::Function::New(env, [flag = task->cancelled_](const Napi::CallbackInfo&) { *flag = true; }));
+    handle.Set("cancel", Napi::Function::New(env, [flag](const Napi::CallbackInfo&) { *flag = true; }));
+    handle.Set("promise", run(env, on_progress, std::move(work), std::move(convert), flag, {}));
     return handle;
   }
 
-  void Execute(const ExecutionProgress& progress) override {
-    try {
-      const auto report = [&](int64_t done, int64_t total) {
-        const Progress p{double(done), double(total)};
-        progress.Send(&p, 1);
-      };
-      result_ = std::make_unique<Result>(work_({report, [flag = cancelled_] { return flag->load(); }}));
-    } catch (const Error& e) {
-      fail(e.code(), e.what());
-    } catch (const std::bad_alloc&) {
-      fail(code::kOutOfMemory, "the system has no memory left for this call");
-    } catch (const std::exception& e) {
-      fail(code::kInternal, e.what());
-    }
-  }
-
-  void OnProgress(const Progress* progress, size_t count) override {
-    if (count == 0 || on_progress_.IsEmpty()) return;
-    Napi::HandleScope scope(Env());
-    const auto& [done, total] = progress[count - 1];
-    on_progress_.Call({Napi::Number::New(Env(), done), Napi::Number::New(Env(), total)});
-  }
-
-  void OnOK() override {
-    Napi::HandleScope scope(Env());
-    try {
-      done_.Resolve(convert_(Env(), *result_));
-    } catch (const Napi::Error& e) {
-      done_.Reject(e.Value());
-    } catch (const std::exception& e) {
-      done_.Reject(from_error(Env(), code::kInternal, e.what()).Value());
-    }
-  }
-  void OnError(const Napi::Error&) override {
-    Napi::HandleScope scope(Env());
-    done_.Reject(from_error(Env(), code_, message_).Value());
-  }
-
  private:
-  Task(Napi::Env env, Work work, Convert convert)
-      : Napi::AsyncProgressWorker<Progress>(env),
-        work_(std::move(work)),
-        convert_(std::move(convert)),
-        done_(Napi::Promise::Deferred::New(env)) {}
+  /// What the thread leaves; nothing of JavaScript's.
+  struct Outcome {
+    std::optional<Result> result;
+    std::string code = code::kInternal, message = "the work has no result";
+    void fail(const std::string& error_code, const std::string& text) { code = error_code, message = text; }
+  };
 
-  static Task* queue(Napi::Env env, const Napi::Value& on_progress, Work work, Convert convert) {
-    auto* task = new Task(env, std::move(work), std::move(convert));
-    if (on_progress.IsFunction()) task->on_progress_ = Napi::Persistent(on_progress.As<Napi::Function>());
-    task->Queue();
-    return task;
+  static Napi::Value run(Napi::Env env, const Napi::Value& on_progress, Work work, Convert convert,
+                         std::shared_ptr<std::atomic<bool>> cancelled, std::function<void()> stop) {
+    const auto deferred = Napi::Promise::Deferred::New(env);
+    const auto outcome = std::make_shared<Outcome>();
+    TaskThread::Callbacks callbacks;
+    if (on_progress.IsFunction()) {
+      const auto function =
+          std::make_shared<Napi::FunctionReference>(Napi::Persistent(on_progress.As<Napi::Function>()));
+      callbacks.progress = [function](Napi::Env e, double done, double total) {
+        function->Call({Napi::Number::New(e, done), Napi::Number::New(e, total)});
+      };
+    }
+    callbacks.ended = [deferred, outcome, convert = std::move(convert)](Napi::Env e) {
+      settle(e, deferred, *outcome, convert);
+    };
+    try {
+      TaskThread::start(
+          env, std::move(callbacks), std::move(cancelled),
+          [outcome, work = std::move(work)](const TaskControl& control) { fill(*outcome, work, control); },
+          std::move(stop));
+    } catch (const Error& e) {
+      deferred.Reject(from_error(env, e.code(), e.what()).Value());
+    }
+    return deferred.Promise();
   }
 
-  void fail(const std::string& code, const std::string& message) {
-    code_ = code;
-    message_ = message;
-    SetError(message);
+  static void fill(Outcome& outcome, const Work& work, const TaskControl& control) {
+    try {
+      outcome.result.emplace(work(control));
+    } catch (const Error& e) {
+      outcome.fail(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      outcome.fail(code::kOutOfMemory, "the system has no memory left for this call");
+    } catch (const std::exception& e) {
+      outcome.fail(code::kInternal, e.what());
+    }
   }
 
-  Work work_;
-  Convert convert_;
-  Napi::Promise::Deferred done_;
-  Napi::FunctionReference on_progress_;
-  std::shared_ptr<std::atomic<bool>> cancelled_ = std::make_shared<std::atomic<bool>>(false);
-  std::unique_ptr<Result> result_;
-  std::string code_, message_;
+  static void settle(Napi::Env env, const Napi::Promise::Deferred& deferred, Outcome& outcome, const Convert& convert) {
+    try {
+      if (outcome.result)
+        deferred.Resolve(convert(env, *outcome.result));
+      else
+        deferred.Reject(from_error(env, outcome.code, outcome.message).Value());
+    } catch (const Napi::Error& e) {
+      deferred.Reject(e.Value());
+    } catch (const std::exception& e) {
+      deferred.Reject(from_error(env, code::kInternal, e.what()).Value());
+    }
+  }
 };
 
 }  // namespace sdar::addon

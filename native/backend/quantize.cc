@@ -92,7 +92,8 @@ void quantise_int4(const Group& group, int8_t (*q)[kRows], float* scales) {
     }
   }
   for (int r = 0; r < kRows; r++) {
-    if (!group.finite[r]) scales[r] = std::numeric_limits<float>::quiet_NaN(), inverse[r] = 0;
+    const bool overflow = best[r] == std::numeric_limits<float>::infinity();  // the squares: no scale fits
+    if (!group.finite[r] || overflow) scales[r] = std::numeric_limits<float>::quiet_NaN(), inverse[r] = 0;
   }
   for (int64_t k = 0; k < group.columns; k++) {
     for (int r = 0; r < kRows; r++) {

@@ -202,6 +202,7 @@ Napi::Value open_bench(const Napi::CallbackInfo& info, const std::shared_ptr<Nap
       [options = to_bench_options(info[0].As<Napi::Object>())](const TaskControl& control) {
         WeightHooks hooks;
         hooks.progress = control.report;
+        hooks.cancelled = control.cancelled;
         return std::make_shared<Shared>(std::make_unique<ForwardBench>(options, std::move(hooks)));
       },
       [constructor](Napi::Env, std::shared_ptr<Shared>& shared) -> Napi::Value {
@@ -230,6 +231,7 @@ Napi::Value write(const Napi::CallbackInfo& info) {
        threads = integer(o, "threads", 1, 1024)](const TaskControl& control) {
         WeightHooks hooks;
         hooks.progress = control.report;
+        hooks.cancelled = control.cancelled;
         hooks.threads = threads;
         return write_checkpoint(folder, shape_config(shape, layers), options, hooks);
       },

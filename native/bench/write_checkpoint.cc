@@ -4,8 +4,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <functional>
 #include <utility>
 #include <vector>
 
@@ -133,14 +135,24 @@ std::string safetensors_header(const Shard& shard, DType dtype) {
   return std::string(reinterpret_cast<const char*>(&length), sizeof length) + text;
 }
 
-/// Elements in the file's type, one chunk after the other.
-void write_tensor(OutputFile& file, const SourceTensor& tensor, DType dtype, int threads) {
+/// Elements in the file's type, one chunk after the other; `check` is called before each.
+void write_tensor(OutputFile& file, const SourceTensor& tensor, DType dtype, int threads,
+                  const std::function<void()>& check) {
   const int64_t elements = tensor.rows * tensor.cols;
-  if (dtype == tensor.dtype) return file.write(tensor.data, static_cast<size_t>(elements) * bytes_of(dtype));
-  constexpr int64_t kChunk = 16 << 20, kJob = 1 << 18;
+  constexpr int64_t kChunk = 4 << 20, kJob = 1 << 18;
+  if (dtype == tensor.dtype) {
+    const auto* at = tensor.data;
+    for (int64_t begin = 0; begin < elements; begin += kChunk) {
+      check();
+      file.write(at + begin * static_cast<int64_t>(bytes_of(dtype)),
+                 static_cast<size_t>(std::min(kChunk, elements - begin)) * bytes_of(dtype));
+    }
+    return;
+  }
   const auto* bits = reinterpret_cast<const uint16_t*>(tensor.data);
   std::vector<float> chunk(static_cast<size_t>(std::min(elements, kChunk)));
   for (int64_t begin = 0; begin < elements; begin += kChunk) {
+    check();
     const int64_t count = std::min(kChunk, elements - begin);
     parallel_for(threads, (count + kJob - 1) / kJob, [&](int64_t job) {
       for (int64_t i = job * kJob; i < std::min(count, (job + 1) * kJob); i++) chunk[i] = bf16_to_f32(bits[begin + i]);
@@ -187,6 +199,9 @@ class Writer {
   }
 
  private:
+  void check_cancelled() const {
+    if (hooks_.cancelled && hooks_.cancelled()) throw Error(code::kAborted, "writing the checkpoint was cancelled");
+  }
   int threads() const { return hooks_.threads > 0 ? hooks_.threads : 1; }
 
   std::string file_name(size_t shard) const {
@@ -201,9 +216,9 @@ class Writer {
     const std::string header = safetensors_header(shard, options_.dtype);
     file.write(header.data(), header.size());
     for (const TensorSpec* spec : shard.tensors) {
-      if (hooks_.cancelled && hooks_.cancelled()) throw Error(code::kAborted, "writing the checkpoint was cancelled");
+      check_cancelled();
       const SourceTensor tensor = source_.open(*spec);
-      write_tensor(file, tensor, options_.dtype, threads());
+      write_tensor(file, tensor, options_.dtype, threads(), [this] { check_cancelled(); });
       source_.close(*spec);
       done_ += spec->elements() * static_cast<int64_t>(bytes_of(options_.dtype));
       if (hooks_.progress) hooks_.progress(done_, total_.bytes);
@@ -236,6 +251,47 @@ void check_target(const fs::path& folder, bool overwrite) {
                 folder.string() + ": holds a checkpoint already; give another folder, or overwrite it (--force)");
 }
 
+/// A new folder beside `target`, gone with all that is in it when this is.
+class FolderBeside {
+ public:
+  explicit FolderBeside(const fs::path& target) {
+    fs::create_directories(target.parent_path());
+    std::string name = target.string() + ".partial-XXXXXX";
+    if (!mkdtemp(name.data())) fail(name, std::strerror(errno));
+    path_ = name;
+  }
+  FolderBeside(const FolderBeside&) = delete;
+  FolderBeside& operator=(const FolderBeside&) = delete;
+  ~FolderBeside() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+};
+
+/// Whether the loader would take the file for a part of a checkpoint's model.
+bool is_of_model(const std::string& name) {
+  return name == "model.safetensors.index.json" || (name.starts_with("model") && name.ends_with(".safetensors"));
+}
+
+/// Puts what `made` holds into `target`, config.json last; other files that are there stay as they are.
+void move_into(const fs::path& made, const fs::path& target) {
+  constexpr char kLast[] = "config.json";
+  fs::create_directory(target);
+  std::vector<fs::path> stale, names;
+  for (const auto& entry : fs::directory_iterator(target))
+    if (entry.path().filename() == kLast || is_of_model(entry.path().filename().string()))
+      stale.push_back(entry.path());
+  for (const auto& entry : fs::directory_iterator(made)) names.push_back(entry.path().filename());
+  for (const fs::path& file : stale) fs::remove(file);
+  for (const fs::path& name : names)
+    if (name != kLast) fs::rename(made / name, target / name);
+  fs::rename(made / kLast, target / kLast);
+}
+
 }  // namespace
 
 WrittenCheckpoint write_checkpoint(const std::string& folder, const ModelConfig& config, const WriteOptions& options,
@@ -243,32 +299,14 @@ WrittenCheckpoint write_checkpoint(const std::string& folder, const ModelConfig&
   if (options.dtype == DType::f16) throw Error(code::kInvalidOption, "dtype is f16; allowed: bf16, f32");
   fs::path target = fs::absolute(folder).lexically_normal();
   if (!target.has_filename()) target = target.parent_path();  // a slash at the end
-  const fs::path partial = target.string() + ".partial", old = target.string() + ".old";
   try {
     check_target(target, options.overwrite);
-    fs::remove_all(partial);  // of a run that was killed
-    fs::create_directories(partial);
-  } catch (const fs::filesystem_error& e) {
-    fail(target.string(), e.code().message());
-  }
-  const auto clean_up = [&] {
-    std::error_code ignored;
-    fs::remove_all(partial, ignored);
-    if (!fs::exists(target, ignored)) fs::rename(old, target, ignored);
-  };
-  try {
-    const WrittenCheckpoint written = Writer(partial, config, options, hooks).write();
-    fs::remove_all(old);
-    if (fs::exists(target)) fs::rename(target, old);
-    fs::rename(partial, target);
-    fs::remove_all(old);
+    const FolderBeside made(target);
+    const WrittenCheckpoint written = Writer(made.path(), config, options, hooks).write();
+    move_into(made.path(), target);
     return written;
   } catch (const fs::filesystem_error& e) {
-    clean_up();
     fail(target.string(), e.code().message());
-  } catch (...) {
-    clean_up();
-    throw;
   }
 }
 

@@ -29,8 +29,7 @@ struct EngineOptions {
   int64_t kv_tokens = 0;  ///< capacity of the KV cache; both 0: from the memory available
   int64_t kv_bytes = 0;
   std::optional<KvFormat> kv_format = std::nullopt;  ///< default: f32 with f32 weights, else bf16
-  /// Where packed weights are kept for the next load; empty: nowhere.
-  std::string cache_folder = {};
+  CacheSettings weight_cache = {};                   ///< where packed weights are kept for the next load
   int32_t max_rows = 2048;
   /// Most rows of a step for prompts; 0: 512, beside running requests as many as about double a step's time.
   int32_t prefill_rows = 0;

@@ -96,7 +96,7 @@ std::unique_ptr<Model> assemble_on(std::unique_ptr<Backend> backend, const Model
   model->backend = std::move(backend);
   model->format = *options.weights;
   hooks.threads = model->backend->threads();
-  hooks.cache_folder = options.cache_folder;
+  hooks.cache = options.weight_cache;
   model->weights = make(*model->backend, model->config, hooks);
   const ModelShape& shape = model->config.shape;
   const KvFormat format = kv_format(options);

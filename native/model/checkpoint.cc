@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <set>
+#include <string_view>
 
 #include "util/error.h"
 #include "util/half.h"
@@ -71,11 +72,11 @@ std::string shape_text(const std::vector<int64_t>& shape) {
 
 /// "NAME is", or "NAME and 3 more are".
 std::string name_some(const std::vector<std::string>& names) {
-  return names[0] + (names.size() > 1 ? " and " + std::to_string(names.size() - 1) + " more are" : " is");
+  return shown(names[0]) + (names.size() > 1 ? " and " + std::to_string(names.size() - 1) + " more are" : " is");
 }
 
 void check_finite(const StoredTensor& tensor, const std::string& name) {
-  const size_t step = bytes_of(tensor.dtype);
+  const size_t step = bytes_of(*tensor.dtype);
   for (size_t i = 0; i * step < tensor.bytes; i++) {
     uint32_t word = 0;
     std::memcpy(&word, tensor.data() + i * step, step);
@@ -119,11 +120,11 @@ std::vector<PlannedWeight> plan_weights(const ModelConfig& config, WeightFormat 
   return plan;
 }
 
-CheckpointSource::CheckpointSource(const std::string& folder, const ModelConfig& config,
-                                   const std::vector<PlannedWeight>& plan)
-    : files_(folder) {
+CheckpointSource::CheckpointSource(const std::string& folder, const std::vector<PlannedWeight>& plan,
+                                   const std::function<void()>& check_stopped)
+    : files_(folder, check_stopped) {
   const auto& stored = files_.tensors();
-  std::set<std::string> wanted;
+  std::set<std::string_view> wanted;
   std::vector<std::string> missing, superfluous;
   for (const PlannedWeight& weight : plan) {
     for (const TensorSpec& part : weight.parts) {
@@ -134,11 +135,14 @@ CheckpointSource::CheckpointSource(const std::string& folder, const ModelConfig&
         continue;
       }
       const StoredTensor& tensor = it->second;
+      const std::string where = tensor.file->path() + ": tensor " + part.name;
+      if (!tensor.dtype)
+        throw Error(code::kCheckpointInvalid,
+                    where + ": dtype " + tensor.dtype_name + " is not supported; allowed: F32, F16, BF16");
       const auto expected = part.vector ? std::vector{part.cols} : std::vector{part.rows, part.cols};
       if (tensor.shape != expected)
-        throw Error(code::kCheckpointInvalid, tensor.file->path() + ": tensor " + part.name + " has shape " +
-                                                  shape_text(tensor.shape) + "; config.json means " +
-                                                  shape_text(expected));
+        throw Error(code::kCheckpointInvalid,
+                    where + " has shape " + shape_text(tensor.shape) + "; config.json means " + shape_text(expected));
     }
   }
   if (!missing.empty())
@@ -146,12 +150,15 @@ CheckpointSource::CheckpointSource(const std::string& folder, const ModelConfig&
                 folder + ": tensor " + name_some(missing) + " missing" +
                     (missing[0] == "lm_head.weight" ? " (tie_word_embeddings in config.json is false)" : ""));
   for (const auto& [name, tensor] : stored) {
-    const bool passed_over = (config.tied && name == "lm_head.weight") || name.ends_with(".rotary_emb.inv_freq");
-    if (!wanted.contains(name) && !passed_over) superfluous.push_back(name);
+    if (wanted.contains(name)) continue;
+    const std::string of = name.ends_with(".bias") ? name.substr(0, name.size() - 4) + "weight" : "";
+    if (wanted.contains(of))
+      throw Error(code::kCheckpointInvalid,
+                  tensor.file->path() + ": tensor " + name + " is a bias, which a model of this type does not have");
+    superfluous.push_back(name);
   }
   if (!superfluous.empty())
-    throw Error(code::kCheckpointInvalid, stored.at(superfluous[0]).file->path() + ": tensor " +
-                                              name_some(superfluous) + " not part of the model in config.json");
+    passed_over_ = "tensor " + name_some(superfluous) + " not part of the model in config.json and passed over";
   for (const PlannedWeight& weight : plan) {
     if (weight.spec.kind != WeightKind::vector) continue;
     check_finite(stored.at(weight.parts[0].name), weight.parts[0].name);
@@ -167,12 +174,12 @@ int64_t CheckpointSource::bytes(const TensorSpec& tensor) const {
 SourceTensor CheckpointSource::open(const TensorSpec& tensor) {
   const StoredTensor& stored = files_.tensors().at(tensor.name);
   stored.file->prefetch(stored.offset, stored.bytes);
-  return {.data = stored.data(), .dtype = stored.dtype, .rows = tensor.rows, .cols = tensor.cols};
+  return {.data = stored.data(), .dtype = *stored.dtype, .rows = tensor.rows, .cols = tensor.cols};
 }
 
 void CheckpointSource::release(const TensorSpec& tensor, int64_t row_begin, int64_t row_end) const {
   const StoredTensor& stored = files_.tensors().at(tensor.name);
-  const size_t row_bytes = static_cast<size_t>(tensor.cols) * bytes_of(stored.dtype);
+  const size_t row_bytes = static_cast<size_t>(tensor.cols) * bytes_of(*stored.dtype);
   stored.file->release(stored.offset + row_begin * row_bytes, (row_end - row_begin) * row_bytes);
 }
 

@@ -1,6 +1,7 @@
 // Which weights a model has, from which tensors they are made, and where those come from: a checkpoint or a generator.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -8,6 +9,7 @@
 
 #include "backend/backend.h"
 #include "model/config.h"
+#include "model/packed_cache.h"
 #include "model/safetensors.h"
 #include "model/weights.h"
 #include "util/mapped_file.h"
@@ -47,24 +49,28 @@ class TensorSource {
   virtual void close(const TensorSpec& tensor) = 0;
   /// Throws when what was read may have been wrong.
   virtual void check() const {}
-  /// Equal for equal contents; empty when packing it again is as good as reading it from a file.
-  virtual std::string identity() const { return {}; }
+  /// The files that are read; none when packing again is as good as reading packed weights from a file.
+  virtual SourceFiles files() const { return {}; }
 };
 
-/// The safetensors files of a folder, which hold exactly the planned tensors in the planned shapes (or the constructor
-/// throws); lm_head.weight of a tied model and rotary_emb.inv_freq are passed over.
+/// The safetensors files of a folder, which hold the planned tensors in the planned shapes (or the constructor throws).
+/// Others (buffers that some tools save, the head of a tied model) are passed over.
 class CheckpointSource final : public TensorSource {
  public:
-  CheckpointSource(const std::string& folder, const ModelConfig& config, const std::vector<PlannedWeight>& plan);
+  CheckpointSource(const std::string& folder, const std::vector<PlannedWeight>& plan,
+                   const std::function<void()>& check = {});
   int64_t bytes(const TensorSpec& tensor) const override;
   SourceTensor open(const TensorSpec& tensor) override;
   void release(const TensorSpec& tensor, int64_t row_begin, int64_t row_end) const override;
   void close(const TensorSpec& tensor) override;
   void check() const override { files_.check_whole(); }
-  std::string identity() const override { return files_.fingerprints(); }
+  SourceFiles files() const override { return files_.files(); }
+  /// Which tensors are passed over, as a message; empty when none is.
+  const std::string& passed_over() const { return passed_over_; }
 
  private:
   Safetensors files_;
+  std::string passed_over_;
 };
 
 /// Random tensors in bf16, each a function of seed and name.

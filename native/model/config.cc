@@ -11,7 +11,10 @@ namespace sdar {
 namespace {
 
 constexpr size_t kMaxConfig = 16 << 20;
-constexpr size_t kMaxTokenizer = 256 << 20;
+constexpr size_t kMaxTokenizer = 64 << 20;
+constexpr int32_t kMaxList = 4096;  // of end ids, or of layers
+// Several times those of the largest models; beyond them a small file could ask for any memory.
+constexpr int32_t kMaxWidth = 1 << 18, kMaxHeads = 1024, kMaxHeadDim = 1024, kMaxVocabulary = 1 << 22;
 
 /// The members of one JSON object; null counts as absent.
 class Fields {
@@ -56,10 +59,23 @@ class Fields {
     const Json* value = find(name);
     if (!value) return all;
     if (!value->array()) return {check_integer(name, value, least, most)};
-    for (const Json& item : *value->array()) {
-      const int32_t one = check_integer(std::string("an element of ") + name, &item, least, most);
-      if (std::find(all.begin(), all.end(), one) == all.end()) all.push_back(one);
-    }
+    for (const Json& item : *value->array())
+      all.push_back(check_integer(std::string("an element of ") + name, &item, least, most));
+    std::vector<int32_t> sorted = all;
+    std::sort(sorted.begin(), sorted.end());
+    const auto distinct = std::unique(sorted.begin(), sorted.end()) - sorted.begin();
+    if (distinct > kMaxList)
+      throw Error(code::kConfigInvalid, where_ + ": " + name + " has " + std::to_string(distinct) +
+                                            " different elements; at most " + std::to_string(kMaxList) +
+                                            " are allowed");
+    // Each once, where it came first.
+    std::vector<bool> seen(static_cast<size_t>(distinct));
+    std::erase_if(all, [&](int32_t id) {
+      const auto at = std::lower_bound(sorted.begin(), sorted.begin() + distinct, id) - sorted.begin();
+      const bool again = seen[at];
+      seen[at] = true;
+      return again;
+    });
     return all;
   }
 
@@ -136,18 +152,18 @@ float read_rope_theta(const Fields& fields, const std::string& path) {
 ModelShape read_shape(const Fields& fields, const std::string& path) {
   ModelShape s;
   s.layers = fields.integer("num_hidden_layers", 1, 1024);
-  s.hidden = fields.integer("hidden_size", 1, 1 << 20);
-  s.heads = fields.integer("num_attention_heads", 1, 4096);
-  s.kv_heads = fields.integer("num_key_value_heads", 1, 4096, s.heads);
+  s.hidden = fields.integer("hidden_size", 1, kMaxWidth);
+  s.heads = fields.integer("num_attention_heads", 1, kMaxHeads);
+  s.kv_heads = fields.integer("num_key_value_heads", 1, kMaxHeads, s.heads);
   if (s.heads % s.kv_heads != 0)
     fields.refuse("num_key_value_heads", fields.find("num_key_value_heads"),
                   "a divisor of num_attention_heads, " + std::to_string(s.heads));
-  s.head_dim = fields.find("head_dim") ? fields.integer("head_dim", 2, 4096) : s.hidden / s.heads;
-  if (!fields.find("head_dim") && (s.hidden % s.heads != 0 || s.head_dim > 4096))
+  s.head_dim = fields.find("head_dim") ? fields.integer("head_dim", 2, kMaxHeadDim) : s.hidden / s.heads;
+  if (!fields.find("head_dim") && (s.hidden % s.heads != 0 || s.head_dim > kMaxHeadDim))
     fields.refuse("head_dim", nullptr, "a number, since hidden_size / num_attention_heads does not give one");
   if (s.head_dim % 2 != 0)
     fields.refuse("head_dim", fields.find("head_dim"), "an even number (also as hidden_size / num_attention_heads)");
-  s.vocabulary = fields.integer("vocab_size", 1, 1 << 28);
+  s.vocabulary = fields.integer("vocab_size", 1, kMaxVocabulary);
   s.context = fields.integer("max_position_embeddings", 1, 1 << 28);
   if (fields.find("rms_norm_eps")) s.rms_eps = static_cast<float>(fields.number("rms_norm_eps", 0, 1));
   s.rope_theta = read_rope_theta(fields, path);
@@ -158,7 +174,7 @@ void read_experts(const Fields& fields, ModelConfig& config) {
   ModelShape& s = config.shape;
   s.experts = fields.integer("num_experts", 1, 1024);
   s.experts_per_token = fields.integer("num_experts_per_tok", 1, s.experts);
-  s.moe_intermediate = fields.integer("moe_intermediate_size", 1, 1 << 20);
+  s.moe_intermediate = fields.integer("moe_intermediate_size", 1, kMaxWidth);
   config.norm_topk_prob = fields.boolean("norm_topk_prob", false);
   const int32_t step = fields.integer("decoder_sparse_step", 1, 1024, 1);
   const std::vector<int32_t> dense = fields.integers("mlp_only_layers", 0, s.layers - 1);
@@ -232,7 +248,7 @@ ModelConfig read_config(const std::string& folder) {
   config.sparse.assign(s.layers, false);
   if (config.model_type == "sdar_moe") read_experts(fields, config);
   const bool any_dense = std::find(config.sparse.begin(), config.sparse.end(), false) != config.sparse.end();
-  if (any_dense || fields.find("intermediate_size")) s.intermediate = fields.integer("intermediate_size", 1, 1 << 20);
+  if (any_dense || fields.find("intermediate_size")) s.intermediate = fields.integer("intermediate_size", 1, kMaxWidth);
 
   config.mask_token_id = read_mask_token(fields, folder, s.vocabulary);
   config.end_token_ids = fields.integers("eos_token_id", 0, s.vocabulary - 1);

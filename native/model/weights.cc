@@ -1,9 +1,8 @@
 #include "model/weights.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
+#include <filesystem>
 #include <optional>
 #include <span>
 
@@ -37,11 +36,15 @@ Layout lay_out(const Backend& backend, const std::vector<PlannedWeight>& plan) {
 }
 
 std::shared_ptr<std::byte> allocate(size_t bytes, WeightFormat format) {
-  const auto physical = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-  if (bytes > physical)
+  const auto most = static_cast<uint64_t>(memory_limit());
+  if (bytes > most)
     throw Error(code::kOutOfMemory, "the weights take " + std::to_string(bytes >> 20) + " MiB as " + name_of(format) +
-                                        ", this machine has " + std::to_string(physical >> 20) + " MiB");
+                                        ", this process may use " + std::to_string(most >> 20) + " MiB");
   return map_memory(bytes);
+}
+
+void check(const WeightHooks& hooks) {
+  if (hooks.cancelled && hooks.cancelled()) throw Error(code::kAborted, "loading was cancelled");
 }
 
 /// Units [begin, end) of a weight.
@@ -108,7 +111,7 @@ class Packer {
 
   /// Reports, and stops when asked to.
   void check_cancelled() {
-    if (hooks_.cancelled && hooks_.cancelled()) throw Error(code::kAborted, "loading was cancelled");
+    check(hooks_);
     const int64_t done = done_;
     if (hooks_.progress && done > reported_) hooks_.progress(reported_ = done, total_);
   }
@@ -133,7 +136,7 @@ template <class Adopted>
 void adopt(Backend& backend, const std::vector<PlannedWeight>& plan, const Layout& layout, const std::byte* packed,
            const WeightHooks& hooks, ModelWeights& weights, Adopted adopted) {
   for (size_t i = 0; i < plan.size(); i++) {
-    if (hooks.cancelled && hooks.cancelled()) throw Error(code::kAborted, "loading was cancelled");
+    check(hooks);
     *plan[i].handle = backend.adopt(plan[i].spec, packed + layout.offsets[i]);
     adopted(i + 1 < plan.size() ? layout.offsets[i + 1] : layout.bytes);
   }
@@ -146,14 +149,17 @@ void adopt(Backend& backend, const std::vector<PlannedWeight>& plan, const Layou
 /// The file that may hold these packed weights; none when they are small, random, or no folder was given.
 std::optional<PackedCache> cache_for(const Backend& backend, const std::vector<PlannedWeight>& plan,
                                      const TensorSource& source, const WeightHooks& hooks, size_t bytes) {
-  if (hooks.cache_folder.empty() || bytes < hooks.cache_above) return std::nullopt;
-  std::string identity = source.identity();
-  if (identity.empty()) return std::nullopt;
-  identity += backend.layout_id() + "\n";
+  if (hooks.cache.folder.empty() || bytes < hooks.cache.above) return std::nullopt;
+  const SourceFiles files = source.files();
+  if (files.empty()) return std::nullopt;
+  std::error_code unresolved;
+  const auto given = std::filesystem::path(files[0]->path()).parent_path();
+  const auto folder = std::filesystem::canonical(given, unresolved);
+  std::string description = (unresolved ? given : folder).string() + "\n" + backend.layout_id() + "\n";
   for (const auto& [spec, parts, handle] : plan)
-    identity += std::to_string(int(spec.kind)) + name_of(spec.format) + std::to_string(spec.rows) + "x" +
-                std::to_string(spec.cols) + "\n";
-  return PackedCache(hooks.cache_folder, std::move(identity), bytes);
+    description += std::to_string(int(spec.kind)) + name_of(spec.format) + std::to_string(spec.rows) + "x" +
+                   std::to_string(spec.cols) + "\n";
+  return PackedCache(hooks.cache, std::move(description), files, bytes);
 }
 
 /// Packs everything the plan names and fills in `weights`, which the plan's handles point into.
@@ -174,7 +180,7 @@ void build(Backend& backend, const std::vector<PlannedWeight>& plan, TensorSourc
   const int threads = hooks.threads > 0 ? hooks.threads : backend.threads();
   const std::optional<PackedCache> cache = cache_for(backend, plan, source, hooks, layout.bytes);
   const bool copied = backend.begin_adopting(layout.bytes, format);
-  if (cache && (weights.cache = cache->open(threads))) {
+  if (cache && (weights.cache = cache->open(threads, [&] { check(hooks); }))) {
     adopt(backend, plan, layout, PackedCache::payload(*weights.cache), hooks, weights, [&](size_t bytes) {
       if (!hooks.progress || (!copied && bytes < layout.bytes)) return;
       const double share = static_cast<double>(bytes) / static_cast<double>(layout.bytes);
@@ -198,7 +204,12 @@ void build(Backend& backend, const std::vector<PlannedWeight>& plan, TensorSourc
   packer.check_cancelled();
   adopt(backend, plan, layout, memory.get(), hooks, weights, [](size_t) {});
   if (!copied) weights.memory = memory;
-  if (cache) cache->write({memory.get(), layout.bytes}, threads);
+  if (!cache) return;
+  const auto write = std::make_shared<PackedCacheWrite>(*cache, memory);
+  if (hooks.write_later)
+    hooks.write_later(write);
+  else
+    write->run();
 }
 
 }  // namespace
@@ -207,7 +218,8 @@ ModelWeights load_weights(Backend& backend, const std::string& folder, const Mod
                           const WeightHooks& hooks) {
   ModelWeights weights{.experts_per_token = config.shape.experts_per_token, .norm_topk_prob = config.norm_topk_prob};
   const std::vector<PlannedWeight> plan = plan_weights(config, format, weights);
-  CheckpointSource source(folder, config, plan);
+  CheckpointSource source(folder, plan, [&] { check(hooks); });
+  weights.passed_over = source.passed_over();
   build(backend, plan, source, format, hooks, weights);
   return weights;
 }

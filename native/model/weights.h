@@ -8,6 +8,7 @@
 
 #include "backend/backend.h"
 #include "model/config.h"
+#include "model/packed_cache.h"
 #include "util/mapped_file.h"
 
 namespace sdar {
@@ -40,7 +41,8 @@ struct ModelWeights {
   int32_t experts_per_token = 0;
   bool norm_topk_prob = false;
   int64_t parameters = 0;
-  size_t bytes = 0;  ///< packed
+  size_t bytes = 0;              ///< packed
+  std::string passed_over = {};  ///< a message about tensors of the checkpoint that are not part of the model
 };
 
 struct WeightHooks {
@@ -48,15 +50,16 @@ struct WeightHooks {
   std::function<void(int64_t done, int64_t total)> progress = {};
   std::function<bool()> cancelled = {};  ///< asked on the calling thread, every few milliseconds
   int threads = 0;                       ///< 0: as many as the backend has
-  std::string cache_folder = {};         ///< where packed weights are kept and mapped next time; empty: nowhere
-  size_t cache_above = 64 << 20;         ///< packed weights of fewer bytes are not worth a file
+  CacheSettings cache = {};              ///< where packed weights are kept and mapped next time
+  /// Takes what is to be written there, to run it on a thread of its own; without it the load does so before it ends.
+  std::function<void(std::shared_ptr<PackedCacheWrite>)> write_later = {};
 };
 
 /// Reads model.safetensors, or the shards of model.safetensors.index.json, and packs all weights. Peak memory is the
 /// packed size and little more: file pages are given back as they have been packed. Everything is checked before
 /// packing starts. Embedding and head are int8 when `format` is int4; norms and routers are always f32. Throws Error
 /// naming file and tensor: FILE_NOT_FOUND, FILE_UNREADABLE, CHECKPOINT_INVALID, CHECKPOINT_TRUNCATED (also when a file
-/// shrinks meanwhile), OUT_OF_MEMORY, ABORTED.
+/// shrinks meanwhile; CHECKPOINT_INVALID when one is written to), OUT_OF_MEMORY, ABORTED.
 ModelWeights load_weights(Backend& backend, const std::string& folder, const ModelConfig& config, WeightFormat format,
                           const WeightHooks& hooks = {});
 

@@ -34,13 +34,14 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
   bool end_object() override {
     auto& members = std::get<Json::Object>(stack_.back().value);
     const auto by_name = [](const auto& a, const auto& b) { return a.first < b.first; };
-    std::sort(members.begin(), members.end(), by_name);
-    const auto twice = std::adjacent_find(members.begin(), members.end(),
-                                          [](const auto& a, const auto& b) { return a.first == b.first; });
-    if (twice != members.end()) {
-      error = "the name " + Json{twice->first}.brief() + " occurs twice in one object";
+    const auto same_name = [](const auto& a, const auto& b) { return a.first == b.first; };
+    std::stable_sort(members.begin(), members.end(), by_name);
+    for (auto at = members.begin(); (at = std::adjacent_find(at, members.end(), same_name)) != members.end(); ++at) {
+      if (at->second == (at + 1)->second) continue;
+      error = "the name " + Json{at->first}.brief() + " occurs twice in one object, with two values";
       return false;
     }
+    members.erase(std::unique(members.begin(), members.end(), same_name), members.end());
     return close();
   }
   bool parse_error(size_t position, const std::string&, const nlohmann::json::exception& e) override {

@@ -1,4 +1,4 @@
-// JSON texts as values: strict (UTF-8, no duplicate names, bounded depth). The only user of the vendored parser is
+// JSON texts as values: strict (UTF-8, no name twice with two values, bounded depth). The only user of the vendored parser is
 // json.cc.
 #pragma once
 #include <cstdint>
@@ -16,6 +16,8 @@ struct Json {
   /// An integer that does not fit int64 is a double.
   std::variant<std::nullptr_t, bool, int64_t, double, std::string, Array, Object> value = nullptr;
 
+  bool operator==(const Json&) const = default;
+
   bool is_null() const { return std::holds_alternative<std::nullptr_t>(value); }
   const bool* boolean() const { return std::get_if<bool>(&value); }
   const int64_t* integer() const { return std::get_if<int64_t>(&value); }
@@ -30,7 +32,8 @@ struct Json {
   std::string brief() const;
 };
 
-/// Throws Error(code, "<where>: not valid JSON: …") for anything else than one JSON value of at most 64 levels.
+/// Throws Error(code, "<where>: not valid JSON: …") for anything else than one JSON value of at most 64 levels. A byte
+/// order mark before it is passed over; so is a name that comes again in its object with an equal value.
 Json parse_json(std::string_view text, const std::string& where, const char* code);
 
 }  // namespace sdar

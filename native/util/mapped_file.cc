@@ -1,6 +1,5 @@
 #include "util/mapped_file.h"
 
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -17,6 +16,7 @@
 #include <mutex>
 
 #include "util/error.h"
+#include "util/machine.h"
 
 namespace sdar {
 namespace {
@@ -82,11 +82,7 @@ void install_handler() {
   static std::once_flag once;
   std::call_once(once, [] {
     g_page_size = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-    // The handler outlives every user, so the library that holds it must never be unloaded (Node does when a worker
-    // ends).
-    Dl_info self;
-    if (dladdr(reinterpret_cast<void*>(&on_sigbus), &self) && self.dli_fname)
-      dlopen(self.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+    keep_loaded();  // the handler outlives every user
     struct sigaction action = {};
     action.sa_sigaction = on_sigbus;
     action.sa_flags = SA_SIGINFO | SA_ONSTACK;
@@ -121,9 +117,25 @@ void give_slot(int i) {
               path + ": " + (absent ? "no such file" : std::string("cannot be read: ") + std::strerror(error)));
 }
 
-/// A regular file opened for reading, and its size.
-int open_regular(const std::string& path, size_t& size) {
-  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // non-blocking: a pipe must not hang us
+FileStamp stamp_of(const struct stat& status) {
+#ifdef __APPLE__
+  const auto modified = status.st_mtimespec, changed = status.st_ctimespec;
+#else
+  const auto modified = status.st_mtim, changed = status.st_ctim;
+#endif
+  const auto nanoseconds = [](const timespec& t) { return int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec; };
+  return {.inode = status.st_ino,
+          .size = status.st_size,
+          .modified = nanoseconds(modified),
+          .changed = nanoseconds(changed),
+          .links = status.st_nlink};
+}
+
+/// A regular file opened for reading.
+int open_regular(const std::string& path, FileStamp& stamp, Trust trust = Trust::any) {
+  // Non-blocking: a pipe must not hang us.
+  const int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (trust == Trust::own ? O_NOFOLLOW : 0);
+  const int file = open(path.c_str(), flags);
   if (file < 0) fail(path, errno);
   struct stat status;
   if (fstat(file, &status) != 0) {
@@ -136,15 +148,20 @@ int open_regular(const std::string& path, size_t& size) {
     throw Error(code::kFileUnreadable,
                 path + ": is " + (S_ISDIR(status.st_mode) ? "a folder" : "no regular file") + "; expected a file");
   }
-  size = static_cast<size_t>(status.st_size);
+  if (trust == Trust::own && (status.st_uid != geteuid() || (status.st_mode & (S_IWGRP | S_IWOTH)) != 0)) {
+    close(file);
+    throw Error(code::kFileUnreadable, path + ": belongs to another user, or others can write to it");
+  }
+  stamp = stamp_of(status);
   return file;
 }
 
 }  // namespace
 
-MappedFile::MappedFile(const std::string& path) : path_(path) {
+MappedFile::MappedFile(const std::string& path, Trust trust) : path_(path) {
   install_handler();
-  file_ = open_regular(path, size_);
+  file_ = open_regular(path, stamp_, trust);
+  size_ = static_cast<size_t>(stamp_.size);
   if (size_ == 0) return;
   void* data = mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file_, 0);
   if (data == MAP_FAILED) {
@@ -162,7 +179,12 @@ MappedFile::MappedFile(const std::string& path) : path_(path) {
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
-    : path_(std::move(other.path_)), data_(other.data_), size_(other.size_), file_(other.file_), slot_(other.slot_) {
+    : path_(std::move(other.path_)),
+      data_(other.data_),
+      size_(other.size_),
+      stamp_(other.stamp_),
+      file_(other.file_),
+      slot_(other.slot_) {
   other.data_ = nullptr;
   other.size_ = 0;
   other.file_ = other.slot_ = -1;
@@ -175,11 +197,16 @@ MappedFile::~MappedFile() {
   if (file_ >= 0) close(file_);
 }
 
-bool MappedFile::damaged() const {
+bool MappedFile::truncated() const {
   if (slot_ >= 0 && g_slots[slot_].damaged.load(std::memory_order_acquire)) return true;
   // What is missing of the last page reads as zeros without a fault.
+  return stamp_now().size < stamp_.size;
+}
+
+FileStamp MappedFile::stamp_now() const {
   struct stat status;
-  return file_ >= 0 && (fstat(file_, &status) != 0 || static_cast<size_t>(status.st_size) < size_);
+  if (file_ < 0) return stamp_;
+  return fstat(file_, &status) == 0 ? stamp_of(status) : FileStamp{};
 }
 
 void MappedFile::prefetch(size_t offset, size_t length) const { advise(offset, length, MADV_WILLNEED); }
@@ -204,8 +231,9 @@ std::shared_ptr<std::byte> map_memory(size_t bytes) {
 }
 
 std::string read_file(const std::string& path, size_t limit) {
-  size_t size = 0;
-  const int file = open_regular(path, size);
+  FileStamp stamp;
+  const int file = open_regular(path, stamp);
+  const auto size = static_cast<size_t>(stamp.size);
   if (size > limit) {
     close(file);
     throw Error(code::kConfigInvalid,

@@ -9,10 +9,28 @@
 
 namespace sdar {
 
+/// What a file system says of a file without its contents being read. Every change of contents changes `changed`, which
+/// no program can set.
+struct FileStamp {
+  uint64_t inode = 0;
+  int64_t size = 0;
+  int64_t modified = 0;  ///< nanoseconds since 1970
+  int64_t changed = 0;
+  uint64_t links = 0;
+
+  bool operator==(const FileStamp&) const = default;
+};
+
+enum class Trust {
+  any,  ///< whoever owns the file
+  own,  ///< this user's file that no other can write to, and no symbolic link
+};
+
 class MappedFile {
  public:
-  /// Throws Error: FILE_NOT_FOUND; FILE_UNREADABLE (no permission, not a regular file, no address space left).
-  explicit MappedFile(const std::string& path);
+  /// Throws Error: FILE_NOT_FOUND; FILE_UNREADABLE (no permission, not a regular file, not to be trusted, no address
+  /// space left).
+  explicit MappedFile(const std::string& path, Trust trust = Trust::any);
   ~MappedFile();
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&&) = delete;
@@ -21,7 +39,12 @@ class MappedFile {
   std::span<const std::byte> bytes() const { return {data_, size_}; }
 
   /// The file is, or was at a moment that mattered, shorter than when it was mapped. Ask after reading.
-  bool damaged() const;
+  bool truncated() const;
+  /// truncated(), or written to since it was mapped.
+  bool damaged() const { return truncated() || stamp_now().modified != stamp_.modified; }
+  /// As it was when it was mapped, and as it is now.
+  const FileStamp& stamp() const { return stamp_; }
+  FileStamp stamp_now() const;
   /// The bytes will be needed soon: reading them may start.
   void prefetch(size_t offset, size_t length) const;
   /// The bytes will not be needed soon: their pages need not stay in this process. Reading them again is allowed.
@@ -33,6 +56,7 @@ class MappedFile {
   std::string path_;
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
+  FileStamp stamp_;
   int file_ = -1;
   int slot_ = -1;  // in the fault handler's table
 };

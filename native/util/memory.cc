@@ -9,6 +9,10 @@
 namespace sdar {
 
 namespace {
+constexpr const char* kCgroups[][2] = {
+    {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"},
+    {"/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"}};
+
 int64_t number_in(const char* path) {
   std::ifstream file(path);
   int64_t value = -1;
@@ -28,12 +32,16 @@ int64_t mem_available() {
 }
 }  // namespace
 
+int64_t memory_limit() {
+  int64_t bytes = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
+  for (const auto& [limit, usage] : kCgroups)
+    if (const int64_t max = number_in(limit); max > 0) bytes = std::min(bytes, max);
+  return bytes;
+}
+
 int64_t available_memory() {
   int64_t bytes = mem_available();
-  const char* limits[][2] = {
-      {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"},
-      {"/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"}};
-  for (const auto& [limit, usage] : limits) {
+  for (const auto& [limit, usage] : kCgroups) {
     const int64_t max = number_in(limit), used = number_in(usage);
     if (max > 0 && used >= 0) bytes = std::min(bytes, std::max<int64_t>(0, max - used));
   }

@@ -1,3 +1,12 @@
+#include <dlfcn.h>
+#ifdef __linux__
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#elif defined(__APPLE__)
+#include <pthread/qos.h>
+#endif
+
 #include <algorithm>
 #include <atomic>
 #include <exception>
@@ -40,6 +49,21 @@ void parallel_for(int threads, int64_t count, const std::function<void(int64_t)>
   work(between ? &between : nullptr);
   for (std::thread& worker : workers) worker.join();
   if (failure) std::rethrow_exception(failure);
+}
+
+void keep_loaded() {
+  // Node unloads an addon when the last worker that uses it ends.
+  Dl_info self;
+  if (dladdr(reinterpret_cast<void*>(&keep_loaded), &self) && self.dli_fname)
+    dlopen(self.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+}
+
+void run_in_background() {
+#ifdef __linux__
+  setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), 19);
+#elif defined(__APPLE__)
+  pthread_set_qos_class_self_np(QOS_CLASS_BACKGROUND, 0);
+#endif
 }
 
 }  // namespace sdar

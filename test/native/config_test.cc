@@ -163,12 +163,36 @@ TEST("every field: type and range") {
       {"eos_token_id", {"16", "-1", "\"0\"", "[0, 16]", "[[0]]", "{}"}}};
   for (const auto& [name, values] : bad)
     for (const char* value : values) CHECK_THROWS("CONFIG_INVALID", name, read_with(name, value));
-  CHECK_THROWS("CONFIG_INVALID", "config.json: hidden_size is \"8\"; expected an integer from 1 to 1048576",
+  CHECK_THROWS("CONFIG_INVALID", "config.json: hidden_size is \"8\"; expected an integer from 1 to 262144",
                read_with("hidden_size", "\"8\""));
   Members odd = files::tiny_config();
   odd["head_dim"] = "";
   CHECK_THROWS("CONFIG_INVALID", "head_dim is missing", read_with("hidden_size", "9", odd));
   CHECK_THROWS("CONFIG_INVALID", "head_dim is missing; expected an even", read_with("hidden_size", "6", odd));
+}
+
+TEST("a byte order mark, and a name that comes twice with one value") {
+  files::TempFolder folder;
+  const std::string text = files::object(files::tiny_config());
+  files::write(folder / "config.json", "\xef\xbb\xbf" + text);
+  CHECK(read_config(folder.path).shape.hidden == 8);
+  files::write(folder / "config.json",
+               "{\"hidden_size\": 8, \"x\": {\"y\": [1]}, \"x\": {\"y\": [1]}, " + text.substr(1));
+  CHECK(read_config(folder.path).shape.hidden == 8);
+}
+
+TEST("end ids: each once, in the order they come, not thousands") {
+  CHECK(read_with("eos_token_id", "[3, 1, 3, 2, 1]").end_token_ids == std::vector<int32_t>({3, 1, 2}));
+  Members wide = files::tiny_config();
+  wide["vocab_size"] = "4194304";
+  std::string many = "[0", all = "[0";
+  for (int i = 1; i < 1000000; i++) many += "," + std::to_string(i);
+  for (int i = 1; i < 1000000; i++) all += "," + std::to_string(i % 4096);
+  CHECK_THROWS("CONFIG_INVALID", "config.json: eos_token_id has 1000000 different elements; at most 4096 are allowed",
+               read_with("eos_token_id", many + "]", wide));
+  CHECK(read_with("eos_token_id", all + "]", wide).end_token_ids.size() == 4096);
+  CHECK_THROWS("CONFIG_INVALID", "an element of eos_token_id is 4294967301",
+               read_with("eos_token_id", "[4294967301]", wide));
 }
 
 TEST("files that are not what they should be") {
@@ -183,6 +207,8 @@ TEST("files that are not what they should be") {
   files::write(path, "[1]");
   CHECK_THROWS("CONFIG_INVALID", "not a JSON object", read_config(folder.path));
   files::write(path, "{\"a\": 1, \"b\": 2, \"a\": 3}");
+  CHECK_THROWS("CONFIG_INVALID", "the name \"a\" occurs twice", read_config(folder.path));
+  files::write(path, "{\"a\": [1, {\"c\": 2}], \"b\": 2, \"a\": [1, {\"c\": 3}]}");
   CHECK_THROWS("CONFIG_INVALID", "the name \"a\" occurs twice", read_config(folder.path));
   files::write(path, std::string(1 << 20, '['));
   CHECK_THROWS("CONFIG_INVALID", "deeper than 64 levels", read_config(folder.path));

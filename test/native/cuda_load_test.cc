@@ -120,8 +120,7 @@ TEST("weights that come from the cache are told as they reach the GPU, and can b
   const EngineOptions options = options_of("cuda");
   const ModelConfig config = read_config(options.path);
   const auto load = [&](WeightHooks hooks) {
-    hooks.cache_folder = folder.string();
-    hooks.cache_above = 0;
+    hooks.cache = {.folder = folder.string(), .above = 0};
     return load_weights(*backend, options.path, config, WeightFormat::bf16, hooks);
   };
   load({});

@@ -13,6 +13,7 @@
 #include "backend/cpu/packing.h"
 #include "util/error.h"
 #include "util/machine.h"
+#include "util/mapped_file.h"
 
 namespace sdar::cpu {
 namespace {
@@ -50,9 +51,9 @@ class CpuBackend final : public HostBackend {
     attention_.configure(shape, cache, max_rows);
   }
   float* allocate(size_t floats) override {
-    float* memory = allocations_.emplace_back().reserve(floats);
-    std::fill_n(memory, floats, 0.0f);
-    return memory;
+    // Pages that no step needs are never there.
+    allocations_.push_back(map_memory(floats * sizeof(float)));
+    return reinterpret_cast<float*>(allocations_.back().get());
   }
 
   void interrupt() override {
@@ -98,7 +99,7 @@ class CpuBackend final : public HostBackend {
   LmHead lm_head_;
   Attention attention_;
   ActivationRows activations_;
-  std::vector<Buffer<float>> allocations_;
+  std::vector<std::shared_ptr<std::byte>> allocations_;
   float eps_ = 1e-6f;
   StepRows step_;
 };

@@ -7,7 +7,7 @@
 namespace sdar::cpu {
 namespace {
 
-/// 1 / sqrt(mean(x²) + eps).
+/// 1 / sqrt(mean(x²) + eps), NaN where that overflows.
 float rms_factor(const float* x, int n, float eps) {
   float squares[16] = {};
   int i = 0;
@@ -17,7 +17,8 @@ float rms_factor(const float* x, int n, float eps) {
   for (int j = 0; i + j < n; j++) squares[j] += x[i + j] * x[i + j];
   float sum = 0;
   for (float s : squares) sum += s;
-  return 1 / __builtin_sqrtf(sum / static_cast<float>(n) + eps);
+  const float mean = sum / static_cast<float>(n);
+  return mean <= __FLT_MAX__ ? 1 / __builtin_sqrtf(mean + eps) : __builtin_nanf("");
 }
 
 /// The second halves of x, norm and out start at `half`; nothing overlaps.

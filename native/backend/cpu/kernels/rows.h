@@ -103,7 +103,8 @@ void prepare(const PrepareJob& job) {
   F scale = zero();
   if (job.norm) {
     const float mean = sum_of_squares(job.x, job.k) / static_cast<float>(job.k);
-    scale = set1(1.0f / __builtin_sqrtf(mean + job.eps));
+    // Squares beyond f32 would make a factor of 0, and plausible zeros of what went wrong.
+    scale = set1(mean <= __FLT_MAX__ ? 1.0f / __builtin_sqrtf(mean + job.eps) : __builtin_nanf(""));
   }
   if (is_quantised(job.format)) return prepare_quantised(job, scale);
   const int64_t padded = padded_k(job.format, job.k);

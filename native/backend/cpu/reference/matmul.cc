@@ -84,7 +84,7 @@ double dot(const float* a, const float* b, int64_t n) {
 
 void rms_norm(const float* x, const float* norm, int64_t n, float eps, float* y) {
   const float mean = static_cast<float>(dot(x, x, n) / static_cast<double>(n));
-  const float scale = 1.0f / std::sqrt(mean + eps);
+  const float scale = std::isfinite(mean) ? 1.0f / std::sqrt(mean + eps) : std::numeric_limits<float>::quiet_NaN();
   for (int64_t i = 0; i < n; i++) y[i] = x[i] * scale * norm[i];
 }
 

@@ -27,7 +27,7 @@ SDAR_DEVICE void normalise(const RouteParams& a, const float* x, Shared<float> t
   sync_block();
   sum = 0;
   for (int warp = 0; warp < kWarps; warp++) sum += load_shared<float>(sums + warp);
-  const float scale = rsqrt_fast(sum / static_cast<float>(a.hidden) + a.eps);
+  const float scale = norm_factor(sum / static_cast<float>(a.hidden), a.eps);
   for (int vector = thread_index(); in_range(vector, vectors); vector += kThreads) {
     const int k = vector * 4;
     const Floats4 v = load_global_cached<Floats4>(x + k), w = load_global_cached<Floats4>(a.norm + k);

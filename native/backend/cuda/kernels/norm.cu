@@ -34,7 +34,7 @@ SDAR_KERNEL(kThreads, 6, rms_norm, NormParams a) {
   sum = 0;
   SDAR_UNROLL
   for (int warp = 0; warp < kThreads / kWarp; warp++) sum += load_shared<float>(sums + warp);
-  const float scale = rsqrt_fast(sum / static_cast<float>(a.hidden) + a.eps);
+  const float scale = norm_factor(sum / static_cast<float>(a.hidden), a.eps);
 
   const int padded = padded_k(a.hidden);
   for (int vector = thread_index(); in_range(vector, vectors); vector += kThreads) {

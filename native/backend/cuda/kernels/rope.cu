@@ -36,7 +36,7 @@ SDAR_KERNEL(kThreads, 8, rope, RopeParams a) {
     float sum = 0;
     SDAR_UNROLL
     for (int i = 0; i < 2 * kEach; i++) sum = fused(x[i / kEach][i % kEach], x[i / kEach][i % kEach], sum);
-    const float scale = rsqrt_fast(warp_sum(sum) / head_dim + a.eps);
+    const float scale = norm_factor(warp_sum(sum) / head_dim, a.eps);
     const float* norm = (head < a.heads ? a.q_norm : a.k_norm) + column;
     const float* rotation = a.rotations + (int64_t{position} * kHalf + column) * 2;
     SDAR_UNROLL
