@@ -3,7 +3,7 @@ import type { NativeEvent, NativeFinish } from "./binding.js";
 import type { Clock } from "./clock.js";
 import { Completion } from "./completion.js";
 import { SdarError } from "./errors.js";
-import type { TokenBytes } from "./tokenizer.js";
+import type { TokenBytes } from "./token-bytes.js";
 import type { Answer, Chunk, GenerateResult, Run, Usage } from "./types.js";
 
 export interface RunSetup {
@@ -12,6 +12,7 @@ export interface RunSetup {
   promptTokens: number;
   stop: string[];
   stopTokens: Int32Array;
+  stopNames?: ReadonlyMap<number, string> | undefined;
   seed: number | bigint;
   /** how many completions */
   n: number;

@@ -1,19 +1,21 @@
 // Requests between the queue and the addon: submits them, gives events to their runs, tells those who watch.
 import { basename } from "node:path";
-import type { NativeEngine, NativeEvent } from "./binding.js";
+import type { NativeEngine, NativeEvent, NativeModelInfo } from "./binding.js";
 import type { Clock } from "./clock.js";
 import { SdarError, wrapError } from "./errors.js";
 import { Emitter, type EngineEvents, type RequestInfo } from "./events.js";
-import type { ParsedRequest } from "./options.js";
+import { type ParsedRequest, roomFor } from "./options.js";
 import { AdmissionQueue, type QueueLimits, type Ticket } from "./queue.js";
-import { RunState } from "./run.js";
+import { type RunSetup, RunState } from "./run.js";
 import { type EngineStats, RecentRates } from "./stats.js";
 import { RequestSpan } from "./telemetry.js";
-import type { TokenBytes } from "./tokenizer.js";
+import type { Encoding } from "./texts.js";
+import type { TokenBytes } from "./token-bytes.js";
 import type { GenerateResult } from "./types.js";
 
 export interface ServingSetup {
   native: NativeEngine;
+  model: NativeModelInfo;
   /** folder of the checkpoint */
   path: string;
   maxConcurrent: number;
@@ -26,14 +28,21 @@ export interface ServingSetup {
 }
 
 /** A request from `generate` until its run has settled and the addon has ended its completions. */
-interface Job extends Ticket {
+interface Job extends Writable<Ticket> {
   readonly run: RunState;
-  readonly span: RequestSpan | undefined;
+  /** from when it is queued */
+  span: RequestSpan | undefined;
+  /** while its prompt is encoded */
+  stopEncoding?: (() => void) | undefined;
+  /** its prompt turned out to be one that cannot run: it never was a request */
+  refused?: boolean;
   readonly began: number;
   startedMs?: number;
   firstTokenMs?: number;
   cachedTokens: number;
 }
+
+type Writable<T> = { -readonly [Name in keyof T]: T[Name] };
 
 export class Serving {
   readonly emitter: Emitter;
@@ -57,55 +66,102 @@ export class Serving {
     this.emitter = new Emitter(setup.warn);
   }
 
-  /** `maxTokens` is what the context leaves of those asked for. */
-  start(parsed: ParsedRequest, tokens: Int32Array, maxTokens: number, began: number): RunState {
-    const { tokenBytes, clock } = this.#setup;
+  /**
+   * Queues a request once its prompt is encoded. Throws for a prompt of ids that cannot run; one of text fails the run.
+   */
+  start(parsed: ParsedRequest, prompt: Int32Array | Encoding, began: number): RunState {
+    const { tokenBytes, clock, model } = this.#setup;
     const { native, n } = parsed;
+    const encoded = prompt instanceof Int32Array ? prompt : undefined;
+    const room = encoded && roomFor(encoded.length, native, model);
     const id = this.#nextId;
     // Each completion is a request of the addon.
     this.#nextId += n;
-    const span = RequestSpan.begin(this.#model, parsed, maxTokens, Date.now() - (clock.now() - began));
-    const run = new RunState({
+    const setup: RunSetup = {
       ...parsed,
       tokenBytes,
-      promptTokens: tokens.length,
+      promptTokens: 0,
       stopTokens: native.stopTokens,
       clock,
       onAbort: () => this.#abort(job),
       onHold: (held) => this.#hold(job, held),
       onSettled: (outcome) => this.#settled(job, outcome),
-    });
+    };
+    const run = new RunState(setup);
     const job: Job = {
       id,
       key: parsed.key ?? "",
       priority: native.priority,
-      promptTokens: tokens.length,
-      maxTokens,
+      promptTokens: 0,
+      maxTokens: 0,
       answers: n,
       dueAt: began + (parsed.deadline ?? Number.POSITIVE_INFINITY),
       run,
-      span,
+      span: undefined,
       began,
       cachedTokens: 0,
-      start: (rank, deadlineMs) => this.#submit(job, { ...native, tokens, rank, deadlineMs }),
+      start: () => {},
       expire: () => run.fail(tooLate(parsed.deadline)),
     };
+    const enqueue = (tokens: Int32Array, maxTokens: number) => {
+      setup.promptTokens = tokens.length;
+      job.promptTokens = tokens.length;
+      job.maxTokens = maxTokens;
+      job.start = (rank, deadlineMs) => this.#submit(job, { ...native, tokens, rank, deadlineMs });
+      job.span = RequestSpan.begin(this.#model, parsed, maxTokens, Date.now() - (clock.now() - began));
+      this.#enqueue(job);
+    };
     if (parsed.signal?.aborted) {
+      if (!(prompt instanceof Int32Array)) prompt.cancel();
       run.abortUnstarted();
       return run;
     }
     this.#jobs.add(job);
+    if (encoded && room !== undefined) enqueue(encoded, room);
+    else this.#encode(job, prompt as Encoding, (tokens) => enqueue(tokens, roomFor(tokens.length, native, model)));
+    return run;
+  }
+
+  /** Lets a request wait for its tokens; abort, deadline and dispose end it meanwhile as they do later. */
+  #encode(job: Job, { tokens, cancel }: Encoding, then: (tokens: Int32Array) => void): void {
+    const { clock } = this.#setup;
+    const stopTimer = Number.isFinite(job.dueAt) ? clock.after(job.dueAt - clock.now(), () => job.expire()) : () => {};
+    job.stopEncoding = () => {
+      job.stopEncoding = undefined;
+      stopTimer();
+      cancel();
+    };
+    const encoded = (act: () => void) => {
+      if (job.run.settled) return;
+      job.stopEncoding?.();
+      try {
+        act();
+      } catch (error) {
+        job.refused = true;
+        job.run.fail(wrapError(error));
+      }
+    };
+    tokens.then(
+      (ids) => encoded(() => then(ids)),
+      (error) =>
+        encoded(() => {
+          throw error;
+        }),
+    );
+  }
+
+  #enqueue(job: Job): void {
     try {
       this.#queue.add(job);
     } catch (error) {
-      run.fail(wrapError(error));
-      return run;
+      job.run.fail(wrapError(error));
+      return;
     }
+    const { promptTokens } = job;
     const queuedRequests = this.#queue.counts.requests;
-    this.emitter.emit("queued", () => ({ ...this.#info(job), promptTokens: tokens.length, queuedRequests }));
-    span?.event("queued", { "sdar.queue.requests": queuedRequests });
+    this.emitter.emit("queued", () => ({ ...this.#info(job), promptTokens, queuedRequests }));
+    job.span?.event("queued", { "sdar.queue.requests": queuedRequests });
     this.#queue.pump();
-    return run;
   }
 
   /** Takes what the addon has to say; call when it wakes. */
@@ -176,7 +232,7 @@ export class Serving {
   }
 
   #abort(job: Job): void {
-    if (this.#queue.cancel(job)) job.run.abortUnstarted();
+    if (job.stopEncoding || this.#queue.cancel(job)) job.run.abortUnstarted();
     else this.#eachCompletion(job, (id) => this.#setup.native.abort(id));
   }
 
@@ -202,6 +258,7 @@ export class Serving {
   }
 
   #settled(job: Job, outcome: GenerateResult | SdarError): void {
+    job.stopEncoding?.();
     const failed = outcome instanceof SdarError;
     const ran = job.startedMs !== undefined || job.run.tokenCount > 0;
     const cachedTokens = failed ? job.cachedTokens : outcome.usage.cachedTokens;
@@ -212,7 +269,7 @@ export class Serving {
     });
     this.#jobs.delete(job);
     job.span?.end(outcome);
-    this.#tell(job, outcome);
+    if (!job.refused) this.#tell(job, outcome);
     if (this.#jobs.size === 0) this.#whenEmpty?.();
   }
 
