@@ -23,8 +23,8 @@ export interface EncodeOptions {
   restore?: (text: string) => string;
 }
 
-/** A normalizer, pattern or template of the checkpoint, as JSON. */
-const maxRules = 2 ** 20;
+/** Characters of normalizer, patterns and what is put around a text, as JSON: what a long pattern takes cannot be stopped. */
+const maxRules = 2 ** 16;
 const maxFileBytes = 2 ** 26;
 /** Ids above have no bytes: no vocabulary is as large. */
 const maxTableIds = 2 ** 22;
@@ -204,15 +204,10 @@ type Rules = Record<"normalizer" | "pre_tokenizer" | "post_processor", unknown>;
 
 /** The library's tokenizer, with its rules but without vocabulary. */
 function libraryParts(rules: Rules, file: string): Library {
-  const size = JSON.stringify(rules).length;
-  if (size > maxRules) {
-    throw new SdarError(
-      "TOKENIZER_INVALID",
-      `${file}: its rules have ${size} characters; at most ${maxRules} are allowed`,
-    );
-  }
   const model = { type: "BPE", vocab: {}, merges: [] };
   try {
+    const size = JSON.stringify(rules).length;
+    if (size > maxRules) throw new Error(`its rules have ${size} characters; at most ${maxRules} are allowed`);
     return new Library({ ...rules, model, added_tokens: [], decoder: null }, {});
   } catch (cause) {
     throw new SdarError("TOKENIZER_INVALID", `${file}: ${(cause as Error).message}`.slice(0, 400), { cause });

@@ -35,11 +35,7 @@ t.test("special tokens", async (t) => {
   t.equal(ids[0], 557, "are found in a text");
   t.equal(ids.at(-1), 558);
   t.equal(textOf(tokenizer.tokenBytes(560), ids), "user\nHi", "and have no bytes");
-  t.equal(
-    tokenizer.tokenBytes(570).offsets[570],
-    tokenizer.tokenBytes(560).offsets[560],
-    "nor have ids without a token",
-  );
+  t.equal(tokenizer.tokenBytes(570).offsets.length, 561, "nor have ids without a token");
   t.equal(tokenizer.tokenBytes(10).offsets.length, 11);
 });
 
