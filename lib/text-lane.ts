@@ -131,7 +131,8 @@ export class TextLane {
       this.#worker.postMessage(next.task);
     } catch (error) {
       next.reject(wrapError(error));
-      return this.#next();
+      this.#next();
+      return;
     }
     this.#begin(next, next.limitMs);
   }
@@ -150,7 +151,8 @@ export class TextLane {
     try {
       worker = new Worker(workerFile, options);
     } catch (error) {
-      return files.reject(wrapError(error));
+      files.reject(wrapError(error));
+      return;
     }
     this.#worker = worker;
     const mine = (act: () => void) => () => worker === this.#worker && act();
@@ -167,9 +169,9 @@ export class TextLane {
         limitMs,
         resolve: files.resolve,
         reject: (error) => {
+          files.reject(error);
           // A thread that has not read its files is of no use.
           if (worker === this.#worker) this.#stop();
-          files.reject(error);
         },
       },
       limitMs,
