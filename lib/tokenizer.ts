@@ -39,7 +39,8 @@ export class Tokenizer {
   /** for all ids there are */
   readonly #table: TokenBytes;
   readonly #normalize: ((text: string) => string)[];
-  readonly #split: (text: string) => string[];
+  /** the number of the part counts for what is put before the first */
+  readonly #split: (text: string, part: number) => string[];
   /** ids around a text; null is the place of the text */
   readonly #frame: (number | null)[];
   readonly #shrink: number | undefined;
@@ -61,7 +62,8 @@ export class Tokenizer {
     const { normalizer = null, pre_tokenizer = null, post_processor = null } = definition;
     const library = libraryParts({ normalizer, pre_tokenizer, post_processor }, file);
     this.#normalize = normalizers(library.normalizer);
-    this.#split = (text) => (library.pre_tokenizer ? library.pre_tokenizer.pre_tokenize(text) : [text]);
+    this.#split = (text, section_index) =>
+      library.pre_tokenizer ? library.pre_tokenizer.pre_tokenize(text, { section_index }) : [text];
     this.#frame = this.#frameOf(library);
     const known = keepsAll(pre_tokenizer) && this.#bpe.covers(byteCharacters);
     const strips = this.#added.some(({ lstrip, rstrip }) => lstrip || rstrip);
@@ -95,9 +97,9 @@ export class Tokenizer {
     const room = { limit };
     if (text.length > maxTextLength) throw tooLong(limit);
     const { before, after } = this.#finders[restore ? "guarded" : parse];
-    for (const part of before.split(text)) {
+    for (const [index, part] of before.split(text).entries()) {
       if (typeof part === "object") ids.push(part.id);
-      else this.#encodeText(restore ? restore(part) : part, after, ids, room);
+      else this.#encodeText(restore ? restore(part) : part, index, after, ids, room);
     }
     const framed = addSpecial ? this.#frame.flatMap((id) => (id === null ? ids : [id])) : ids;
     if (framed.length > limit) throw tooLong(limit);
@@ -133,13 +135,13 @@ export class Tokenizer {
     return { bytes: this.#table.bytes.slice(0, offsets.at(-1)), offsets };
   }
 
-  #encodeText(text: string, finder: TokenFinder, ids: number[], room: { limit: number }): void {
+  #encodeText(text: string, index: number, finder: TokenFinder, ids: number[], room: { limit: number }): void {
     const normalized = this.#normalize.reduce((value, normalize) => this.#bounded(normalize(value)), text);
     for (const part of finder.split(normalized)) {
       if (typeof part === "object") ids.push(part.id);
       else {
         if (this.#bound && surelyExceeds(part, room.limit - ids.length, this.#bound)) throw tooLong(room.limit);
-        for (const word of this.#split(part)) {
+        for (const word of this.#split(part, index)) {
           this.#bpe.encode(word, ids);
           if (ids.length > room.limit) throw tooLong(room.limit);
         }
