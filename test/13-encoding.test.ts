@@ -95,7 +95,10 @@ t.test("marks in canonical order are the same text, long runs too", async (t) =>
     "\u302e",
   ];
   let state = 7;
-  const random = (n: number) => (state = (Math.imul(state, 1103515245) + 12345) >>> 0) % n;
+  const random = (n: number) => {
+    state = (Math.imul(state, 1103515245) + 12345) >>> 0;
+    return state % n;
+  };
   for (let round = 0; round < 200; round++) {
     const run = Array.from({ length: 34 + random(60) }, () => marks[random(marks.length)]).join("");
     const text = `a${run}é${run}`;
