@@ -135,7 +135,7 @@ export class Engine {
   /**
    * Begins a generation, or lets it wait for its turn; it goes on whether or not anyone looks at the run. Returns at once and
    * never throws: errors come from the run's iterator and its `result()`, as an SdarError: `INVALID_OPTION`, `EMPTY_PROMPT`,
-   * `TOKEN_OUT_OF_RANGE`, `PROMPT_TOO_LONG`, `CACHE_TOO_SMALL`, `TOKENIZER_MISSING`, `TEMPLATE_MISSING`, `TEMPLATE_FAILED`,
+   * `TOKEN_OUT_OF_RANGE`, `PROMPT_TOO_LONG`, `CACHE_TOO_SMALL`, `TOKENIZER_MISSING`, `TEMPLATE_MISSING`, `TEMPLATE_FAILED`, `TOKENIZER_INVALID`,
    * `QUEUE_FULL`, `DEADLINE_EXCEEDED`, `NUMERIC_ERROR`, `OUT_OF_MEMORY`, `DEVICE_FAILED`, `CHECKPOINT_TRUNCATED`,
    * `INTERNAL`, `DISPOSED`.
    *
