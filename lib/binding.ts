@@ -195,6 +195,8 @@ export interface NativeStats {
 export interface NativeEngine {
   /** Bytes of token i are bytes[offsets[i] .. offsets[i + 1]); special tokens have none. Before the first submit. */
   setTokenBytes(bytes: Uint8Array, offsets: Uint32Array): void;
+  /** Ids that end a generation, in the place of info().endTokenIds. Before the first submit. */
+  setEndTokens(ids: Int32Array): void;
   info(): NativeModelInfo;
   submit(request: NativeRequest): void;
   abort(id: number): void;

@@ -1,5 +1,5 @@
 // Where a checkpoint lies, and its small JSON files. Never downloads anything.
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readdirSync, readSync, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { isAbsolute, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -64,7 +64,7 @@ export function userCache(): string | undefined {
 /** The snapshot that refs/main names, else the newest one; undefined when none holds a config.json. */
 function findSnapshot(cache: string): string | undefined {
   const snapshots = join(cache, "snapshots");
-  const main = readOptional(join(cache, "refs", "main"))?.trim();
+  const main = readOptional(join(cache, "refs", "main"), 1024)?.trim();
   const names = main ? [main] : listFolder(snapshots);
   return names
     .map((name) => join(snapshots, name))
@@ -80,10 +80,16 @@ function listFolder(folder: string): string[] {
   }
 }
 
-/** A text file, undefined when there is none; FILE_UNREADABLE when it is there and cannot be read. */
-export function readOptional(file: string): string | undefined {
+/** Bytes of a checkpoint's configuration file at most; other kinds have their own limit. */
+const maxConfigBytes = 2 ** 24;
+
+/**
+ * A text file, undefined when there is none; FILE_UNREADABLE when it is there and cannot be read, is longer than `maxBytes`
+ * or no regular file: a pipe or a device would be read for ever.
+ */
+export function readOptional(file: string, maxBytes = maxConfigBytes): string | undefined {
   try {
-    return readFileSync(file, "utf8");
+    return readRegular(file, maxBytes);
   } catch (cause) {
     const code = (cause as NodeJS.ErrnoException).code;
     if (code === "ENOENT" || code === "ENOTDIR") return undefined;
@@ -91,13 +97,34 @@ export function readOptional(file: string): string | undefined {
   }
 }
 
+function readRegular(file: string, maxBytes: number): string {
+  // Without O_NONBLOCK the open itself waits for a pipe's writer.
+  const fd = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    const status = fstatSync(fd);
+    if (!status.isFile()) throw new Error("it is no regular file");
+    if (status.size > maxBytes) throw new Error(`it has ${status.size} bytes; at most ${maxBytes} are allowed`);
+    // A byte more than it should have: it may grow meanwhile, and files of /proc say 0.
+    const bytes = Buffer.alloc(Math.min(maxBytes, status.size === 0 ? maxBytes : status.size) + 1);
+    let size = 0;
+    for (let read = -1; read !== 0 && size < bytes.length; size += read) {
+      read = readSync(fd, bytes, size, bytes.length - size, null);
+    }
+    if (size > maxBytes) throw new Error(`it has more than ${maxBytes} bytes`);
+    return bytes.toString("utf8", 0, size);
+  } finally {
+    closeSync(fd);
+  }
+}
+
 /** A JSON object from a file, undefined when there is no such file; `invalid` is the code of an error that names the file. */
-export function readJson(file: string, invalid: ErrorCode): Record<string, unknown> | undefined {
-  const text = readOptional(file);
+export function readJson(file: string, invalid: ErrorCode, maxBytes?: number): Record<string, unknown> | undefined {
+  const text = readOptional(file, maxBytes);
   if (text === undefined) return undefined;
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    // Some editors begin a file with a byte order mark.
+    value = JSON.parse(text.replace(/^\ufeff/, ""));
   } catch (cause) {
     throw new SdarError(invalid, `${file} is not valid JSON: ${(cause as Error).message}`, { cause });
   }

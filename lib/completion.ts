@@ -1,6 +1,6 @@
 // One completion: its tokens, their text, and what it comes to. In the public API it is an answer.
 import type { NativeEvent, NativeFinish } from "./binding.js";
-import type { TokenBytes } from "./tokenizer.js";
+import type { TokenBytes } from "./token-bytes.js";
 import type { Answer, Chunk, Draft, Token } from "./types.js";
 
 // A byte order mark is text like any other.
@@ -59,6 +59,8 @@ export interface CompletionSetup {
   tokenBytes?: TokenBytes | undefined;
   stop: string[];
   stopTokens: Int32Array;
+  /** by the id of a token that a stop string names: that string */
+  stopNames?: ReadonlyMap<number, string> | undefined;
 }
 
 /** Events of one completion to chunks. */
@@ -126,7 +128,7 @@ export class Completion {
 
   #stopMatched(textBytes: number): string | number | undefined {
     const last = this.#tokens.at(-1)?.id;
-    if (last !== undefined && this.#setup.stopTokens.includes(last)) return last;
+    if (last !== undefined && this.#setup.stopTokens.includes(last)) return this.#setup.stopNames?.get(last) ?? last;
     return this.#setup.stop.find((stop) => this.#bytes.hasAt(stop, textBytes));
   }
 

@@ -1,43 +1,34 @@
 // The engine as users see it: loads a checkpoint, turns requests into runs, hands events to them.
-import { join } from "node:path";
 import { type Binding, loadBinding, type NativeEngine } from "./binding.js";
-import { findCheckpoint, readJson } from "./checkpoint.js";
+import { findCheckpoint } from "./checkpoint.js";
 import { type Clock, systemClock } from "./clock.js";
 import { invalidOption, nameAndMessage, SdarError, wrapError } from "./errors.js";
 import { type EventName, eventNames, type Listener, safely } from "./events.js";
-import { isPath, type ParsedRequest, parseDisposeOptions, parseLoadOptions, parseRequest, roomFor } from "./options.js";
+import { isPath, parseDisposeOptions, parseLoadOptions, parseRequest } from "./options.js";
 import { failedRun } from "./run.js";
 import { Serving, type ServingSetup } from "./serving.js";
 import { isAborted, onAbort } from "./signals.js";
 import type { EngineStats } from "./stats.js";
-import { ChatTemplate } from "./template.js";
-import { type TokenBytes, Tokenizer } from "./tokenizer.js";
+import { Texts } from "./texts.js";
 import type { DisposeOptions, GenerateRequest, LoadOptions, ModelInfo, Run } from "./types.js";
-
-/** How prompts become tokens and tokens become text; each part may be missing. */
-interface TextParts {
-  tokenizer: Tokenizer | undefined;
-  template: ChatTemplate | undefined;
-  tokenBytes?: TokenBytes;
-}
 
 /** A loaded checkpoint that generates for any number of requests at once, on a thread of its own. */
 export class Engine {
   /** what is loaded */
   readonly model: ModelInfo;
   readonly #native: NativeEngine;
-  readonly #parts: TextParts;
+  readonly #texts: Texts;
   readonly #serving: Serving;
   readonly #clock: Clock;
   #draining: Promise<void> | undefined;
   #disposal: Promise<void> | undefined;
 
-  private constructor(native: NativeEngine, model: ModelInfo, parts: TextParts, settings: ServingSettings) {
+  private constructor(native: NativeEngine, model: ModelInfo, texts: Texts, settings: ServingSettings) {
     this.#native = native;
     this.model = model;
-    this.#parts = parts;
+    this.#texts = texts;
     this.#clock = settings.clock;
-    this.#serving = new Serving({ ...settings, native, path: model.path, tokenBytes: parts.tokenBytes });
+    this.#serving = new Serving({ ...settings, native, model, path: model.path, tokenBytes: texts.tokenBytes });
   }
 
   /**
@@ -93,16 +84,17 @@ export class Engine {
         (error) => warn(`onProgress threw: ${nameAndMessage(error)}`),
       );
     };
+    const texts = new Texts(path, limits.maxRequests + settings.maxConcurrent);
     let handle: ReturnType<Binding["load"]> | undefined;
     const abort = new AbortWait(signal, () => handle?.cancel());
     try {
       handle = getBinding().load({ ...settings, path }, progress, () => wake());
-      // Read while the weights are.
-      const parts = loadTextParts(path);
-      const native = await abort.race(handle.promise);
-      handle = undefined;
+      // Files of text are read while the weights are.
+      const [native] = await abort.race(Promise.all([handle.promise, texts.load()]));
       const { maxConcurrent } = settings;
-      const engine = await Engine.#finishLoading(native, path, parts, { maxConcurrent, limits, clock, warn });
+      const finished = Engine.#finishLoading(native, path, texts, { maxConcurrent, limits, clock, warn });
+      const engine = await abort.race(finished);
+      handle = undefined;
       wake = () => engine.#serving.drain();
       // A small model is there before its progress could be told.
       const total = last.total || engine.model.weightBytes;
@@ -115,6 +107,7 @@ export class Engine {
       );
       return engine;
     } catch (error) {
+      texts.close(aborted());
       handle?.cancel();
       handle?.promise.then((native) => native.close()).catch(() => {});
       throw isAborted(signal) ? aborted() : wrapError(error);
@@ -126,31 +119,34 @@ export class Engine {
   static async #finishLoading(
     native: NativeEngine,
     path: string,
-    parts: TextParts,
+    texts: Texts,
     settings: ServingSettings,
   ): Promise<Engine> {
-    try {
-      const info = native.info();
-      if (info.cardProblem) settings.warn(`${path} is on the CPU, not on a GPU: ${info.cardProblem}`);
-      if (info.passedOver) settings.warn(`${path}: ${info.passedOver}`);
-      if (parts.tokenizer) {
-        parts.tokenBytes = parts.tokenizer.tokenBytes(info.vocabSize);
-        native.setTokenBytes(parts.tokenBytes.bytes, parts.tokenBytes.offsets);
-      }
-      const has = { hasTokenizer: parts.tokenizer !== undefined, hasChatTemplate: parts.template !== undefined };
-      Object.freeze(info.endTokenIds);
-      Object.freeze(info.kv);
-      return new Engine(native, Object.freeze({ ...info, path, ...has }), parts, settings);
-    } catch (error) {
-      await native.close();
-      throw error;
+    const info = native.info();
+    if (info.cardProblem) settings.warn(`${path} is on the CPU, not on a GPU: ${info.cardProblem}`);
+    if (info.passedOver) settings.warn(`${path}: ${info.passedOver}`);
+    const endTokenIds = Object.freeze(await texts.fit(info)) as number[];
+    if (endTokenIds.length === 0) {
+      settings.warn(
+        `${path} has no end token, neither for the model nor for the tokenizer: its answers go on to maxTokens`,
+      );
     }
+    if (texts.tokenBytes) native.setTokenBytes(texts.tokenBytes.bytes, texts.tokenBytes.offsets);
+    native.setEndTokens(Int32Array.from(endTokenIds));
+    Object.freeze(info.kv);
+    const { hasTokenizer, hasTemplate: hasChatTemplate } = texts;
+    return new Engine(
+      native,
+      Object.freeze({ ...info, endTokenIds, path, hasTokenizer, hasChatTemplate }),
+      texts,
+      settings,
+    );
   }
 
   /**
    * Begins a generation, or lets it wait for its turn; it goes on whether or not anyone looks at the run. Returns at once and
    * never throws: errors come from the run's iterator and its `result()`, as an SdarError: `INVALID_OPTION`, `EMPTY_PROMPT`,
-   * `TOKEN_OUT_OF_RANGE`, `PROMPT_TOO_LONG`, `CACHE_TOO_SMALL`, `TOKENIZER_MISSING`, `TEMPLATE_MISSING`, `TEMPLATE_FAILED`,
+   * `TOKEN_OUT_OF_RANGE`, `PROMPT_TOO_LONG`, `CACHE_TOO_SMALL`, `TOKENIZER_MISSING`, `TEMPLATE_MISSING`, `TEMPLATE_FAILED`, `TOKENIZER_INVALID`,
    * `QUEUE_FULL`, `DEADLINE_EXCEEDED`, `READER_STALLED`, `NUMERIC_ERROR`, `OUT_OF_MEMORY`, `DEVICE_FAILED`, `CHECKPOINT_TRUNCATED`,
    * `INTERNAL`, `DISPOSED`.
    *
@@ -163,23 +159,13 @@ export class Engine {
     try {
       this.#checkAlive();
       const parsed = parseRequest(request, this.model);
-      const tokens = this.#promptTokens(parsed.prompt);
-      const maxTokens = roomFor(tokens.length, parsed.native, this.model);
-      return this.#serving.start(parsed, tokens, maxTokens, began);
+      const stopNames = this.#texts.stopsAtTokens(parsed.stop);
+      const stopTokens = Int32Array.from(new Set([...parsed.native.stopTokens, ...stopNames.keys()]));
+      const named = { ...parsed, stopNames, native: { ...parsed.native, stopTokens } };
+      return this.#serving.start(named, this.#texts.encode(parsed), began);
     } catch (error) {
       return failedRun(wrapError(error));
     }
-  }
-
-  #promptTokens(prompt: ParsedRequest["prompt"]): Int32Array {
-    if (prompt instanceof Int32Array) return prompt;
-    const { tokenizer, template } = this.#parts;
-    const missing = (what: string, option: string) => `${this.model.path} has no ${what}; give ${option} instead`;
-    if (!tokenizer) throw new SdarError("TOKENIZER_MISSING", missing("tokenizer.json", "tokens"));
-    if (typeof prompt === "string") return tokenizer.encode(prompt, true);
-    if (!template) throw new SdarError("TEMPLATE_MISSING", missing("chat template", "prompt or tokens"));
-    // The template writes the special tokens itself.
-    return tokenizer.encode(template.render(prompt), false);
   }
 
   /** Counters since loading, what waits, and rates of the last seconds. Throws DISPOSED after `dispose()`. */
@@ -218,6 +204,7 @@ export class Engine {
     }
     if (this.#disposal) return this.#disposal;
     this.#serving.close(disposed());
+    this.#texts.close(disposed());
     // What the addon still has to say is taken, or it would keep the process for it.
     this.#disposal = this.#native.close().then(() => this.#serving.drain());
     return this.#disposal;
@@ -276,10 +263,4 @@ const disposed = () => new SdarError("DISPOSED", "the engine was disposed of");
 function checkListener(name: unknown, listener: unknown): void {
   if (!eventNames.includes(name as EventName)) throw invalidOption("name", name, `one of ${eventNames.join(", ")}`);
   if (typeof listener !== "function") throw invalidOption("listener", listener, "a function");
-}
-
-function loadTextParts(path: string): TextParts {
-  const config = readJson(join(path, "tokenizer_config.json"), "TOKENIZER_INVALID") ?? {};
-  const tokenizer = Tokenizer.load(path, config);
-  return { tokenizer, template: tokenizer && ChatTemplate.load(path, config) };
 }

@@ -112,6 +112,7 @@ const requestSchema = strictObject({
     .min(1, { error: "at least one message" })
     .max(bounds.messages, { error: `at most ${bounds.messages} messages` }),
   tokens: tokenList,
+  parseSpecial: boolean,
   maxTokens: integer(1),
   blockLength: integer(1, 64),
   denoise: denoiseSchema,
@@ -217,8 +218,12 @@ export const parseDisposeOptions = (input: DisposeOptions): DisposeOptions => ch
 /** A request in the addon's terms, but for the prompt, which may still be text. */
 export interface ParsedRequest {
   prompt: string | Message[] | Int32Array;
+  /** undefined: in `prompt`, not in `messages` */
+  parseSpecial: boolean | undefined;
   native: Omit<NativeRequest, "id" | "tokens" | "answer" | "group" | "rank" | "tenant" | "deadlineMs">;
   stop: string[];
+  /** by the id of a token that a stop string names: that string, see Texts.stopsAtTokens */
+  stopNames: ReadonlyMap<number, string>;
   seed: number | bigint;
   n: number;
   key: string | undefined;
@@ -237,6 +242,8 @@ export function parseRequest(input: GenerateRequest, model: NativeModelInfo): Pa
     const message = `${given.length === 0 ? "no prompt" : "more than one prompt"}; give ${allowed}`;
     throw new SdarError("INVALID_OPTION", message, { option: "prompt", allowed });
   }
+  if (r.tokens && r.parseSpecial !== undefined)
+    throw invalidOption("parseSpecial", r.parseSpecial, "it with prompt or messages");
   const blockLength = r.blockLength ?? model.blockLength;
   // Anything above the context means the rest of it.
   const maxTokens = Math.min(r.maxTokens ?? int32Max, model.contextLength);
@@ -258,6 +265,7 @@ export function parseRequest(input: GenerateRequest, model: NativeModelInfo): Pa
   const stop = r.stop ?? [];
   return {
     prompt: r.tokens ? promptIds(r.tokens, blockLength, model) : (r.messages ?? (r.prompt as string)),
+    parseSpecial: r.parseSpecial,
     native: {
       maxTokens,
       blockLength,
@@ -284,6 +292,7 @@ export function parseRequest(input: GenerateRequest, model: NativeModelInfo): Pa
       pin: r.cache?.pin ?? false,
     },
     stop,
+    stopNames: new Map(),
     seed,
     n: r.n ?? 1,
     key: r.key,
@@ -297,11 +306,14 @@ export function parseRequest(input: GenerateRequest, model: NativeModelInfo): Pa
 export function checkPromptLength(tokens: number, blockLength: number, model: NativeModelInfo): void {
   if (tokens === 0) throw new SdarError("EMPTY_PROMPT", "the prompt is empty; give at least one token");
   const context = usableContext(blockLength, model);
-  if (tokens < context) return;
-  throw new SdarError(
-    "PROMPT_TOO_LONG",
-    `the prompt has ${tokens} tokens; the context of ${model.contextLength} in blocks of ${blockLength} takes at most ${context - 1}`,
-  );
+  if (tokens >= context) throw promptTooLong(String(tokens), blockLength, model);
+}
+
+/** `tokens` says how many the prompt has, as far as it is known. */
+export function promptTooLong(tokens: string, blockLength: number, model: NativeModelInfo): SdarError {
+  const context = `the context of ${model.contextLength} in blocks of ${blockLength}`;
+  const most = usableContext(blockLength, model) - 1;
+  return new SdarError("PROMPT_TOO_LONG", `the prompt has ${tokens} tokens; ${context} takes at most ${most}`);
 }
 
 /**
@@ -323,7 +335,7 @@ export function roomFor(prompt: number, request: ParsedRequest["native"], model:
   throw new SdarError("CACHE_TOO_SMALL", `${message}: lower maxTokens or raise kvCache`);
 }
 
-const usableContext = (blockLength: number, { contextLength }: NativeModelInfo) =>
+export const usableContext = (blockLength: number, { contextLength }: NativeModelInfo) =>
   Math.floor(contextLength / blockLength) * blockLength;
 
 /** Whether it is an array, or a typed array of a kind that holds token ids and still has its memory. */

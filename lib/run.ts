@@ -4,7 +4,7 @@ import type { Clock } from "./clock.js";
 import { Completion, type Finish } from "./completion.js";
 import { SdarError } from "./errors.js";
 import { onAbort } from "./signals.js";
-import type { TokenBytes } from "./tokenizer.js";
+import type { TokenBytes } from "./token-bytes.js";
 import type { Answer, Chunk, GenerateResult, Run, Usage } from "./types.js";
 
 export interface RunSetup {
@@ -13,6 +13,7 @@ export interface RunSetup {
   promptTokens: number;
   stop: string[];
   stopTokens: Int32Array;
+  stopNames?: ReadonlyMap<number, string> | undefined;
   seed: number | bigint;
   /** how many completions */
   n: number;

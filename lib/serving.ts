@@ -1,23 +1,25 @@
 // Requests between the queue and the addon: submits them, gives events to their runs, tells those who watch.
 import { basename } from "node:path";
-import type { Computed, NativeEngine, NativeEvent } from "./binding.js";
+import type { Computed, NativeEngine, NativeEvent, NativeModelInfo } from "./binding.js";
 import type { Clock } from "./clock.js";
 import { nameAndMessage, SdarError, wrapError } from "./errors.js";
 import { Emitter, type EngineEvents, type RequestInfo } from "./events.js";
 import { costOf } from "./fair-order.js";
 import { type HeldLimits, HeldRuns, type Holdable } from "./held.js";
 import { answerMs } from "./limits.js";
-import type { ParsedRequest } from "./options.js";
+import { type ParsedRequest, roomFor } from "./options.js";
 import { AdmissionQueue, type QueueLimits, type Ticket } from "./queue.js";
-import { patienceMs, RunState } from "./run.js";
+import { patienceMs, type RunSetup, RunState } from "./run.js";
 import { isAborted } from "./signals.js";
 import { type EngineStats, RecentRates } from "./stats.js";
 import { RequestSpan } from "./telemetry.js";
-import type { TokenBytes } from "./tokenizer.js";
+import type { Encoding } from "./texts.js";
+import type { TokenBytes } from "./token-bytes.js";
 import type { GenerateResult, Run } from "./types.js";
 
 export interface ServingSetup {
   native: NativeEngine;
+  model: NativeModelInfo;
   /** folder of the checkpoint */
   path: string;
   maxConcurrent: number;
@@ -30,9 +32,14 @@ export interface ServingSetup {
 }
 
 /** A request from `generate` until its run has settled and the addon has ended its completions. */
-interface Job extends Ticket, Holdable {
+interface Job extends Writable<Ticket>, Writable<Holdable> {
   readonly run: RunState;
-  readonly span: RequestSpan | undefined;
+  /** from when it is queued */
+  span: RequestSpan | undefined;
+  /** while its prompt is encoded */
+  stopEncoding?: (() => void) | undefined;
+  /** its prompt turned out to be one that cannot run: it never was a request */
+  refused?: boolean;
   readonly began: number;
   startedMs?: number;
   firstTokenMs?: number;
@@ -49,6 +56,8 @@ interface Job extends Ticket, Holdable {
   cost: number;
   stopTimer(): void;
 }
+
+type Writable<T> = { -readonly [Name in keyof T]: T[Name] };
 
 export class Serving {
   readonly emitter: Emitter;
@@ -75,36 +84,40 @@ export class Serving {
     this.emitter = new Emitter(setup.warn);
   }
 
-  /** `maxTokens` is what the context leaves of those asked for. */
-  start(parsed: ParsedRequest, tokens: Int32Array, maxTokens: number, began: number): Run {
-    const { tokenBytes, clock } = this.#setup;
+  /**
+   * Queues a request once its prompt is encoded. Throws for a prompt of ids that cannot run; one of text fails the run.
+   */
+  start(parsed: ParsedRequest, prompt: Int32Array | Encoding, began: number): Run {
+    const { tokenBytes, clock, model } = this.#setup;
     const { native, n } = parsed;
+    const encoded = prompt instanceof Int32Array ? prompt : undefined;
+    const room = encoded && roomFor(encoded.length, native, model);
     const id = this.#nextId;
     // Each completion is a request of the addon.
     this.#nextId += n;
-    const span = RequestSpan.begin(this.#model, parsed, maxTokens, Date.now() - (clock.now() - began));
-    const run = new RunState({
+    const setup: RunSetup = {
       ...parsed,
       tokenBytes,
-      promptTokens: tokens.length,
+      promptTokens: 0,
       stopTokens: native.stopTokens,
       clock,
       onAbort: () => this.#abort(job),
       onHold: (held) => this.#hold(job, held),
       onSettled: (outcome) => this.#settled(job, outcome),
-    });
+    };
+    const run = new RunState(setup);
     const job: Job = {
       id,
       key: parsed.key ?? "",
       priority: native.priority,
-      promptTokens: tokens.length,
-      maxTokens,
+      promptTokens: 0,
+      maxTokens: 0,
       answers: n,
       blockLength: native.blockLength,
-      bytes: bytesOf(parsed, tokens),
+      bytes: 0,
       dueAt: began + (parsed.deadline ?? Number.POSITIVE_INFINITY),
       run,
-      span,
+      span: undefined,
       began,
       cachedTokens: 0,
       live: 0,
@@ -117,31 +130,75 @@ export class Serving {
         return run.lastRead;
       },
       stopTimer() {},
-      start: (rank, tenant, deadlineMs) => {
-        if (deadlineMs > 0) this.#after(job, deadlineMs + answerMs, () => this.#fail(job, tooLate(parsed.deadline)));
-        this.#submit(job, { ...native, maxTokens, tokens, rank, tenant, deadlineMs });
-      },
+      start() {},
       pause: () => this.#eachCompletion(job, (each) => this.#setup.native.pause(each)),
       resume: () => this.#eachCompletion(job, (each) => this.#setup.native.resume(each)),
       expire: () => run.fail(tooLate(parsed.deadline)),
       stalled: (error) => this.#fail(job, error),
     };
+    const enqueue = (tokens: Int32Array, maxTokens: number) => {
+      setup.promptTokens = tokens.length;
+      job.promptTokens = tokens.length;
+      job.maxTokens = maxTokens;
+      job.bytes = bytesOf(parsed, tokens);
+      job.start = (rank, tenant, deadlineMs) => {
+        if (deadlineMs > 0) this.#after(job, deadlineMs + answerMs, () => this.#fail(job, tooLate(parsed.deadline)));
+        this.#submit(job, { ...native, maxTokens, tokens, rank, tenant, deadlineMs });
+      };
+      job.span = RequestSpan.begin(this.#model, parsed, maxTokens, Date.now() - (clock.now() - began));
+      this.#enqueue(job);
+    };
     if (isAborted(parsed.signal)) {
+      if (!(prompt instanceof Int32Array)) prompt.cancel();
       run.cutShort();
       return run.handle;
     }
     this.#jobs.add(job);
+    if (encoded && room !== undefined) enqueue(encoded, room);
+    else this.#encode(job, prompt as Encoding, (tokens) => enqueue(tokens, roomFor(tokens.length, native, model)));
+    return run.handle;
+  }
+
+  /** Lets a request wait for its tokens; abort, deadline and dispose end it meanwhile as they do later. */
+  #encode(job: Job, { tokens, cancel }: Encoding, then: (tokens: Int32Array) => void): void {
+    const { clock } = this.#setup;
+    const stopTimer = Number.isFinite(job.dueAt) ? clock.after(job.dueAt - clock.now(), () => job.expire()) : () => {};
+    job.stopEncoding = () => {
+      job.stopEncoding = undefined;
+      stopTimer();
+      cancel();
+    };
+    const encoded = (act: () => void) => {
+      if (job.run.settled) return;
+      job.stopEncoding?.();
+      try {
+        act();
+      } catch (error) {
+        job.refused = true;
+        job.run.fail(wrapError(error));
+      }
+    };
+    tokens.then(
+      (ids) => encoded(() => then(ids)),
+      (error) =>
+        encoded(() => {
+          throw error;
+        }),
+    );
+  }
+
+  #enqueue(job: Job): void {
     try {
       this.#queue.add(job);
     } catch (error) {
-      run.fail(wrapError(error));
-      return run.handle;
+      job.run.fail(wrapError(error));
+      return;
     }
+    const { promptTokens } = job;
     const queuedRequests = this.#queue.counts.requests;
-    this.emitter.emit("queued", () => ({ ...this.#info(job), promptTokens: tokens.length, queuedRequests }));
-    span?.event("queued", { "sdar.queue.requests": queuedRequests });
+    this.emitter.emit("queued", () => ({ ...this.#info(job), promptTokens, queuedRequests }));
+    job.span?.event("queued", { "sdar.queue.requests": queuedRequests });
     this.#queue.pump();
-    return run.handle;
   }
 
   /** Takes what the addon has to say; call when it wakes. */
@@ -249,7 +306,7 @@ export class Serving {
   }
 
   #abort(job: Job): void {
-    if (this.#queue.cancel(job)) {
+    if (job.stopEncoding || this.#queue.cancel(job)) {
       job.run.cutShort();
       return;
     }
@@ -297,6 +354,7 @@ export class Serving {
   }
 
   #settled(job: Job, outcome: GenerateResult | SdarError): void {
+    job.stopEncoding?.();
     job.stopTimer();
     this.#held.delete(job);
     job.whole = !(outcome instanceof SdarError) && outcome.finishReason !== "abort";
@@ -306,7 +364,7 @@ export class Serving {
     job.span?.end(outcome);
     if (outcome instanceof SdarError && job.run.forgotten)
       this.#setup.warn(`request ${job.id}, which nobody reads any more, failed: ${outcome.code}: ${outcome.message}`);
-    this.#tell(job, outcome);
+    if (!job.refused) this.#tell(job, outcome);
     this.#checkEmpty();
   }
 

@@ -130,12 +130,18 @@ export interface DenoiseOptions {
 
 /** What `engine.generate` takes: exactly one of `prompt`, `messages` and `tokens`. An unknown option is refused. */
 export interface GenerateRequest {
-  /** text as it is, without chat template; names of special tokens in it are read as those tokens */
+  /** text as it is, without chat template */
   prompt?: string;
   /** a conversation, turned into text by the checkpoint's chat template */
   messages?: readonly Message[];
   /** token ids as they are */
   tokens?: readonly number[] | Int32Array | Uint32Array | Uint16Array;
+  /**
+   * Whether names of special tokens, such as `<|im_end|>`, are read as those tokens. Default: in `prompt` they are, in `messages`
+   * they are text wherever a message holds them, so that nobody can end their own turn and begin another's. Added tokens
+   * that are not special, such as `<think>`, are read as tokens always. Not with `tokens`.
+   */
+  parseSpecial?: boolean;
   /** Maximum of tokens to generate, >= 1, the end token included. Default, and at most: what is left of the context, and of a smaller cache. */
   maxTokens?: number;
   /** Positions denoised together, 1 to 64. Default: the checkpoint's. */
@@ -158,7 +164,11 @@ export interface GenerateRequest {
   topP?: number;
   /** Seed of sampling, 0 to 2^64 - 1; the same seed gives the same tokens. Default: random, see `result.seed`. */
   seed?: number | bigint;
-  /** Text that ends the generation and is not part of the result's text: one string or up to 64, of 1 to 1024 bytes each. */
+  /**
+   * Text that ends the generation and is not part of the result's text: one string or up to 64, of 1 to 1024 bytes each. A
+   * string that begins with the name of a special token ends it at that token, too; one that has such a name further
+   * inside is refused.
+   */
   stop?: string | readonly string[];
   /** Token ids that end the generation, besides the checkpoint's own; at most 256. */
   stopTokens?: readonly number[];

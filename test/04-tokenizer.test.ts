@@ -3,7 +3,8 @@ import { join } from "node:path";
 import { Tokenizer as HfTokenizer } from "@huggingface/tokenizers";
 import t from "tap";
 import { readJson, shippedModelPath } from "../lib/checkpoint.js";
-import { type TokenBytes, Tokenizer } from "../lib/tokenizer.js";
+import type { TokenBytes } from "../lib/token-bytes.js";
+import { Tokenizer } from "../lib/tokenizer.js";
 import { samples } from "./samples.js";
 
 const folder = shippedModelPath();
@@ -20,25 +21,21 @@ t.test("the byte table says what the tokenizer's own decoder says", async (t) =>
   t.equal(table.offsets.length, 561);
   for (const { prompt, answer } of samples()) {
     for (const text of [prompt, answer]) {
-      const ids = tokenizer.encode(text, true);
+      const ids = tokenizer.encode(text, { addSpecial: true });
       if (textOf(table, ids) !== text || library.decode([...ids]) !== text) t.fail(text);
     }
   }
   const text = "naïve 🎉 日本語\t\u0000\u00ad\n";
-  t.equal(textOf(table, tokenizer.encode(text, false)), text, "any text, byte by byte");
-  t.equal(tokenizer.encode("", true).length, 0);
+  t.equal(textOf(table, tokenizer.encode(text, { addSpecial: false })), text, "any text, byte by byte");
+  t.equal(tokenizer.encode("", { addSpecial: true }).length, 0);
 });
 
 t.test("special tokens", async (t) => {
-  const ids = tokenizer.encode("<|im_start|>user\nHi<|im_end|>", false);
+  const ids = tokenizer.encode("<|im_start|>user\nHi<|im_end|>", { addSpecial: false });
   t.equal(ids[0], 557, "are found in a text");
   t.equal(ids.at(-1), 558);
   t.equal(textOf(tokenizer.tokenBytes(560), ids), "user\nHi", "and have no bytes");
-  t.equal(
-    tokenizer.tokenBytes(570).offsets[570],
-    tokenizer.tokenBytes(560).offsets[560],
-    "nor have ids without a token",
-  );
+  t.equal(tokenizer.tokenBytes(570).offsets.length, 561, "nor have ids without a token");
   t.equal(tokenizer.tokenBytes(10).offsets.length, 11);
 });
 

@@ -16,7 +16,7 @@ async function collect(run: Run): Promise<Chunk[]> {
 
 async function started(request: object = {}) {
   const { engine, native } = await fakeEngine();
-  const run = engine.generate({ prompt: "hi", ...request });
+  const run = engine.generate({ tokens: letters("hi"), ...request });
   return { engine, native, run, id: native.requests[0]?.id as number };
 }
 
@@ -256,7 +256,7 @@ t.test("a signal that outlives its runs does not hold them", async (t) => {
 
 t.test("runs do not mix, and late events are ignored", async (t) => {
   const { engine, native, run, id } = await started();
-  const other = engine.generate({ prompt: "other" });
+  const other = engine.generate({ tokens: letters("other") });
   const otherId = native.requests[1]?.id as number;
   t.not(otherId, id);
   native.tokens(id, letters("a"));

@@ -6,6 +6,7 @@ import { loadBinding } from "../lib/binding.js";
 import { packageRoot, shippedModelPath } from "../lib/checkpoint.js";
 import { Engine } from "../lib/engine.js";
 import type { GenerateRequest } from "../lib/index.js";
+import { eventually } from "./eventually.js";
 import { FakeNative, fakeEngine, fakeInfo, noCuda } from "./fake-binding.js";
 
 type RejectsWanted = { code: string; message?: RegExp; option?: string; value?: unknown; allowed?: string };
@@ -15,6 +16,7 @@ t.test("prompts become tokens", async (t) => {
   const { engine, native } = await fakeEngine();
   engine.generate({ messages });
   engine.generate({ prompt: "<|im_start|>user\n2+2<|im_end|>\n<|im_start|>assistant\n" });
+  await eventually(t, () => native.requests.length, 2);
   const tokens = [5, 6, 7];
   engine.generate({ tokens });
   tokens[0] = 99;

@@ -42,6 +42,7 @@ export class FakeNative implements NativeEngine {
   readonly held: [call: "pause" | "resume", id: number][] = [];
   closed = 0;
   table: { bytes: Uint8Array; offsets: Uint32Array } | undefined;
+  endTokens: Int32Array | undefined;
   /** what submit throws */
   refusal: Error | undefined;
   /** whether abort() ends the request at once */
@@ -60,6 +61,9 @@ export class FakeNative implements NativeEngine {
 
   setTokenBytes(bytes: Uint8Array, offsets: Uint32Array) {
     this.table = { bytes, offsets };
+  }
+  setEndTokens(ids: Int32Array) {
+    this.endTokens = ids;
   }
   info = () => this.model;
   submit(request: NativeRequest) {

@@ -97,8 +97,8 @@ function encode(path: string, samples: readonly Sample[]): Int32Array[] {
   const template = ChatTemplate.load(path, config);
   return samples.map(({ prompt }) =>
     template
-      ? tokenizer.encode(template.render([{ role: "user", content: prompt }]), false)
-      : tokenizer.encode(prompt, true),
+      ? tokenizer.encode(template.render([{ role: "user", content: prompt }]), { addSpecial: false })
+      : tokenizer.encode(prompt, { addSpecial: true }),
   );
 }
 

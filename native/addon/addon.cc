@@ -56,6 +56,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "NativeEngine",
                        {InstanceMethod<&NativeEngine::set_token_bytes>("setTokenBytes"),
+                        InstanceMethod<&NativeEngine::set_end_tokens>("setEndTokens"),
                         InstanceMethod<&NativeEngine::info>("info"), InstanceMethod<&NativeEngine::submit>("submit"),
                         InstanceMethod<&NativeEngine::signal<&Engine::abort>>("abort"),
                         InstanceMethod<&NativeEngine::signal<&Engine::pause>>("pause"),
@@ -116,6 +117,16 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
       last = offset;
     }
     engine(env).set_token_bytes(std::move(table));
+    return env.Undefined();
+  }
+
+  Napi::Value set_end_tokens(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (info.Length() < 1 || !info[0].IsTypedArray() ||
+        info[0].As<Napi::TypedArray>().TypedArrayType() != napi_int32_array)
+      throw from_error(env, code::kInvalidOption, "setEndTokens takes an Int32Array");
+    const auto ids = info[0].As<Napi::Int32Array>();
+    engine(env).set_end_ids({ids.Data(), ids.Data() + ids.ElementLength()});
     return env.Undefined();
   }
 

@@ -1,0 +1,236 @@
+// One thread for texts, and those that wait for it. It is started when it is needed, stopped when a text or a file keeps it
+// for too long or takes too much memory, and started again for the next text.
+import { statSync } from "node:fs";
+import { join } from "node:path";
+import { Worker } from "node:worker_threads";
+import { packageRoot } from "./checkpoint.js";
+import { type ErrorCode, SdarError, wrapError } from "./errors.js";
+import {
+  type Answer,
+  type ModelIds,
+  type Stage,
+  stages,
+  type Task,
+  type TextFiles,
+  type WorkerData,
+} from "./text-protocol.js";
+
+/** Heap of a thread in MB: about six times what a tokenizer.json of 150,000 tokens takes while it is read. */
+const heapMb = 768;
+
+/** The library's own threads are in dist/, also where its sources are run. */
+const workerFile = join(packageRoot, "dist", "text-worker.js");
+
+interface Waiting {
+  task: Task;
+  limitMs: number;
+  resolve(value: unknown): void;
+  reject(error: SdarError): void;
+}
+
+/** How long texts and files may take; for tests shorter. */
+export interface LaneTimes {
+  /** for a text, and for the files, before what their size is allowed on top */
+  textMs: number;
+  filesMs: number;
+  /** without a text, after which the thread is given up; infinite for never */
+  idleMs: number;
+}
+
+export class TextLane {
+  readonly #folder: string;
+  readonly #times: LaneTimes;
+  readonly #stage = new Int32Array(new SharedArrayBuffer(4));
+  #model: ModelIds | undefined;
+  #worker: Worker | undefined;
+  /** what the thread does now */
+  #current: Omit<Waiting, "task"> | undefined;
+  /** by key, in the order of their turns */
+  readonly #waiting = new Map<string, Waiting[]>();
+  #count = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #closed: SdarError | undefined;
+
+  constructor(folder: string, times: LaneTimes, model?: ModelIds) {
+    this.#folder = folder;
+    this.#times = times;
+    this.#model = model;
+  }
+
+  /** that wait for their turn */
+  get waiting(): number {
+    return this.#count;
+  }
+
+  /** Starts the thread, which reads the files. Rejects with what is wrong with them. */
+  load(): Promise<TextFiles> {
+    return new Promise((resolve, reject) => this.#start({ resolve: resolve as (value: unknown) => void, reject }));
+  }
+
+  /** Does a task when its turn has come; keys take turns. `cancel` takes it out, or lets its answer be dropped. */
+  run<T>(task: Task, size: number, key = ""): { answer: Promise<T>; cancel(): void } {
+    if (task.kind === "describe") this.#model = task.model;
+    // 4 µs a character are several times what the slowest texts take.
+    const limitMs = this.#times.textMs + size / 250;
+    let cancel = () => {};
+    const answer = new Promise<T>((resolve, reject) => {
+      const waiting = { task, limitMs, resolve: resolve as (value: unknown) => void, reject };
+      if (this.#closed) return reject(this.#closed);
+      const same = this.#waiting.get(key);
+      if (same) same.push(waiting);
+      else this.#waiting.set(key, [waiting]);
+      this.#count++;
+      cancel = () => this.#cancel(key, waiting);
+    });
+    this.#next();
+    return { answer, cancel };
+  }
+
+  /** Ends the thread; what waits rejects with the error. */
+  close(error: SdarError): void {
+    this.#closed = error;
+    this.#stop(error);
+    this.#rejectWaiting(error);
+  }
+
+  #cancel(key: string, waiting: Waiting): void {
+    const same = this.#waiting.get(key);
+    const at = same?.indexOf(waiting) ?? -1;
+    if (!same || at < 0) return;
+    same.splice(at, 1);
+    if (same.length === 0) this.#waiting.delete(key);
+    this.#count--;
+  }
+
+  #take(): Waiting | undefined {
+    const turn = this.#waiting.entries().next();
+    if (turn.done) return undefined;
+    const [key, same] = turn.value;
+    const first = same.shift();
+    this.#waiting.delete(key);
+    if (same.length > 0) this.#waiting.set(key, same);
+    this.#count--;
+    return first;
+  }
+
+  #next(): void {
+    if (this.#current || this.#closed) return;
+    if (!this.#worker) {
+      // Files that cannot be read any more are the error of all who wait.
+      if (this.#count > 0) this.#start({ resolve() {}, reject: (error) => this.#rejectWaiting(error) });
+      return;
+    }
+    const next = this.#take();
+    if (!next) {
+      this.#worker.unref();
+      if (Number.isFinite(this.#times.idleMs)) this.#timer = setTimeout(() => this.#stop(), this.#times.idleMs).unref();
+      return;
+    }
+    this.#worker.ref();
+    try {
+      this.#worker.postMessage(next.task);
+    } catch (error) {
+      next.reject(wrapError(error));
+      this.#next();
+      return;
+    }
+    this.#begin(next, next.limitMs);
+  }
+
+  #start(files: { resolve(value: unknown): void; reject(error: SdarError): void }): void {
+    const workerData: WorkerData = { folder: this.#folder, stage: this.#stage, model: this.#model };
+    // Of the process's own flags some are not for threads. What a library prints is not the caller's to see.
+    const options = {
+      workerData,
+      execArgv: [],
+      stdout: true,
+      stderr: true,
+      resourceLimits: { maxOldGenerationSizeMb: heapMb },
+    };
+    let worker: Worker;
+    try {
+      worker = new Worker(workerFile, options);
+    } catch (error) {
+      files.reject(wrapError(error));
+      return;
+    }
+    this.#worker = worker;
+    const mine = (act: () => void) => () => worker === this.#worker && act();
+    worker.on("message", (answer: Answer) => mine(() => this.#answered(answer))());
+    worker.on("error", (error) => mine(() => this.#stop(this.#failure(error)))());
+    worker.on(
+      "exit",
+      mine(() => this.#stop(new SdarError("INTERNAL", "the thread for texts has ended"))),
+    );
+    const megabytes = (statSync(join(this.#folder, "tokenizer.json"), { throwIfNoEntry: false })?.size ?? 0) / 1e6;
+    const limitMs = this.#times.filesMs + 1000 * Math.min(megabytes, 64);
+    this.#begin(
+      {
+        limitMs,
+        resolve: files.resolve,
+        reject: (error) => {
+          files.reject(error);
+          // A thread that has not read its files is of no use.
+          if (worker === this.#worker) this.#stop();
+        },
+      },
+      limitMs,
+    );
+  }
+
+  #begin(current: Omit<Waiting, "task">, limitMs: number): void {
+    clearTimeout(this.#timer);
+    this.#current = current;
+    this.#timer = setTimeout(() => {
+      // Where this thread itself stood still, the answer is there already: it is taken first.
+      this.#timer = setTimeout(() => this.#stop(this.#failure(undefined, current.limitMs)), 50);
+    }, limitMs);
+  }
+
+  #answered(answer: Answer): void {
+    clearTimeout(this.#timer);
+    const current = this.#current;
+    this.#current = undefined;
+    if ("value" in answer) current?.resolve(answer.value);
+    else current?.reject(new SdarError(answer.error.code, answer.error.message, answer.error.details));
+    this.#next();
+  }
+
+  /** Ends the thread, and with the error what it does now. */
+  #stop(error?: SdarError): void {
+    clearTimeout(this.#timer);
+    const worker = this.#worker;
+    this.#worker = undefined;
+    worker?.terminate().catch(() => {});
+    const current = this.#current;
+    this.#current = undefined;
+    if (error) current?.reject(error);
+    this.#next();
+  }
+
+  #rejectWaiting(error: SdarError): void {
+    for (let next = this.#take(); next; next = this.#take()) next.reject(error);
+  }
+
+  /** What went wrong with the thread, in terms of what it was doing. */
+  #failure(cause: unknown, limitMs?: number): SdarError {
+    const stage = stages[Atomics.load(this.#stage, 0)] as Stage;
+    const [code, what] = stageErrors[stage];
+    const where = what.replace("$", this.#folder);
+    if (limitMs !== undefined) {
+      return new SdarError(code, `${where} took more than ${Math.round(limitMs / 1000)} s and was stopped`);
+    }
+    if ((cause as { code?: unknown } | undefined)?.code === "ERR_WORKER_OUT_OF_MEMORY") {
+      return new SdarError(code, `${where} took more than ${heapMb} MB of memory and was stopped`, { cause });
+    }
+    return wrapError(cause);
+  }
+}
+
+const stageErrors: Record<Stage, [code: ErrorCode, what: string]> = {
+  config: ["TOKENIZER_INVALID", "reading $/tokenizer_config.json"],
+  tokenizer: ["TOKENIZER_INVALID", "reading $/tokenizer.json"],
+  template: ["TEMPLATE_FAILED", "reading the chat template in $"],
+  render: ["TEMPLATE_FAILED", "rendering the messages by the chat template in $"],
+  encode: ["TOKENIZER_INVALID", "encoding a text by $/tokenizer.json"],
+};

@@ -1,0 +1,57 @@
+// What the thread for texts and the engine say to each other.
+import type { AddedToken } from "./added-tokens.js";
+import type { ErrorDetails, SdarError } from "./errors.js";
+import type { LengthBound } from "./length-bound.js";
+import type { TokenBytes } from "./token-bytes.js";
+import type { Message } from "./types.js";
+
+/** What it is at; in memory that both threads share, so that one that must be stopped need not say it. */
+export const stages = ["config", "tokenizer", "template", "render", "encode"] as const;
+export type Stage = (typeof stages)[number];
+
+/** What the engine knows of the model once its weights are there. */
+export interface ModelIds {
+  vocabSize: number;
+  /** ids whose names control something, whatever the files say: the mask, the ends */
+  control: number[];
+}
+
+export interface WorkerData {
+  folder: string;
+  /** index into `stages` */
+  stage: Int32Array<SharedArrayBuffer>;
+  /** known from the second worker on */
+  model: ModelIds | undefined;
+}
+
+export interface EncodeTask {
+  kind: "encode";
+  prompt: string | Message[];
+  parseSpecial: boolean;
+  /** tokens at most */
+  limit: number;
+}
+
+export type Task = EncodeTask | { kind: "describe"; model: ModelIds };
+
+/** What there is to know once the files are read. */
+export interface TextFiles {
+  hasTemplate: boolean;
+  /** of tokenizer_config.json, else of special_tokens_map.json */
+  eosTokenId: number | undefined;
+}
+
+/** What the engine asks for with `describe`. */
+export interface TextTables {
+  tokenBytes: TokenBytes;
+  lengthBound: LengthBound | undefined;
+  controlTokens: AddedToken[];
+}
+
+export type Answer = { value: TextFiles | TextTables | Int32Array } | { error: FlatError };
+
+interface FlatError {
+  code: SdarError["code"];
+  message: string;
+  details: ErrorDetails;
+}

@@ -1,0 +1,124 @@
+// The thread that reads a checkpoint's text files, renders conversations and tokenizes: what may take long, or for ever, with
+// files and texts of strangers. See text-lane.ts for the side that talks to it.
+import { join } from "node:path";
+import { parentPort, workerData } from "node:worker_threads";
+import { readJson } from "./checkpoint.js";
+import { SdarError, wrapError } from "./errors.js";
+import { MessageText } from "./prompt-text.js";
+import { ChatTemplate } from "./template.js";
+import {
+  type Answer,
+  type EncodeTask,
+  type ModelIds,
+  type Stage,
+  stages,
+  type Task,
+  type TextFiles,
+  type TextTables,
+  type WorkerData,
+} from "./text-protocol.js";
+import { contentOf, Tokenizer } from "./tokenizer.js";
+import type { Message } from "./types.js";
+
+const { folder, stage, model } = workerData as WorkerData;
+
+const at = (name: Stage) => Atomics.store(stage, 0, stages.indexOf(name));
+
+function load() {
+  at("config");
+  const map = readJson(join(folder, "special_tokens_map.json"), "TOKENIZER_INVALID") ?? {};
+  const config = readJson(join(folder, "tokenizer_config.json"), "TOKENIZER_INVALID") ?? {};
+  at("tokenizer");
+  const tokenizer = Tokenizer.load(folder, { ...map, ...config });
+  if (!tokenizer) throw new SdarError("TOKENIZER_MISSING", `${folder} has no tokenizer.json`);
+  at("template");
+  const template = ChatTemplate.load(folder, config);
+  const eos = contentOf(config.eos_token) ?? contentOf(map.eos_token);
+  return { tokenizer, template, eosTokenId: eos === undefined ? undefined : tokenizer.idOf(eos) };
+}
+
+class Texts {
+  readonly #tokenizer: Tokenizer;
+  readonly #template: ChatTemplate | undefined;
+  #messages: MessageText | undefined;
+  #vocabSize = 0;
+  readonly files: TextFiles;
+
+  constructor() {
+    const { tokenizer, template, eosTokenId } = load();
+    this.#tokenizer = tokenizer;
+    this.#template = template;
+    this.files = { hasTemplate: template !== undefined, eosTokenId };
+    if (model) this.#know(model);
+  }
+
+  #know({ vocabSize, control }: ModelIds): void {
+    this.#vocabSize = vocabSize;
+    this.#tokenizer.addControl(control);
+    this.#messages = this.#template && new MessageText(this.#template, this.#tokenizer.added);
+  }
+
+  describe(model: ModelIds): TextTables {
+    this.#know(model);
+    const tokenizer = this.#tokenizer;
+    return {
+      tokenBytes: tokenizer.tokenBytes(model.vocabSize),
+      lengthBound: tokenizer.lengthBound,
+      controlTokens: tokenizer.added.control,
+    };
+  }
+
+  encode({ prompt, parseSpecial, limit }: EncodeTask): Int32Array {
+    at("encode");
+    const ids =
+      typeof prompt === "string"
+        ? this.#encodeText(prompt, parseSpecial, limit)
+        : this.#encodeMessages(prompt, parseSpecial, limit);
+    const odd = ids.find((id) => id >= this.#vocabSize);
+    if (odd === undefined) return ids;
+    throw new SdarError(
+      "TOKENIZER_INVALID",
+      `tokenizer.json of ${folder} has token ${odd}; the model has ${this.#vocabSize}`,
+    );
+  }
+
+  #encodeText(text: string, parseSpecial: boolean, limit: number): Int32Array {
+    return this.#tokenizer.encode(text, { addSpecial: true, parse: parseSpecial ? "all" : "text", limit });
+  }
+
+  #encodeMessages(messages: Message[], parseSpecial: boolean, limit: number): Int32Array {
+    at("render");
+    if (!this.#messages) throw new SdarError("TEMPLATE_MISSING", `${folder} has no chat template`);
+    const { text, restore } = this.#messages.render(messages, parseSpecial);
+    at("encode");
+    // The template writes the special tokens itself.
+    return this.#tokenizer.encode(text, { addSpecial: false, limit, ...(restore && { restore }) });
+  }
+}
+
+function answer(work: () => TextFiles | TextTables | Int32Array): void {
+  let reply: Answer;
+  const moved: ArrayBuffer[] = [];
+  try {
+    const value = work();
+    if (value instanceof Int32Array) moved.push(value.buffer as ArrayBuffer);
+    reply = { value };
+  } catch (cause) {
+    const { code, message, option, allowed } = wrapError(cause);
+    reply = { error: { code, message, details: { ...(option && { option }), ...(allowed && { allowed }) } } };
+  }
+  parentPort?.postMessage(reply, moved);
+}
+
+let texts: Texts | undefined;
+
+answer(() => {
+  texts = new Texts();
+  return texts.files;
+});
+parentPort?.on("message", (task: Task) => {
+  answer(() => {
+    if (!texts) throw new SdarError("INTERNAL", "the text files were not read");
+    return task.kind === "describe" ? texts.describe(task.model) : texts.encode(task);
+  });
+});

@@ -1,0 +1,185 @@
+// A checkpoint's tokenizer and chat template, on threads of their own: prompts to token ids.
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { TokenFinder } from "./added-tokens.js";
+import type { NativeModelInfo } from "./binding.js";
+import { invalidOption, SdarError } from "./errors.js";
+import { type LengthBound, maxTextLength, surelyExceeds } from "./length-bound.js";
+import { checkPromptLength, type ParsedRequest, promptTooLong, usableContext } from "./options.js";
+import { type LaneTimes, TextLane } from "./text-lane.js";
+import type { ModelIds, TextTables } from "./text-protocol.js";
+import type { TokenBytes } from "./token-bytes.js";
+import type { Message } from "./types.js";
+
+/** A prompt that is being encoded. */
+export interface Encoding {
+  tokens: Promise<Int32Array>;
+  /** nobody waits for it any more */
+  cancel(): void;
+}
+
+/** Texts above so many UTF-16 units have a thread of their own, so that others need not wait for them. */
+const longText = 32_768;
+/** What a message costs besides its text, in characters. */
+const perMessage = 128;
+/** In all texts that wait. */
+const maxWaitingSize = 2 ** 26;
+
+const defaultTimes: LaneTimes = { textMs: 5000, filesMs: 10_000, idleMs: 60_000 };
+
+export class Texts {
+  readonly hasTokenizer: boolean;
+  hasTemplate = false;
+  tokenBytes: TokenBytes | undefined;
+  readonly #folder: string;
+  readonly #maxWaiting: number;
+  readonly #times: LaneTimes;
+  readonly #short: TextLane;
+  /** has a second copy of the vocabulary, so it is there only while it is needed */
+  #long: TextLane | undefined;
+  #eosTokenId: number | undefined;
+  #ids: ModelIds | undefined;
+  #model: NativeModelInfo | undefined;
+  #bound: LengthBound | undefined;
+  #control = new TokenFinder([]);
+  #waitingSize = 0;
+  #closed: SdarError | undefined;
+
+  /** `maxWaiting` texts may wait for their turn. */
+  constructor(folder: string, maxWaiting: number, times: LaneTimes = defaultTimes) {
+    this.#folder = folder;
+    this.#maxWaiting = maxWaiting;
+    this.#times = times;
+    this.#short = new TextLane(folder, { ...times, idleMs: Number.POSITIVE_INFINITY });
+    this.hasTokenizer = existsSync(join(folder, "tokenizer.json"));
+  }
+
+  /** Reads the files. Rejects with FILE_UNREADABLE, TOKENIZER_INVALID, UNSUPPORTED_TOKENIZER or TEMPLATE_FAILED. */
+  async load(): Promise<void> {
+    if (!this.hasTokenizer) return;
+    const { hasTemplate, eosTokenId } = await this.#short.load();
+    this.hasTemplate = hasTemplate;
+    this.#eosTokenId = eosTokenId;
+  }
+
+  /** Once both are there. Returns the ids that end a generation: those of the model, and the tokenizer's end token. */
+  async fit(model: NativeModelInfo): Promise<number[]> {
+    this.#model = model;
+    const eos = this.#eosTokenId;
+    const ends = new Set(model.endTokenIds);
+    if (eos !== undefined && eos < model.vocabSize) ends.add(eos);
+    if (this.hasTokenizer) {
+      this.#ids = { vocabSize: model.vocabSize, control: [model.maskTokenId, ...ends] };
+      const tables = await this.#short.run<TextTables>({ kind: "describe", model: this.#ids }, 0).answer;
+      this.tokenBytes = tables.tokenBytes;
+      this.#bound = tables.lengthBound;
+      this.#control = new TokenFinder(tables.controlTokens);
+    }
+    return [...ends];
+  }
+
+  /**
+   * Ids of a prompt: at once when it is made of ids. Throws TOKENIZER_MISSING, TEMPLATE_MISSING, EMPTY_PROMPT, QUEUE_FULL,
+   * and PROMPT_TOO_LONG for what is surely too long; the promise rejects with PROMPT_TOO_LONG, TEMPLATE_FAILED,
+   * TOKENIZER_INVALID.
+   */
+  encode({ prompt, parseSpecial, native, key }: ParsedRequest): Int32Array | Encoding {
+    if (prompt instanceof Int32Array) return prompt;
+    const model = this.#model as NativeModelInfo;
+    const missing = (what: string, option: string) => `${this.#folder} has no ${what}; give ${option} instead`;
+    if (!this.hasTokenizer) throw new SdarError("TOKENIZER_MISSING", missing("tokenizer.json", "tokens"));
+    const messages = typeof prompt !== "string";
+    if (messages && !this.hasTemplate)
+      throw new SdarError("TEMPLATE_MISSING", missing("chat template", "prompt or tokens"));
+    if (prompt.length === 0) checkPromptLength(0, native.blockLength, model);
+    const limit = usableContext(native.blockLength, model) - 1;
+    const tooLong = () => promptTooLong(`more than ${limit}`, native.blockLength, model);
+    const size = messages ? sizeOf(prompt) : prompt.length;
+    // What a template makes of messages nobody knows: those are measured once they are rendered.
+    if (size > maxTextLength || (!messages && this.#bound && surelyExceeds(prompt, limit, this.#bound)))
+      throw tooLong();
+    const lane = this.#laneFor(size);
+    this.#checkRoom(lane, size);
+    const task = { kind: "encode", prompt, parseSpecial: parseSpecial ?? !messages, limit } as const;
+    const { answer, cancel } = lane.run<Int32Array>(task, size, key);
+    this.#waitingSize += size;
+    let left = () => {
+      this.#waitingSize -= size;
+      left = () => {};
+    };
+    const tokens = answer.catch((error) => {
+      throw error instanceof SdarError && error.code === "PROMPT_TOO_LONG" ? tooLong() : error;
+    });
+    tokens.then(
+      () => left(),
+      () => left(),
+    );
+    return {
+      tokens,
+      cancel() {
+        left();
+        cancel();
+      },
+    };
+  }
+
+  /**
+   * Stop strings that begin with the name of a control token, which has no bytes to match: by the id of that token. Throws
+   * INVALID_OPTION for a name further inside, which would never match.
+   */
+  stopsAtTokens(stops: string[]): Map<number, string> {
+    const found = new Map<number, string>();
+    for (const stop of stops) {
+      const first = this.#control.at(stop, 0);
+      if (first) {
+        if (!found.has(first.id)) found.set(first.id, stop);
+        continue;
+      }
+      for (let at = 1; at < stop.length; at++) {
+        const name = this.#control.at(stop, at)?.content;
+        if (name !== undefined)
+          throw invalidOption("stop", stop, `text without ${name} inside, which is a token and no text`);
+      }
+    }
+    return found;
+  }
+
+  close(error: SdarError): void {
+    this.#closed = error;
+    this.#short.close(error);
+    this.#long?.close(error);
+  }
+
+  #laneFor(size: number): TextLane {
+    if (size <= longText) return this.#short;
+    this.#long ??= new TextLane(this.#folder, this.#times, this.#ids);
+    return this.#long;
+  }
+
+  #checkRoom(lane: TextLane, size: number): void {
+    if (this.#closed) throw this.#closed;
+    const full =
+      lane.waiting >= this.#maxWaiting
+        ? `${lane.waiting} texts wait to be encoded`
+        : this.#waitingSize + size > maxWaitingSize
+          ? `the texts that wait to be encoded have ${this.#waitingSize} characters`
+          : undefined;
+    if (full === undefined) return;
+    const retryAfterMs = 1000;
+    throw new SdarError("QUEUE_FULL", `the queue is full: ${full}; try again in about ${retryAfterMs} ms`, {
+      retryAfterMs,
+    });
+  }
+}
+
+/** Characters of all text in messages, and what each message costs besides. */
+function sizeOf(messages: readonly Message[]): number {
+  const size = (value: unknown): number => {
+    if (typeof value === "string") return value.length;
+    if (typeof value !== "object" || value === null) return 1;
+    let sum = 0;
+    for (const [name, inner] of Object.entries(value)) sum += name.length + size(inner);
+    return sum;
+  };
+  return messages.length * perMessage + size(messages);
+}
