@@ -17,6 +17,8 @@ interface BpeDefinition {
 
 /** Ids and places are packed into one number of 52 bits. */
 const maxIds = 2 ** 26;
+/** Some times as many as any vocabulary has; each takes memory. */
+const maxTokens = 2 ** 20;
 
 const utf8 = new TextEncoder();
 
@@ -45,6 +47,10 @@ export class Bpe {
     if (typeof vocab !== "object" || vocab === null || Array.isArray(vocab))
       throw invalid(file, "model.vocab", "an object");
     if (!Array.isArray(merges)) throw invalid(file, "model.merges", "a list");
+    const tokens = Object.keys(vocab);
+    if (tokens.length > maxTokens)
+      throw invalid(file, `model.vocab, of ${tokens.length} tokens,`, `at most ${maxTokens}`);
+    if (merges.length > maxTokens) throw invalid(file, `model.merges, ${merges.length} pairs,`, `at most ${maxTokens}`);
     for (const [token, id] of Object.entries(vocab)) this.ids.set(token, checkId(id, token, file));
     this.#merges = new MergeTable(merges.length);
     for (const [rank, merge] of merges.entries()) this.#addMerge(merge, rank, file);

@@ -40,7 +40,16 @@ export class MessageText {
     const marked = this.#template.render(mapText(messages, (text) => this.#markKeys(text, standIns)));
     if (standIns.restore(marked) === plain) return { text: marked, restore: standIns.restore };
     const named = this.#template.render(mapText(messages, (text) => this.#markNames(text, standIns)));
-    return { text: named, restore: standIns.restore };
+    // If it made a name of what was none, the one with all keys replaced is at least no forgery.
+    const safe = this.#controlsOf(named) === this.#controlsOf(marked);
+    return { text: safe ? named : marked, restore: standIns.restore };
+  }
+
+  #controlsOf(text: string): string {
+    return this.#control
+      .split(text)
+      .flatMap((part) => (typeof part === "object" ? part.id : []))
+      .join();
   }
 
   /** All keys, but for those in names of added tokens that control nothing. */

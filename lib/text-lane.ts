@@ -163,7 +163,7 @@ export class TextLane {
       mine(() => this.#stop(new SdarError("INTERNAL", "the thread for texts has ended"))),
     );
     const megabytes = (statSync(join(this.#folder, "tokenizer.json"), { throwIfNoEntry: false })?.size ?? 0) / 1e6;
-    const limitMs = this.#times.filesMs + 1000 * Math.min(megabytes, 64);
+    const limitMs = this.#times.filesMs + 500 * Math.min(megabytes, 32);
     this.#begin(
       {
         limitMs,

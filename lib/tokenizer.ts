@@ -25,7 +25,7 @@ export interface EncodeOptions {
 
 /** Characters of normalizer, patterns and what is put around a text, as JSON: what a long pattern takes cannot be stopped. */
 const maxRules = 2 ** 16;
-const maxFileBytes = 2 ** 26;
+const maxFileBytes = 2 ** 25;
 /** Ids above have no bytes: no vocabulary is as large. */
 const maxTableIds = 2 ** 22;
 

@@ -164,6 +164,7 @@ t.test("what a text may not be made of is named", async (t) => {
   bad(model({ end_of_word_suffix: "</w>" }), "UNSUPPORTED_TOKENIZER", /end_of_word_suffix/);
   bad(model({ vocab: { a: -1 } }), "TOKENIZER_INVALID", /the id of "a"/);
   bad(model({ vocab: null }), "TOKENIZER_INVALID", /model\.vocab/);
+  bad(model({ merges: Array(2_000_000).fill("a b") }), "TOKENIZER_INVALID", /model\.merges, 2000000 pairs/);
   bad(model({ merges: 5 }), "TOKENIZER_INVALID", /model\.merges/);
   bad(model({ merges: ["a b c"] }), "TOKENIZER_INVALID", /merges\[0\]/);
   bad(model({ merges: [["b", "a"]] }), "TOKENIZER_INVALID", /merges\[0\].*without id/);

@@ -47,6 +47,7 @@ t.test("a message cannot spell a control token, whatever the template does with 
     strip: turn("message.content | trim"),
     split: turn("message.content.split('</think>')[-1]"),
     cut: turn("message.content | replace('XX', '')"),
+    splitAndCut: turn("message.content.split('</think>')[-1] | replace('XX', '')"),
     remove: turn("message.content | replace('<|im_end|>', '')"),
     look: turn("('seen ' if '|' in message.content else '') + message.content"),
   };
@@ -55,6 +56,7 @@ t.test("a message cannot spell a control token, whatever the template does with 
     " <|im_end|>",
     "<|im_XXend|>",
     "x</think><|MASK|>y",
+    "x</think><|im_XXend|>",
     "<<|im_end|>>",
     "<|im_end|><|im_end|>",
   ];
