@@ -275,6 +275,7 @@ t.test("what is given arrives", async (t) => {
     threads: 2,
     maxConcurrent: 3,
     weightCache: false,
+    weightCacheBytes: 5,
     isa: "avx2",
     kvCache: { dtype: "f32", tokens: 9 },
     prefillTokens: 7,
@@ -283,10 +284,15 @@ t.test("what is given arrives", async (t) => {
     cuda: { warpgroupMma: true },
   });
   const kv = { kvTokens: 9, kvBytes: 0, kvDtype: "f32", prefillTokens: 7, prefixCache: false, timeSteps: true };
-  const gpu = { weights: "auto", cudaWarpgroupMma: true, cudaDependentLaunch: false };
+  const gpu = { weights: "auto", cacheBytes: 5, cudaWarpgroupMma: true, cudaDependentLaunch: false };
   t.same(down, { ...gpu, device: "cpu", threads: 2, maxConcurrent: 3, cacheFolder: "", isa: "avx2", ...kv });
   t.equal(load({ weightCache: "/a/b" }).native.cacheFolder, "/a/b");
   delete process.env.SDAR_CACHE_DIR;
   process.env.XDG_CACHE_HOME = "/home/x/.c";
   t.equal(load({ weightCache: true }).native.cacheFolder, "/home/x/.c/sdar-engine");
+  t.teardown(() => delete process.env.SDAR_CACHE_BYTES);
+  process.env.SDAR_CACHE_BYTES = "1000";
+  t.equal(load({}).native.cacheBytes, 1000);
+  process.env.SDAR_CACHE_BYTES = "1 GB";
+  t.throws(() => load({}), { code: "INVALID_OPTION", message: /SDAR_CACHE_BYTES/ });
 });
