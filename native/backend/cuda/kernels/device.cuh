@@ -71,6 +71,11 @@ SDAR_DEVICE float int8_to_float(uint32_t q, int index) {
   return bits_to_f32(byte_permute(q, 0x4b000000u, 0x7540u + static_cast<uint32_t>(index))) - 8388736.0f;
 }
 
+/// RMSNorm's factor; NaN where the squares overflow: 0 would make plausible zeros of what went wrong.
+SDAR_DEVICE float norm_factor(float mean_of_squares, float eps) {
+  return mean_of_squares < INFINITY ? rsqrt_fast(mean_of_squares + eps) : NAN;
+}
+
 /// Sum or maximum over the lanes of a full warp, the same bits in every lane: pairs at distance 16, 8, 4, 2, 1.
 SDAR_DEVICE float warp_sum(float x) {
   for (int distance = kWarp / 2; distance > 0; distance /= 2) x += shuffle_xor(kFullMask, x, distance);

@@ -297,10 +297,6 @@ SDAR_DEVICE float exp2_fast(float x) {
 SDAR_DEVICE float log_fast(float x) { return logf(x); }
 SDAR_DEVICE float reciprocal(float x) { return __frcp_rn(x); }
 SDAR_DEVICE float rsqrt_fast(float x) { return rsqrtf(x); }
-/// RMSNorm's factor; NaN where the squares overflow: 0 would make plausible zeros of what went wrong.
-SDAR_DEVICE float norm_factor(float mean_of_squares, float eps) {
-  return mean_of_squares < INFINITY ? rsqrt_fast(mean_of_squares + eps) : NAN;
-}
 SDAR_DEVICE float divide(float a, float b) { return __fdiv_rn(a, b); }
 
 }  // namespace sdar::cuda
