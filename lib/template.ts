@@ -1,27 +1,33 @@
 // Conversations to text, by the checkpoint's chat template.
 import { join } from "node:path";
-import { Template } from "@huggingface/jinja";
 import { readOptional } from "./checkpoint.js";
 import { SdarError } from "./errors.js";
+import { compileTemplate } from "./jinja/template.js";
 import type { Message } from "./types.js";
 
 export class ChatTemplate {
-  readonly #template: Template;
+  readonly #render: (variables: Record<string, unknown>) => string;
   readonly #specialTokens: Record<string, string>;
 
-  /** `config` is that of the tokenizer: it names the special tokens a template may use. `origin` is for messages. */
+  /**
+   * `config` is that of the tokenizer: it names the special tokens a template may use. `origin` is for messages. Never
+   * throws: why a template cannot be parsed is kept for `render`, so that prompts work without it.
+   */
   constructor(source: string, config: Record<string, unknown>, origin: string) {
-    try {
-      this.#template = new Template(source);
-    } catch (cause) {
-      throw new SdarError("TEMPLATE_FAILED", `the chat template of ${origin}: ${(cause as Error).message}`, { cause });
-    }
     this.#specialTokens = specialTokens(config);
+    try {
+      this.#render = compileTemplate(source);
+    } catch (cause) {
+      const message = `the chat template of ${origin}: ${(cause as Error).message}`;
+      this.#render = () => {
+        throw new SdarError("TEMPLATE_FAILED", message, { cause });
+      };
+    }
   }
 
   /**
    * chat_template.jinja, else `chat_template` of tokenizer_config.json: one template, or a list of named ones of which
-   * "default" is taken. Undefined when there is none; TEMPLATE_FAILED when it cannot be parsed.
+   * "default" is taken. Undefined when there is none; TEMPLATE_FAILED when it is not text.
    */
   static load(folder: string, config: Record<string, unknown>): ChatTemplate | undefined {
     const file = join(folder, "chat_template.jinja");
@@ -32,11 +38,17 @@ export class ChatTemplate {
     return chosen === undefined ? undefined : new ChatTemplate(chosen, config, configFile);
   }
 
-  /** The text that asks for the assistant's next message. Throws TEMPLATE_FAILED, also when the template refuses. */
-  render(messages: readonly Message[]): string {
+  /**
+   * The text that asks for the assistant's next message, as transformers' apply_chat_template(messages, tools,
+   * add_generation_prompt=True, **variables) makes it. `variables` are the template's others, such as `tools` or
+   * `enable_thinking`. Throws TEMPLATE_FAILED, also when the template refuses.
+   */
+  render(messages: readonly Message[], variables: Record<string, unknown> = {}): string {
+    const given = { tools: null, documents: null, ...this.#specialTokens, add_generation_prompt: true, ...variables };
     try {
-      return this.#template.render({ ...this.#specialTokens, messages, add_generation_prompt: true });
+      return this.#render({ ...given, messages });
     } catch (cause) {
+      if (cause instanceof SdarError) throw cause;
       throw new SdarError("TEMPLATE_FAILED", `the chat template refused the messages: ${(cause as Error).message}`, {
         cause,
       });
