@@ -8,6 +8,7 @@ import {
   Dict,
   fail,
   orElse,
+  Range,
   Tuple,
   typeName,
   Undefined,
@@ -48,7 +49,9 @@ export function formatPercent(pattern: string, values: Value): string {
       return percentField(name === undefined ? next() : lookUp(values, name), spec);
     },
   );
-  const one = !(values instanceof Tuple) && (values instanceof Dict || Array.isArray(values));
+  const one =
+    !(values instanceof Tuple) &&
+    (values instanceof Dict || values instanceof Range || values instanceof Undefined || Array.isArray(values));
   if (used < positional.length && !byName && !one) return fail("not all arguments converted during string formatting");
   return text;
 }

@@ -88,28 +88,34 @@ const floats: Record<string, (x: number, y: number) => number> = {
   "-": (x, y) => x - y,
   "*": (x, y) => x * y,
   "/": (x, y) => (y === 0 ? fail("float division by zero") : x / y),
-  "//": (x, y) => {
-    const rest = floats["%"]!(x, y);
-    const quotient = (x - rest) / y;
-    const whole = Math.floor(quotient);
-    return quotient - whole > 0.5 ? whole + 1 : whole === 0 && x / y < 0 ? -0 : whole;
-  },
-  "%": (x, y) => {
-    if (y === 0) return fail("float modulo");
-    const rest = x % y;
-    if (rest === 0) return y < 0 ? -0 : 0;
-    return rest < 0 !== y < 0 ? rest + y : rest;
-  },
+  "//": (x, y) => dividedFloat(x, y)[0],
+  "%": (x, y) => dividedFloat(x, y)[1],
   "**": (x, y) => {
-    if (x === 0 && y < 0) return fail("0.0 cannot be raised to a negative power");
+    if (y === 0 || x === 1) return 1;
     if (x < 0 && Number.isFinite(x) && !Number.isInteger(y)) return unsupported("a complex number");
-    if (x === 1 || (x === -1 && !Number.isFinite(y))) return Number.isNaN(y) || x === 1 ? 1 : 1;
-    const power = x ** y;
-    if (!Number.isFinite(power) && Number.isFinite(x) && Number.isFinite(y))
-      return fail("Numerical result out of range");
-    return power;
+    // C's pow and JavaScript's may differ in the last digit, where they cannot be exact.
+    const exact =
+      Number.isSafeInteger(x) && Number.isSafeInteger(y) && Math.abs(x) ** Math.abs(y) <= Number.MAX_SAFE_INTEGER;
+    if (!exact) return y === 0.5 ? Math.sqrt(x) : unsupported(`the power ${x} ** ${y}`);
+    if (x === 0 && y < 0) return fail("0.0 cannot be raised to a negative power");
+    return y < 0 ? 1 / x ** -y : x ** y;
   },
 };
+
+/** Quotient and rest, as CPython computes them. */
+function dividedFloat(x: number, y: number): [number, number] {
+  if (y === 0) return fail("float modulo by zero");
+  let rest = x % y;
+  let quotient = (x - rest) / y;
+  if (rest === 0) rest = y < 0 ? -0 : 0;
+  else if (rest < 0 !== y < 0) {
+    rest += y;
+    quotient -= 1;
+  }
+  if (quotient === 0) return [x / y < 0 || Object.is(x / y, -0) ? -0 : 0, rest];
+  const whole = Math.floor(quotient);
+  return [quotient - whole > 0.5 ? whole + 1 : whole, rest];
+}
 
 export const operators: Record<string, (a: Value, b: Value) => Value> = {
   "+": add,

@@ -176,7 +176,9 @@ function hash(key: Value): unknown {
   }
   if (key instanceof Undefined) return Undefined;
   if (key instanceof Markup) return hash(key.text);
-  if (Array.isArray(key) || key instanceof Dict) return fail(`unhashable type: '${typeName(key)}'`);
+  const unhashable =
+    Array.isArray(key) || key instanceof Dict || (key instanceof DictView && key.type !== "dict_values");
+  if (unhashable) return fail(`unhashable type: '${typeName(key)}'`);
   return key;
 }
 

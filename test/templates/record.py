@@ -7,6 +7,7 @@ snippets.json: templates in short and their outputs, null where Jinja2 refuses. 
 random.json: expressions put together at random, the same. conversations.json: whole templates and conversations.
 """
 
+import copy
 import itertools
 import json
 import random
@@ -50,6 +51,8 @@ def environment():
 
 def render(source, messages, variables):
     """The output, or None where the template is refused, in parsing or in running."""
+    # Jinja2's filter "indent" appends to a list that it is given.
+    messages, variables = copy.deepcopy((messages, variables))
     try:
         given = {"tools": None, "documents": None, "add_generation_prompt": True, **variables}
         return environment().from_string(source).render(messages=messages, **given)
