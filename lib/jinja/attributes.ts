@@ -74,15 +74,18 @@ function item(value: Value, key: Value): Arg {
   return typeof items === "string" || Array.isArray(items) ? items.at(index) : undefined;
 }
 
-/** value[start:stop:step]; None stands for what is left out. */
+/** value[start:stop:step]; None stands for what is left out. Undefined where Python raises a TypeError. */
 export function slice(value: Value, ...bounds: [start: Value, stop: Value, step: Value]): Value {
-  const pick = <T>(items: ArrayLike<T>) => sliceIndices(bounds, items.length).map((index) => items[index] as T);
-  if (typeof value === "string") return pick<string>(codePoints(value)).join("");
-  if (Array.isArray(value)) return pick(value);
-  if (value instanceof Tuple) return new Tuple(pick(value.items));
   if (value instanceof Undefined) return fail(value.reason);
   if (value instanceof Range || value instanceof Markup) return unsupported(`a slice of a ${typeName(value)}`);
-  return fail(`'${typeName(value)}' object is not subscriptable by a slice`);
+  const items = typeof value === "string" ? codePoints(value) : value instanceof Tuple ? value.items : value;
+  const whole = bounds.every((bound) => bound === null || typeof bound === "bigint" || typeof bound === "boolean");
+  if (!whole || !(typeof items === "string" || Array.isArray(items))) {
+    return new Undefined(`'${typeName(value)}' object has no such slice`);
+  }
+  const picked = sliceIndices(bounds, items.length).map((index) => items[index] as Value);
+  if (typeof value === "string") return picked.join("");
+  return value instanceof Tuple ? new Tuple(picked) : picked;
 }
 
 function indexIn(items: Value[], wanted: Arg, start: Arg, stop: Arg): Value {

@@ -1,9 +1,10 @@
 // Expressions to functions of a scope, with the grammar of Jinja2's parser.
 import { getAttribute, getItem, slice } from "./attributes.js";
 import { comparisons } from "./compare.js";
+import { Cursor } from "./cursor.js";
 import { isFilter, runFilter } from "./filters.js";
 import { asText } from "./functions.js";
-import type { Token, TokenType } from "./lexer.js";
+import type { Token } from "./lexer.js";
 import { negate, operators, plus } from "./operators.js";
 import { call, type Frame } from "./runtime.js";
 import { isTest, runTest } from "./tests.js";
@@ -20,9 +21,7 @@ interface Names {
 
 const constants: Record<string, Value> = { true: true, True: true, false: false, False: false, none: null, None: null };
 
-export class ExpressionParser {
-  readonly tokens: Token[];
-  protected at = 0;
+export class ExpressionParser extends Cursor {
   /** Above 0 within a branch, where Jinja2 lets a filter or test be unknown until it is reached. */
   protected branches = 0;
   /** Why the template is refused: unknown filters and tests outside of branches. */
@@ -30,54 +29,6 @@ export class ExpressionParser {
   protected readonly names: Names[] = [];
   /** The expression parsed last, when it is a call, to be called with more arguments: what a call block does. */
   protected lastCall: ((more: [string, Value][]) => Evaluate) | undefined;
-
-  constructor(tokens: Token[]) {
-    this.tokens = tokens;
-  }
-
-  protected get token(): Token {
-    return this.tokens[this.at] as Token;
-  }
-
-  protected failHere(message: string, token = this.token): never {
-    return fail(`line ${token.line}: ${message}`);
-  }
-
-  protected is(type: TokenType, ...values: string[]): boolean {
-    const { token } = this;
-    return token.type === type && (values.length === 0 || values.includes(token.value));
-  }
-
-  /** Takes the token when it is this one. */
-  protected skip(type: TokenType, ...values: string[]): boolean {
-    const found = this.is(type, ...values);
-    if (found) this.at++;
-    return found;
-  }
-
-  protected expect(type: TokenType, ...values: string[]): Token {
-    const { token } = this;
-    if (!this.skip(type, ...values)) {
-      this.failHere(
-        `expected ${values.map((value) => `'${value}'`).join(" or ") || type}, got '${token.value || token.type}'`,
-      );
-    }
-    return token;
-  }
-
-  protected operator(...values: string[]): string | undefined {
-    const { token } = this;
-    return this.skip("operator", ...values) ? token.value : undefined;
-  }
-
-  protected isTupleEnd(endName?: string): boolean {
-    return (
-      this.is("variable_end") ||
-      this.is("block_end") ||
-      this.is("operator", ")") ||
-      (endName !== undefined && this.is("name", endName))
-    );
-  }
 
   /** One expression, or several with commas between, which are a tuple. */
   protected tuple({
@@ -419,12 +370,6 @@ export class ExpressionParser {
 
   private noteUnknown(kind: string, name: string, { line }: Token): void {
     if (this.branches === 0) this.unknown.push(`line ${line}: No ${kind} named '${name}'.`);
-  }
-
-  private dottedName(): string {
-    let name = this.expect("name").value;
-    while (this.operator(".")) name += `.${this.expect("name").value}`;
-    return name;
   }
 
   private test(value: Evaluate): Evaluate {

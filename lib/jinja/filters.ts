@@ -1,6 +1,7 @@
 // The filters of Jinja2, with the tojson of transformers. Text is what str() makes of a value, as Jinja2 has it.
 import { attribute, getAttribute, getItem } from "./attributes.js";
 import { compare, equal, numeric, sorted } from "./compare.js";
+import { escape, urlencode } from "./escape.js";
 import { formatPercent } from "./format.js";
 import { asFloat, asInt, bound, type Native, parseFloatText, parseInteger, truncated } from "./functions.js";
 import { tojson } from "./json.js";
@@ -256,30 +257,6 @@ function dictsort(value: Value, sensitive: Arg, by: Arg, reversed: Arg): Value {
   return sorted([...value.entries()], (entry) => key(entry[place]), isTrue(reversed)).map(
     (entry) => new Tuple([...entry]),
   );
-}
-
-function escape(value: Value): Value {
-  if (value instanceof Markup) return value;
-  const entities: Record<string, string> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", "'": "&#39;", '"': "&#34;" };
-  return new Markup(str(value).replace(/[&<>'"]/g, (character) => entities[character] as string));
-}
-
-function quoteUrl(value: Value, inQuery: boolean): string {
-  const quoted = encodeURIComponent(str(value)).replace(
-    /[!'()*]/g,
-    (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`,
-  );
-  return inQuery ? quoted.replaceAll("%20", "+") : quoted.replaceAll("%2F", "/");
-}
-
-function urlencode(value: Value): Value {
-  if (typeof value === "string" || !isIterable(value)) return quoteUrl(value, false);
-  const pairs = value instanceof Dict ? [...value.entries()] : Array.from(iterate(value), (pair) => [...iterate(pair)]);
-  return pairs
-    .map((pair) =>
-      pair.length === 2 ? pair.map((one) => quoteUrl(one as Value, true)).join("=") : fail("urlencode needs pairs"),
-    )
-    .join("&");
 }
 
 const titled = (text: string) =>

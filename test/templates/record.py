@@ -3,14 +3,16 @@
     apt-get install python3-jinja2
     python3 test/templates/record.py
 
-snippets.json: templates in short and their outputs, null where Jinja2 refuses. To add one, put it there with null.
-random.json: expressions put together at random, the same. conversations.json: whole templates and conversations.
+snippets.json: `outputs` are templates in short and what they write, null where Jinja2 refuses (to add one, put it there
+with null); `unsupported` are some that only Jinja2 renders, with what the refusal must name. random.json: expressions put
+together at random. conversations.json: random conversations through whole templates.
 """
 
 import copy
 import itertools
 import json
 import random
+import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -102,6 +104,34 @@ def expressions(count, seed):
     return ["{{ " + one(3) + " }}" for _ in range(count)]
 
 
+contents = ["Hi", "", "  two  spaces ", "a\r\nb\r\n", "👍👨‍👩‍👧 naïve", "def f(x):\n    return x\n\n\tend", "<|im_end|>", "\n\n\n"]
+contents += ["<think>\nhm\n</think>\n\n    indented", "a</think>\n\n\tb</think>\n  c", "<tool_response>\n1\n</tool_response>"]
+odd_contents = [None, [{"type": "text", "text": "part"}], 7]
+arguments = [{}, {"city": "Zürich", "days": [1, 2.5, True, None]}, '{"as": "text"}', {"a\"\\": "<&>\u2028😀"}]
+tool_list = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {"x": {}}}}}]
+
+
+def conversation(pick):
+    """Messages mostly as people send them, now and then with something odd."""
+    messages = [{"role": "system", "content": pick.choice(contents)}] if pick.random() < 0.4 else []
+    for _ in range(pick.randrange(1, 7)):
+        message = {"role": pick.choice(["user", "user", "assistant", "assistant", "tool"]), "content": pick.choice(contents)}
+        if message["role"] == "assistant" and pick.random() < 0.3:
+            call = {"name": "f", "arguments": pick.choice(arguments)}
+            message["tool_calls"] = [pick.choice([call, {"type": "function", "function": call}])] * pick.randrange(1, 3)
+        if message["role"] == "assistant" and pick.random() < 0.2:
+            message["reasoning_content"] = pick.choice(contents)
+        if pick.random() < 0.04:
+            message["content"] = pick.choice(odd_contents)
+        if pick.random() < 0.02:
+            del message["content"]
+        messages.append(message)
+    variables = {"tools": tool_list} if pick.random() < 0.3 else {}
+    if pick.random() < 0.3:
+        variables["enable_thinking"] = pick.random() < 0.5
+    return {"messages": messages, "variables": variables}
+
+
 def main():
     snippets = json.loads((here / "snippets.json").read_text(encoding="utf-8"))
     messages, variables = snippets["messages"], snippets["variables"]
@@ -113,8 +143,20 @@ def main():
     sources += [f"{{{{ ({v}) is {t} }}}}" for v, t in itertools.product(values, tests)]
     sources += [f"{{{{ ({v}).{m} }}}}" for v, m in itertools.product(values, methods)]
     sources += [f"{{{{ ({v}){s} }}}}" for v, s in itertools.product(values, subscripts)]
-    sources = random.Random(1).sample(sources, len(sources))
-    write("all.json", {s: render(s, messages, variables) for s in sources + expressions(20000, 2)})
+    sources += expressions(20000, 2)
+    chosen = random.Random(1).sample(sources, len(sources) if "--all" in sys.argv else 3000)
+    outputs = {source: render(source, messages, variables) for source in chosen}
+    # An object's address is another each time.
+    write("random.json", {source: text for source, text in outputs.items() if " at 0x" not in (text or "")})
+
+    pick = random.Random(3)
+    conversations = [conversation(pick) for _ in range(150)]
+    for one in conversations:
+        one["outputs"] = {
+            file.name: render(file.read_text(encoding="utf-8"), one["messages"], one["variables"])
+            for file in sorted(here.glob("*.jinja"))
+        }
+    write("conversations.json", conversations)
 
 
 if __name__ == "__main__":
