@@ -74,15 +74,12 @@ function item(value: Value, key: Value): Arg {
   return typeof items === "string" || Array.isArray(items) ? items.at(index) : undefined;
 }
 
-/** value[start:stop:step]; None stands for what is left out. Undefined where Python raises a TypeError. */
+/** value[start:stop:step]; None stands for what is left out. */
 export function slice(value: Value, ...bounds: [start: Value, stop: Value, step: Value]): Value {
   if (value instanceof Undefined) return fail(value.reason);
   if (value instanceof Range || value instanceof Markup) return unsupported(`a slice of a ${typeName(value)}`);
   const items = typeof value === "string" ? codePoints(value) : value instanceof Tuple ? value.items : value;
-  const whole = bounds.every((bound) => bound === null || typeof bound === "bigint" || typeof bound === "boolean");
-  if (!whole || !(typeof items === "string" || Array.isArray(items))) {
-    return new Undefined(`'${typeName(value)}' object has no such slice`);
-  }
+  if (!(typeof items === "string" || Array.isArray(items))) return fail(`'${typeName(value)}' object has no slices`);
   const picked = sliceIndices(bounds, items.length).map((index) => items[index] as Value);
   if (typeof value === "string") return picked.join("");
   return value instanceof Tuple ? new Tuple(picked) : picked;

@@ -97,7 +97,9 @@ export function sorted<T>(items: T[], key: (item: T) => Value, reverse: boolean)
   return keyed.map(({ item }) => item);
 }
 
-export const comparisons: Record<string, (a: Value, b: Value) => boolean> = {
+export type Comparison = "==" | "!=" | "<" | "<=" | ">" | ">=" | "in" | "not in";
+
+export const comparisons: Record<Comparison, (a: Value, b: Value) => boolean> = {
   "==": equal,
   "!=": (a, b) => !equal(a, b),
   "<": (a, b) => compare(a, b) < 0,

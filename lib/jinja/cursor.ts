@@ -53,6 +53,19 @@ export class Cursor {
     );
   }
 
+  /** With commas between, and perhaps one behind the last. */
+  protected separated<T>(end: string, parse: () => T): T[] {
+    const items: T[] = [];
+    while (!this.operator(end)) {
+      if (items.length > 0) {
+        this.expect("operator", ",");
+        if (this.operator(end)) break;
+      }
+      items.push(parse());
+    }
+    return items;
+  }
+
   protected dottedName(): string {
     let name = this.expect("name").value;
     while (this.operator(".")) name += `.${this.expect("name").value}`;

@@ -2,7 +2,7 @@
 import { str } from "./text.js";
 import { Dict, fail, isIterable, iterate, Markup, type Value } from "./values.js";
 
-export function escape(value: Value): Value {
+export function escapeHtml(value: Value): Value {
   if (value instanceof Markup) return value;
   const entities: Record<string, string> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", "'": "&#39;", '"': "&#34;" };
   return new Markup(str(value).replace(/[&<>'"]/g, (character) => entities[character] as string));

@@ -1,11 +1,11 @@
 // Expressions to functions of a scope, with the grammar of Jinja2's parser.
 import { getAttribute, getItem, slice } from "./attributes.js";
-import { comparisons } from "./compare.js";
+import { type Comparison, comparisons } from "./compare.js";
 import { Cursor } from "./cursor.js";
 import { isFilter, runFilter } from "./filters.js";
 import { asText } from "./functions.js";
 import type { Token } from "./lexer.js";
-import { negate, operators, plus } from "./operators.js";
+import { negate, type Operator, operators, plus } from "./operators.js";
 import { call, type Frame } from "./runtime.js";
 import { isTest, runTest } from "./tests.js";
 import { str } from "./text.js";
@@ -119,7 +119,7 @@ export class ExpressionParser extends Cursor {
     const first = this.sum();
     const rest: { holds: (a: Value, b: Value) => boolean; operand: Evaluate }[] = [];
     for (let name = this.comparator(); name; name = this.comparator()) {
-      rest.push({ holds: comparisons[name]!, operand: this.sum() });
+      rest.push({ holds: comparisons[name as Comparison], operand: this.sum() });
     }
     if (rest.length === 0) return first;
     this.lastCall = undefined;
@@ -164,7 +164,7 @@ export class ExpressionParser extends Cursor {
   private binary(operand: () => Evaluate, ...names: string[]): Evaluate {
     let value = operand();
     for (let name = this.operator(...names); name; name = this.operator(...names)) {
-      const [left, compute, right] = [value, operators[name]!, operand()];
+      const [left, compute, right] = [value, operators[name as Operator], operand()];
       this.lastCall = undefined;
       value = (frame) => compute(left(frame), right(frame));
     }
@@ -196,7 +196,7 @@ export class ExpressionParser extends Cursor {
       }
       case "string": {
         let text = token.value;
-        while (this.is("string")) text += this.tokens[this.at++]!.value;
+        while (this.is("string")) text += this.tokens[this.at++]?.value;
         return constant(text);
       }
       case "integer":
@@ -219,6 +219,7 @@ export class ExpressionParser extends Cursor {
 
   private list(): Evaluate {
     const items = this.separated("]", () => this.expression());
+    this.lastCall = undefined;
     return (frame) => items.map((item) => item(frame));
   }
 
@@ -228,21 +229,8 @@ export class ExpressionParser extends Cursor {
       this.expect("operator", ":");
       return [key, this.expression()] as const;
     });
-    return (frame) => new Dict(pairs.map(([key, value]) => [key(frame), value(frame)]));
-  }
-
-  /** With commas between, and perhaps one behind the last. */
-  private separated<T>(end: string, parse: () => T): T[] {
-    const items: T[] = [];
-    while (!this.operator(end)) {
-      if (items.length > 0) {
-        this.expect("operator", ",");
-        if (this.operator(end)) break;
-      }
-      items.push(parse());
-    }
     this.lastCall = undefined;
-    return items;
+    return (frame) => new Dict(pairs.map(([key, value]) => [key(frame), value(frame)]));
   }
 
   private postfix(value: Evaluate): Evaluate {

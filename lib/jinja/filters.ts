@@ -1,10 +1,11 @@
 // The filters of Jinja2, with the tojson of transformers. Text is what str() makes of a value, as Jinja2 has it.
 import { attribute, getAttribute, getItem } from "./attributes.js";
 import { compare, equal, numeric, sorted } from "./compare.js";
-import { escape, urlencode } from "./escape.js";
+import { escapeHtml, urlencode } from "./escape.js";
 import { formatPercent } from "./format.js";
 import { asFloat, asInt, bound, type Native, parseFloatText, parseInteger, truncated } from "./functions.js";
 import { tojson } from "./json.js";
+import { pythonSpace } from "./lexer.js";
 import { negate, operators } from "./operators.js";
 import { capitalize, join, replace, splitLines, stringMethods, strip } from "./strings.js";
 import { runTest } from "./tests.js";
@@ -151,9 +152,9 @@ function round(value: Value, precision: Arg, method: Arg): Value {
     return Number.isFinite(x) ? roundedFloat(x, digits) : x;
   }
   if (how !== "ceil" && how !== "floor") return fail("method must be common, ceil or floor");
-  const power = operators["**"]!(10n, BigInt(digits));
-  const times = asFloat(numeric(operators["*"]!(value, power)) as number);
-  return operators["/"]!(truncated(how === "ceil" ? Math.ceil(times) : Math.floor(times)), power);
+  const power = operators["**"](10n, BigInt(digits));
+  const times = asFloat(numeric(operators["*"](value, power)) as number);
+  return operators["/"](truncated(how === "ceil" ? Math.ceil(times) : Math.floor(times)), power);
 }
 
 function roundedFloat(x: number, digits: number): number {
@@ -241,7 +242,9 @@ function slices(value: Value, count: Arg, fill: Arg): Value {
     const [each, longer] = [Math.floor(items.length / parts), items.length % parts];
     let at = 0;
     for (let i = 0; i < parts; i++) {
-      const group = items.slice(at, (at += each + (i < longer ? 1 : 0)));
+      const next = at + each + (i < longer ? 1 : 0);
+      const group = items.slice(at, next);
+      at = next;
       if (fill !== undefined && fill !== null && i >= longer) group.push(fill);
       yield group;
     }
@@ -259,9 +262,11 @@ function dictsort(value: Value, sensitive: Arg, by: Arg, reversed: Arg): Value {
   );
 }
 
+const wordBreaks = new RegExp(`([-${pythonSpace}({[<]+)`);
+
 const titled = (text: string) =>
   text
-    .split(/([-\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000({[<]+)/)
+    .split(wordBreaks)
     .map((word) => {
       const [head = ""] = word;
       return head.toUpperCase() + word.slice(head.length).toLowerCase();
@@ -272,8 +277,9 @@ const isDefault = (value: Value, boolean: Arg) => value instanceof Undefined || 
 const defaultFilter = bound("default_value? boolean?", (value, fallback, boolean) =>
   isDefault(value, boolean) ? orElse(fallback, () => "") : value,
 );
+const center = stringMethods.center as Native;
 const lengthFilter = bound("", length);
-const escapeFilter = bound("", escape);
+const escapeFilter = bound("", escapeHtml);
 
 const filters: Record<string, Native> = {
   abs: bound("", (value) =>
@@ -289,9 +295,7 @@ const filters: Record<string, Native> = {
   }),
   batch: bound("linecount fill_with?", batch),
   capitalize: textFilter("", capitalize),
-  center: textFilter("width?", (text, width) =>
-    stringMethods.center!(text, { ...noArgs, positional: [orElse(width, () => 80n)] }),
-  ),
+  center: textFilter("width?", (text, width) => center(text, { ...noArgs, positional: [orElse(width, () => 80n)] })),
   count: lengthFilter,
   d: defaultFilter,
   default: defaultFilter,
@@ -300,7 +304,7 @@ const filters: Record<string, Native> = {
   escape: escapeFilter,
   first: bound("", first),
   float: bound("default?", toFloat),
-  forceescape: bound("", (value) => escape(str(value))),
+  forceescape: bound("", (value) => escapeHtml(str(value))),
   format: (value, { positional, named }) => {
     if (positional.length > 0 && named.size > 0) fail("can't handle positional and keyword arguments at the same time");
     return formatPercent(plain(value), named.size > 0 ? new Dict(named) : new Tuple(positional));
@@ -351,7 +355,7 @@ const filters: Record<string, Native> = {
     if (typeof start === "string") fail("sum() can't sum strings");
     const get = getter(path);
     let total: Value = orElse(start, () => 0n);
-    for (const item of iterate(value)) total = operators["+"]!(total, get(item));
+    for (const item of iterate(value)) total = operators["+"](total, get(item));
     return total;
   }),
   title: textFilter("", titled),
@@ -379,6 +383,7 @@ const notHere = new Set(["filesizeformat", "pprint", "random", "striptags", "url
 export const isFilter = (name: string): boolean => Object.hasOwn(filters, name) || notHere.has(name);
 
 export function runFilter(name: string, value: Value, args: Args): Value {
-  if (Object.hasOwn(filters, name)) return filters[name]!(value, args);
+  const filter = Object.hasOwn(filters, name) ? filters[name] : undefined;
+  if (filter) return filter(value, args);
   return notHere.has(name) ? unsupported(`the filter '${name}'`) : fail(`No filter named '${name}'.`);
 }

@@ -222,7 +222,7 @@ export function formatFields(pattern: string, { positional, named }: Args, path:
     if (numbered && (head === "" || automatic > 0))
       fail("cannot switch between manual field specification and automatic field numbering");
     // Python's versions differ in whether "{.name}" counts as a field without a number.
-    if (head === "" && where !== "") unsupported(`the field {${where}} without a number or name`);
+    if (head === "" && where !== "") unsupported(`the field {${where}}`);
     const index = head === "" ? automatic++ : /^\d+$/.test(head) ? Number(head) : undefined;
     let value: Value =
       index === undefined

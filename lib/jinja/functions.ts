@@ -107,7 +107,7 @@ export function parseFloatText(text: string): number | undefined {
   if (/^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(trimmed)) return Number(trimmed);
   const special = /^([-+]?)(inf|infinity|nan)$/i.exec(trimmed);
   if (!special) return undefined;
-  const value = special[2]!.toLowerCase() === "nan" ? Number.NaN : Number.POSITIVE_INFINITY;
+  const value = special[2]?.toLowerCase() === "nan" ? Number.NaN : Number.POSITIVE_INFINITY;
   return special[1] === "-" ? -value : value;
 }
 

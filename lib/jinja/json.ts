@@ -93,6 +93,5 @@ function quoted(text: string, ascii: boolean): string {
     );
   }
   if (!ascii) return result;
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: everything beyond ASCII
   return result.replace(/[^\0-\x7f]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }

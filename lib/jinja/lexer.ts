@@ -99,7 +99,7 @@ export function tokenize(template: string): Token[] {
       }
       const [kind, match] = nextToken();
       if (kind === "operator") balance(open, match[0]);
-      if (kind === "string") push("string", unescape(match[0].slice(1, -1)));
+      if (kind === "string") push("string", unescaped(match[0].slice(1, -1)));
       else if (kind === "name" && !/^[\p{XID_Start}_]\p{XID_Continue}*$/u.test(match[0]))
         failHere(`invalid name ${match[0]}`);
       else if (kind !== "space") push(kind, match[0]);
@@ -138,7 +138,7 @@ export function tokenize(template: string): Token[] {
   return tokens;
 }
 
-const escapes: Record<string, string> = {
+const escapeNames: Record<string, string> = {
   "\n": "",
   "\\": "\\",
   "'": "'",
@@ -153,14 +153,14 @@ const escapes: Record<string, string> = {
 };
 
 /** The escapes of Python's string literals; an unknown one stays as it is. */
-function unescape(text: string): string {
-  return text.replace(/\\(x[\da-fA-F]{2}|u[\da-fA-F]{4}|U[\da-fA-F]{8}|[0-7]{1,3}|.)/gs, (all, escape: string) => {
-    if (/^[xu].|^U./.test(escape)) return codePoint(Number.parseInt(escape.slice(1), 16), all);
-    if (/^[0-7]/.test(escape)) return String.fromCharCode(Number.parseInt(escape, 8));
-    if ("xuU".includes(escape)) return fail(`a truncated escape ${all} in a text`);
-    if (escape === "N") return unsupported("the escape \\N{…}");
-    if (escape > "\x7f") return unsupported(`a backslash before ${escape}`);
-    return escapes[escape] ?? all;
+function unescaped(text: string): string {
+  return text.replace(/\\(x[\da-fA-F]{2}|u[\da-fA-F]{4}|U[\da-fA-F]{8}|[0-7]{1,3}|.)/gs, (all, name: string) => {
+    if (/^[xu].|^U./.test(name)) return codePoint(Number.parseInt(name.slice(1), 16), all);
+    if (/^[0-7]/.test(name)) return String.fromCharCode(Number.parseInt(name, 8));
+    if ("xuU".includes(name)) return fail(`a truncated escape ${all} in a text`);
+    if (name === "N") return unsupported("the escape \\N{…}");
+    if (name > "\x7f") return unsupported(`a backslash before ${name}`);
+    return escapeNames[name] ?? all;
   });
 }
 

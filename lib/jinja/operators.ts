@@ -4,6 +4,8 @@ import { formatPercent } from "./format.js";
 import { asFloat } from "./functions.js";
 import { fail, Markup, Tuple, typeName, Undefined, unsupported, type Value } from "./values.js";
 
+export type Operator = "+" | "-" | "*" | "/" | "//" | "%" | "**";
+
 /** Bounds of what one operation may make. */
 const longestText = 100_000_000;
 const longestList = 10_000_000;
@@ -47,19 +49,19 @@ function bounded(items: Value[]): Value[] {
   return items.length > longestList ? fail(`a list of more than ${longestList} items`) : items;
 }
 
-function arithmetic(operator: string, a: Value, b: Value): Value {
+function arithmetic(operator: Operator, a: Value, b: Value): Value {
   const [x, y] = [numeric(a), numeric(b)];
   if (x === undefined || y === undefined) return refuse(operator, a, b);
   return typeof x === "bigint" && typeof y === "bigint"
-    ? integers[operator]!(x, y)
-    : floats[operator]!(asFloat(x), asFloat(y));
+    ? integers[operator](x, y)
+    : floats[operator](asFloat(x), asFloat(y));
 }
 
 const bitsOf = (x: bigint) => x.toString(16).length * 4;
 
 const small = (x: bigint) => (bitsOf(x) > mostBits ? fail(`an int of more than ${mostBits} bits`) : x);
 
-const integers: Record<string, (x: bigint, y: bigint) => Value> = {
+const integers: Record<Operator, (x: bigint, y: bigint) => Value> = {
   "+": (x, y) => small(x + y),
   "-": (x, y) => small(x - y),
   "*": (x, y) => small(x * y),
@@ -71,7 +73,7 @@ const integers: Record<string, (x: bigint, y: bigint) => Value> = {
   "//": (x, y) => (y === 0n ? fail("integer division or modulo by zero") : (x - floored(x, y)) / y),
   "%": (x, y) => (y === 0n ? fail("integer modulo by zero") : floored(x, y)),
   "**": (x, y) => {
-    if (y < 0n) return floats["**"]!(asFloat(x), asFloat(y));
+    if (y < 0n) return floats["**"](asFloat(x), asFloat(y));
     if (x * x > 1n && BigInt(bitsOf(x)) * y > BigInt(mostBits)) return fail(`an int of more than ${mostBits} bits`);
     return x * x > 1n ? x ** y : y === 0n || x === 1n ? 1n : x === 0n ? 0n : y % 2n === 0n ? 1n : -1n;
   },
@@ -83,7 +85,7 @@ function floored(x: bigint, y: bigint): bigint {
   return rest !== 0n && rest < 0n !== y < 0n ? rest + y : rest;
 }
 
-const floats: Record<string, (x: number, y: number) => number> = {
+const floats: Record<Operator, (x: number, y: number) => number> = {
   "+": (x, y) => x + y,
   "-": (x, y) => x - y,
   "*": (x, y) => x * y,
@@ -117,7 +119,7 @@ function dividedFloat(x: number, y: number): [number, number] {
   return [quotient - whole > 0.5 ? whole + 1 : whole, rest];
 }
 
-export const operators: Record<string, (a: Value, b: Value) => Value> = {
+export const operators: Record<Operator, (a: Value, b: Value) => Value> = {
   "+": add,
   "-": (a, b) => arithmetic("-", a, b),
   "*": multiply,

@@ -65,10 +65,13 @@ function separatorOf(separator: Arg): string {
   return asText(separator) === "" ? fail("empty separator") : asText(separator);
 }
 
+const lineEnd = "\\n\\v\\f\\r\\x1c-\\x1e\\x85\\u2028\\u2029";
+const lineWithEnd = new RegExp(`[^${lineEnd}]*(?:\\r\\n|[${lineEnd}])|.+$`, "gsu");
+const lastLineEnd = new RegExp(`(?:\\r\\n|[${lineEnd}])$`, "u");
+
 export function splitLines(text: string, keepEnds = false): string[] {
-  const lines =
-    text.match(/[^\n\v\f\r\x1c-\x1e\x85\u2028\u2029]*(?:\r\n|[\n\v\f\r\x1c-\x1e\x85\u2028\u2029])|.+$/gsu) ?? [];
-  return keepEnds ? lines : lines.map((line) => line.replace(/(?:\r\n|[\n\v\f\r\x1c-\x1e\x85\u2028\u2029])$/u, ""));
+  const lines = text.match(lineWithEnd) ?? [];
+  return keepEnds ? lines : lines.map((line) => line.replace(lastLineEnd, ""));
 }
 
 export function replace(text: string, old: string, by: string, count: number): string {

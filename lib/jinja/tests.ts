@@ -1,5 +1,5 @@
 // The tests of Jinja2: value is name(args).
-import { comparisons, contains, equal, numeric } from "./compare.js";
+import { type Comparison, comparisons, contains, equal, numeric } from "./compare.js";
 import { isFilter } from "./filters.js";
 import { bound, type Native } from "./functions.js";
 import { operators } from "./operators.js";
@@ -20,17 +20,17 @@ import {
   type Value,
 } from "./values.js";
 
-const compared = (operator: string): Native =>
-  bound("other /", (value, other) => comparisons[operator]!(value, other as Value));
-const remainder = (value: Value, divisor: Value) => operators["%"]!(value, divisor);
-const [eq, ne, lt, le, gt, ge] = ["==", "!=", "<", "<=", ">", ">="].map(compared) as [
-  Native,
-  Native,
-  Native,
-  Native,
-  Native,
-  Native,
-];
+const compared = (operator: Comparison): Native =>
+  bound("other /", (value, other) => comparisons[operator](value, other as Value));
+const remainder = (value: Value, divisor: Value) => operators["%"](value, divisor);
+const [eq, ne, lt, le, gt, ge] = [
+  compared("=="),
+  compared("!="),
+  compared("<"),
+  compared("<="),
+  compared(">"),
+  compared(">="),
+] as const;
 const is = (check: (value: Value) => boolean): Native => bound("", check);
 
 /** `a is b`: of ints, floats and texts that are equal, CPython alone knows whether they are one. */
@@ -84,5 +84,6 @@ const tests: Record<string, Native> = {
 export const isTest = (name: string): boolean => Object.hasOwn(tests, name);
 
 export function runTest(name: string, value: Value, args: Args): Value {
-  return isTest(name) ? tests[name]!(value, args) : fail(`No test named '${name}'.`);
+  const test = isTest(name) ? tests[name] : undefined;
+  return test ? test(value, args) : fail(`No test named '${name}'.`);
 }

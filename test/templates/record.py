@@ -35,6 +35,14 @@ class Generation(jinja2.ext.Extension):
         return caller()
 
 
+def never_constant(self, eval_ctx=None):
+    raise jinja2.nodes.Impossible
+
+
+# A slice that fails is refused when it runs, but is undefined where all of it is constant and computed ahead.
+jinja2.nodes.Slice.as_const = never_constant
+
+
 def environment():
     def raise_exception(message):
         raise jinja2.exceptions.TemplateError(message)
