@@ -1,7 +1,7 @@
 // The filter tojson, as transformers has it: Python's json.dumps without escapes for HTML.
 import { sorted } from "./compare.js";
 import { asInt, bound } from "./functions.js";
-import { floatText, integerText } from "./text.js";
+import { floatText, integerText, longestText } from "./text.js";
 import { type Arg, Dict, fail, iterate, Tuple, truthy, typeName, type Value } from "./values.js";
 
 interface Layout {
@@ -10,6 +10,8 @@ interface Layout {
   between: string;
   afterKey: string;
   sortKeys: boolean;
+  /** for how much more text there is room */
+  room: { units: number };
 }
 
 export const tojson = bound(
@@ -23,6 +25,7 @@ export const tojson = bound(
       between,
       afterKey,
       sortKeys: sortKeys !== undefined && truthy(sortKeys),
+      room: { units: longestText },
     });
   },
 );
@@ -41,6 +44,8 @@ function separatorsOf(separators: Arg, indent: string | undefined): [string, str
 
 /** `lineStart` is a line end with the indentation of what holds the value. */
 function write(value: Value, lineStart: string, layout: Layout): string {
+  layout.room.units -= lineStart.length + (typeof value === "string" ? value.length : 1);
+  if (layout.room.units < 0) return fail(`text of more than ${longestText} units`);
   if (value === null) return "null";
   if (typeof value === "boolean") return String(value);
   if (typeof value === "bigint") return integerText(value);

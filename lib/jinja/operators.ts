@@ -2,12 +2,12 @@
 import { numeric } from "./compare.js";
 import { formatPercent } from "./format.js";
 import { asFloat } from "./functions.js";
+import { longestText } from "./text.js";
 import { fail, Markup, Tuple, typeName, Undefined, unsupported, type Value } from "./values.js";
 
 export type Operator = "+" | "-" | "*" | "/" | "//" | "%" | "**";
 
 /** Bounds of what one operation may make. */
-const longestText = 100_000_000;
 const longestList = 10_000_000;
 const mostBits = 100_000;
 

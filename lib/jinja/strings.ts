@@ -2,7 +2,7 @@
 
 import { asInt, asIntOrNone, asText, bound, clamp, type Native } from "./functions.js";
 import { pythonSpace as space } from "./lexer.js";
-import { type Arg, codePoints, fail, iterate, Tuple, typeName, unsupported, type Value } from "./values.js";
+import { type Arg, codePoints, fail, iterate, surrogate, Tuple, typeName, unsupported, type Value } from "./values.js";
 
 const leadingSpace = new RegExp(`^[${space}]+`);
 const onlySpace = new RegExp(`^[${space}]+$`);
@@ -13,9 +13,11 @@ type Side = "left" | "right" | "both";
 
 /** str.strip and its like: white space, or any of the characters given. */
 export function strip(text: string, characters: Arg, side: Side = "both"): string {
-  const points = codePoints(text);
-  const set = characters === undefined || characters === null ? undefined : new Set(asText(characters));
+  const given = characters === undefined || characters === null ? undefined : asText(characters);
+  const set = given === undefined ? undefined : new Set(given);
   const goes = (point: string | undefined) => (set ? set.has(point as string) : isSpace(point));
+  // What goes takes one unit of UTF-16 each, but for rare sets.
+  const points = given !== undefined && surrogate.test(given) ? Array.from(text) : text;
   let [start, end] = [0, points.length];
   if (side !== "right") while (start < end && goes(points[start])) start++;
   if (side !== "left") while (end > start && goes(points[end - 1])) end--;
@@ -90,17 +92,14 @@ function betweenAll(text: string, by: string, count: number): string {
 }
 
 /** text[start:stop], and where it begins; undefined when start is beyond the end. */
-function part(
-  text: string,
-  start: Arg,
-  stop: Arg,
-): { points: string | string[]; from: number; text: string } | undefined {
+function part(text: string, start: Arg, stop: Arg): { from: number; text: string } | undefined {
+  if (start === undefined && stop === undefined) return { from: 0, text };
   const points = codePoints(text);
   const first = asIntOrNone(start ?? null, 0);
   const end = clamp(asIntOrNone(stop ?? null, points.length), points.length);
   const from = clamp(first, points.length);
   if (first > points.length || from > end) return undefined;
-  return { points, from, text: slicePoints(points, from, end) };
+  return { from, text: slicePoints(points, from, end) };
 }
 
 function find(text: string, wanted: Arg, start: Arg, stop: Arg, last: boolean): number {

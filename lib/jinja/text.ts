@@ -13,6 +13,9 @@ import {
   type Value,
 } from "./values.js";
 
+/** The longest text that one operation may make, in UTF-16 units. */
+export const longestText = 10_000_000;
+
 /** The most digits of an int that Python turns into text. */
 const mostDigits = 4300;
 
@@ -23,16 +26,26 @@ export function str(value: Value): string {
   return repr(value);
 }
 
-export function repr(value: Value): string {
+/** `room` bounds the text: a list may hold another one many times over. */
+export function repr(value: Value, room = { units: longestText }): string {
+  const text = reprWithin(value, room);
+  room.units -= typeof value === "object" ? 2 : text.length;
+  return room.units < 0 ? fail(`text of more than ${longestText} units`) : text;
+}
+
+function reprWithin(value: Value, room: { units: number }): string {
   if (value === null) return "None";
   if (typeof value === "boolean") return value ? "True" : "False";
   if (typeof value === "bigint") return integerText(value);
   if (typeof value === "number") return floatText(value);
   if (typeof value === "string") return quoted(value);
-  if (Array.isArray(value)) return `[${value.map(repr).join(", ")}]`;
-  if (value instanceof Tuple) return `(${value.items.map(repr).join(", ")}${value.items.length === 1 ? "," : ""})`;
-  if (value instanceof Dict) return `{${Array.from(value.entries(), ([k, v]) => `${repr(k)}: ${repr(v)}`).join(", ")}}`;
-  if (value instanceof DictView) return `${value.type}(${repr(value.items())})`;
+  const inner = (one: Value) => repr(one, room);
+  if (Array.isArray(value)) return `[${value.map(inner).join(", ")}]`;
+  if (value instanceof Tuple) return `(${value.items.map(inner).join(", ")}${value.items.length === 1 ? "," : ""})`;
+  if (value instanceof Dict) {
+    return `{${Array.from(value.entries(), ([key, item]) => `${inner(key)}: ${inner(item)}`).join(", ")}}`;
+  }
+  if (value instanceof DictView) return `${value.type}(${inner(value.items())})`;
   if (value instanceof Range) {
     const parts = value.step === 1n ? [value.start, value.stop] : [value.start, value.stop, value.step];
     return `range(${parts.join(", ")})`;

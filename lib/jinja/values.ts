@@ -193,10 +193,18 @@ function identity(value: unknown): string {
 }
 
 export function typeName(value: Value): string {
-  if (value === null) return "NoneType";
-  if (Array.isArray(value)) return "list";
-  if (value instanceof PyObject) return value.type;
-  return { boolean: "bool", bigint: "int", number: "float", string: "str" }[typeof value as string] as string;
+  switch (typeof value) {
+    case "string":
+      return "str";
+    case "bigint":
+      return "int";
+    case "number":
+      return "float";
+    case "boolean":
+      return "bool";
+    default:
+      return value === null ? "NoneType" : value instanceof PyObject ? value.type : "list";
+  }
 }
 
 export function truthy(value: Value): boolean {
@@ -232,7 +240,8 @@ export function iterate(value: Value): Iterable<Value> {
   return fail(`'${typeName(value)}' object is not iterable`);
 }
 
-const surrogate = /[\ud800-\udfff]/;
+/** Matches where a character takes two UTF-16 units. */
+export const surrogate = /[\ud800-\udfff]/;
 let lastText = "";
 let lastPoints: string | string[] = "";
 
@@ -257,13 +266,14 @@ export function fromJs(value: unknown): Value {
     case "object":
       if (value === null) return null;
       if (Array.isArray(value)) return value.map((item) => fromJs(item ?? null));
-      return new Dict(
-        Object.entries(value).flatMap(([key, item]) => (item === undefined ? [] : [[key, fromJs(item)] as const])) as [
-          Value,
-          Value,
-        ][],
-      );
+      return dictOf(value);
     default:
       return fail(`a ${typeof value} cannot be given to a template`);
   }
+}
+
+function dictOf(object: object): Dict {
+  const dict = new Dict();
+  for (const [key, item] of Object.entries(object)) if (item !== undefined) dict.set(key, fromJs(item));
+  return dict;
 }
