@@ -121,7 +121,6 @@ export class Serving {
         if (deadlineMs > 0) this.#after(job, deadlineMs + answerMs, () => this.#fail(job, tooLate(parsed.deadline)));
         this.#submit(job, { ...native, maxTokens, tokens, rank, tenant, deadlineMs });
       },
-      pause: () => this.#eachCompletion(job, (each) => this.#setup.native.pause(each)),
       resume: () => this.#eachCompletion(job, (each) => this.#setup.native.resume(each)),
       expire: () => run.fail(tooLate(parsed.deadline)),
       stalled: (error) => this.#fail(job, error),
@@ -269,7 +268,7 @@ export class Serving {
   #hold(job: Job, held: boolean): void {
     if (this.#closed) return;
     if (held) {
-      job.pause();
+      this.#eachCompletion(job, (id) => this.#setup.native.pause(id));
       this.#queue.hold(job);
       this.#held.add(job);
     } else {
