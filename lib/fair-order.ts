@@ -92,13 +92,6 @@ export class FairOrder<T extends Orderable> {
     return this.#tenants.size;
   }
 
-  /** of whom take() would take one */
-  get nextKey(): string | undefined {
-    const tenant = this.#next();
-    const [returning] = tenant?.returning ?? [];
-    return (returning ?? tenant?.waiting[0])?.key;
-  }
-
   push(item: T): void {
     const tenant = this.#tenant(item.key);
     this.#wants(tenant);
@@ -128,9 +121,9 @@ export class FairOrder<T extends Orderable> {
     return true;
   }
 
-  /** The next one; undefined when none waits. */
-  take(): Taken<T> | undefined {
-    const tenant = this.#next();
+  /** The next one of the keys that may have one; undefined when none waits. */
+  take(may: (key: string) => boolean = () => true): Taken<T> | undefined {
+    const tenant = this.#next(may);
     if (!tenant) return undefined;
     for (const item of tenant.returning) {
       tenant.returning.delete(item);
@@ -217,12 +210,13 @@ export class FairOrder<T extends Orderable> {
     if (tenant.waiting.length === 0 && tenant.returning.size === 0) this.#backlogged.delete(tenant);
   }
 
-  #next(): Tenant<T> | undefined {
+  #next(may: (key: string) => boolean): Tenant<T> | undefined {
     let next: { tenant: Tenant<T>; place: number; id: number } | undefined;
     for (const tenant of this.#backlogged) {
-      const place = this.#place(tenant);
       const [returning] = tenant.returning;
-      const { id } = returning ?? (tenant.waiting[0] as T);
+      const { id, key } = returning ?? (tenant.waiting[0] as T);
+      if (!may(key)) continue;
+      const place = this.#place(tenant);
       if (!next || place < next.place || (place === next.place && id < next.id)) next = { tenant, place, id };
     }
     return next?.tenant;

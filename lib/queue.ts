@@ -26,8 +26,7 @@ export interface Ticket {
   readonly dueAt: number;
   /** Submits it, with its rank in the native order, its key's number and what is left until its deadline, 0 for none. */
   start(rank: number, tenant: number, deadlineMs: number): void;
-  /** Takes no part in steps until resume(). */
-  pause(): void;
+  /** Lets it go on after hold() and release(). */
   resume(): void;
   /** Its deadline passed while it waited. */
   expire(): void;
@@ -40,23 +39,11 @@ interface Entry extends Orderable {
   live: number;
   /** they have no places */
   held: boolean;
-  /** when they got them */
-  since: number;
-}
-
-/** What one key has running. */
-interface Places {
-  /** completions */
-  count: number;
-  /** who got theirs first comes first */
-  readonly entries: Set<Entry>;
 }
 
 /** Work submitted beyond what can run, so that a blocked event loop does not idle the device. */
 const aheadMs = 250;
 const maxAhead = 1024;
-/** So long a request keeps its places, whoever waits. */
-const sliceMs = 200;
 
 export class AdmissionQueue {
   readonly #limits: QueueLimits;
@@ -64,7 +51,8 @@ export class AdmissionQueue {
   readonly #clock: Clock;
   readonly #order = new FairOrder<Entry>();
   readonly #entries = new Map<Ticket, Entry>();
-  readonly #places = new Map<string, Places>();
+  /** of each key with any: completions submitted, not ended and not held */
+  readonly #places = new Map<string, number>();
   readonly #rate = new BusyRate(2000);
   /** completions submitted, not ended and not held */
   #running = 0;
@@ -92,7 +80,7 @@ export class AdmissionQueue {
     const order = now - ticket.priority * this.#limits.agingMs;
     const stopTimer = Number.isFinite(dueAt) ? this.#clock.after(dueAt - now, () => this.#expire(ticket)) : () => {};
     const size = { promptTokens, maxTokens, answers, blockLength };
-    const entry = { id, key, order, ...size, ticket, stopTimer, live: 0, held: false, since: 0 };
+    const entry = { id, key, order, ...size, ticket, stopTimer, live: 0, held: false };
     this.#entries.set(ticket, entry);
     this.#order.push(entry);
     this.#count(ticket, 1);
@@ -103,8 +91,8 @@ export class AdmissionQueue {
     if (this.#pumping) return;
     this.#pumping = true;
     try {
-      while (!this.#closed && (this.#hasSlot || this.#makeRoom())) {
-        const next = this.#order.take();
+      while (!this.#closed) {
+        const next = this.#order.take(this.#belowShare) ?? (this.#hasSlot ? this.#order.take() : undefined);
         if (!next) break;
         if (next.returned) this.#resume(next.item);
         else this.#start(next);
@@ -145,52 +133,32 @@ export class AdmissionQueue {
       this.#order.remove(entry);
       return;
     }
-    this.#giveUp(entry);
-  }
-
-  #occupy(entry: Entry): void {
-    entry.since = this.#clock.now();
-    const places = this.#places.get(entry.key) ?? { count: 0, entries: new Set() };
-    this.#places.set(entry.key, places);
-    places.entries.add(entry);
-    places.count += entry.live;
-    this.#running += entry.live;
-  }
-
-  #giveUp(entry: Entry): void {
     this.#advance();
     entry.held = true;
-    this.#free(entry, entry.live);
+    this.#free(entry.key, entry.live);
   }
 
-  #free(entry: Entry, count: number): void {
+  #occupy({ key, live }: Entry): void {
+    this.#running += live;
+    this.#places.set(key, (this.#places.get(key) ?? 0) + live);
+  }
+
+  #free(key: string, count: number): void {
     this.#running -= count;
-    const places = this.#places.get(entry.key);
-    if (!places) return;
-    places.count -= count;
-    if (entry.live === 0 || entry.held) places.entries.delete(entry);
-    if (places.entries.size === 0) this.#places.delete(entry.key);
+    const left = (this.#places.get(key) ?? 0) - count;
+    if (left > 0) this.#places.set(key, left);
+    else this.#places.delete(key);
   }
 
   /**
-   * Keys share places evenly, too, or those whose requests take longest would in the end have all of them: where a key has
-   * less than its share and waits, the one that has most lets its longest-running request wait.
+   * Keys share places evenly, too, or those whose requests take longest would in the end have all of them. One with less
+   * than its share need not wait for a place: the native side takes it from a key that has more.
    */
-  #makeRoom(): boolean {
-    const key = this.#order.nextKey;
-    if (key === undefined) return false;
-    const own = this.#places.get(key)?.count ?? 0;
-    const share = this.#maxConcurrent / (this.#places.size + (own > 0 ? 0 : 1));
-    if (own + 1 > share) return false;
-    let most: Places | undefined;
-    for (const places of this.#places.values()) if (!most || places.count > most.count) most = places;
-    const [entry] = most?.entries ?? [];
-    if (!most || !entry || most.count <= share || this.#clock.now() - entry.since < sliceMs) return false;
-    entry.ticket.pause();
-    this.#giveUp(entry);
-    this.#order.return(entry);
-    return this.#hasSlot;
-  }
+  #belowShare = (key: string): boolean => {
+    const own = this.#places.get(key) ?? 0;
+    const { size } = this.#places;
+    return own + 1 <= this.#maxConcurrent / (own > 0 ? size : size + 1);
+  };
 
   /** One that was held wants its places again, before others of its key; pump() takes it further. */
   release(ticket: Ticket): void {
@@ -227,7 +195,7 @@ export class AdmissionQueue {
     entry.live -= answers;
     if (entry.held) return;
     this.#advance(ended);
-    this.#free(entry, answers);
+    this.#free(entry.key, answers);
   }
 
   /** A request is over: it does not wait any more, for the first time or again. */
@@ -283,6 +251,7 @@ export class AdmissionQueue {
   #checkRoom(ticket: Ticket): void {
     // What is submitted at once does not wait.
     if (this.#counts.requests === 0 && this.#hasSlot) return;
+    if (this.#belowShare(ticket.key)) return;
     const waiting = [
       { what: "requests", now: this.#counts.requests, more: ticket.answers, option: "maxRequests" },
       { what: "tokens", now: this.#counts.tokens, more: size(ticket), option: "maxTokens" },

@@ -5,10 +5,12 @@ import type { Clock } from "./clock.js";
 import { nameAndMessage, SdarError, wrapError } from "./errors.js";
 import { Emitter, type EngineEvents, type RequestInfo } from "./events.js";
 import { costOf } from "./fair-order.js";
-import { type HeldLimits, HeldRuns, type Holdable } from "./held.js";
+import { type HeldLimits, HeldRuns } from "./held.js";
+import { bytesOf, type Job, tooLate } from "./job.js";
 import { answerMs } from "./limits.js";
-import { type ParsedRequest, roomFor } from "./options.js";
-import { AdmissionQueue, type QueueLimits, type Ticket } from "./queue.js";
+import type { ParsedRequest } from "./options.js";
+import { AdmissionQueue, type QueueLimits } from "./queue.js";
+import { roomFor } from "./room.js";
 import { patienceMs, type RunSetup, RunState } from "./run.js";
 import { isAborted } from "./signals.js";
 import { type EngineStats, RecentRates } from "./stats.js";
@@ -30,34 +32,6 @@ export interface ServingSetup {
   /** is told what went wrong outside of requests; never throws */
   warn(message: string): void;
 }
-
-/** A request from `generate` until its run has settled and the addon has ended its completions. */
-interface Job extends Writable<Ticket>, Writable<Holdable> {
-  readonly run: RunState;
-  /** from when it is queued */
-  span: RequestSpan | undefined;
-  /** while its prompt is encoded */
-  stopEncoding?: (() => void) | undefined;
-  /** its prompt turned out to be one that cannot run: it never was a request */
-  refused?: boolean;
-  readonly began: number;
-  startedMs?: number;
-  firstTokenMs?: number;
-  cachedTokens: number;
-  /** completions that the native side has */
-  live: number;
-  aborted: boolean;
-  /** not cut short */
-  whole: boolean;
-  /** of each completion, as last told */
-  readonly forwards: number[];
-  readonly costs: number[];
-  /** their sum */
-  cost: number;
-  stopTimer(): void;
-}
-
-type Writable<T> = { -readonly [Name in keyof T]: T[Name] };
 
 export class Serving {
   readonly emitter: Emitter;
@@ -131,7 +105,6 @@ export class Serving {
       },
       stopTimer() {},
       start() {},
-      pause: () => this.#eachCompletion(job, (each) => this.#setup.native.pause(each)),
       resume: () => this.#eachCompletion(job, (each) => this.#setup.native.resume(each)),
       expire: () => run.fail(tooLate(parsed.deadline)),
       stalled: (error) => this.#fail(job, error),
@@ -326,7 +299,7 @@ export class Serving {
   #hold(job: Job, held: boolean): void {
     if (this.#closed) return;
     if (held) {
-      job.pause();
+      this.#eachCompletion(job, (id) => this.#setup.native.pause(id));
       this.#queue.hold(job);
       this.#held.add(job);
     } else {
@@ -392,14 +365,3 @@ export class Serving {
     return { id, key: key === "" ? undefined : key, priority, elapsedMs: this.#setup.clock.now() - began };
   }
 }
-
-/** What it keeps while it waits, about. */
-function bytesOf({ native, stop, key }: ParsedRequest, tokens: Int32Array): number {
-  const texts =
-    native.stop.reduce((sum, { length }) => sum + length, 0) + 2 * stop.reduce((sum, { length }) => sum + length, 0);
-  const lists = tokens.length + native.stopTokens.length + 2 * native.biasIds.length;
-  return 1024 + texts + 4 * lists + 2 * (native.salt.length + (key?.length ?? 0));
-}
-
-const tooLate = (deadline: number | undefined) =>
-  new SdarError("DEADLINE_EXCEEDED", `the answer was not there within its deadline of ${deadline} ms`);

@@ -169,3 +169,17 @@ t.test("keys that are gone are forgotten", async (t) => {
   }
   t.ok(order.keys < 1000, `${order.keys} of 10,000 keys are kept`);
 });
+
+t.test("a key with less than its share of the places need not wait for one, whoever has them", async (t) => {
+  const { engine, native } = await fakeEngine({ options: { maxConcurrent: 4, queue: { maxRequests: 20 } } });
+  const keys = () => native.requests.map(({ tenant }) => tenant);
+  for (let i = 0; i < 20; i++) engine.generate({ ...plain, key: "first" });
+  t.equal(native.requests.length, 6, "four places and two in advance");
+  for (let i = 0; i < 4; i++) engine.generate({ ...plain, key: "second" });
+  t.same(keys().slice(6), [keys()[6], keys()[6]], "half of the places");
+  t.not(keys()[6], keys()[0]);
+  engine.generate({ ...plain, key: "third" });
+  t.equal(native.requests.length, 9, "a third of them, rounded down");
+  engine.generate({ ...plain, key: "third" });
+  t.equal(native.requests.length, 9);
+});

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <new>
+#include <unordered_set>
 
 #include "util/error.h"
 
@@ -140,14 +141,46 @@ bool Scheduler::fits(Job& job) {
   return running_.empty() && cache_.allocate(job, 0);
 }
 
+/// Slots are shared evenly among tenants, or those whose requests take longest would in the end have all of them. The
+/// running request that makes room for `job`: the last of the tenant that has most, where that one has more than its
+/// share and job's has less. running_.size(): there is none.
+size_t Scheduler::displaced_by(const Job& job) const {
+  std::unordered_map<uint64_t, int32_t> slots;
+  for (const JobPtr& j : running_) slots[j->request().tenant]++;
+  const int32_t own = slots[job.request().tenant];
+  const int32_t share = std::max(1, limits_.max_concurrent / static_cast<int32_t>(slots.size()));
+  size_t last = running_.size();
+  if (own >= share) return last;
+  int32_t most = share;
+  for (size_t i = running_.size(); i-- > 0;) {
+    const int32_t held = slots[running_[i]->request().tenant];
+    if (held > most) last = i, most = held;
+  }
+  return last;
+}
+
 void Scheduler::admit() {
-  for (size_t i = 0; i < waiting_.size() && running_.size() < static_cast<size_t>(limits_.max_concurrent);) {
+  std::unordered_set<uint64_t> refused;  // tenants for whose requests nobody makes room
+  for (size_t i = 0; i < waiting_.size();) {
     Job& job = *waiting_[i];
-    if (waits_for_group(job)) {
+    const bool full = running_.size() >= static_cast<size_t>(limits_.max_concurrent);
+    const uint64_t tenant = job.request().tenant;
+    if (refused.count(tenant) > 0 || waits_for_group(job)) {
+      i++;
+      continue;
+    }
+    const size_t displaced = full ? displaced_by(job) : 0;
+    if (displaced == running_.size() && full) {
+      refused.insert(tenant);
       i++;
       continue;
     }
     if (!fits(job)) break;
+    if (full) {
+      // It keeps its pages while nobody needs them.
+      move_job(running_, displaced, waiting_, earlier);
+      while (waiting_[i].get() != &job) i++;
+    }
     if (!job.started) {
       job.started = true;
       job.cached_tokens = job.sequence.committed();

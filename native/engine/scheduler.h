@@ -56,6 +56,7 @@ class Scheduler {
   void admit();
   bool waits_for_group(const Job& job) const;
   bool fits(Job& job);
+  size_t displaced_by(const Job& job) const;
   void grow();
   bool reclaim_paused();
   size_t preempted_first() const;

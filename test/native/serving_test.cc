@@ -120,6 +120,36 @@ TEST("deadlines end waiting, running and paused requests with DEADLINE_EXCEEDED"
   check_pages(runner.engine().stats());
 }
 
+TEST(
+    "a tenant has its share of the slots beside one whose requests take long, and all get the tokens of an undisturbed "
+    "run") {
+  std::vector<Request> requests;
+  for (int i = 0; i < 12; i++) {
+    Request r = prompt_of(10 + i, 40 + i, i < 4 ? full_or(600, 300) : 40);
+    r.denoise.strategy = Strategy::sequential;
+    r.rank = i;
+    r.tenant = i < 4 ? 1 : 2;
+    requests.push_back(r);
+  }
+  const auto expected = undisturbed(requests);
+  EngineOptions options = small_engine();
+  options.max_concurrent = 4;
+  harness::Runner runner(options);
+  std::vector<uint64_t> ids;
+  for (int i = 0; i < 4; i++) ids.push_back(runner.submit(requests[i]));
+  while (runner.engine().stats().running < 4) runner.pump();
+  for (int i = 4; i < 12; i++) ids.push_back(runner.submit(requests[i]));
+  while (runner.result(ids[11]).ends == 0) runner.pump();
+  for (int i = 0; i < 4; i++) CHECK(runner.result(ids[i]).ends == 0);
+  while (runner.pump()) {
+  }
+  for (size_t i = 0; i < ids.size(); i++) {
+    CHECK(runner.result(ids[i]).same(expected[i]) && runner.result(ids[i]).ends == 1);
+    CHECK(runner.result(ids[i]).preempted == 0 && runner.result(ids[i]).started == 1);
+  }
+  check_pages(runner.engine().stats());
+}
+
 TEST("lower ranks are admitted first") {
   EngineOptions options = small_engine();
   options.max_concurrent = 1;
