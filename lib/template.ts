@@ -11,23 +11,22 @@ export class ChatTemplate {
 
   /**
    * `config` is that of the tokenizer: it names the special tokens a template may use. `origin` is for messages. Never
-   * throws: why a template cannot be parsed is kept for `render`, so that prompts work without it.
+   * throws: why there is no template, or why it cannot be parsed, is kept for `render`; prompts work without it.
    */
-  constructor(source: string, config: Record<string, unknown>, origin: string) {
+  constructor(source: string | SdarError, config: Record<string, unknown>, origin: string) {
     this.#specialTokens = specialTokens(config);
-    try {
-      this.#render = compileTemplate(source);
-    } catch (cause) {
-      const message = `the chat template of ${origin}: ${(cause as Error).message}`;
-      this.#render = () => {
-        throw new SdarError("TEMPLATE_FAILED", message, { cause });
-      };
-    }
+    const compiled = typeof source === "string" ? compile(source, origin) : source;
+    this.#render =
+      compiled instanceof SdarError
+        ? () => {
+            throw compiled;
+          }
+        : compiled;
   }
 
   /**
    * chat_template.jinja, else `chat_template` of tokenizer_config.json: one template, or a list of named ones of which
-   * "default" is taken. Undefined when there is none; TEMPLATE_FAILED when it is not text.
+   * "default" is taken. Undefined when there is none.
    */
   static load(folder: string, config: Record<string, unknown>): ChatTemplate | undefined {
     const file = join(folder, "chat_template.jinja");
@@ -56,7 +55,15 @@ export class ChatTemplate {
   }
 }
 
-function chooseTemplate(templates: unknown, file: string): string | undefined {
+function compile(source: string, origin: string): ((variables: Record<string, unknown>) => string) | SdarError {
+  try {
+    return compileTemplate(source);
+  } catch (cause) {
+    return new SdarError("TEMPLATE_FAILED", `the chat template of ${origin}: ${(cause as Error).message}`, { cause });
+  }
+}
+
+function chooseTemplate(templates: unknown, file: string): string | SdarError | undefined {
   if (templates === undefined || templates === null) return undefined;
   if (typeof templates === "string") return templates;
   const named = new Map<unknown, unknown>(
@@ -67,7 +74,7 @@ function chooseTemplate(templates: unknown, file: string): string | undefined {
   const chosen = named.size === 1 ? [...named.values()][0] : named.get("default");
   if (typeof chosen === "string") return chosen;
   const names = [...named.keys()].join(", ");
-  throw new SdarError(
+  return new SdarError(
     "TEMPLATE_FAILED",
     `${file}: chat_template must be text or have one named "default"; it has: ${names}`,
   );

@@ -67,6 +67,26 @@ t.test("a checkpoint without chat template takes prompts", async (t) => {
   t.ok(engine.generate({ prompt: "x" }));
 });
 
+t.test("a chat template that cannot be used leaves prompts alone", async (t) => {
+  const shipped = shippedModelPath();
+  for (const chat_template of [
+    "{% include 'x' %}",
+    "{% if %}",
+    [
+      { name: "rag", template: "x" },
+      { name: "tools", template: "x" },
+    ],
+  ]) {
+    const path = t.testdir({
+      "tokenizer.json": t.fixture("symlink", join(shipped, "tokenizer.json")),
+      "tokenizer_config.json": JSON.stringify({ chat_template }),
+    });
+    const { engine } = await fakeEngine({ path });
+    await t.rejects(engine.generate({ messages }).result(), { code: "TEMPLATE_FAILED", message: /tokenizer_config/ });
+    t.ok(engine.generate({ prompt: "x" }));
+  }
+});
+
 t.test("weights follow the checkpoint unless they are chosen", async (t) => {
   const root = t.testdir({});
   const tied = join(packageRoot, "test", "golden", "tiny-tied");
