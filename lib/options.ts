@@ -1,5 +1,5 @@
 // The one place where what callers pass is judged: Engine.load's options and generate's request.
-import { checkPromptLength } from "./room.js";
+
 import { randomInt } from "node:crypto";
 import { join, resolve } from "node:path";
 import { types } from "node:util";
@@ -17,6 +17,7 @@ import type { HeldLimits } from "./held.js";
 import { bounds, queueDefaults } from "./limits.js";
 import { denoiseOf, qualities, strategies } from "./quality.js";
 import type { QueueLimits } from "./queue.js";
+import { checkPromptLength } from "./room.js";
 import {
   boolean,
   callback,

@@ -1,6 +1,7 @@
 import t, { type Test } from "tap";
 import { SdarError } from "../lib/index.js";
-import { checkPromptLength, parseLoadOptions, parseRequest, roomFor } from "../lib/options.js";
+import { parseLoadOptions, parseRequest } from "../lib/options.js";
+import { checkPromptLength, roomFor } from "../lib/room.js";
 import type { GenerateRequest, LoadOptions } from "../lib/types.js";
 import { fakeInfo } from "./fake-binding.js";
 
