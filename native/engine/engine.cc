@@ -13,7 +13,7 @@ Engine::Engine(std::unique_ptr<Model> model, const EngineOptions& options, std::
     : model_(std::move(model)),
       context_{.context = model_->config.shape.context,
                .mask_id = model_->config.mask_token_id,
-               .end_ids = model_->config.end_token_ids,
+               .end_ids = {},
                .token_bytes = {}},
       events_(std::move(wake)),
       pool_(static_cast<int32_t>(model_->cache.pages), options.prefix_cache),
@@ -23,11 +23,16 @@ Engine::Engine(std::unique_ptr<Model> model, const EngineOptions& options, std::
                   .prefill_rows = options.prefill_rows,
                   .prefix_cache = options.prefix_cache}),
       stats_(scheduler_.stats()) {
-  std::sort(context_.end_ids.begin(), context_.end_ids.end());
+  set_end_ids(model_->config.end_token_ids);
   thread_ = std::thread([this] { loop(); });
 }
 
 Engine::~Engine() { close(); }
+
+void Engine::set_end_ids(std::vector<int32_t> ids) {
+  std::sort(ids.begin(), ids.end());
+  context_.end_ids = std::move(ids);
+}
 
 void Engine::submit(Request request) {
   if (request.block_length == 0) request.block_length = model_->config.block_size;

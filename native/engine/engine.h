@@ -67,7 +67,7 @@ class Engine {
   /// For stop strings. Before the first submit().
   void set_token_bytes(TokenBytes bytes) { context_.token_bytes = std::move(bytes); }
   /// In the place of the checkpoint's config. Before the first submit().
-  void set_end_ids(std::vector<int32_t> ids) { context_.end_ids = std::move(ids); }
+  void set_end_ids(std::vector<int32_t> ids);
 
   /// Throws Error for what can never run (EMPTY_PROMPT, TOKEN_OUT_OF_RANGE, PROMPT_TOO_LONG, CACHE_TOO_SMALL,
   /// INVALID_OPTION, DISPOSED); what goes wrong later comes as an event.
