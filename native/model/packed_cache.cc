@@ -130,25 +130,29 @@ uint64_t key_in(std::string_view text) {
 /// one on which two changes can share a time.
 bool has_fine_times(const FileStamp& stamp) { return stamp.changed % 1'000'000'000 != 0; }
 
-/// Waits until a further change of the file would show in its stamp. A file system's clock has ticks of a few milliseconds;
-/// where it counts whole seconds, of two.
-void let_settle(const FileStamp& stamp) {
+/// Waits until a further change of the file would show in its stamp. A file system's clock has ticks of a few
+/// milliseconds; where it counts whole seconds, of two.
+void let_settle(const FileStamp& stamp, const std::function<void()>& check) {
   using namespace std::chrono;
-  const int64_t tick = stamp.changed % 1'000'000'000 == 0 ? 2'000'000'000 : 20'000'000;
-  const int64_t age = duration_cast<nanoseconds>(system_clock::now().time_since_epoch()).count() - stamp.changed;
-  if (age >= 0 && age < tick) std::this_thread::sleep_for(nanoseconds(tick - age));
+  const nanoseconds changed(stamp.changed), tick = has_fine_times(stamp) ? milliseconds(20) : milliseconds(2000);
+  // A time of change in the future is a clock set back, of which nothing is known.
+  for (nanoseconds now; (now = system_clock::now().time_since_epoch()) >= changed && now < changed + tick;) {
+    if (check) check();
+    std::this_thread::sleep_for(milliseconds(5));
+  }
 }
 
 struct Stopped {};
 
 }  // namespace
 
-PackedCache::PackedCache(CacheSettings settings, std::string description, SourceFiles sources, size_t bytes)
+PackedCache::PackedCache(CacheSettings settings, std::string description, SourceFiles sources, size_t bytes,
+                         const std::function<void()>& check)
     : settings_(std::move(settings)),
       description_(std::move(description)),
       sources_(std::move(sources)),
       bytes_(bytes) {
-  for (const auto& file : sources_) let_settle(file->stamp());
+  for (const auto& file : sources_) let_settle(file->stamp(), check);
   place_ = hash_text(description_, kDamageKey).hex().substr(0, 16);
   description_ += list(sources_);
   trusted_ = make_private_folder(settings_.folder) &&

@@ -28,10 +28,11 @@ struct CacheSettings {
 class PackedCache {
  public:
   /// `description` is whatever the packed bytes depend on besides the contents of `sources`; its first line is the
-  /// checkpoint's folder. `bytes` is their number. Nothing of the
-  /// sources that is packed may have been read before: this waits, where a file has just changed, until a further change
-  /// would show in its stamp.
-  PackedCache(CacheSettings settings, std::string description, SourceFiles sources, size_t bytes);
+  /// checkpoint's folder. `bytes` is their number. Nothing of the sources that is packed may have been read before: this
+  /// waits, where a file has just changed, until a further change would show in its stamp. `check` is called meanwhile;
+  /// what it throws comes out.
+  PackedCache(CacheSettings settings, std::string description, SourceFiles sources, size_t bytes,
+              const std::function<void()>& check = {});
 
   /// Name of an entry written now.
   std::string path() const;

@@ -159,7 +159,7 @@ std::optional<PackedCache> cache_for(const Backend& backend, const std::vector<P
   for (const auto& [spec, parts, handle] : plan)
     description += std::to_string(int(spec.kind)) + name_of(spec.format) + std::to_string(spec.rows) + "x" +
                    std::to_string(spec.cols) + "\n";
-  return PackedCache(hooks.cache, std::move(description), files, bytes);
+  return PackedCache(hooks.cache, std::move(description), files, bytes, [&] { check(hooks); });
 }
 
 /// Packs everything the plan names and fills in `weights`, which the plan's handles point into.

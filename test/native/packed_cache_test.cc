@@ -154,6 +154,21 @@ TEST("an entry is not written when its source has changed since it was mapped") 
   CHECK(!write.run() && place.entries().empty());
 }
 
+TEST("waiting for a file that has just changed can be stopped") {
+  const Place place;
+  bool stopped = false;
+  for (int i = 0; i < 50 && !stopped; i++) {
+    files::write(place.source, "just changed");
+    try {
+      PackedCache({.folder = place.folder}, "model\n", {std::make_shared<MappedFile>(place.source)}, 1,
+                  [] { throw sdar::Error(sdar::code::kAborted, "stopped"); });
+    } catch (const sdar::Error&) {
+      stopped = true;
+    }
+  }
+  CHECK(stopped);
+}
+
 TEST("files of others, that others can write to, links and folders are not used") {
   const Place place;
   const auto data = noise(1000);
