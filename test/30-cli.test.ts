@@ -63,8 +63,8 @@ t.test("what is wrong is one line on standard error", async (t) => {
     /^sdar: denoise\.strategy: "best" is not allowed; give one of .*\n$/,
   );
   await usage(["generate", "x", "--threshold", "2"], /^sdar: denoise\.threshold: 2 is not allowed.*\n$/);
-  await usage(["generate", "x", "--max-tokens", "many"], /--max-tokens.* not a number/);
-  await usage(["generate", "x", "--seed", "1.5"], /--seed.* not an integer/);
+  await usage(["generate", "x", "--max-tokens", "many"], /--max-tokens.* not a whole number/);
+  await usage(["generate", "x", "--seed", "1.5"], /--seed.* not a whole number/);
   await usage(["generate", "x", "--colour"], /unknown option '--colour'/);
   await usage(["dance"], /dance/);
   const failure = async (args: string[], message: RegExp) =>
