@@ -16,9 +16,10 @@ export const bounds = {
   salt: 1024,
   /** a path, a hub id, or the name of an instruction set */
   path: 4096,
-  /** levels of lists and objects in options, and entries of them all together */
+  /** levels of lists and objects in options, names in one of these, and entries of them all together */
   depth: 32,
-  values: 100_000,
+  names: 256,
+  values: 20_000,
 } as const;
 
 /** What the engine lets wait, and how long, unless `Engine.load` is told otherwise. */

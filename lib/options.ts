@@ -350,12 +350,26 @@ function checkSomeAllowed(stopTokens: Int32Array, ignoreEos: boolean, model: Nat
 }
 
 /** Pairs of id and value, ids ascending. */
+const mapSize = Object.getOwnPropertyDescriptor(Map.prototype, "size")?.get as () => number;
+
+/** Counts before it copies: what is refused costs little, however long it is. */
+function biasEntries(bias: NonNullable<GenerateRequest["logitBias"]>): [unknown, unknown][] {
+  const most = bounds.logitBias;
+  const tooMany = () => invalidOption("logitBias", bias, `at most ${most} token ids`);
+  if (types.isMap(bias)) {
+    if (mapSize.call(bias) > most) throw tooMany();
+    return [...Map.prototype.entries.call(bias)];
+  }
+  const entries: [unknown, unknown][] = [];
+  for (const key in bias) {
+    if (entries.length === most) throw tooMany();
+    entries.push([key, (bias as Record<string, unknown>)[key]]);
+  }
+  return entries;
+}
+
 function parseBias(bias: NonNullable<GenerateRequest["logitBias"]>, vocabSize: number): [number, number][] {
-  const entries: [unknown, unknown][] = types.isMap(bias)
-    ? [...Map.prototype.entries.call(bias)]
-    : Object.entries(bias);
-  if (entries.length > bounds.logitBias)
-    throw invalidOption("logitBias", bias, `at most ${bounds.logitBias} token ids`);
+  const entries = biasEntries(bias);
   const values = new Map<number, number>();
   for (const [key, value] of entries) {
     const id = typeof key === "string" && /^\d+$/.test(key) ? Number(key) : (key as number);

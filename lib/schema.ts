@@ -47,6 +47,7 @@ class Reader {
     if (kind !== "[object Object]") return Symbol(kind);
     const copy: [string, unknown][] = [];
     for (const key in value) {
+      if (copy.length === bounds.names) throw this.#tooMuch(path || "options", `at most ${bounds.names} names`);
       const member = (value as Record<string, unknown>)[key];
       const name = path === "" ? key : `${path}.${key}`;
       copy.push([key, depth === 0 && taken.has(key) ? member : this.#entry(member, name, depth)]);
