@@ -1,6 +1,6 @@
 // One completion: its tokens, their text, and what it comes to. In the public API it is an answer.
 import type { NativeEvent, NativeFinish } from "./binding.js";
-import type { TokenBytes } from "./token-bytes.js";
+import type { TokenBytes } from "./text/token-bytes.js";
 import type { Answer, Chunk, Draft, Token } from "./types.js";
 
 // A byte order mark is text like any other.

@@ -9,7 +9,7 @@ import { failedRun } from "./run.js";
 import { Serving, type ServingSetup } from "./serving.js";
 import { isAborted, onAbort } from "./signals.js";
 import type { EngineStats } from "./stats.js";
-import { Texts } from "./texts.js";
+import { Texts } from "./text/texts.js";
 import type { DisposeOptions, GenerateRequest, LoadOptions, ModelInfo, Run } from "./types.js";
 
 /** A loaded checkpoint that generates for any number of requests at once, on a thread of its own. */

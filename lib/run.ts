@@ -4,7 +4,7 @@ import type { Clock } from "./clock.js";
 import { Completion, type Finish } from "./completion.js";
 import { SdarError } from "./errors.js";
 import { onAbort } from "./signals.js";
-import type { TokenBytes } from "./token-bytes.js";
+import type { TokenBytes } from "./text/token-bytes.js";
 import type { Answer, Chunk, GenerateResult, Run, Usage } from "./types.js";
 
 export interface RunSetup {

@@ -15,8 +15,8 @@ import { patienceMs, type RunSetup, RunState } from "./run.js";
 import { isAborted } from "./signals.js";
 import { type EngineStats, RecentRates } from "./stats.js";
 import { RequestSpan } from "./telemetry.js";
-import type { Encoding } from "./texts.js";
-import type { TokenBytes } from "./token-bytes.js";
+import type { Encoding } from "./text/texts.js";
+import type { TokenBytes } from "./text/token-bytes.js";
 import type { GenerateResult, Run } from "./types.js";
 
 export interface ServingSetup {

@@ -1,5 +1,6 @@
-// Imports of lib/ point one way: the folders below lib/ import the library, which is the files right in it, never the
-// other way; of one another they import nothing, but for the commands that only start a bench. lib/jinja/ is below it all.
+// Imports of lib/ point one way: the folders below lib/ import the library, which is the files right in it and lib/text/,
+// never the other way; of one another they import nothing, but for the commands that only start a bench. lib/jinja/ is
+// below it all.
 import { readdirSync, readFileSync } from "node:fs";
 import { join, posix } from "node:path";
 import ts from "typescript";
@@ -11,7 +12,7 @@ const layers = ["adapt", "adapters", "bench", "cli", "server"];
 /** What the library itself is built on: imports nothing of it. */
 const below = ["jinja"];
 
-const layerOf = (file) => (file.includes("/") ? file.split("/")[0] : "library");
+const layerOf = (file) => (file.includes("/") && !file.startsWith("text/") ? file.split("/")[0] : "library");
 
 /** Why `file` may not import `imported`; undefined when it may. Both are named from lib/. */
 function refusal(file, imported) {

@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import t from "tap";
 import { readJson, shippedModelPath } from "../lib/checkpoint.js";
 import { SdarError } from "../lib/errors.js";
-import { ChatTemplate } from "../lib/template.js";
+import { ChatTemplate } from "../lib/text/template.js";
 
 const messages = [
   { role: "system", content: "Be brief." },

@@ -3,8 +3,8 @@ import { join } from "node:path";
 import { Tokenizer as HfTokenizer } from "@huggingface/tokenizers";
 import t from "tap";
 import { readJson, shippedModelPath } from "../lib/checkpoint.js";
-import type { TokenBytes } from "../lib/token-bytes.js";
-import { Tokenizer } from "../lib/tokenizer.js";
+import type { TokenBytes } from "../lib/text/token-bytes.js";
+import { Tokenizer } from "../lib/text/tokenizer.js";
 import { samples } from "./samples.js";
 
 const folder = shippedModelPath();

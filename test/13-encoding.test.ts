@@ -2,9 +2,9 @@
 import { readFileSync } from "node:fs";
 import { Tokenizer as Library } from "@huggingface/tokenizers";
 import t from "tap";
-import { boundOf, surelyExceeds } from "../lib/length-bound.js";
-import { sortMarks } from "../lib/marks.js";
-import { Tokenizer } from "../lib/tokenizer.js";
+import { boundOf, surelyExceeds } from "../lib/text/length-bound.js";
+import { sortMarks } from "../lib/text/marks.js";
+import { Tokenizer } from "../lib/text/tokenizer.js";
 import { qwen3Definition, qwen3Tokenizer } from "./qwen3.js";
 import { fingerprint, texts } from "./tokenizer/texts.js";
 

@@ -6,8 +6,8 @@ import t, { type Test } from "tap";
 import { shippedModelPath } from "../lib/checkpoint.js";
 import type { GenerateRequest, LoadOptions } from "../lib/index.js";
 import { parseRequest } from "../lib/options.js";
-import { type Encoding, Texts } from "../lib/texts.js";
-import { Tokenizer } from "../lib/tokenizer.js";
+import { type Encoding, Texts } from "../lib/text/texts.js";
+import { Tokenizer } from "../lib/text/tokenizer.js";
 import { eventually } from "./eventually.js";
 import { FakeClock, fakeEngine, fakeInfo } from "./fake-binding.js";
 

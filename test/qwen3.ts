@@ -2,7 +2,7 @@
 import { readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
-import { Tokenizer } from "../lib/tokenizer.js";
+import { Tokenizer } from "../lib/text/tokenizer.js";
 
 const require = createRequire(import.meta.url);
 

@@ -2,10 +2,10 @@
 // files and texts of strangers. See text-lane.ts for the side that talks to it.
 import { join } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
-import { readJson } from "./checkpoint.js";
-import { SdarError, wrapError } from "./errors.js";
-import { MessageText } from "./prompt-text.js";
-import { ChatTemplate } from "./template.js";
+import { readJson } from "../checkpoint.js";
+import { SdarError, wrapError } from "../errors.js";
+import type { Message } from "../types.js";
+import { MessageText } from "./prompt.js";
 import {
   type Answer,
   type EncodeTask,
@@ -16,9 +16,9 @@ import {
   type TextFiles,
   type TextTables,
   type WorkerData,
-} from "./text-protocol.js";
+} from "./protocol.js";
+import { ChatTemplate } from "./template.js";
 import { contentOf, Tokenizer } from "./tokenizer.js";
-import type { Message } from "./types.js";
 
 const { folder, stage, model } = workerData as WorkerData;
 

@@ -1,8 +1,9 @@
 // Conversations to text in which names of control tokens, where they come from a message, stay text: characters that could
 // spell such a name are replaced by private-use stand-ins before the template sees them, and put back between the tokens.
+
+import { SdarError } from "../errors.js";
+import type { Message } from "../types.js";
 import { type AddedToken, TokenFinder } from "./added-tokens.js";
-import { SdarError } from "./errors.js";
-import type { Message } from "./types.js";
 
 /** What renders messages: the checkpoint's chat template. */
 interface Renderer {

@@ -2,10 +2,10 @@
 // @huggingface/tokenizers; added tokens and merges are found here, in a time that is linear in the text.
 import { join } from "node:path";
 import { Tokenizer as Library } from "@huggingface/tokenizers";
+import { readJson } from "../checkpoint.js";
+import { SdarError } from "../errors.js";
 import { type AddedToken, parseAddedTokens, TokenFinder } from "./added-tokens.js";
 import { Bpe } from "./bpe.js";
-import { readJson } from "./checkpoint.js";
-import { SdarError } from "./errors.js";
 import { boundOf, type LengthBound, maxTextLength, shrinkOf, surelyExceeds } from "./length-bound.js";
 import { sortMarks } from "./marks.js";
 import { byteCharacters, bytesOfToken, type TokenBytes, tableOf } from "./token-bytes.js";

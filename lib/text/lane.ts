@@ -3,8 +3,8 @@
 import { statSync } from "node:fs";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
-import { packageRoot } from "./checkpoint.js";
-import { type ErrorCode, SdarError, wrapError } from "./errors.js";
+import { packageRoot } from "../checkpoint.js";
+import { type ErrorCode, SdarError, wrapError } from "../errors.js";
 import {
   type Answer,
   type ModelIds,
@@ -13,13 +13,13 @@ import {
   type Task,
   type TextFiles,
   type WorkerData,
-} from "./text-protocol.js";
+} from "./protocol.js";
 
 /** Heap of a thread in MB: about six times what a tokenizer.json of 150,000 tokens takes while it is read. */
 const heapMb = 768;
 
 /** The library's own threads are in dist/, also where its sources are run. */
-const workerFile = join(packageRoot, "dist", "text-worker.js");
+const workerFile = join(packageRoot, "dist", "text", "worker.js");
 
 interface Waiting {
   task: Task;

@@ -1,6 +1,7 @@
 // Added tokens: found in a text before everything else, the longest at each place.
+
+import { SdarError } from "../errors.js";
 import { checkTokenId } from "./bpe.js";
-import { SdarError } from "./errors.js";
 
 /** An entry of `added_tokens` in tokenizer.json. */
 export interface AddedToken {

@@ -1,16 +1,16 @@
 // A checkpoint's tokenizer and chat template, on threads of their own: prompts to token ids.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import type { NativeModelInfo } from "../binding.js";
+import { invalidOption, SdarError } from "../errors.js";
+import type { ParsedRequest } from "../options.js";
+import { checkPromptLength, promptTooLong, usableContext } from "../room.js";
+import type { Message } from "../types.js";
 import { TokenFinder } from "./added-tokens.js";
-import type { NativeModelInfo } from "./binding.js";
-import { invalidOption, SdarError } from "./errors.js";
+import { type LaneTimes, TextLane } from "./lane.js";
 import { type LengthBound, maxTextLength, surelyExceeds } from "./length-bound.js";
-import type { ParsedRequest } from "./options.js";
-import { checkPromptLength, promptTooLong, usableContext } from "./room.js";
-import { type LaneTimes, TextLane } from "./text-lane.js";
-import type { ModelIds, TextTables } from "./text-protocol.js";
+import type { ModelIds, TextTables } from "./protocol.js";
 import type { TokenBytes } from "./token-bytes.js";
-import type { Message } from "./types.js";
 
 /** A prompt that is being encoded. */
 export interface Encoding {

@@ -1,5 +1,5 @@
 // The bytes that token ids stand for, from the decoder of tokenizer.json.
-import { SdarError } from "./errors.js";
+import { SdarError } from "../errors.js";
 
 const utf8 = new TextEncoder();
 

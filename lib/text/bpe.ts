@@ -1,6 +1,6 @@
 // Byte-pair encoding of one word: vocabulary and merges of tokenizer.json, and the merging in O(n log n). The library's own
 // takes some 10 µs and 200 bytes of heap for each character, too much for one word of a megabyte.
-import { SdarError } from "./errors.js";
+import { SdarError } from "../errors.js";
 
 /** The part `model` of tokenizer.json. */
 interface BpeDefinition {

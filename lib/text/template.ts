@@ -1,9 +1,9 @@
 // Conversations to text, by the checkpoint's chat template.
 import { join } from "node:path";
-import { readOptional } from "./checkpoint.js";
-import { SdarError } from "./errors.js";
-import { compileTemplate } from "./jinja/template.js";
-import type { Message } from "./types.js";
+import { readOptional } from "../checkpoint.js";
+import { SdarError } from "../errors.js";
+import { compileTemplate } from "../jinja/template.js";
+import type { Message } from "../types.js";
 
 export class ChatTemplate {
   readonly #render: (variables: Record<string, unknown>) => string;

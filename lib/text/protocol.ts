@@ -1,9 +1,10 @@
 // What the thread for texts and the engine say to each other.
+
+import type { ErrorDetails, SdarError } from "../errors.js";
+import type { Message } from "../types.js";
 import type { AddedToken } from "./added-tokens.js";
-import type { ErrorDetails, SdarError } from "./errors.js";
 import type { LengthBound } from "./length-bound.js";
 import type { TokenBytes } from "./token-bytes.js";
-import type { Message } from "./types.js";
 
 /** What it is at; in memory that both threads share, so that one that must be stopped need not say it. */
 export const stages = ["config", "tokenizer", "template", "render", "encode"] as const;
