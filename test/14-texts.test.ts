@@ -224,7 +224,7 @@ t.test("texts that wait are bounded, and their keys take turns", async (t) => {
 });
 
 t.test("an idle engine keeps no process", async (t) => {
-  const lib = join(import.meta.dirname ?? ".", "..", "dist", "texts.js");
+  const lib = join(import.meta.dirname ?? ".", "..", "dist", "text", "texts.js");
   const program = `const { Texts } = await import(${JSON.stringify(`file://${lib}`)});
     const texts = new Texts(${JSON.stringify(shippedModelPath())}, 10); await texts.load(); console.log("loaded");`;
   const out = execFileSync(process.execPath, ["--input-type=module", "-e", program], {
