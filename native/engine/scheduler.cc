@@ -33,6 +33,25 @@ void move_job(std::vector<JobPtr>& from, size_t index, std::vector<JobPtr>& to, 
   to.insert(std::upper_bound(to.begin(), to.end(), job, before), std::move(job));
 }
 
+/// What each tenant's jobs count together.
+template <class Count>
+std::unordered_map<uint64_t, size_t> by_tenant(const std::vector<JobPtr>& jobs, Count count) {
+  std::unordered_map<uint64_t, size_t> totals;
+  for (const JobPtr& job : jobs) totals[job->request().tenant] += count(*job);
+  return totals;
+}
+
+/// The last job of the tenant with the greatest total, above `floor`; jobs.size(): no tenant has as much.
+size_t last_of_greatest(const std::vector<JobPtr>& jobs, const std::unordered_map<uint64_t, size_t>& totals,
+                        size_t floor) {
+  size_t last = jobs.size(), most = floor;
+  for (size_t i = jobs.size(); i-- > 0;) {
+    const size_t held = totals.at(jobs[i]->request().tenant);
+    if (held > most) last = i, most = held;
+  }
+  return last;
+}
+
 size_t find(const std::vector<JobPtr>& jobs, uint64_t id) {
   return static_cast<size_t>(
       std::find_if(jobs.begin(), jobs.end(), [id](const JobPtr& j) { return j->request().id == id; }) - jobs.begin());
@@ -145,18 +164,10 @@ bool Scheduler::fits(Job& job) {
 /// running request that makes room for `job`: the last of the tenant that has most, where that one has more than its
 /// share and job's has less. running_.size(): there is none.
 size_t Scheduler::displaced_by(const Job& job) const {
-  std::unordered_map<uint64_t, int32_t> slots;
-  for (const JobPtr& j : running_) slots[j->request().tenant]++;
-  const int32_t own = slots[job.request().tenant];
-  const int32_t share = std::max(1, limits_.max_concurrent / static_cast<int32_t>(slots.size()));
-  size_t last = running_.size();
-  if (own >= share) return last;
-  int32_t most = share;
-  for (size_t i = running_.size(); i-- > 0;) {
-    const int32_t held = slots[running_[i]->request().tenant];
-    if (held > most) last = i, most = held;
-  }
-  return last;
+  auto slots = by_tenant(running_, [](const Job&) { return 1; });
+  const size_t own = slots[job.request().tenant];  // counts among the tenants even with none
+  const size_t share = std::max<size_t>(1, static_cast<size_t>(limits_.max_concurrent) / slots.size());
+  return own < share ? last_of_greatest(running_, slots, share) : running_.size();
 }
 
 void Scheduler::admit() {
@@ -208,14 +219,9 @@ bool Scheduler::reclaim_paused() {
 /// Of the tenant whose running requests hold most pages, so that no priority takes them from another: the last by
 /// priority and rank.
 size_t Scheduler::preempted_first() const {
-  std::unordered_map<uint64_t, size_t> pages;
-  for (const JobPtr& job : running_) pages[job->request().tenant] += job->sequence.pages().size();
-  size_t last = 0, most = 0;
-  for (size_t i = running_.size(); i-- > 0;) {
-    const size_t held = pages[running_[i]->request().tenant];
-    if (held > most) last = i, most = held;
-  }
-  return last;
+  const auto pages = by_tenant(running_, [](const Job& job) { return job.sequence.pages().size(); });
+  const size_t last = last_of_greatest(running_, pages, 0);
+  return last < running_.size() ? last : 0;
 }
 
 void Scheduler::preempt(size_t index) {
