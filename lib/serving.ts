@@ -134,30 +134,23 @@ export class Serving {
 
   /** Lets a request wait for its tokens; abort, deadline and dispose end it meanwhile as they do later. */
   #encode(job: Job, { tokens, cancel }: Encoding, then: (tokens: Int32Array) => void): void {
-    const { clock } = this.#setup;
-    const stopTimer = Number.isFinite(job.dueAt) ? clock.after(job.dueAt - clock.now(), () => job.expire()) : () => {};
+    if (Number.isFinite(job.dueAt)) this.#after(job, job.dueAt - this.#setup.clock.now(), () => job.expire());
     job.stopEncoding = () => {
       job.stopEncoding = undefined;
-      stopTimer();
+      job.stopTimer();
       cancel();
     };
-    const encoded = (act: () => void) => {
-      if (job.run.settled) return;
-      job.stopEncoding?.();
-      try {
-        act();
-      } catch (error) {
+    tokens
+      .then((ids) => {
+        if (job.run.settled) return;
+        job.stopEncoding?.();
+        then(ids);
+      })
+      .catch((error) => {
+        if (job.run.settled) return;
         job.refused = true;
         job.run.fail(wrapError(error));
-      }
-    };
-    tokens.then(
-      (ids) => encoded(() => then(ids)),
-      (error) =>
-        encoded(() => {
-          throw error;
-        }),
-    );
+      });
   }
 
   #enqueue(job: Job): void {

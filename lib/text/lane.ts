@@ -134,7 +134,7 @@ export class TextLane {
       this.#next();
       return;
     }
-    this.#begin(next, next.limitMs);
+    this.#begin(next);
   }
 
   #start(files: { resolve(value: unknown): void; reject(error: SdarError): void }): void {
@@ -163,28 +163,24 @@ export class TextLane {
       mine(() => this.#stop(new SdarError("INTERNAL", "the thread for texts has ended"))),
     );
     const megabytes = (statSync(join(this.#folder, "tokenizer.json"), { throwIfNoEntry: false })?.size ?? 0) / 1e6;
-    const limitMs = this.#times.filesMs + 500 * Math.min(megabytes, 32);
-    this.#begin(
-      {
-        limitMs,
-        resolve: files.resolve,
-        reject: (error) => {
-          files.reject(error);
-          // A thread that has not read its files is of no use.
-          if (worker === this.#worker) this.#stop();
-        },
+    this.#begin({
+      limitMs: this.#times.filesMs + 500 * Math.min(megabytes, 32),
+      resolve: files.resolve,
+      reject: (error) => {
+        files.reject(error);
+        // A thread that has not read its files is of no use.
+        if (worker === this.#worker) this.#stop();
       },
-      limitMs,
-    );
+    });
   }
 
-  #begin(current: Omit<Waiting, "task">, limitMs: number): void {
+  #begin(current: Omit<Waiting, "task">): void {
     clearTimeout(this.#timer);
     this.#current = current;
     this.#timer = setTimeout(() => {
       // Where this thread itself stood still, the answer is there already: it is taken first.
       this.#timer = setTimeout(() => this.#stop(this.#failure(undefined, current.limitMs)), 50);
-    }, limitMs);
+    }, current.limitMs);
   }
 
   #answered(answer: Answer): void {

@@ -1,5 +1,5 @@
 // The thread that reads a checkpoint's text files, renders conversations and tokenizes: what may take long, or for ever, with
-// files and texts of strangers. See text-lane.ts for the side that talks to it.
+// files and texts of strangers. See lane.ts for the side that talks to it.
 import { join } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
 import { readJson } from "../checkpoint.js";
