@@ -84,6 +84,25 @@ TEST("more threads than cores: jobs follow each other at once, and nobody enters
   }
 }
 
+TEST("an interrupt leaves out what was not begun, and is an error of this job and every later one") {
+  for (int threads : {1, 3}) {
+    Pool pool(threads);
+    std::atomic<int64_t> calls{0};
+    const auto interrupted = [&](int64_t count) {
+      pool.for_each(count, [&](int64_t, int) {
+        if (++calls == 5) pool.interrupt();
+      });
+    };
+    interrupted(4);  // before it
+    CHECK(calls == 4);
+    CHECK_THROWS("DISPOSED", "disposed of while", interrupted(1'000'000));
+    CHECK(calls >= 5 && calls < 500'000);
+    const int64_t before = calls;
+    CHECK_THROWS("DISPOSED", "disposed of while", interrupted(1000));
+    CHECK(calls == before);
+  }
+}
+
 TEST("pools side by side, made and ended without a job") {
   Pool a(2), b(3);
   { Pool unused(4); }
