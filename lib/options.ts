@@ -282,7 +282,7 @@ export function parseRequest(input: GenerateRequest, model: NativeModelInfo): Pa
       seed: BigInt(seed),
       sampledConfidence: confidence === "sampled",
       stop: stop.map((text) => encoder.encode(text)),
-      stopTokens: Int32Array.from(new Set(stopTokens)).sort(),
+      stopTokens: Int32Array.from(new Set(stopTokens)),
       ignoreEos: r.ignoreEos ?? false,
       minTokens: Math.min(minTokens, model.contextLength),
       biasIds: Int32Array.from(bias, ([id]) => id),

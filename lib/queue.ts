@@ -248,6 +248,11 @@ export class AdmissionQueue {
     this.#counts.bytes += sign * ticket.bytes;
   }
 
+  /** Also what was full before a request came here. */
+  countRejected(): void {
+    this.#counts.rejected++;
+  }
+
   #checkRoom(ticket: Ticket): void {
     // What is submitted at once does not wait.
     if (this.#counts.requests === 0 && this.#hasSlot) return;
@@ -259,7 +264,7 @@ export class AdmissionQueue {
     ] as const;
     const full = waiting.find(({ now, more, option }) => now + more > this.#limits[option]);
     if (!full) return;
-    this.#counts.rejected++;
+    this.countRejected();
     const what = `${full.now} ${full.what} wait`;
     const limit = `queue.${full.option} is ${this.#limits[full.option]}`;
     // The part of the queue that has to leave.

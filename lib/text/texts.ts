@@ -80,8 +80,8 @@ export class Texts {
   }
 
   /**
-   * Ids of a prompt: at once when it is made of ids. Throws TOKENIZER_MISSING, TEMPLATE_MISSING, EMPTY_PROMPT, QUEUE_FULL,
-   * and PROMPT_TOO_LONG for what is surely too long; the promise rejects with PROMPT_TOO_LONG, TEMPLATE_FAILED,
+   * Ids of a prompt: at once when it is made of ids. Throws TOKENIZER_MISSING, TEMPLATE_MISSING, EMPTY_PROMPT, and
+   * PROMPT_TOO_LONG for what is surely too long; the promise rejects with QUEUE_FULL, PROMPT_TOO_LONG, TEMPLATE_FAILED,
    * TOKENIZER_INVALID.
    */
   encode({ prompt, parseSpecial, native, key }: ParsedRequest): Int32Array | Encoding {
@@ -100,7 +100,8 @@ export class Texts {
     if (size > maxTextLength || (!messages && this.#bound && surelyExceeds(prompt, limit, this.#bound)))
       throw tooLong();
     const lane = this.#laneFor(size);
-    this.#checkRoom(lane, size);
+    const full = this.#full(lane, size);
+    if (full) return { tokens: Promise.reject(full), cancel() {} };
     const task = { kind: "encode", prompt, parseSpecial: parseSpecial ?? !messages, limit } as const;
     const { answer, cancel } = lane.run<Int32Array>(task, size, key);
     this.#waitingSize += size;
@@ -157,17 +158,18 @@ export class Texts {
     return this.#long;
   }
 
-  #checkRoom(lane: TextLane, size: number): void {
-    if (this.#closed) throw this.#closed;
+  /** Why no further text can wait. */
+  #full(lane: TextLane, size: number): SdarError | undefined {
+    if (this.#closed) return this.#closed;
     const full =
       lane.waiting >= this.#maxWaiting
         ? `${lane.waiting} texts wait to be encoded`
         : this.#waitingSize + size > maxWaitingSize
           ? `the texts that wait to be encoded have ${this.#waitingSize} characters`
           : undefined;
-    if (full === undefined) return;
+    if (full === undefined) return undefined;
     const retryAfterMs = 1000;
-    throw new SdarError("QUEUE_FULL", `the queue is full: ${full}; try again in about ${retryAfterMs} ms`, {
+    return new SdarError("QUEUE_FULL", `the queue is full: ${full}; try again in about ${retryAfterMs} ms`, {
       retryAfterMs,
     });
   }
