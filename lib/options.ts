@@ -246,6 +246,7 @@ export function parseRequest(input: GenerateRequest, model: NativeModelInfo): Pa
   }
   if (r.tokens && r.parseSpecial !== undefined)
     throw invalidOption("parseSpecial", r.parseSpecial, "it with prompt or messages");
+  if (model.decoding === "autoregressive") refuseBlockOptions(r);
   const blockLength = r.blockLength ?? model.blockLength;
   // Anything above the context means the rest of it.
   const maxTokens = Math.min(r.maxTokens ?? int32Max, model.contextLength);
@@ -302,6 +303,14 @@ export function parseRequest(input: GenerateRequest, model: NativeModelInfo): Pa
     highWaterMark: r.highWaterMark ?? 256,
     signal: r.signal,
   };
+}
+
+/** Throws INVALID_OPTION for what only a model that denoises blocks can do. */
+function refuseBlockOptions(r: Pick<GenerateRequest, "blockLength" | "denoise" | "quality" | "drafts">): void {
+  for (const option of ["blockLength", "denoise", "quality", "drafts"] as const) {
+    if (r[option] === undefined || r[option] === false) continue;
+    throw invalidOption(option, r[option], "nothing: the model is autoregressive and has no blocks");
+  }
 }
 
 /** Whether it is an array, or a typed array of a kind that holds token ids and still has its memory. */

@@ -70,7 +70,7 @@ export class Texts {
     const ends = new Set(model.endTokenIds);
     if (eos !== undefined && eos < model.vocabSize) ends.add(eos);
     if (this.hasTokenizer) {
-      this.#ids = { vocabSize: model.vocabSize, control: [model.maskTokenId, ...ends] };
+      this.#ids = { vocabSize: model.vocabSize, control: [model.maskTokenId, ...ends].filter((id) => id >= 0) };
       const tables = await this.#short.run<TextTables>({ kind: "describe", model: this.#ids }, 0).answer;
       this.tokenBytes = tables.tokenBytes;
       this.#bound = tables.lengthBound;
