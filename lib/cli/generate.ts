@@ -119,7 +119,7 @@ function request(prompt: string, flags: Flags): GenerateRequest {
     ...(flags.raw ? { prompt } : { messages }),
     ...(Object.values(denoise).some((value) => value !== undefined) ? { denoise } : {}),
     ...{ quality, blockLength, maxTokens, ignoreEos, temperature, topK, topP, seed, stop },
-  };
+  } as GenerateRequest; // flags that exclude each other are refused by the engine
 }
 
 async function readPrompt(given: string | undefined, command: Command): Promise<string> {
