@@ -1,6 +1,6 @@
 // The dial between accuracy and forwards: strategies of denoising and the settings that `quality` stands for.
 import { invalidOption } from "./errors.js";
-import type { DenoiseOptions, GenerateRequest, Quality } from "./types.js";
+import type { DenoiseOptions, Quality, RequestFields } from "./types.js";
 
 /** In the order of native/denoise/strategy.h. */
 export const strategies = [
@@ -35,7 +35,7 @@ export const presets: Record<Quality, DenoiseOptions> = {
 export const qualities = Object.keys(presets) as Quality[];
 
 /** Throws INVALID_OPTION when a request has both `quality` and `denoise`. */
-export function denoiseOf({ quality, denoise }: Pick<GenerateRequest, "quality" | "denoise">): DenoiseOptions {
+export function denoiseOf({ quality, denoise }: Pick<RequestFields, "quality" | "denoise">): DenoiseOptions {
   if (quality === undefined) return denoise ?? {};
   if (denoise !== undefined) throw invalidOption("quality", quality, "either quality or denoise, not both");
   return presets[quality];

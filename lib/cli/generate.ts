@@ -6,6 +6,7 @@ import { Engine } from "../engine.js";
 import { SdarError } from "../errors.js";
 import { shortNames, strategyOf } from "../quality.js";
 import type { GenerateRequest, GenerateResult, LoadOptions, Quality, Strategy } from "../types.js";
+import { onInterrupt } from "./signals.js";
 import { isTerminal, printable } from "./terminal.js";
 import { WatchView } from "./watch.js";
 
@@ -68,8 +69,7 @@ export function generateCommand(): Command {
 async function generate(given: string | undefined, flags: Flags, command: Command): Promise<void> {
   const prompt = await readPrompt(given, command);
   const interrupt = new AbortController();
-  // A second Ctrl-C ends the process as usual.
-  process.once("SIGINT", () => interrupt.abort());
+  onInterrupt(() => interrupt.abort());
   const { signal } = interrupt;
   try {
     const loading = performance.now();
@@ -119,7 +119,7 @@ function request(prompt: string, flags: Flags): GenerateRequest {
     ...(flags.raw ? { prompt } : { messages }),
     ...(Object.values(denoise).some((value) => value !== undefined) ? { denoise } : {}),
     ...{ quality, blockLength, maxTokens, ignoreEos, temperature, topK, topP, seed, stop },
-  };
+  } as GenerateRequest; // flags that exclude each other are refused by the engine
 }
 
 async function readPrompt(given: string | undefined, command: Command): Promise<string> {

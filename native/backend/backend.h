@@ -10,6 +10,7 @@
 #include <string>
 
 #include "backend/formats.h"
+#include "backend/rope.h"
 #include "backend/step.h"
 #include "backend/weights.h"
 
@@ -32,6 +33,8 @@ struct ModelShape {
   int32_t moe_intermediate = 0;
   float rms_eps = 1e-6f;
   float rope_theta = 1e6f;
+  RopeScaling rope_scaling;
+  bool attention_bias = false;  ///< of the q, k, v and output projections
 };
 
 struct CacheShape {

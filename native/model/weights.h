@@ -19,7 +19,8 @@ struct LayerWeights {
   std::unique_ptr<Weight> qkv;  ///< linear [(heads + 2·kv_heads)·head_dim, hidden]: q, k, v
   std::unique_ptr<Weight> q_norm;
   std::unique_ptr<Weight> k_norm;
-  std::unique_ptr<Weight> o;  ///< linear [hidden, heads·head_dim]
+  std::unique_ptr<Weight> o;                               ///< linear [hidden, heads·head_dim]
+  std::unique_ptr<Weight> q_bias, k_bias, v_bias, o_bias;  ///< vectors; null unless ModelShape::attention_bias
   std::unique_ptr<Weight> post_norm;
   std::unique_ptr<Weight> gate_up;                      ///< gate_up [2·intermediate, hidden]
   std::unique_ptr<Weight> down;                         ///< linear [hidden, intermediate]

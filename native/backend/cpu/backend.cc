@@ -83,6 +83,12 @@ class CpuBackend final : public HostBackend {
   void linear_add(const LinearAddArgs& args) override {
     const PackedWeight& weight = packed(*args.weight);
     matmul_.run({args.in, weight.spec.cols}, weight, args.m, Epilogue::add, args.x, activations_);
+    if (!args.bias) return;
+    const float* bias = packed(*args.bias).vector();
+    const int64_t columns = weight.spec.rows;
+    matmul_.parallel_for(args.m, args.m * columns, [&](int64_t row, int) {
+      for (int64_t i = 0; i < columns; i++) args.x[row * columns + i] += bias[i];
+    });
   }
 
   void attention(const AttentionArgs& args) override {
