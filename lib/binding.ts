@@ -12,6 +12,9 @@ export const weightFormats = ["f32", "bf16", "int8", "int4"] as const;
 export const kvFormats = ["f32", "bf16", "int8"] as const;
 export type WeightFormat = (typeof weightFormats)[number];
 export type KvFormat = (typeof kvFormats)[number];
+// The names in native/model/config.h.
+export const decodings = ["block_diffusion", "autoregressive"] as const;
+export type Decoding = (typeof decodings)[number];
 
 /** What Engine.load hands down; 0 means automatic. */
 export interface NativeLoadOptions {
@@ -43,6 +46,8 @@ export interface NativeLoadOptions {
 
 export interface NativeModelInfo {
   modelType: string;
+  /** how it writes: blocks that are denoised, or a token at a time, from left to right */
+  decoding: Decoding;
   device: string;
   /** why device "auto" computes on the CPU although a GPU answers; else "" */
   cardProblem: string;
@@ -57,7 +62,9 @@ export interface NativeModelInfo {
   hiddenSize: number;
   vocabSize: number;
   contextLength: number;
+  /** 1 where autoregressive */
   blockLength: number;
+  /** -1: autoregressive, without one */
   maskTokenId: number;
   endTokenIds: number[];
   kv: { dtype: string; pages: number; tokens: number; bytes: number };

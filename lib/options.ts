@@ -276,6 +276,7 @@ export function parseRequest(input: RequestFields, model: NativeModelInfo, defau
   }
   if (r.tokens && r.parseSpecial !== undefined)
     throw invalidOption("parseSpecial", r.parseSpecial, "it with prompt or messages");
+  if (model.decoding === "autoregressive") refuseBlockOptions(r);
   const blockLength = r.blockLength ?? model.blockLength;
   // Anything above the context means the rest of it.
   const maxTokens = Math.min(r.maxTokens ?? int32Max, model.contextLength);
@@ -312,7 +313,7 @@ export function parseRequest(input: RequestFields, model: NativeModelInfo, defau
       seed: BigInt(seed),
       sampledConfidence: confidence === "sampled",
       stop: stop.map((text) => encoder.encode(text)),
-      stopTokens: Int32Array.from(new Set(stopTokens)).sort(),
+      stopTokens: Int32Array.from(new Set(stopTokens)),
       ignoreEos: r.ignoreEos ?? false,
       minTokens: Math.min(minTokens, model.contextLength),
       biasIds: Int32Array.from(bias, ([id]) => id),
@@ -333,6 +334,14 @@ export function parseRequest(input: RequestFields, model: NativeModelInfo, defau
     whenFull: r.whenFull ?? "reject",
     signal: r.signal,
   };
+}
+
+/** Throws INVALID_OPTION for what only a model that denoises blocks can do. */
+function refuseBlockOptions(r: Pick<GenerateRequest, "blockLength" | "denoise" | "quality" | "drafts">): void {
+  for (const option of ["blockLength", "denoise", "quality", "drafts"] as const) {
+    if (r[option] === undefined || r[option] === false) continue;
+    throw invalidOption(option, r[option], "nothing: the model is autoregressive and has no blocks");
+  }
 }
 
 function promptIds(ids: ArrayLike<number>, blockLength: number, model: NativeModelInfo): Int32Array {

@@ -248,6 +248,11 @@ export class AdmissionQueue {
     this.#counts.bytes += sign * ticket.bytes;
   }
 
+  /** Also what was full before a request came here. */
+  countRejected(): void {
+    this.#counts.rejected++;
+  }
+
   /** Whether `add` would take it. */
   hasRoomFor(ticket: Ticket): boolean {
     // What is submitted at once does not wait.
@@ -270,7 +275,7 @@ export class AdmissionQueue {
     const waiting = this.#waitingWith(ticket);
     const full = waiting.find(({ now, more, option }) => now + more > this.#limits[option]);
     if (!full) return;
-    this.#counts.rejected++;
+    this.countRejected();
     const what = `${full.now} ${full.what} wait`;
     const limit = `queue.${full.option} is ${this.#limits[full.option]}`;
     // The part of the queue that has to leave.

@@ -151,8 +151,10 @@ export class Serving {
       })
       .catch((error) => {
         if (job.run.settled) return;
-        job.refused = true;
-        job.run.fail(wrapError(error));
+        const failure = wrapError(error);
+        if (failure.code === "QUEUE_FULL") this.#queue.countRejected();
+        else job.refused = true;
+        job.run.fail(failure);
       });
   }
 

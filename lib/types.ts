@@ -35,8 +35,9 @@ export interface LoadOptions {
    * Packed weights of 64 MB and more are kept in a file, so that the next load maps them instead of packing again: `true`
    * (the default) in $SDAR_CACHE_DIR, else sdar-engine in $XDG_CACHE_HOME or ~/.cache; a folder; or `false`. A file that
    * is damaged, belongs to other contents or another user, or can be written by others is not used; one that cannot be
-   * written is no error. The load is over before the file is written, which then goes on in the background: it keeps a
-   * process that comes to its end alive until it is done, and ends at once with `process.exit()`.
+   * written is no error. Weights of up to 1 GiB are written after the load, in the background: that keeps a process that
+   * comes to its end alive until it is done, and ends at once with `process.exit()`. More are written while they are
+   * packed, so that a load takes little memory, and mapped; a load waits for another that writes the same.
    */
   weightCache?: boolean | string;
   /**

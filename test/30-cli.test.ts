@@ -1,7 +1,8 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
 import { packageRoot } from "../lib/checkpoint.js";
 import { prompts } from "../lib/cli/prompts.js";
@@ -166,6 +167,18 @@ t.test("Ctrl-C ends the generation and prints what was there", async (t) => {
   t.equal(status, 130);
   t.match(stderr, /^\d+ tokens, .*; interrupted\n$/);
   t.ok(stdout.endsWith("\n"));
+});
+
+t.test("Ctrl-C while a checkpoint is made leaves nothing of it", async (t) => {
+  const parent = t.testdir({ kept: "x" });
+  const out = join(parent, "deep", "model");
+  const make = ["make-checkpoint", "--shape", "sdar-1.7b", "--layers", "2", "--out", out];
+  const child = spawn(process.execPath, [main, ...make], { stdio: "ignore" });
+  const closed = once(child, "close");
+  while (child.exitCode === null && !existsSync(join(parent, "deep"))) await sleep(5);
+  child.kill("SIGINT");
+  t.same(await closed, [130, null]);
+  t.same(readdirSync(parent), ["kept"]);
 });
 
 t.test("a reader that stops reading is no error", async (t) => {

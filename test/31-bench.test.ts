@@ -69,33 +69,59 @@ t.test("what denoising steps saw, from the drafts they left", async (t) => {
 
 t.test("bench forward --json", async (t) => {
   const out = join(scratch, "deep", "forward.json");
-  const args = ["bench", "forward", ...tiny, ...quick, "--tokens", "1,7,64", "--context", "32,96", "--weights", "int4"];
+  const args = [
+    "bench",
+    "forward",
+    ...tiny,
+    ...quick,
+    "--tokens",
+    "1,7,64",
+    "--context",
+    "32,96",
+    "--weights",
+    "int4,bf16",
+  ];
   const { status, stdout } = await sdar([...args, "--json", "--out", out]);
   t.equal(status, 0);
   const { results, machine, settings } = JSON.parse(stdout);
   t.same(JSON.parse(readFileSync(out, "utf8")).results, results, "the file holds the same");
   t.same(
-    results.map((r: { tokens: number; context: number }) => [r.tokens, r.context]),
-    [1, 7, 64].flatMap((tokens) => [32, 96].map((context) => [tokens, context])),
+    results.map((r: { weights: string; tokens: number; context: number }) => [r.weights, r.tokens, r.context]),
+    ["int4", "bf16"].flatMap((weights) =>
+      [1, 7, 64].flatMap((tokens) => [32, 96].map((context) => [weights, tokens, context])),
+    ),
   );
   t.match(results[1].added, { positions: 64, ms: Number, ratio: Number }, "what more context costs");
   t.ok(results[1].added.limitMs > 0 && results[0].added === undefined);
   const numbers = ["ms", "minMs", "logitsMs", "gbPerSecond", "gopPerSecond", "limitGbPerSecond", "limitGopPerSecond"];
   for (const result of results) {
-    for (const name of [...numbers, "timesReadOnce", "shareOfRead", "shareOfMultiply"]) t.ok(result[name] > 0, name);
+    for (const name of [...numbers, "timesReadOnce", "breakEven", "shareOfRead", "shareOfMultiply"])
+      t.ok(result[name] > 0, name);
     t.ok(result.samples.length >= 5);
     t.type(result.instruction, "string");
+    t.equal(result.expertsPerLayer, 0);
+    if (result.tokens === 1) t.equal(result.breakEven, 1);
+    if (result.tokens === 64) t.ok(result.breakEven > 1, "64 positions take longer than one");
   }
-  t.match(settings, { weights: "int4", context: [32, 96], threads: 2, isa: String, layers: 1, parameters: Number });
+  t.match(settings, {
+    weights: "int4,bf16",
+    context: [32, 96],
+    threads: 2,
+    isa: String,
+    layers: 1,
+    parameters: Number,
+  });
   t.match(machine, { cpu: String, cores: Number, memoryBytes: Number, node: process.version });
   t.ok(machine.isa.includes(settings.isa), "names the instruction set that ran");
 });
 
 t.test("bench forward prints a table, for a checkpoint too", async (t) => {
-  const { status, stdout } = await sdar(["bench", "forward", ...quick, "--tokens", "4", "--weights", "bf16"]);
+  const args = ["bench", "forward", ...quick, "--tokens", "4", "--weights", "bf16,int8"];
+  const { status, stdout } = await sdar(args);
   t.equal(status, 0);
   t.match(stdout, /sdar-nano: 6 layers, 4 M parameters, bf16/);
   t.match(stdout, /\nM +ms +tokens\/s +of limit\n4 +\d+\.\d\d +\d+ +\d+ %\n/);
+  t.match(stdout, /break-even, in tokens per forward\nM +context +bf16 +int8\n4 +256 +\d+\.\d\d +\d+\.\d\d\n$/);
   const all = await sdar(["bench", "forward", ...quick, "--tokens", "4", "--all"]);
   t.match(all.stdout, /\nM +context +ms +min +tokens\/s +GB\/s/);
   t.match(all.stdout, /\n4 +256 +\d+\.\d\d /);
@@ -114,6 +140,8 @@ t.test("bench forward --serve", async (t) => {
       { tokens: 1, ms: Number },
     ],
   );
+  const several = await sdar(["bench", "forward", "--serve", ...tiny, "--weights", "int8,int4"], { input: "" });
+  t.match(several, { status: 2, stderr: /weights.*int8,int4.*one format with --serve/ });
   t.match(await serve("8\n"), { status: 2, stderr: /standard input: 8 is not a line such as/ });
   t.match(await serve('{"tokens":513}\n'), { status: 1, stderr: /1 to 512/ });
 });
@@ -378,7 +406,7 @@ t.test("native benches refuse what would be unsafe", async (t) => {
   t.throws(() => bench.compare({} as never, [step]), refused);
   t.throws(() => bench.compare(other, [3] as never), refused);
   t.throws(() => bench.compare(other, [{ ...step, masked: Int32Array.of(4) }]), refused);
-  const one = { tokens: 1, contexts: Int32Array.of(0), runs: 1, logits: false, limits: false };
+  const one = { tokens: 1, contexts: Int32Array.of(0), runs: 1, logits: false, limits: false, single: false };
   t.throws(() => bench.run({ ...one, tokens: 0 }), refused);
   await t.rejects(bench.run({ ...one, tokens: 9 }), refused);
   await t.rejects(bench.run({ ...one, contexts: Int32Array.of(1) }), refused);

@@ -15,6 +15,7 @@ import type { FinishReason, LoadOptions } from "../lib/types.js";
 
 export const fakeInfo: NativeModelInfo = {
   modelType: "sdar",
+  decoding: "block_diffusion",
   device: "cpu",
   cardProblem: "",
   passedOver: "",

@@ -8,6 +8,7 @@ import { SdarError } from "../errors.js";
 import { shortNames, strategyOf } from "../quality.js";
 import type { GenerateRequest, GenerateResult, LoadOptions, Quality, Strategy } from "../types.js";
 import { commandLines, prompts } from "./prompts.js";
+import { onInterrupt } from "./signals.js";
 import { isTerminal, printable } from "./terminal.js";
 import { WatchView } from "./watch.js";
 
@@ -80,8 +81,7 @@ export function generateCommand(): Command {
 async function generate(given: string | undefined, flags: Flags, command: Command): Promise<void> {
   const prompt = await readPrompt(given, flags, command);
   const interrupt = new AbortController();
-  // A second Ctrl-C ends the process as usual.
-  process.once("SIGINT", () => interrupt.abort());
+  onInterrupt(() => interrupt.abort());
   const { signal } = interrupt;
   try {
     const loading = performance.now();

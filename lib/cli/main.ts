@@ -11,15 +11,11 @@ import { doctorCommand } from "./doctor.js";
 import { generateCommand } from "./generate.js";
 import { makeCheckpointCommand } from "./make-checkpoint.js";
 import { commandLines, prompts } from "./prompts.js";
+import { exitOnSignals } from "./signals.js";
 
 const commands = [generateCommand, doctorCommand, buildCommand, cacheCommand, benchCommand, makeCheckpointCommand];
 
-// An end by a signal clears up as an end by exit does; a command that hears the signal itself decides for itself.
-for (const [name, number] of Object.entries({ SIGHUP: 1, SIGINT: 2, SIGTERM: 15 })) {
-  process.on(name, () => {
-    if (process.listenerCount(name) === 1) process.exit(128 + number);
-  });
-}
+exitOnSignals();
 
 // Whoever reads our output may stop reading: that is no error. A full disk is.
 for (const [name, stream] of Object.entries({ output: process.stdout, error: process.stderr })) {

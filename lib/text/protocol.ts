@@ -7,7 +7,7 @@ import type { LengthBound } from "./length-bound.js";
 import type { TokenBytes } from "./token-bytes.js";
 
 /** What it is at; in memory that both threads share, so that one that must be stopped need not say it. */
-export const stages = ["config", "tokenizer", "template", "render", "encode"] as const;
+export const stages = ["waiting", "config", "tokenizer", "template", "render", "encode"] as const;
 export type Stage = (typeof stages)[number];
 
 /** What the engine knows of the model once its weights are there. */

@@ -80,7 +80,7 @@ export class Texts {
     const ends = new Set(model.endTokenIds);
     if (eos !== undefined && eos < model.vocabSize) ends.add(eos);
     if (this.hasTokenizer) {
-      this.#ids = { vocabSize: model.vocabSize, control: [model.maskTokenId, ...ends] };
+      this.#ids = { vocabSize: model.vocabSize, control: [model.maskTokenId, ...ends].filter((id) => id >= 0) };
       const tables = await this.#short.run<TextTables>({ kind: "describe", model: this.#ids }, 0).answer;
       this.tokenBytes = tables.tokenBytes;
       this.#bound = tables.lengthBound;
@@ -90,8 +90,8 @@ export class Texts {
   }
 
   /**
-   * Ids of a prompt: at once when it is made of ids. Throws TOKENIZER_MISSING, TEMPLATE_MISSING, EMPTY_PROMPT, QUEUE_FULL
-   * unless the request waits for room, and PROMPT_TOO_LONG for what is surely too long; the promise rejects with
+   * Ids of a prompt: at once when it is made of ids. Throws TOKENIZER_MISSING, TEMPLATE_MISSING, EMPTY_PROMPT, and
+   * PROMPT_TOO_LONG for what is surely too long; the promise rejects with QUEUE_FULL unless the request waits for room,
    * PROMPT_TOO_LONG, TEMPLATE_FAILED, TOKENIZER_INVALID.
    */
   encode({ prompt, parseSpecial, native, key, whenFull }: ParsedRequest): Int32Array | Encoding {
@@ -153,7 +153,8 @@ export class Texts {
 
   #ask<T>(task: Task, size: number, key?: string, wait = false): { answer: Promise<T>; cancel(): void } {
     const lane = this.#laneFor(size);
-    this.#checkRoom(lane, size, wait);
+    const full = this.#full(lane, size, wait);
+    if (full) return { answer: Promise.reject(full), cancel() {} };
     const { answer, cancel } = lane.run<T>(task, size, key);
     this.#waitingSize += size;
     let left = () => {
@@ -206,18 +207,19 @@ export class Texts {
     return this.#long;
   }
 
-  #checkRoom(lane: TextLane, size: number, wait: boolean): void {
-    if (this.#closed) throw this.#closed;
-    if (wait) return;
+  /** Why no further text can wait. */
+  #full(lane: TextLane, size: number, wait: boolean): SdarError | undefined {
+    if (this.#closed) return this.#closed;
+    if (wait) return undefined;
     const full =
       lane.waiting >= this.#maxWaiting
         ? `${lane.waiting} texts wait to be encoded`
         : this.#waitingSize + size > maxWaitingSize
           ? `the texts that wait to be encoded have ${this.#waitingSize} characters`
           : undefined;
-    if (full === undefined) return;
+    if (full === undefined) return undefined;
     const retryAfterMs = 1000;
-    throw new SdarError("QUEUE_FULL", `the queue is full: ${full}; try again in about ${retryAfterMs} ms`, {
+    return new SdarError("QUEUE_FULL", `the queue is full: ${full}; try again in about ${retryAfterMs} ms`, {
       retryAfterMs,
     });
   }

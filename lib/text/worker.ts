@@ -61,6 +61,7 @@ class Texts {
   }
 
   describe(model: ModelIds): TextTables {
+    at("tokenizer");
     this.#know(model);
     const tokenizer = this.#tokenizer;
     return {

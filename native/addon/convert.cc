@@ -163,6 +163,7 @@ Napi::Value from_info(Napi::Env env, const Model& model) {
   auto o = Napi::Object::New(env);
   const auto set = [&](const char* name, auto value) { o.Set(name, value); };
   set("modelType", config.model_type);
+  set("decoding", kDecodings[static_cast<size_t>(config.decoding)]);
   set("device", model.backend->device());
   set("cardProblem", model.cuda_unavailable);
   set("passedOver", model.weights.passed_over);

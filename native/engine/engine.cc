@@ -13,6 +13,7 @@ Engine::Engine(std::unique_ptr<Model> model, const EngineOptions& options, std::
     : model_(std::move(model)),
       context_{.context = model_->config.shape.context,
                .mask_id = model_->config.mask_token_id,
+               .autoregressive = model_->config.decoding == Decoding::autoregressive,
                .end_ids = {},
                .token_bytes = {}},
       events_(std::move(wake)),
@@ -37,6 +38,8 @@ void Engine::set_end_ids(std::vector<int32_t> ids) {
 void Engine::submit(Request request) {
   if (request.block_length == 0) request.block_length = model_->config.block_size;
   check(request);
+  // All that a step decides is kept or not by the sequence, which knows what was proposed.
+  if (context_.autoregressive) request.denoise = {.strategy = Strategy::sequential, .steps = 1};
   std::lock_guard lock(mutex_);
   if (closing_) throw Error(code::kDisposed, "the engine has been disposed");
   inbox_.emplace_back(std::move(request));
@@ -174,6 +177,10 @@ void Engine::check(const Request& r) const {
   require_ids(r.bias_ids, "logitBias", shape.vocabulary);
   require(r.block_length >= 1 && r.block_length <= kMaxBlockLength, "blockLength", r.block_length,
           "an integer from 1 to 64");
+  if (context_.autoregressive) {
+    require(r.block_length == 1, "blockLength", r.block_length, "none for an autoregressive model");
+    require(!r.drafts, "drafts", 1, "none for an autoregressive model");
+  }
   require(r.max_tokens >= 1, "maxTokens", r.max_tokens, "an integer >= 1");
   require(r.min_tokens >= 0, "minTokens", r.min_tokens, "an integer >= 0");
   require(r.denoise.steps >= 0, "steps", r.denoise.steps, "an integer >= 1, or 0 for blockLength");

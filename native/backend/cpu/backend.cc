@@ -83,12 +83,19 @@ class CpuBackend final : public HostBackend {
   void linear_add(const LinearAddArgs& args) override {
     const PackedWeight& weight = packed(*args.weight);
     matmul_.run({args.in, weight.spec.cols}, weight, args.m, Epilogue::add, args.x, activations_);
+    if (!args.bias) return;
+    const float* bias = packed(*args.bias).vector();
+    const int64_t columns = weight.spec.rows;
+    matmul_.parallel_for(args.m, args.m * columns, [&](int64_t row, int) {
+      for (int64_t i = 0; i < columns; i++) args.x[row * columns + i] += bias[i];
+    });
   }
 
   void attention(const AttentionArgs& args) override {
     attention_.run(args, packed(*args.q_norm).vector(), packed(*args.k_norm).vector());
   }
   void moe(const MoeArgs& args) override { moe_.run(args, eps_); }
+  int64_t experts_read() const override { return moe_.experts_read(); }
   void lm_head(const LmHeadArgs& args) override { lm_head_.run(args, step_, eps_); }
 
  private:
