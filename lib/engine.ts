@@ -9,6 +9,7 @@ import { failedRun } from "./run.js";
 import { Serving, type ServingSetup } from "./serving.js";
 import { isAborted, onAbort } from "./signals.js";
 import type { EngineStats } from "./stats.js";
+import { checkDraft } from "./text/agreement.js";
 import { Texts } from "./text/texts.js";
 import type { DisposeOptions, GenerateRequest, LoadOptions, ModelInfo, Run } from "./types.js";
 
@@ -68,6 +69,7 @@ export class Engine {
     const { native: settings, queue: limits, onProgress, signal, log } = parseLoadOptions(options);
     if (!isPath(pathOrId)) throw invalidOption("pathOrId", pathOrId, "a folder or a hub id");
     const path = findCheckpoint(pathOrId);
+    const draft = settings.draftPath;
     const aborted = () => new SdarError("ABORTED", "loading was aborted", { cause: signal?.reason });
     if (isAborted(signal)) throw aborted();
 
@@ -92,7 +94,7 @@ export class Engine {
       // Files of text are read while the weights are.
       const [native] = await abort.race(Promise.all([handle.promise, texts.load()]));
       const { maxConcurrent } = settings;
-      const finished = Engine.#finishLoading(native, path, texts, { maxConcurrent, limits, clock, warn });
+      const finished = Engine.#finishLoading(native, path, draft, texts, { maxConcurrent, limits, clock, warn });
       const engine = await abort.race(finished);
       handle = undefined;
       wake = () => engine.#serving.drain();
@@ -119,6 +121,7 @@ export class Engine {
   static async #finishLoading(
     native: NativeEngine,
     path: string,
+    draft: string,
     texts: Texts,
     settings: ServingSettings,
   ): Promise<Engine> {
@@ -126,6 +129,7 @@ export class Engine {
     if (info.cardProblem) settings.warn(`${path} is on the CPU, not on a GPU: ${info.cardProblem}`);
     if (info.passedOver) settings.warn(`${path}: ${info.passedOver}`);
     const endTokenIds = Object.freeze(await texts.fit(info)) as number[];
+    if (draft) await checkDraft(texts, info, draft);
     if (endTokenIds.length === 0) {
       settings.warn(
         `${path} has no end token, neither for the model nor for the tokenizer: its answers go on to maxTokens`,
@@ -137,7 +141,7 @@ export class Engine {
     const { hasTokenizer, hasTemplate: hasChatTemplate } = texts;
     return new Engine(
       native,
-      Object.freeze({ ...info, endTokenIds, path, hasTokenizer, hasChatTemplate }),
+      Object.freeze({ ...info, endTokenIds, path, ...(draft && { draft }), hasTokenizer, hasChatTemplate }),
       texts,
       settings,
     );

@@ -8,6 +8,7 @@ export type {
   DenoiseOptions,
   DisposeOptions,
   Draft,
+  DraftOptions,
   FinishReason,
   GenerateRequest,
   GenerateResult,

@@ -6,6 +6,15 @@ export type { Strategy };
 
 export type Quality = "exact" | "balanced" | "fast";
 
+/** A checkpoint that drafts. */
+export interface DraftOptions {
+  path: string;
+  /** Like `LoadOptions.weights`. Default `"auto"`. */
+  weights?: "auto" | WeightFormat;
+  /** Positions drafted together, 2 to 64. Default: the checkpoint's, at least 16. */
+  blockLength?: number;
+}
+
 /** Options of `Engine.load`. All are optional; an unknown one is refused. */
 export interface LoadOptions {
   /**
@@ -44,6 +53,12 @@ export interface LoadOptions {
   weightCacheBytes?: number;
   /** Threads that compute, 1 to 1024. Default: the physical cores this process may use. */
   threads?: number;
+  /**
+   * Lossless speculation for an autoregressive model: an SDAR checkpoint of the same tokenizer proposes tokens, a block
+   * at a time, and the model judges all of them in one forward. Tokens are those without a draft, bit for bit, also when
+   * sampled; only `usage` tells the difference. A folder, `"sdar-nano"` or a hub id, like that of `Engine.load`.
+   */
+  draft?: string | DraftOptions;
   /** Maximum of requests in one forward, 1 to 4096; more wait. A GPU takes 1024 at most. Default 64. */
   maxConcurrent?: number;
   /**
@@ -260,10 +275,20 @@ export interface Usage {
   /** tokens of the prompt that were not computed again */
   cachedTokens: number;
   completionTokens: number;
-  /** denoising steps; the prompt's are not counted */
+  /**
+   * Denoising steps; of an autoregressive model, forwards that decided tokens, one each unless a draft was kept, and those
+   * of the draft. The prompt's are not counted.
+   */
   forwards: number;
   /** completionTokens / forwards */
   tokensPerForward: number;
+  /** with `LoadOptions.draft`: tokens that the draft proposed and the model judged */
+  drafted?: number;
+  /** of them, those that were kept */
+  accepted?: number;
+  /** the draft's forwards, and the model's; together `forwards` */
+  draftForwards?: number;
+  verifyForwards?: number;
 }
 
 /**
@@ -320,6 +345,8 @@ export interface DisposeOptions {
 export interface ModelInfo extends Readonly<NativeModelInfo> {
   /** folder of the checkpoint */
   readonly path: string;
+  /** folder of the one that drafts for it */
+  readonly draft?: string;
   /** whether `prompt` can be used */
   readonly hasTokenizer: boolean;
   /** whether `messages` can be used */
