@@ -67,9 +67,9 @@ void measure(const Settings& s, WeightFormat format, LimitProbe& limits, bool& f
     const Times t = measure_beside(limits, format, s.seconds, [&] {
       for (const Layer& layer : layers) {
         backend->norm_linear({x.data(), m, norm.get(), layer.qkv.get(), wide.data()});
-        backend->linear_add({wide.data(), m, layer.o.get(), x.data()});
+        backend->linear_add({.in = wide.data(), .m = m, .weight = layer.o.get(), .x = x.data()});
         backend->norm_linear({x.data(), m, norm.get(), layer.gate_up.get(), wide.data()});
-        backend->linear_add({wide.data(), m, layer.down.get(), x.data()});
+        backend->linear_add({.in = wide.data(), .m = m, .weight = layer.down.get(), .x = x.data()});
       }
     });
     const double bytes = static_cast<double>(layers[0].bytes());
