@@ -1,23 +1,29 @@
+export type { Chat, ChatJson, ChatOptions, SendOptions } from "./chat.js";
 export { Engine } from "./engine.js";
-export { type ErrorCode, SdarError } from "./errors.js";
-export type { EngineEvents, EventName, Listener, RequestInfo } from "./events.js";
+export { type ErrorCode, SdarError, type SdarErrorJson } from "./errors.js";
+export type { EngineEvents, EventName, Listener, ListenerOptions, RequestInfo } from "./events.js";
+export type { MapOptions, Mapped } from "./map.js";
 export type { EngineStats } from "./stats.js";
+export type { RenderOptions, TokenizeOptions } from "./text/tools.js";
 export type {
   Answer,
   Chunk,
   DenoiseOptions,
   DisposeOptions,
   Draft,
-  DraftOptions,
   FinishReason,
+  GenerateDefaults,
+  GenerateOptions,
   GenerateRequest,
   GenerateResult,
   LoadOptions,
   Message,
   ModelInfo,
   Quality,
+  RequestFields,
   Run,
   Strategy,
+  TextStream,
   Token,
   Usage,
 } from "./types.js";

@@ -248,18 +248,34 @@ export class AdmissionQueue {
     this.#counts.bytes += sign * ticket.bytes;
   }
 
-  #checkRoom(ticket: Ticket): void {
+  /** Also what was full before a request came here. */
+  countRejected(): void {
+    this.#counts.rejected++;
+  }
+
+  /** Whether `add` would take it. */
+  hasRoomFor(ticket: Ticket): boolean {
     // What is submitted at once does not wait.
-    if (this.#counts.requests === 0 && this.#hasSlot) return;
-    if (this.#belowShare(ticket.key)) return;
-    const waiting = [
+    if (this.#counts.requests === 0 && this.#hasSlot) return true;
+    if (this.#belowShare(ticket.key)) return true;
+    return !this.#waitingWith(ticket).some(({ now, more, option }) => now + more > this.#limits[option]);
+  }
+
+  /** What waits now, and how much more that would be. */
+  #waitingWith(ticket: Ticket) {
+    return [
       { what: "requests", now: this.#counts.requests, more: ticket.answers, option: "maxRequests" },
       { what: "tokens", now: this.#counts.tokens, more: size(ticket), option: "maxTokens" },
       { what: "bytes", now: this.#counts.bytes, more: ticket.bytes, option: "maxBytes" },
     ] as const;
+  }
+
+  #checkRoom(ticket: Ticket): void {
+    if (this.hasRoomFor(ticket)) return;
+    const waiting = this.#waitingWith(ticket);
     const full = waiting.find(({ now, more, option }) => now + more > this.#limits[option]);
     if (!full) return;
-    this.#counts.rejected++;
+    this.countRejected();
     const what = `${full.now} ${full.what} wait`;
     const limit = `queue.${full.option} is ${this.#limits[full.option]}`;
     // The part of the queue that has to leave.

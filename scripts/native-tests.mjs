@@ -10,6 +10,9 @@ import { cmake, isMain, orExit, root } from "./cmake.mjs";
 
 const limitMinutes = 40;
 
+/** What failed, in order, each with the comments that say why; for the end of a long log. */
+export const failures = [];
+
 function runOne(name, build, wrapper, env) {
   return new Promise((resolve) => {
     const start = Date.now();
@@ -17,10 +20,16 @@ function runOne(name, build, wrapper, env) {
     const child = spawn(command, args, { cwd: root, env: { ...process.env, ...env }, timeout: limitMinutes * 60e3 });
     const counts = { passed: 0, failed: 0 };
     let last = "";
+    let comments = [];
     createInterface({ input: child.stdout }).on("line", (line) => {
       last = line;
-      if (line.startsWith("ok ")) counts.passed++;
-      else if (line.startsWith("not ok ")) counts.failed++;
+      if (line.startsWith("#")) comments.push(line);
+      else if (line.startsWith("ok ")) counts.passed++;
+      else if (line.startsWith("not ok ")) {
+        counts.failed++;
+        failures.push(...[line, ...comments].map((part) => `${name}: ${part}`));
+      }
+      if (/^(not )?ok /.test(line)) comments = [];
       if (/^(not ok|#)/.test(line)) console.log(`  ${name}: ${line}`);
     });
     child.stderr.pipe(process.stderr);
@@ -29,7 +38,9 @@ function runOne(name, build, wrapper, env) {
       // Its plan comes last; without it, or with a status that no failed case explains, the test itself broke off.
       if (!last.startsWith("1..") || (code !== 0 && counts.failed === 0)) {
         counts.failed++;
-        console.log(`  ${name}: ended with ${signal ?? `status ${code}`} after ${counts.passed} cases that passed`);
+        const end = `${name}: ended with ${signal ?? `status ${code}`} after ${counts.passed} cases that passed`;
+        failures.push(end, ...comments.map((comment) => `${name}: ${comment}`));
+        console.log(`  ${end}`);
       }
       const seconds = ((Date.now() - start) / 1000).toFixed(1);
       console.log(`  ${name}: ${counts.passed} ok, ${counts.failed} not ok (${seconds} s)`);

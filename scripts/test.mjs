@@ -6,6 +6,7 @@
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { availableParallelism, cpus } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { buildAddon } from "./build.mjs";
@@ -15,7 +16,7 @@ import { allArchitectures, buildCudaLibrary, canBuildCuda } from "./cuda-library
 import { gpuBenchCheck } from "./gpu-bench.mjs";
 import { kernelBenchCheck } from "./kernel-bench.mjs";
 import { mutateCuda } from "./mutate-cuda.mjs";
-import { quickTests as nativeQuickTests, plainTests, quick } from "./native-tests.mjs";
+import { failures, quickTests as nativeQuickTests, plainTests, quick } from "./native-tests.mjs";
 import { sanitizedTests } from "./sanitize.mjs";
 
 const full = process.argv.includes("--full");
@@ -44,7 +45,7 @@ const node = (script, ...args) => run(process.execPath, script, ...args);
 const tool = (path) => join(root, "node_modules", path);
 const one = (status) => (status === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 });
 
-/** Shows one line per file, and at the end every failure; tap's last comment counts the assertions. */
+/** Shows one line per file; tap's last comment counts the assertions. */
 async function typescriptTests(files, env) {
   const child = spawn(process.execPath, [tool("tap/dist/esm/run.mjs"), "--reporter=tap", ...files], {
     cwd: root,
@@ -61,7 +62,7 @@ async function typescriptTests(files, env) {
   for (const [index, line] of lines.entries()) {
     if (!/^\s+not ok /.test(line)) continue;
     const end = lines.findIndex((other, i) => i > index && /^\s*(\.\.\.$|(not )?ok |1\.\.)/.test(other));
-    console.log(lines.slice(index, end).join("\n"));
+    failures.push(lines.slice(index, end).join("\n"));
   }
   const counts = /^# \{ total: \d+, pass: (\d+)(?:, fail: (\d+))?/m.exec(lines.join("\n"));
   const passed = Number(counts?.[1] ?? 0);
@@ -119,13 +120,17 @@ const countsFile = process.env.SDAR_TEST_COUNTS;
 function takeCounts() {
   const before = existsSync(countsFile)
     ? JSON.parse(readFileSync(countsFile, "utf8"))
-    : { passed: 0, failed: 1, broken: ["npm test, which broke off"] };
+    : { passed: 0, failed: 1, broken: ["npm test, which broke off"], failures: [] };
   rmSync(countsFile, { force: true });
   total.passed += before.passed;
   total.failed += before.failed;
   broken.unshift(...before.broken);
+  failures.unshift(...before.failures);
 }
 
+console.log(
+  `${cpus()[0]?.model ?? "a processor without a name"}, ${availableParallelism()} cores, Node ${process.version}`,
+);
 if (added || full) {
   if (full) {
     await build();
@@ -145,7 +150,8 @@ if (added || full) {
   await quickTests();
 }
 
+for (const failure of failures) console.log(failure);
 if (broken.length > 0) console.log(`\nFailed: ${broken.join("; ")}`);
-if (countsFile && !added && !full) writeFileSync(countsFile, JSON.stringify({ ...total, broken }));
+if (countsFile && !added && !full) writeFileSync(countsFile, JSON.stringify({ ...total, broken, failures }));
 else console.log(`${total.passed} passed, ${total.failed} failed`);
 process.exitCode = total.failed > 0 ? 1 : 0;

@@ -2,7 +2,7 @@ import t, { type Test } from "tap";
 import { SdarError } from "../lib/index.js";
 import { parseLoadOptions, parseRequest } from "../lib/options.js";
 import { checkPromptLength, roomFor } from "../lib/room.js";
-import type { GenerateRequest, LoadOptions } from "../lib/types.js";
+import type { GenerateRequest, LoadOptions, RequestFields } from "../lib/types.js";
 import { fakeInfo } from "./fake-binding.js";
 
 const request = (options: object) => parseRequest({ tokens: [1], ...options } as GenerateRequest, fakeInfo);
@@ -142,12 +142,15 @@ t.test("an unknown option is refused by name, with the one that was probably mea
   );
   for (const bad of [null, 3, "text", []]) {
     t.throws(() => load(bad as object), { code: "INVALID_OPTION", option: "options" });
-    t.throws(() => parseRequest(bad as GenerateRequest, fakeInfo), { code: "INVALID_OPTION", option: "request" });
+    t.throws(() => parseRequest(bad as unknown as GenerateRequest, fakeInfo), {
+      code: "INVALID_OPTION",
+      option: "request",
+    });
   }
 });
 
 t.test("exactly one prompt", async (t) => {
-  const parse = (r: GenerateRequest) => parseRequest(r, fakeInfo);
+  const parse = (r: RequestFields) => parseRequest(r, fakeInfo);
   t.throws(() => parse({}), { code: "INVALID_OPTION", message: /no prompt; give exactly one of/ });
   t.throws(() => parse({ prompt: "a", tokens: [1] }), { code: "INVALID_OPTION", message: /more than one prompt/ });
   t.same(parse({ prompt: "a", tokens: undefined }).prompt, "a");

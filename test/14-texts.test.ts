@@ -209,8 +209,14 @@ t.test("long texts have a thread of their own; aborts, deadlines and dispose are
 t.test("texts that wait are bounded, and their keys take turns", async (t) => {
   const options: LoadOptions = { queue: { maxRequests: 2 }, maxConcurrent: 1 };
   const { engine } = await fakeEngine({ options });
+  let rejected = 0;
+  engine.on("rejected", ({ error }) => {
+    if (error.code === "QUEUE_FULL") rejected++;
+  });
   const runs = Array.from({ length: 6 }, () => engine.generate({ prompt: "a" }));
   await t.rejects(runs[5]?.result() as Promise<unknown>, { code: "QUEUE_FULL", retryAfterMs: Number });
+  t.ok(rejected > 0);
+  t.equal(engine.stats().queue.rejected, rejected);
   await engine.dispose();
 
   const { texts } = await textsOf(t, folderOf(t));

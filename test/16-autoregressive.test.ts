@@ -48,7 +48,7 @@ t.test("options of blocks are refused by name", async (t) => {
   ];
   for (const option of options) {
     const [name] = Object.keys(option);
-    await t.rejects(engine.generate({ tokens: [1], ...option }).result(), {
+    await t.rejects(engine.generate({ tokens: [1], ...option } as GenerateRequest).result(), {
       code: "INVALID_OPTION",
       option: name,
       message: /autoregressive/,

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import t from "tap";
 import { openBench } from "../lib/bench/binding.js";
-import { drawCharts, linearTicks, logTicks } from "../lib/bench/plot.js";
+import { type Box, drawCharts, linearTicks, logTicks, placeLabels } from "../lib/bench/plot.js";
 import { accuracy, readSamples } from "../lib/bench/prompts.js";
 import { steps } from "../lib/bench/quality.js";
 import { median, table } from "../lib/bench/report.js";
@@ -69,34 +69,62 @@ t.test("what denoising steps saw, from the drafts they left", async (t) => {
 
 t.test("bench forward --json", async (t) => {
   const out = join(scratch, "deep", "forward.json");
-  const args = ["bench", "forward", ...tiny, ...quick, "--tokens", "1,7,64", "--context", "32,96", "--weights", "int4"];
+  const args = [
+    "bench",
+    "forward",
+    ...tiny,
+    ...quick,
+    "--tokens",
+    "1,7,64",
+    "--context",
+    "32,96",
+    "--weights",
+    "int4,bf16",
+  ];
   const { status, stdout } = await sdar([...args, "--json", "--out", out]);
   t.equal(status, 0);
   const { results, machine, settings } = JSON.parse(stdout);
   t.same(JSON.parse(readFileSync(out, "utf8")).results, results, "the file holds the same");
   t.same(
-    results.map((r: { tokens: number; context: number }) => [r.tokens, r.context]),
-    [1, 7, 64].flatMap((tokens) => [32, 96].map((context) => [tokens, context])),
+    results.map((r: { weights: string; tokens: number; context: number }) => [r.weights, r.tokens, r.context]),
+    ["int4", "bf16"].flatMap((weights) =>
+      [1, 7, 64].flatMap((tokens) => [32, 96].map((context) => [weights, tokens, context])),
+    ),
   );
   t.match(results[1].added, { positions: 64, ms: Number, ratio: Number }, "what more context costs");
   t.ok(results[1].added.limitMs > 0 && results[0].added === undefined);
   const numbers = ["ms", "minMs", "logitsMs", "gbPerSecond", "gopPerSecond", "limitGbPerSecond", "limitGopPerSecond"];
   for (const result of results) {
-    for (const name of [...numbers, "timesReadOnce", "shareOfRead", "shareOfMultiply"]) t.ok(result[name] > 0, name);
+    for (const name of [...numbers, "timesReadOnce", "breakEven", "shareOfRead", "shareOfMultiply"])
+      t.ok(result[name] > 0, name);
     t.ok(result.samples.length >= 5);
     t.type(result.instruction, "string");
+    t.equal(result.expertsPerLayer, 0);
+    if (result.tokens === 1) t.equal(result.breakEven, 1);
+    if (result.tokens === 64) t.ok(result.breakEven > 1, "64 positions take longer than one");
   }
-  t.match(settings, { weights: "int4", context: [32, 96], threads: 2, isa: String, layers: 1, parameters: Number });
+  t.match(settings, {
+    weights: "int4,bf16",
+    context: [32, 96],
+    threads: 2,
+    isa: String,
+    layers: 1,
+    parameters: Number,
+  });
   t.match(machine, { cpu: String, cores: Number, memoryBytes: Number, node: process.version });
   t.ok(machine.isa.includes(settings.isa), "names the instruction set that ran");
 });
 
 t.test("bench forward prints a table, for a checkpoint too", async (t) => {
-  const { status, stdout } = await sdar(["bench", "forward", ...quick, "--tokens", "4", "--weights", "bf16"]);
+  const args = ["bench", "forward", ...quick, "--tokens", "4", "--weights", "bf16,int8"];
+  const { status, stdout } = await sdar(args);
   t.equal(status, 0);
   t.match(stdout, /sdar-nano: 6 layers, 4 M parameters, bf16/);
-  t.match(stdout, /\nM +context +ms +min +GB\/s/);
-  t.match(stdout, /\n4 +256 +\d+\.\d\d /);
+  t.match(stdout, /\nM +ms +tokens\/s +of limit\n4 +\d+\.\d\d +\d+ +\d+ %\n/);
+  t.match(stdout, /break-even, in tokens per forward\nM +context +bf16 +int8\n4 +256 +\d+\.\d\d +\d+\.\d\d\n$/);
+  const all = await sdar(["bench", "forward", ...quick, "--tokens", "4", "--all"]);
+  t.match(all.stdout, /\nM +context +ms +min +tokens\/s +GB\/s/);
+  t.match(all.stdout, /\n4 +256 +\d+\.\d\d /);
 });
 
 t.test("bench forward --serve", async (t) => {
@@ -112,6 +140,8 @@ t.test("bench forward --serve", async (t) => {
       { tokens: 1, ms: Number },
     ],
   );
+  const several = await sdar(["bench", "forward", "--serve", ...tiny, "--weights", "int8,int4"], { input: "" });
+  t.match(several, { status: 2, stderr: /weights.*int8,int4.*one format with --serve/ });
   t.match(await serve("8\n"), { status: 2, stderr: /standard input: 8 is not a line such as/ });
   t.match(await serve('{"tokens":513}\n'), { status: 1, stderr: /1 to 512/ });
 });
@@ -239,6 +269,24 @@ t.test("charts", async (t) => {
   t.notMatch(alone + drawCharts([{ title: "", x: { label: "" }, y: { label: "" }, series: [] }]), /NaN|Infinity/);
 });
 
+t.test("labels of a chart cover neither each other nor points", (t) => {
+  const covers = (a: Box, b: Box) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+  const inside = { left: 0, right: 400, top: 0, bottom: 300 };
+  const points = [
+    { x: 100, y: 100, width: 60 },
+    { x: 104, y: 103, width: 60 },
+    { x: 108, y: 99, width: 60, side: "right" as const },
+    { x: 6, y: 4, width: 60 },
+  ];
+  const markers = points.map(({ x, y }) => ({ left: x - 5, right: x + 5, top: y - 5, bottom: y + 5 }));
+  const boxes = placeLabels(points, markers, inside);
+  for (const [i, box] of boxes.entries()) {
+    for (const other of [...boxes.slice(0, i), ...markers]) t.notOk(covers(box, other));
+    t.ok(box.left >= 0 && box.right <= 400 && box.top >= 0 && box.bottom <= 300);
+  }
+  t.end();
+});
+
 t.test("bench dial", async (t) => {
   const svg = join(scratch, "curves", "dial.svg");
   const list = "low_confidence_dynamic,pairwise_factor,low_confidence_static";
@@ -358,7 +406,7 @@ t.test("native benches refuse what would be unsafe", async (t) => {
   t.throws(() => bench.compare({} as never, [step]), refused);
   t.throws(() => bench.compare(other, [3] as never), refused);
   t.throws(() => bench.compare(other, [{ ...step, masked: Int32Array.of(4) }]), refused);
-  const one = { tokens: 1, contexts: Int32Array.of(0), runs: 1, logits: false, limits: false };
+  const one = { tokens: 1, contexts: Int32Array.of(0), runs: 1, logits: false, limits: false, single: false };
   t.throws(() => bench.run({ ...one, tokens: 0 }), refused);
   await t.rejects(bench.run({ ...one, tokens: 9 }), refused);
   await t.rejects(bench.run({ ...one, contexts: Int32Array.of(1) }), refused);

@@ -17,6 +17,9 @@ import {
 
 /** Heap of a thread in MB: about six times what a tokenizer.json of 150,000 tokens takes while it is read. */
 const heapMb = 768;
+/** For a thread to take up what it was told to do, on a machine that has no time for it. */
+const maxStartMs = 30_000;
+const waitingStage = stages.indexOf("waiting");
 
 /** The library's own threads are in dist/, also where its sources are run. */
 const workerFile = join(packageRoot, "dist", "text", "worker.js");
@@ -40,7 +43,8 @@ export interface LaneTimes {
 export class TextLane {
   readonly #folder: string;
   readonly #times: LaneTimes;
-  readonly #stage = new Int32Array(new SharedArrayBuffer(4));
+  /** shared with the thread: what of its work it has begun */
+  #stage = new Int32Array(new SharedArrayBuffer(4));
   #model: ModelIds | undefined;
   #worker: Worker | undefined;
   /** what the thread does now */
@@ -127,6 +131,7 @@ export class TextLane {
       return;
     }
     this.#worker.ref();
+    Atomics.store(this.#stage, 0, waitingStage);
     try {
       this.#worker.postMessage(next.task);
     } catch (error) {
@@ -138,6 +143,8 @@ export class TextLane {
   }
 
   #start(files: { resolve(value: unknown): void; reject(error: SdarError): void }): void {
+    // Its own, since a thread that is being stopped may still write to its one.
+    this.#stage = new Int32Array(new SharedArrayBuffer(4));
     const workerData: WorkerData = { folder: this.#folder, stage: this.#stage, model: this.#model };
     // Of the process's own flags some are not for threads. What a library prints is not the caller's to see.
     const options = {
@@ -175,9 +182,15 @@ export class TextLane {
   }
 
   #begin(current: Omit<Waiting, "task">): void {
-    clearTimeout(this.#timer);
     this.#current = current;
+    this.#limit(current, Date.now() + maxStartMs);
+  }
+
+  #limit(current: Omit<Waiting, "task">, startBy: number): void {
+    clearTimeout(this.#timer);
     this.#timer = setTimeout(() => {
+      // A machine that stands still is not the text's fault: what was not begun has its whole time before it.
+      if (Atomics.load(this.#stage, 0) === waitingStage && Date.now() < startBy) return this.#limit(current, startBy);
       // Where this thread itself stood still, the answer is there already: it is taken first.
       this.#timer = setTimeout(() => this.#stop(this.#failure(undefined, current.limitMs)), 50);
     }, current.limitMs);
@@ -224,6 +237,7 @@ export class TextLane {
 }
 
 const stageErrors: Record<Stage, [code: ErrorCode, what: string]> = {
+  waiting: ["INTERNAL", "starting the thread for texts of $"],
   config: ["TOKENIZER_INVALID", "reading $/tokenizer_config.json"],
   tokenizer: ["TOKENIZER_INVALID", "reading $/tokenizer.json"],
   template: ["TEMPLATE_FAILED", "reading the chat template in $"],

@@ -9,7 +9,7 @@ import type { Message } from "../types.js";
 import { type AddedToken, TokenFinder } from "./added-tokens.js";
 import { type LaneTimes, TextLane } from "./lane.js";
 import { type LengthBound, maxTextLength, surelyExceeds } from "./length-bound.js";
-import type { ModelIds, TextTables } from "./protocol.js";
+import type { ModelIds, Task, TextTables } from "./protocol.js";
 import type { TokenBytes } from "./token-bytes.js";
 
 /** A prompt that is being encoded. */
@@ -23,10 +23,20 @@ export interface Encoding {
 const longText = 32_768;
 /** What a message costs besides its text, in characters. */
 const perMessage = 128;
+/** Too long a text up to so many UTF-16 units is told how many tokens it has. */
+const countUpTo = longText;
 /** In all texts that wait. */
 const maxWaitingSize = 2 ** 26;
 
 const defaultTimes: LaneTimes = { textMs: 5000, filesMs: 10_000, idleMs: 60_000 };
+
+interface EncodeSettings {
+  parseSpecial: boolean | undefined;
+  limit: number;
+  key?: string | undefined;
+  /** whether it waits however many do */
+  wait?: boolean;
+}
 
 export class Texts {
   readonly hasTokenizer: boolean;
@@ -83,43 +93,83 @@ export class Texts {
   }
 
   /**
-   * Ids of a prompt: at once when it is made of ids. Throws TOKENIZER_MISSING, TEMPLATE_MISSING, EMPTY_PROMPT, QUEUE_FULL,
-   * and PROMPT_TOO_LONG for what is surely too long; the promise rejects with PROMPT_TOO_LONG, TEMPLATE_FAILED,
-   * TOKENIZER_INVALID.
+   * Ids of a prompt: at once when it is made of ids. Throws TOKENIZER_MISSING, TEMPLATE_MISSING, EMPTY_PROMPT, and
+   * PROMPT_TOO_LONG for what is surely too long; the promise rejects with QUEUE_FULL unless the request waits for room,
+   * PROMPT_TOO_LONG, TEMPLATE_FAILED, TOKENIZER_INVALID.
    */
-  encode({ prompt, parseSpecial, native, key }: ParsedRequest): Int32Array | Encoding {
+  encode({ prompt, parseSpecial, native, key, whenFull }: ParsedRequest): Int32Array | Encoding {
     if (prompt instanceof Int32Array) return prompt;
     const model = this.#model as NativeModelInfo;
-    const missing = (what: string, option: string) => `${this.#folder} has no ${what}; give ${option} instead`;
-    if (!this.hasTokenizer) throw new SdarError("TOKENIZER_MISSING", missing("tokenizer.json", "tokens"));
-    const messages = typeof prompt !== "string";
-    if (messages && !this.hasTemplate)
-      throw new SdarError("TEMPLATE_MISSING", missing("chat template", "prompt or tokens"));
+    this.#checkFiles(typeof prompt !== "string");
     if (prompt.length === 0) checkPromptLength(0, native.blockLength, model);
     const limit = usableContext(native.blockLength, model) - 1;
-    const tooLong = () => promptTooLong(`more than ${limit}`, native.blockLength, model);
-    const size = messages ? sizeOf(prompt) : prompt.length;
+    const tooLong = (promptTokens?: number) => promptTooLong(promptTokens, native.blockLength, model);
+    const size = sizeOf(prompt);
     // What a template makes of messages nobody knows: those are measured once they are rendered.
-    if (size > maxTextLength || (!messages && this.#bound && surelyExceeds(prompt, limit, this.#bound)))
-      throw tooLong();
+    const surely = typeof prompt === "string" && size > countUpTo && this.#bound;
+    if (size > maxTextLength || (surely && surelyExceeds(prompt, limit, surely))) throw tooLong();
+    const { tokens, cancel } = this.#encode(prompt, { parseSpecial, limit, key, wait: whenFull === "wait" });
+    const told = tokens.catch((error) => {
+      throw error instanceof SdarError && error.code === "PROMPT_TOO_LONG" ? tooLong(error.promptTokens) : error;
+    });
+    return { tokens: told, cancel };
+  }
+
+  /**
+   * Ids that a text or messages would have as a prompt, however many. Rejects with TOKENIZER_MISSING, TEMPLATE_MISSING,
+   * TEMPLATE_FAILED, TOKENIZER_INVALID, QUEUE_FULL, PROMPT_TOO_LONG.
+   */
+  async tokenize(prompt: string | Message[], parseSpecial: boolean | undefined): Promise<Int32Array> {
+    this.#checkFiles(typeof prompt !== "string");
+    this.#checkSize(prompt);
+    return this.#encode(prompt, { parseSpecial, limit: Number.MAX_SAFE_INTEGER }).tokens;
+  }
+
+  /** What the chat template makes of messages. Rejects as `tokenize` does. */
+  async render(messages: Message[], addGenerationPrompt: boolean): Promise<string> {
+    this.#checkFiles(true);
+    this.#checkSize(messages);
+    return this.#ask<string>({ kind: "render", messages, addGenerationPrompt }, sizeOf(messages)).answer;
+  }
+
+  #checkFiles(template: boolean): void {
+    const missing = (what: string, option: string) => `${this.#folder} has no ${what}; give ${option} instead`;
+    if (!this.hasTokenizer) throw new SdarError("TOKENIZER_MISSING", missing("tokenizer.json", "tokens"));
+    if (template && !this.hasTemplate)
+      throw new SdarError("TEMPLATE_MISSING", missing("chat template", "prompt or tokens"));
+  }
+
+  #checkSize(prompt: string | Message[]): void {
+    const size = sizeOf(prompt);
+    if (size > maxTextLength)
+      throw new SdarError("PROMPT_TOO_LONG", `the text has ${size} characters; at most ${maxTextLength} are allowed`);
+  }
+
+  #encode(
+    prompt: string | Message[],
+    { parseSpecial = typeof prompt === "string", limit, key, wait }: EncodeSettings,
+  ): Encoding {
+    const task = { kind: "encode", prompt, parseSpecial, limit, countUpTo } as const;
+    const { answer, cancel } = this.#ask<Int32Array>(task, sizeOf(prompt), key, wait);
+    return { tokens: answer, cancel };
+  }
+
+  #ask<T>(task: Task, size: number, key?: string, wait = false): { answer: Promise<T>; cancel(): void } {
     const lane = this.#laneFor(size);
-    this.#checkRoom(lane, size);
-    const task = { kind: "encode", prompt, parseSpecial: parseSpecial ?? !messages, limit } as const;
-    const { answer, cancel } = lane.run<Int32Array>(task, size, key);
+    const full = this.#full(lane, size, wait);
+    if (full) return { answer: Promise.reject(full), cancel() {} };
+    const { answer, cancel } = lane.run<T>(task, size, key);
     this.#waitingSize += size;
     let left = () => {
       this.#waitingSize -= size;
       left = () => {};
     };
-    const tokens = answer.catch((error) => {
-      throw error instanceof SdarError && error.code === "PROMPT_TOO_LONG" ? tooLong() : error;
-    });
-    tokens.then(
+    answer.then(
       () => left(),
       () => left(),
     );
     return {
-      tokens,
+      answer,
       cancel() {
         left();
         cancel();
@@ -160,24 +210,27 @@ export class Texts {
     return this.#long;
   }
 
-  #checkRoom(lane: TextLane, size: number): void {
-    if (this.#closed) throw this.#closed;
+  /** Why no further text can wait. */
+  #full(lane: TextLane, size: number, wait: boolean): SdarError | undefined {
+    if (this.#closed) return this.#closed;
+    if (wait) return undefined;
     const full =
       lane.waiting >= this.#maxWaiting
         ? `${lane.waiting} texts wait to be encoded`
         : this.#waitingSize + size > maxWaitingSize
           ? `the texts that wait to be encoded have ${this.#waitingSize} characters`
           : undefined;
-    if (full === undefined) return;
+    if (full === undefined) return undefined;
     const retryAfterMs = 1000;
-    throw new SdarError("QUEUE_FULL", `the queue is full: ${full}; try again in about ${retryAfterMs} ms`, {
+    return new SdarError("QUEUE_FULL", `the queue is full: ${full}; try again in about ${retryAfterMs} ms`, {
       retryAfterMs,
     });
   }
 }
 
-/** Characters of all text in messages, and what each message costs besides. */
-function sizeOf(messages: readonly Message[]): number {
+/** Characters of a text, or of all text in messages and what each message costs besides. */
+function sizeOf(messages: string | readonly Message[]): number {
+  if (typeof messages === "string") return messages.length;
   const size = (value: unknown): number => {
     if (typeof value === "string") return value.length;
     if (typeof value !== "object" || value === null) return 1;

@@ -90,6 +90,8 @@ class Backend {
   virtual int32_t max_sequences() const { return std::numeric_limits<int32_t>::max(); }
   /// Since the start; what a backend cannot tell apart stays 0.
   virtual const StepSeconds& seconds() const = 0;
+  /// Experts whose weights were read since the start: a sum over layers and steps. 0 where that is not counted.
+  virtual int64_t experts_read() const { return 0; }
 };
 
 }  // namespace sdar

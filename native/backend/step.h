@@ -122,6 +122,8 @@ struct StepSeconds {
   double gemm = 0;  ///< norms and GEMMs of the layers, the embedding
   double lm_head = 0;
   double denoise = 0;  ///< select and unmask
+
+  double sum() const { return prefill + attention + gemm + lm_head + denoise; }
 };
 
 }  // namespace sdar

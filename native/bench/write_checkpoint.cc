@@ -8,6 +8,8 @@
 #include <cstring>
 #include <filesystem>
 #include <functional>
+#include <mutex>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -251,25 +253,52 @@ void check_target(const fs::path& folder, bool overwrite) {
                 folder.string() + ": holds a checkpoint already; give another folder, or overwrite it (--force)");
 }
 
-/// A new folder beside `target`, gone with all that is in it when this is.
+/// A new folder beside `target`, gone with all that is in it when this is or the process ends, and with what had to be made
+/// above it where nothing else came there.
 class FolderBeside {
  public:
   explicit FolderBeside(const fs::path& target) {
+    for (fs::path above = target.parent_path(); !fs::exists(above); above = above.parent_path())
+      parents_.push_back(above);
     fs::create_directories(target.parent_path());
     std::string name = target.string() + ".partial-XXXXXX";
     if (!mkdtemp(name.data())) fail(name, std::strerror(errno));
     path_ = name;
+    const std::lock_guard lock(all().mutex);
+    all().folders.insert(this);
   }
   FolderBeside(const FolderBeside&) = delete;
   FolderBeside& operator=(const FolderBeside&) = delete;
   ~FolderBeside() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
+    const std::lock_guard lock(all().mutex);
+    all().folders.erase(this);
+    remove();
   }
   const fs::path& path() const { return path_; }
 
  private:
+  struct All {
+    std::mutex mutex;
+    std::set<const FolderBeside*> folders;
+  };
+  /// Whose end a process that exits does not wait for, such as that of a thread whose slow disk holds it up.
+  static All& all() {
+    static auto* folders = new All;  // lives as long as threads may
+    static const int registered = std::atexit([] {
+      const std::lock_guard lock(folders->mutex);
+      for (const FolderBeside* folder : folders->folders) folder->remove();
+    });
+    (void)registered;
+    return *folders;
+  }
+  void remove() const {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+    for (const fs::path& parent : parents_) fs::remove(parent, ignored);  // refused where it is not empty
+  }
+
   fs::path path_;
+  std::vector<fs::path> parents_;  // innermost first
 };
 
 /// Whether the loader would take the file for a part of a checkpoint's model.

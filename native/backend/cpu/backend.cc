@@ -97,6 +97,7 @@ class CpuBackend final : public HostBackend {
     attention_.run(args, packed(*args.q_norm).vector(), packed(*args.k_norm).vector());
   }
   void moe(const MoeArgs& args) override { moe_.run(args, eps_); }
+  int64_t experts_read() const override { return moe_.experts_read(); }
   void lm_head(const LmHeadArgs& args) override { lm_head_.run(args, step_, eps_); }
 
  private:
