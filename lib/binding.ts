@@ -1,8 +1,11 @@
 // The native addon's surface, as native/addon implements it, and how the addon is found. Internal: users see engine.ts.
 import { createRequire } from "node:module";
+import { findAddon, platformName } from "./addon-file.js";
 import { packageRoot } from "./checkpoint.js";
 import { SdarError } from "./errors.js";
 import type { FinishReason, Token } from "./types.js";
+
+const require = createRequire(import.meta.url);
 
 // The names in native/backend/formats.h.
 export const weightFormats = ["f32", "bf16", "int8", "int4"] as const;
@@ -343,11 +346,9 @@ function withEvents(engine: Omit<NativeEngine, "takeEvents"> & { takeRecords(): 
  * Throws NATIVE_MISSING when there is none or it does not load, with what to do about it.
  */
 export function loadBinding(root = packageRoot): Binding & { file: string } {
-  const require = createRequire(import.meta.url);
-  const finder = require("node-gyp-build") as { resolve(root: string): string };
   let file = "";
   try {
-    file = finder.resolve(root);
+    file = findAddon(root);
     const addon = require(file) as Omit<Binding, "load"> & {
       load(...args: Parameters<Binding["load"]>): {
         promise: Promise<Parameters<typeof withEvents>[0]>;
@@ -360,11 +361,12 @@ export function loadBinding(root = packageRoot): Binding & { file: string } {
     };
     return { ...addon, load, file };
   } catch (cause) {
-    const target = `${process.platform}-${process.arch}`;
-    const reason = file ? `${file} does not load: ${(cause as Error).message}` : `none found for ${target} in ${root}`;
+    const reason = file
+      ? `${file} does not load: ${(cause as Error).message}`
+      : `none found for ${platformName()} in ${root}`;
     throw new SdarError(
       "NATIVE_MISSING",
-      `the native addon is missing (${reason}); build it with "npm run build:native" in ${root}: that needs CMake >= 3.20 and a C++20 compiler`,
+      `the native addon is missing (${reason}); build it with "npx sdar build" (in a clone "npm run build:native"): that needs CMake >= 3.20 and a C++20 compiler`,
       { cause },
     );
   }

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import t from "tap";
 import { openBench } from "../lib/bench/binding.js";
-import { drawCharts, linearTicks, logTicks } from "../lib/bench/plot.js";
+import { type Box, drawCharts, linearTicks, logTicks, placeLabels } from "../lib/bench/plot.js";
 import { accuracy, readSamples } from "../lib/bench/prompts.js";
 import { steps } from "../lib/bench/quality.js";
 import { median, table } from "../lib/bench/report.js";
@@ -120,9 +120,11 @@ t.test("bench forward prints a table, for a checkpoint too", async (t) => {
   const { status, stdout } = await sdar(args);
   t.equal(status, 0);
   t.match(stdout, /sdar-nano: 6 layers, 4 M parameters, bf16/);
-  t.match(stdout, /\nM +context +ms +min +GB\/s/);
-  t.match(stdout, /\n4 +256 +\d+\.\d\d /);
+  t.match(stdout, /\nM +ms +tokens\/s +of limit\n4 +\d+\.\d\d +\d+ +\d+ %\n/);
   t.match(stdout, /break-even, in tokens per forward\nM +context +bf16 +int8\n4 +256 +\d+\.\d\d +\d+\.\d\d\n$/);
+  const all = await sdar(["bench", "forward", ...quick, "--tokens", "4", "--all"]);
+  t.match(all.stdout, /\nM +context +ms +min +tokens\/s +GB\/s/);
+  t.match(all.stdout, /\n4 +256 +\d+\.\d\d /);
 });
 
 t.test("bench forward --serve", async (t) => {
@@ -265,6 +267,24 @@ t.test("charts", async (t) => {
     { title: "", x: { label: "" }, y: { label: "" }, series: [{ name: "", points: [{ x: 3, y: 3 }] }] },
   ]);
   t.notMatch(alone + drawCharts([{ title: "", x: { label: "" }, y: { label: "" }, series: [] }]), /NaN|Infinity/);
+});
+
+t.test("labels of a chart cover neither each other nor points", (t) => {
+  const covers = (a: Box, b: Box) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+  const inside = { left: 0, right: 400, top: 0, bottom: 300 };
+  const points = [
+    { x: 100, y: 100, width: 60 },
+    { x: 104, y: 103, width: 60 },
+    { x: 108, y: 99, width: 60, side: "right" as const },
+    { x: 6, y: 4, width: 60 },
+  ];
+  const markers = points.map(({ x, y }) => ({ left: x - 5, right: x + 5, top: y - 5, bottom: y + 5 }));
+  const boxes = placeLabels(points, markers, inside);
+  for (const [i, box] of boxes.entries()) {
+    for (const other of [...boxes.slice(0, i), ...markers]) t.notOk(covers(box, other));
+    t.ok(box.left >= 0 && box.right <= 400 && box.top >= 0 && box.bottom <= 300);
+  }
+  t.end();
 });
 
 t.test("bench dial", async (t) => {

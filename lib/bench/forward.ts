@@ -19,6 +19,7 @@ interface Flags {
   isa: string;
   kv: NativeLoadOptions["kvDtype"];
   seconds: number;
+  all?: boolean;
   json?: boolean;
   out?: string | true;
   serve?: boolean;
@@ -47,6 +48,7 @@ export function forwardCommand(): Command {
     .option("--isa <name>", "instruction set (default: SDAR_ISA, else the best)", "")
     .option("--kv <format>", "format of the cache (default: f32 with f32 weights, else bf16)", oneOf(...kvFormats), "")
     .option("--seconds <s>", "time for each size, in which at least 5 rounds are run", positive, 5)
+    .option("--all", "print all columns: bandwidth, operations, the smallest time, with logits")
     .option("--json", "print one JSON object")
     .option("--out [file]", "write the JSON to a file (default: one in bench/results)")
     .option("--serve", "answer lines of JSON on standard input with times: see bench/peers/README.md")
@@ -54,7 +56,7 @@ export function forwardCommand(): Command {
 }
 
 async function measure(flags: Flags): Promise<void> {
-  const { json, out, serve: serving, ...settings } = flags;
+  const { json, out, all: _, serve: serving, ...settings } = flags;
   const [format = "int8", ...others] = flags.weights;
   if (serving && others.length > 0) throw invalidOption("weights", flags.weights.join(), "one format with --serve");
   if (serving) return serve(await open(flags, format), flags.context);
@@ -142,39 +144,39 @@ function added(rounds: NativeRounds, index: number, contexts: readonly number[])
 type AtContext = NativeRounds["contexts"][number];
 type Result = ReturnType<typeof summarise> & { weights: WeightFormat };
 
+type Column = [name: string, of: (result: Result) => string | number];
+
 function describe(flags: Flags, bench: NativeBench, results: Result[]): string {
   const info = bench.info();
   const name = flags.shape ?? flags.model ?? shippedModel;
   const [first] = results;
   const percent = (share: number) => `${(100 * share).toFixed(0)} %`;
-  const rows = results.map((r) => [
-    r.tokens,
-    r.context,
-    r.ms.toFixed(2),
-    r.minMs.toFixed(2),
-    r.gbPerSecond.toFixed(1),
-    percent(r.shareOfRead),
-    r.timesReadOnce.toFixed(2),
-    r.breakEven.toFixed(2),
-    r.gopPerSecond.toFixed(0),
-    percent(r.shareOfMultiply),
-    r.logitsMs.toFixed(2),
-    r.samples.length,
-  ]);
-  const head = [
-    "M",
-    "context",
-    "ms",
-    "min",
-    "GB/s",
-    "of limit",
-    "x read once",
-    "break-even",
-    "Gop/s",
-    "of peak",
-    "with logits",
-    "rounds",
+  // What bounds a forward: reading weights and keys from memory, or multiplying.
+  const brief: Column[] = [
+    ["M", (r) => r.tokens],
+    ["context", (r) => r.context],
+    ["ms", (r) => r.ms.toFixed(2)],
+    ["tokens/s", (r) => ((1000 * r.tokens) / r.ms).toFixed(0)],
+    ["of limit", (r) => percent(Math.max(r.shareOfRead, r.shareOfMultiply))],
   ];
+  const whole: Column[] = [
+    ...brief.slice(0, 3),
+    ["min", (r) => r.minMs.toFixed(2)],
+    ["tokens/s", (r) => ((1000 * r.tokens) / r.ms).toFixed(0)],
+    ["GB/s", (r) => r.gbPerSecond.toFixed(1)],
+    ["of limit", (r) => percent(r.shareOfRead)],
+    ["x read once", (r) => r.timesReadOnce.toFixed(2)],
+    ["break-even", (r) => r.breakEven.toFixed(2)],
+    ["Gop/s", (r) => r.gopPerSecond.toFixed(0)],
+    ["of peak", (r) => percent(r.shareOfMultiply)],
+    ["with logits", (r) => r.logitsMs.toFixed(2)],
+    ["rounds", (r) => r.samples.length],
+  ];
+  const columns = flags.all ? whole : brief.filter(([name]) => name !== "context" || flags.context.length > 1);
+  const rows = results.map((result) => columns.map(([, of]) => of(result)));
+  const legend = flags.all
+    ? "ms: median; x read once: over the time of reading the weights once; with logits: ms when logits are also written out\nbreak-even: tokens that the forward must fill to be as fast as an autoregressive model of this shape, one token for each forward of M = 1"
+    : "M: positions in a forward; ms: median; of limit: of what reading memory or multiplying allows, whichever is nearer; more with --all";
   const limits = [
     `${median(results.map((r) => r.limitGbPerSecond)).toFixed(1)} GB/s read from memory`,
     `${median(results.map((r) => r.limitGopPerSecond)).toFixed(0)} Gop/s of ${first?.instruction}`,
@@ -182,9 +184,8 @@ function describe(flags: Flags, bench: NativeBench, results: Result[]): string {
   return `${name}: ${info.layers} layers, ${(info.parameters / 1e6).toFixed(0)} M parameters, ${info.weights} (${(info.weightBytes / 1e6).toFixed(0)} MB), KV ${info.kv.dtype}
 instruction set ${info.isa}, ${info.threads} threads
 limits measured meanwhile: ${limits.join(", ")}
-ms: median; x read once: over the time of reading the weights once; with logits: ms when logits are also written out
-break-even: tokens that the forward must fill to be as fast as an autoregressive model of this shape, one token for each forward of M = 1
-${table([head, ...rows])}${results.map(describeAdded).join("")}`;
+${legend}
+${table([columns.map(([name]) => name), ...rows])}${results.map(describeAdded).join("")}`;
 }
 
 /** For several formats: how many tokens a forward must fill, a column each. */
