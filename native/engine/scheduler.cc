@@ -275,7 +275,7 @@ void Scheduler::compute() {
 
 void Scheduler::step() {
   const auto start = Clock::now();
-  const double computed_before = stats_.step_seconds;
+  const double computed_before = stats_.step_seconds + stats_.draft_seconds;
   try {
     expire(start);
     admit();
@@ -292,7 +292,7 @@ void Scheduler::step() {
     fail_all({code::kInternal, e.what()});
   }
   std::erase_if(running_, [](const JobPtr& j) { return j->ended; });
-  stats_.scheduler_seconds += seconds_since(start) - (stats_.step_seconds - computed_before);
+  stats_.scheduler_seconds += seconds_since(start) - (stats_.step_seconds + stats_.draft_seconds - computed_before);
   count();
 }
 
