@@ -47,6 +47,15 @@ export interface LoadOptions {
   weightCacheBytes?: number;
   /** Threads that compute, 1 to 1024. Default: the physical cores this process may use. */
   threads?: number;
+  /**
+   * Lossless speculation for an autoregressive model: an SDAR checkpoint of the same tokenizer proposes tokens, a block
+   * at a time, and the model judges all of them in one forward. Tokens are those without a draft, bit for bit, also when
+   * sampled; only `usage` tells the difference. A folder, `"sdar-nano"` or a hub id, like that of `Engine.load`.
+   */
+  draft?:
+    | string
+    /** `weights` as above; positions drafted together, 2 to 64, by default the checkpoint's and at least 16 */
+    | { path: string; weights?: "auto" | WeightFormat; blockLength?: number };
   /** Maximum of requests in one forward, 1 to 4096; more wait. A GPU takes 1024 at most. Default 64. */
   maxConcurrent?: number;
   /**
@@ -277,10 +286,19 @@ export interface Usage {
   /** tokens of the prompt that were not computed again */
   cachedTokens: number;
   completionTokens: number;
-  /** denoising steps; the prompt's are not counted */
+  /**
+   * Denoising steps; of an autoregressive model, forwards that decided tokens, one each unless a draft was kept, and those
+   * of the draft. The prompt's are not counted.
+   */
   forwards: number;
   /** completionTokens / forwards */
   tokensPerForward: number;
+  /** with `LoadOptions.draft`: tokens that it proposed and the model judged, and those of them that were kept */
+  drafted?: number;
+  accepted?: number;
+  /** the draft's forwards, and the model's; together `forwards` */
+  draftForwards?: number;
+  verifyForwards?: number;
 }
 
 /**
@@ -372,6 +390,8 @@ export interface DisposeOptions {
 export interface ModelInfo extends Readonly<NativeModelInfo> {
   /** folder of the checkpoint */
   readonly path: string;
+  /** folder of the one that drafts for it */
+  readonly draft?: string;
   /** whether `prompt` can be used */
   readonly hasTokenizer: boolean;
   /** whether `messages` can be used */

@@ -75,9 +75,9 @@ async function main() {
   const built = buildPeer();
   const threads = Number(options.threads);
   const load = { weights, threads, device: "cpu" };
-  await using parent = await Engine.load(options.ar, load);
-  await using sdar = await Engine.load(options.sdar, load);
-  await using lossless = await Engine.load(options.ar, { ...load, draft: { path: resolve(options.sdar), weights } });
+  const parent = await Engine.load(options.ar, load);
+  const sdar = await Engine.load(options.sdar, load);
+  const lossless = await Engine.load(options.ar, { ...load, draft: { path: resolve(options.sdar), weights } });
   const gguf = convertModel(built, resolve(options.ar), peerFormats[weights]);
   const peer = await Side.start(
     "llama.cpp",
@@ -102,6 +102,7 @@ async function main() {
     }
   }
   await peer.stop();
+  await Promise.all([parent, sdar, lossless].map((engine) => engine.dispose()));
   const machine = describeMachine();
   const end = new Set(parent.model.endTokenIds);
   const texts = answers.map((all) => all.map(({ ids }) => ids.filter((id) => !end.has(id)).join(" ")));
