@@ -79,7 +79,6 @@ t.test("bench forward --json", async (t) => {
     t.type(result.instruction, "string");
     t.equal(result.expertsPerLayer, 0);
     if (result.tokens === 1) t.equal(result.breakEven, 1);
-    if (result.tokens === 64) t.ok(result.breakEven > 1, "64 positions take longer than one");
   }
   t.match(settings, {
     weights: "int4,bf16",
@@ -98,7 +97,7 @@ t.test("bench forward prints a table, for a checkpoint too", async (t) => {
   const { status, stdout } = await sdar(args);
   t.equal(status, 0);
   t.match(stdout, /sdar-nano: 6 layers, 4 M parameters, bf16/);
-  t.match(stdout, /\nM +ms +tokens\/s +of limit\n4 +\d+\.\d\d +\d+ +\d+ %\n/);
+  t.match(stdout, /\nM +ms +tokens\/s +of limit +break-even\n4 +\d+\.\d\d +\d+ +\d+ % +\d+\.\d\d\n/);
   t.match(stdout, /break-even, in tokens per forward\nM +context +bf16 +int8\n4 +256 +\d+\.\d\d +\d+\.\d\d\n$/);
   const all = await sdar(["bench", "forward", ...quick, "--tokens", "4", "--all"]);
   t.match(all.stdout, /\nM +context +ms +min +tokens\/s +GB\/s/);
