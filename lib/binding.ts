@@ -37,6 +37,11 @@ export interface NativeLoadOptions {
   prefillTokens: number;
   /** keep and share committed pages by content */
   prefixCache: boolean;
+  /** folder of a checkpoint that drafts for this one; "" for none */
+  draftPath: string;
+  draftWeights: WeightFormat | "auto";
+  /** 0: its own, at least 16 */
+  draftBlockLength: number;
   /** `seconds` of the counters on a GPU, too */
   timeSteps: boolean;
   /** code for GPUs that is off until it is measured */
@@ -161,6 +166,10 @@ export interface NativeFinish {
   completionTokens: number;
   forwards: number;
   computed: Computed;
+  /** only with a draft model: its forwards, of all; tokens that it proposed and the model judged; those that were kept */
+  draftForwards?: number;
+  drafted?: number;
+  accepted?: number;
 }
 
 export interface NativeStats {
@@ -183,6 +192,13 @@ export interface NativeStats {
   /** prompt tokens of all that were submitted, and those of them found in the prefix cache */
   promptTokens: number;
   cachedTokens: number;
+  /** with a draft model: its steps and their seconds, which are not part of stepSeconds, and its forwards for requests */
+  draftSteps: number;
+  draftSeconds: number;
+  draftForwards: number;
+  /** tokens that it proposed and the model judged, and those of them that were kept */
+  draftedTokens: number;
+  acceptedTokens: number;
   /** times a request was preempted, tokens computed again for that, cached pages that were evicted */
   preemptions: number;
   recomputedTokens: number;
@@ -301,8 +317,10 @@ function decodeEvent(
         forwards = 0,
         rows = 0,
         steps = 0,
+        ...more
       ] = payload;
       const usage = { promptTokens, cachedTokens, completionTokens, forwards, computed: { rows, steps } };
+      if (more.length > 0) Object.assign(usage, decodeSpeculation(more));
       return { kind: "finished", request, reason: finishReasons[reason] as FinishReason, textBytes, ...usage };
     }
     case eventKind.failed: {
@@ -332,6 +350,12 @@ function decodeToken(values: number[]): Token {
   const [id, position, block, step, confidence, logprob] = values as [number, number, number, number, number, number];
   return { id, position, block, step, confidence, logprob };
 }
+
+const decodeSpeculation = ([draftForwards = 0, drafted = 0, accepted = 0]: number[]) => ({
+  draftForwards,
+  drafted,
+  accepted,
+});
 
 /** -1: masked; a step of -1: the prompt's. */
 const decodeSlot = ([id = -1, step = -1]: number[]) => (id < 0 ? null : { id, step: step < 0 ? null : step });

@@ -12,6 +12,7 @@ import { failedRun } from "./run.js";
 import { Serving, type ServingSetup } from "./serving.js";
 import { isAborted, onAbort } from "./signals.js";
 import type { EngineStats } from "./stats.js";
+import { checkDraft } from "./text/agreement.js";
 import { Texts } from "./text/texts.js";
 import { detokenize, type RenderOptions, type TokenizeOptions } from "./text/tools.js";
 import type { DisposeOptions, GenerateRequest, LoadOptions, Message, ModelInfo, RequestFields, Run } from "./types.js";
@@ -78,6 +79,7 @@ export class Engine {
     const { native: settings, queue: limits, onProgress, signal, log, generate: defaults } = parsed;
     if (!isPath(pathOrId)) throw invalidOption("pathOrId", pathOrId, "a folder or a hub id");
     const path = findCheckpoint(pathOrId);
+    const draft = settings.draftPath;
     const aborted = () => new SdarError("ABORTED", "loading was aborted", { cause: signal?.reason });
     if (isAborted(signal)) throw aborted();
 
@@ -102,7 +104,7 @@ export class Engine {
       // Files of text are read while the weights are.
       const [native] = await abort.race(Promise.all([handle.promise, texts.load()]));
       const { maxConcurrent } = settings;
-      const finished = Engine.#finishLoading(native, path, texts, {
+      const finished = Engine.#finishLoading(native, path, draft, texts, {
         maxConcurrent,
         limits,
         clock,
@@ -136,6 +138,7 @@ export class Engine {
   static async #finishLoading(
     native: NativeEngine,
     path: string,
+    draft: string,
     texts: Texts,
     settings: ServingSettings,
   ): Promise<Engine> {
@@ -144,6 +147,7 @@ export class Engine {
     if (info.cardProblem) settings.warn(`${path} is on the CPU, not on a GPU: ${info.cardProblem}`);
     if (info.passedOver) settings.warn(`${path}: ${info.passedOver}`);
     const endTokenIds = Object.freeze(await texts.fit(info)) as number[];
+    if (draft) await checkDraft(texts, info, draft);
     if (endTokenIds.length === 0) {
       settings.warn(
         `${path} has no end token, neither for the model nor for the tokenizer: its answers go on to maxTokens`,
@@ -155,7 +159,7 @@ export class Engine {
     const { hasTokenizer, hasTemplate: hasChatTemplate } = texts;
     return new Engine(
       native,
-      Object.freeze({ ...info, endTokenIds, path, hasTokenizer, hasChatTemplate }),
+      Object.freeze({ ...info, endTokenIds, path, ...(draft && { draft }), hasTokenizer, hasChatTemplate }),
       texts,
       settings,
     );

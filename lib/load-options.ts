@@ -50,6 +50,15 @@ export interface LoadOptions {
    */
   threads?: number;
   /**
+   * Lossless speculation for an autoregressive model: an SDAR checkpoint of the same tokenizer proposes tokens, a block
+   * at a time, and the model judges all of them in one forward. Tokens are those without a draft, bit for bit, also when
+   * sampled; only `usage` tells the difference. A folder, `"sdar-nano"` or a hub id, like that of `Engine.load`.
+   */
+  draft?:
+    | string
+    /** `weights` as above; positions drafted together, 2 to 64, by default the checkpoint's and at least 16 */
+    | { path: string; weights?: "auto" | WeightFormat; blockLength?: number };
+  /**
    * Maximum of requests in one forward, 1 to 4096; more wait. A GPU takes 1024 at most.
    *
    * @default 64

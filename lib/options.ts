@@ -11,11 +11,11 @@ import {
   type NativeRequest,
   weightFormats,
 } from "./binding.js";
-import { userCache } from "./checkpoint.js";
+import { findCheckpoint, userCache } from "./checkpoint.js";
 import { invalidOption, SdarError } from "./errors.js";
 import type { HeldLimits } from "./held.js";
 import { bounds, isPath, queueDefaults } from "./limits.js";
-import { denoiseOf, qualities, strategies } from "./quality.js";
+import { denoiseOf, qualities, refuseBlockOptions, strategies } from "./quality.js";
 import type { QueueLimits } from "./queue.js";
 import { checkPromptLength } from "./room.js";
 import {
@@ -61,6 +61,12 @@ const cudaSchema = strictObject({
   warpgroupMma: boolean,
   dependentLaunch: boolean,
 } satisfies Record<keyof NonNullable<LoadOptions["cuda"]>, z.ZodType>).partial();
+
+const draftSchema = strictObject({
+  path: z.custom<string>(isPath, { error: "a folder or a hub id" }),
+  weights: oneOf("auto", ...weightFormats).optional(),
+  blockLength: integer(2, 64).optional(),
+} satisfies Record<keyof Exclude<NonNullable<LoadOptions["draft"]>, string>, z.ZodType>);
 
 const messageSchema = strictObject({
   role: text(bounds.role).min(1, { error: "a role such as user" }),
@@ -151,6 +157,7 @@ const loadSchema = strictObject({
   }),
   weightCacheBytes: integer(0, Number.MAX_SAFE_INTEGER),
   threads: integer(1, 1024),
+  draft: z.preprocess((v) => (typeof v === "string" ? { path: v } : v), draftSchema),
   maxConcurrent: integer(1, 4096),
   prefillTokens: integer(1),
   prefixCache: boolean,
@@ -207,6 +214,7 @@ export function parseLoadOptions(input: LoadOptions = {}): ParsedLoadOptions {
     throw invalidOption("kvCache", kvCache, "either bytes or tokens, not both");
   }
   const dtype = kvCache.dtype ?? "auto";
+  const { draft } = options;
   return {
     native: {
       device,
@@ -218,6 +226,9 @@ export function parseLoadOptions(input: LoadOptions = {}): ParsedLoadOptions {
       cacheBytes: cacheBytes(options.weightCacheBytes),
       kvTokens: kvCache.tokens ?? 0,
       kvBytes: kvCache.bytes ?? 0,
+      draftPath: draft ? findCheckpoint(draft.path) : "",
+      draftWeights: draft?.weights ?? "auto",
+      draftBlockLength: draft?.blockLength ?? 0,
       kvDtype: dtype === "auto" ? "" : dtype,
       prefillTokens: options.prefillTokens ?? 0,
       prefixCache: options.prefixCache ?? true,
@@ -334,14 +345,6 @@ export function parseRequest(input: RequestFields, model: NativeModelInfo, defau
     whenFull: r.whenFull ?? "reject",
     signal: r.signal,
   };
-}
-
-/** Throws INVALID_OPTION for what only a model that denoises blocks can do. */
-function refuseBlockOptions(r: Pick<GenerateRequest, "blockLength" | "denoise" | "quality" | "drafts">): void {
-  for (const option of ["blockLength", "denoise", "quality", "drafts"] as const) {
-    if (r[option] === undefined || r[option] === false) continue;
-    throw invalidOption(option, r[option], "nothing: the model is autoregressive and has no blocks");
-  }
 }
 
 function promptIds(ids: ArrayLike<number>, blockLength: number, model: NativeModelInfo): Int32Array {

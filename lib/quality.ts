@@ -40,3 +40,11 @@ export function denoiseOf({ quality, denoise }: Pick<RequestFields, "quality" | 
   if (denoise !== undefined) throw invalidOption("quality", quality, "either quality or denoise, not both");
   return presets[quality];
 }
+
+/** Throws INVALID_OPTION for what only a model that denoises blocks can do. */
+export function refuseBlockOptions(r: Pick<RequestFields, "blockLength" | "denoise" | "quality" | "drafts">): void {
+  for (const option of ["blockLength", "denoise", "quality", "drafts"] as const) {
+    if (r[option] === undefined || r[option] === false) continue;
+    throw invalidOption(option, r[option], "nothing: the model is autoregressive and has no blocks");
+  }
+}

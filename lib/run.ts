@@ -309,5 +309,8 @@ function total(answers: Answer[]): Usage {
   const completionTokens = sum((usage) => usage.completionTokens);
   const forwards = sum((usage) => usage.forwards);
   const tokensPerForward = forwards > 0 ? completionTokens / forwards : 0;
-  return Object.freeze({ promptTokens, cachedTokens, completionTokens, forwards, tokensPerForward });
+  const more: Partial<Usage> = {};
+  for (const name of ["drafted", "accepted", "draftForwards", "verifyForwards"] as const)
+    if (answers[0]?.usage[name] !== undefined) more[name] = sum((usage) => usage[name] ?? 0);
+  return Object.freeze({ promptTokens, cachedTokens, completionTokens, forwards, tokensPerForward, ...more });
 }

@@ -230,10 +230,19 @@ export interface Usage {
   /** tokens of the prompt that were not computed again */
   cachedTokens: number;
   completionTokens: number;
-  /** denoising steps; the prompt's are not counted */
+  /**
+   * Denoising steps; of an autoregressive model, forwards that decided tokens, one each unless a draft was kept, and those
+   * of the draft. The prompt's are not counted.
+   */
   forwards: number;
   /** completionTokens / forwards */
   tokensPerForward: number;
+  /** with `LoadOptions.draft`: tokens that it proposed and the model judged, and those of them that were kept */
+  drafted?: number;
+  accepted?: number;
+  /** the draft's forwards, and the model's; together `forwards` */
+  draftForwards?: number;
+  verifyForwards?: number;
 }
 
 /**
@@ -325,6 +334,8 @@ export interface DisposeOptions {
 export interface ModelInfo extends Readonly<NativeModelInfo> {
   /** folder of the checkpoint */
   readonly path: string;
+  /** folder of the one that drafts for it */
+  readonly draft?: string;
   /** whether `prompt` can be used */
   readonly hasTokenizer: boolean;
   /** whether `messages` can be used */

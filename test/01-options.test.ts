@@ -1,4 +1,5 @@
 import t, { type Test } from "tap";
+import { shippedModelPath } from "../lib/checkpoint.js";
 import { SdarError } from "../lib/index.js";
 import { parseLoadOptions, parseRequest } from "../lib/options.js";
 import { checkPromptLength, roomFor } from "../lib/room.js";
@@ -214,6 +215,9 @@ t.test("defaults", async (t) => {
     kvTokens: 0,
     kvBytes: 0,
     kvDtype: "",
+    draftPath: "",
+    draftWeights: "auto",
+    draftBlockLength: 0,
     prefillTokens: 0,
     prefixCache: true,
     timeSteps: false,
@@ -293,10 +297,12 @@ t.test("what is given arrives", async (t) => {
     prefixCache: false,
     timeSteps: true,
     cuda: { warpgroupMma: true },
+    draft: { path: "sdar-nano", weights: "int8", blockLength: 8 },
   });
   const kv = { kvTokens: 9, kvBytes: 0, kvDtype: "f32", prefillTokens: 7, prefixCache: false, timeSteps: true };
   const gpu = { weights: "auto", cacheBytes: 5, cudaWarpgroupMma: true, cudaDependentLaunch: false };
-  t.same(down, { ...gpu, device: "cpu", threads: 2, maxConcurrent: 3, cacheFolder: "", isa: "avx2", ...kv });
+  const draft = { draftPath: shippedModelPath(), draftWeights: "int8", draftBlockLength: 8 };
+  t.same(down, { ...gpu, ...draft, device: "cpu", threads: 2, maxConcurrent: 3, cacheFolder: "", isa: "avx2", ...kv });
   t.equal(load({ weightCache: "/a/b" }).native.cacheFolder, "/a/b");
   delete process.env.SDAR_CACHE_DIR;
   process.env.XDG_CACHE_HOME = "/home/x/.c";

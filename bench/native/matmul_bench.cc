@@ -43,18 +43,19 @@ Settings settings_of(int argc, char** argv) {
 
 struct Layer {
   RandomWeight qkv, o, gate_up, down;
-  Layer(Backend& b, const Settings& s, WeightFormat f)
-      : qkv(b, WeightKind::linear, f, s.qkv, s.hidden),
-        o(b, WeightKind::linear, f, s.hidden, s.hidden),
-        gate_up(b, WeightKind::gate_up, f, 2 * s.intermediate, s.hidden),
-        down(b, WeightKind::linear, f, s.hidden, s.intermediate) {}
+  Layer(Backend& b, WeightMemory& m, const Settings& s, WeightFormat f)
+      : qkv(b, m, WeightKind::linear, f, s.qkv, s.hidden),
+        o(b, m, WeightKind::linear, f, s.hidden, s.hidden),
+        gate_up(b, m, WeightKind::gate_up, f, 2 * s.intermediate, s.hidden),
+        down(b, m, WeightKind::linear, f, s.hidden, s.intermediate) {}
   size_t bytes() const { return qkv.bytes() + o.bytes() + gate_up.bytes() + down.bytes(); }
 };
 
 void measure(const Settings& s, WeightFormat format, LimitProbe& limits, bool& first) {
   const auto backend = cpu::make_backend({.threads = s.threads, .isa = s.isa});
   std::vector<Layer> layers;
-  for (int i = 0; i < s.layers; i++) layers.emplace_back(*backend, s, format);
+  WeightMemory memory;
+  for (int i = 0; i < s.layers; i++) layers.emplace_back(*backend, memory, s, format);
   const PackedWeight norm(*backend, {WeightKind::vector, WeightFormat::f32, 1, s.hidden},
                           std::vector<float>(static_cast<size_t>(s.hidden), 1.0f));
 
@@ -67,9 +68,9 @@ void measure(const Settings& s, WeightFormat format, LimitProbe& limits, bool& f
     const Times t = measure_beside(limits, format, s.seconds, [&] {
       for (const Layer& layer : layers) {
         backend->norm_linear({x.data(), m, norm.get(), layer.qkv.get(), wide.data()});
-        backend->linear_add({wide.data(), m, layer.o.get(), x.data()});
+        backend->linear_add({.in = wide.data(), .m = m, .weight = layer.o.get(), .x = x.data()});
         backend->norm_linear({x.data(), m, norm.get(), layer.gate_up.get(), wide.data()});
-        backend->linear_add({wide.data(), m, layer.down.get(), x.data()});
+        backend->linear_add({.in = wide.data(), .m = m, .weight = layer.down.get(), .x = x.data()});
       }
     });
     const double bytes = static_cast<double>(layers[0].bytes());

@@ -45,10 +45,11 @@ void measure(const Settings& s, WeightFormat format, LimitProbe& limits, bool& f
   std::vector<std::unique_ptr<RandomWeight>> weights;
   std::vector<const Weight*> gate_up, down;
   size_t bytes = 0;  // of an expert
+  WeightMemory memory;
   for (int e = 0; e < s.experts; e++) {
     for (const bool up : {true, false}) {
-      weights.push_back(std::make_unique<RandomWeight>(*backend, up ? WeightKind::gate_up : WeightKind::linear, format,
-                                                       up ? 2 * s.intermediate : s.hidden,
+      weights.push_back(std::make_unique<RandomWeight>(*backend, memory, up ? WeightKind::gate_up : WeightKind::linear,
+                                                       format, up ? 2 * s.intermediate : s.hidden,
                                                        up ? s.hidden : s.intermediate));
       (up ? gate_up : down).push_back(weights.back()->get());
       if (e == 0) bytes += weights.back()->bytes();

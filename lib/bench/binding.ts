@@ -113,6 +113,9 @@ export async function openBench(
       {
         ...automatic,
         kvDtype: "",
+        draftPath: "",
+        draftWeights: "auto",
+        draftBlockLength: 0,
         prefillTokens: 0,
         prefixCache: false,
         timeSteps: false,

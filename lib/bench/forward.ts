@@ -158,6 +158,7 @@ function describe(flags: Flags, bench: NativeBench, results: Result[]): string {
     ["ms", (r) => r.ms.toFixed(2)],
     ["tokens/s", (r) => ((1000 * r.tokens) / r.ms).toFixed(0)],
     ["of limit", (r) => percent(Math.max(r.shareOfRead, r.shareOfMultiply))],
+    ["break-even", (r) => r.breakEven.toFixed(2)],
   ];
   const whole: Column[] = [
     ...brief.slice(0, 3),
@@ -175,7 +176,7 @@ function describe(flags: Flags, bench: NativeBench, results: Result[]): string {
   const columns = flags.all ? whole : brief.filter(([name]) => name !== "context" || flags.context.length > 1);
   const rows = results.map((result) => columns.map(([, of]) => of(result)));
   const legend = flags.all
-    ? "ms: median; x read once: over the time of reading the weights once; with logits: ms when logits are also written out\nbreak-even: tokens that the forward must fill to be as fast as an autoregressive model of this shape, one token for each forward of M = 1"
+    ? "ms: median; x read once: over the time of reading the weights once; with logits: ms when logits are also written out"
     : "M: positions in a forward; ms: median; of limit: of what reading memory or multiplying allows, whichever is nearer; more with --all";
   const limits = [
     `${median(results.map((r) => r.limitGbPerSecond)).toFixed(1)} GB/s read from memory`,
@@ -185,6 +186,7 @@ function describe(flags: Flags, bench: NativeBench, results: Result[]): string {
 instruction set ${info.isa}, ${info.threads} threads
 limits measured meanwhile: ${limits.join(", ")}
 ${legend}
+break-even: tokens that a forward must fill to be as fast as the autoregressive parent, which fills one in each of M = 1
 ${table([columns.map(([name]) => name), ...rows])}${results.map(describeAdded).join("")}`;
 }
 

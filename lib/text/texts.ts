@@ -6,7 +6,7 @@ import { invalidOption, SdarError } from "../errors.js";
 import type { ParsedRequest } from "../options.js";
 import { checkPromptLength, promptTooLong, usableContext } from "../room.js";
 import type { Message } from "../types.js";
-import { TokenFinder } from "./added-tokens.js";
+import { type AddedToken, TokenFinder } from "./added-tokens.js";
 import { type LaneTimes, TextLane } from "./lane.js";
 import { type LengthBound, maxTextLength, surelyExceeds } from "./length-bound.js";
 import type { ModelIds, Task, TextTables } from "./protocol.js";
@@ -42,6 +42,8 @@ export class Texts {
   readonly hasTokenizer: boolean;
   hasTemplate = false;
   tokenBytes: TokenBytes | undefined;
+  /** added tokens that control something */
+  controlTokens: readonly AddedToken[] = [];
   readonly #folder: string;
   readonly #maxWaiting: number;
   readonly #times: LaneTimes;
@@ -84,6 +86,7 @@ export class Texts {
       const tables = await this.#short.run<TextTables>({ kind: "describe", model: this.#ids }, 0).answer;
       this.tokenBytes = tables.tokenBytes;
       this.#bound = tables.lengthBound;
+      this.controlTokens = tables.controlTokens;
       this.#control = new TokenFinder(tables.controlTokens);
     }
     return [...ends];

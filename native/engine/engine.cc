@@ -9,8 +9,24 @@
 
 namespace sdar {
 
-Engine::Engine(std::unique_ptr<Model> model, const EngineOptions& options, std::function<void()> wake)
-    : model_(std::move(model)),
+namespace {
+
+/// What a draft model and its target make of the options.
+DraftContext draft_context(const Model& draft, const Model& target, const DraftOptions& options) {
+  const int32_t own = draft.config.block_size;
+  return {.block_length = options.block_length > 0 ? options.block_length : std::max(own, kDraftBlock),
+          .context = draft.config.shape.context,
+          .vocabulary = std::min(draft.config.shape.vocabulary, target.config.shape.vocabulary),
+          .mask_id = draft.config.mask_token_id,
+          .cost = static_cast<double>(draft.weights.bytes) / static_cast<double>(target.weights.bytes)};
+}
+
+}  // namespace
+
+Engine::Engine(std::unique_ptr<Model> model, const EngineOptions& options, std::function<void()> wake,
+               std::unique_ptr<Model> draft)
+    : draft_(std::move(draft)),
+      model_(std::move(model)),
       context_{.context = model_->config.shape.context,
                .mask_id = model_->config.mask_token_id,
                .autoregressive = model_->config.decoding == Decoding::autoregressive,
@@ -25,6 +41,11 @@ Engine::Engine(std::unique_ptr<Model> model, const EngineOptions& options, std::
                   .prefix_cache = options.prefix_cache}),
       stats_(scheduler_.stats()) {
   set_end_ids(model_->config.end_token_ids);
+  if (draft_) {
+    drafter_ = std::make_unique<Drafter>(*draft_->backend, draft_context(*draft_, *model_, options.draft), context_,
+                                         draft_->cache.pages, options.max_rows, options.prefix_cache);
+    scheduler_.set_drafter(drafter_.get());
+  }
   thread_ = std::thread([this] { loop(); });
 }
 
@@ -72,6 +93,7 @@ void Engine::close() {
     changed_.notify_one();
   }
   model_->backend->interrupt();
+  if (draft_) draft_->backend->interrupt();
   if (thread_.joinable()) thread_.join();
 }
 

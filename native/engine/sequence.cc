@@ -76,7 +76,10 @@ void Sequence::propose(std::span<const int32_t> tokens) {
 
 StepSequence Sequence::plan(int32_t max_rows) const {
   const int32_t block = request_.block_length;
-  const int32_t known = active_ - committed_, beyond = rows_beyond();
+  const int32_t known = active_ - committed_;
+  int32_t beyond = rows_beyond();
+  // Proposed tokens for which there is no room are forgotten: whoever has all known positions can decide.
+  if (context_.autoregressive && known <= max_rows) beyond = std::min(beyond, max_rows - known);
   StepSequence s;
   s.denoise = known + beyond <= max_rows;
   if (context_.autoregressive) s.window = beyond + 1, s.ahead = 1;
@@ -87,7 +90,7 @@ StepSequence Sequence::plan(int32_t max_rows) const {
                .pages = pages_.data()};
   s.ids = tokens_.data() + committed_;
   s.step = step_;
-  s.masked = masked_;
+  s.masked = s.window > 0 ? (uint64_t{2} << beyond) - 1 : masked_;
   s.sampling = &request_;
   s.suppressed = suppressed_;
   s.suppressed_early = suppressed_early_;
@@ -116,7 +119,7 @@ void Sequence::fill(int32_t offset, const SampledToken& token) {
   tokens_[active_ + offset] = token.token;
   filled_[offset] = {.id = token.token,
                      .position = active_ + offset,
-                     .block = active_ / request_.block_length,
+                     .block = (active_ + offset) / request_.block_length,
                      .step = step_,
                      .confidence = token.confidence,
                      .logprob = token.logprob};

@@ -40,10 +40,10 @@ std::vector<int32_t> prompt(int length) {
 TEST("the CPU's tokens; the same bits alone and together") {
   const Executor executor;
   std::vector<Request> requests;
-  for (const int length : {3, 64, 75, 17}) {
+  for (const int length : {64, 70, 17}) {
     Request r;
     r.tokens = prompt(length);
-    r.max_tokens = 6;
+    r.max_tokens = 3;
     r.ignore_eos = true;
     if (length == 17) r.temperature = 0.8f, r.seed = 4;
     requests.push_back(r);
@@ -52,8 +52,8 @@ TEST("the CPU's tokens; the same bits alone and together") {
   harness::Runner device(options_of("cuda"));
   const auto together = device.run(requests);
   for (size_t i = 0; i < requests.size(); i++) {
-    CHECK(together[i].tokens.size() == 6 && together[i].forwards == 6);
-    for (size_t k = 0; requests[i].temperature == 0 && k < 6; k++)
+    CHECK(together[i].tokens.size() == 3 && together[i].forwards == 3);
+    for (size_t k = 0; requests[i].temperature == 0 && k < 3; k++)
       CHECK(together[i].tokens[k].id == want[i].tokens[k].id);
     if (i % 2) CHECK(device.run({requests[i]})[0].same(together[i]));
   }
@@ -61,7 +61,8 @@ TEST("the CPU's tokens; the same bits alone and together") {
 
 TEST("rows of one step decide what they decide one after the other") {
   const Executor executor;
-  for (const float temperature : {0.0f, 0.9f}) {
+  for (const float temperature : {0.9f, 0.0f}) {
+    if (harness::quick() && temperature == 0) continue;
     auto model = load_model(options_of("cuda"), {});
     const std::vector<int32_t> ids = prompt(70), pages{4, 2}, other_pages{0, 3};
     const SamplingParams sampling{
@@ -77,9 +78,9 @@ TEST("rows of one step decide what they decide one after the other") {
                 .sampling = &sampling});
       return model->backend->run(step)[0];
     };
-    const int first = 62, window = 8;
+    const int first = 62, window = 4;
     const SequenceResult all = run(pages, 0, first + window, window);
-    CHECK(all.finite && all.filled == 0xff);
+    CHECK(all.finite && all.filled == 0xf);
     run(other_pages, 0, first, 0);
     for (int i = 0; i < window; i++) {
       const SequenceResult one = run(other_pages, first + i, 1, 1);

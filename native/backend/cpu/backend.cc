@@ -20,9 +20,10 @@ namespace {
 
 class CpuBackend final : public HostBackend {
  public:
-  CpuBackend(const Kernels& kernels, int threads)
+  CpuBackend(const Kernels& kernels, std::shared_ptr<Pool> pool)
       : kernels_(kernels),
-        pool_(threads),
+        shared_pool_(std::move(pool)),
+        pool_(*shared_pool_),
         matmul_(kernels, pool_),
         moe_(matmul_),
         lm_head_(matmul_),
@@ -31,6 +32,7 @@ class CpuBackend final : public HostBackend {
   std::string device() const override { return "cpu"; }
   std::string isa() const override { return kernels_.isa; }
   int threads() const override { return pool_.threads(); }
+  std::shared_ptr<Pool> pool() const { return shared_pool_; }
   std::string layout_id() const override { return "panel32-2"; }
 
   size_t packed_bytes(const WeightSpec& spec) const override { return cpu::packed_bytes(spec); }
@@ -100,7 +102,8 @@ class CpuBackend final : public HostBackend {
 
  private:
   const Kernels& kernels_;
-  Pool pool_;
+  std::shared_ptr<Pool> shared_pool_;
+  Pool& pool_;
   Matmul matmul_;
   Moe moe_;
   LmHead lm_head_;
@@ -117,7 +120,10 @@ std::unique_ptr<HostBackend> make_backend(const Options& options) {
   const std::string isa = choose_isa(options.isa);
   const int threads = options.threads > 0 ? options.threads : usable_cores();
   if (isa == "portable") return make_reference_backend(threads);
-  return std::make_unique<CpuBackend>(*kernels_for(isa.c_str()), threads);
+  const auto* beside = dynamic_cast<const CpuBackend*>(options.beside);
+  const bool shared = beside && beside->threads() == threads;
+  return std::make_unique<CpuBackend>(*kernels_for(isa.c_str()),
+                                      shared ? beside->pool() : std::make_shared<Pool>(threads));
 }
 
 }  // namespace sdar::cpu
