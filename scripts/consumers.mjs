@@ -137,7 +137,7 @@ async function consume(name) {
   const dependencies = { "sdar-engine": `file:${tarball}`, ...more };
   writeFileSync(
     join(folder, "package.json"),
-    JSON.stringify({ name: `consumer-${name}`, private: true, dependencies }),
+    JSON.stringify({ name: `consumer-${name}`, private: true, type: "module", dependencies }),
   );
   // Yarn looks for the project above otherwise.
   for (const [file, text] of Object.entries({ "yarn.lock": "", ...settings })) {

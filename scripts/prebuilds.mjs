@@ -1,6 +1,6 @@
 // Makes the prebuilt addons of the package, prebuilds/linux-{x64,arm64}/sdar-engine.node, that of the other architecture by a
-// cross-compiler, and checks what they need of a system. Where nvcc is found, the package of the CUDA library gets its file.
-//   npm run prebuilds [-- x64]
+// cross-compiler, and checks what they need of a system; or the CUDA library of packages/cuda, which takes minutes.
+//   npm run prebuilds [-- x64 | --cuda]
 import { copyFileSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
@@ -64,17 +64,18 @@ async function prebuild(arch) {
 export async function prebuildAll(only = []) {
   const chosen = Object.keys(architectures).filter((arch) => only.length === 0 || only.includes(arch));
   for (const arch of chosen) await prebuild(arch);
-  if (canBuildCuda() && process.arch === "x64") {
-    const built = await buildCudaLibrary(allArchitectures);
-    copyFileSync(built, join(root, "packages", "cuda", "libsdar_cuda.so"));
-  } else {
-    console.log("sdar-engine: packages/cuda has no library: nvcc, or what CUDACXX names, was not found");
-  }
   return checkPrebuilds();
+}
+
+/** The file of packages/cuda, for all GPUs that are supported. */
+async function cudaPackage() {
+  if (!canBuildCuda()) throw new BuildError("nvcc, or what CUDACXX names, was not found, or SDAR_SKIP_CUDA is set");
+  copyFileSync(await buildCudaLibrary(allArchitectures), join(root, "packages", "cuda", "libsdar_cuda.so"));
 }
 
 if (isMain(import.meta.url)) {
   const [flag, arch, file] = process.argv.slice(2);
   if (flag === "--build") await orExit(buildPrebuilt(arch, file));
+  else if (flag === "--cuda") await orExit(cudaPackage());
   else if ((await orExit(prebuildAll(process.argv.slice(2)))) > 0) process.exitCode = 1;
 }
