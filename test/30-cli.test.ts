@@ -52,10 +52,14 @@ t.test("on a terminal, generate asks for a prompt", async (t) => {
   });
   const started = await Promise.race([once(child, "spawn").then(() => true), once(child, "error").then(() => false)]);
   if (!started) return t.comment("skipped: there is no script(1)");
+  t.teardown(() => child.kill());
   let shown = "";
+  let asked = false;
   child.stdout.setEncoding("utf8").on("data", (text) => {
     shown += text;
-    if (shown.endsWith("Prompt: ")) child.stdin.write("Sort: 6 60 96 72\n");
+    if (asked || !shown.includes("Prompt: ")) return;
+    asked = true;
+    child.stdin.write("Sort: 6 60 96 72\n");
   });
   await once(child, "close");
   t.match(shown, /Try: Count the atoms.*Prompt: .*6 60 72 96.*next: sdar generate 'ISO date/s);

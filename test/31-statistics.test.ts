@@ -1,5 +1,4 @@
 import t from "tap";
-import { drawCharts, linearTicks, logTicks } from "../lib/bench/plot.js";
 import { accuracy } from "../lib/bench/prompts.js";
 import { median, table } from "../lib/bench/report.js";
 import { accuracyAt, compareWithCurve, forwardsFor, middle, resamples, wilson } from "../lib/bench/statistics.js";
@@ -65,34 +64,4 @@ t.test("intervals, and curves compared on the same samples", async (t) => {
   const [from, to] = better?.pointsInterval ?? [0, 0];
   t.ok(from > 2 && from < 10 && to > 10 && to < 18, `10 points, ${from} to ${to}`);
   t.equal(beyond?.points, undefined, "nothing is said beyond the curve");
-});
-
-t.test("charts", async (t) => {
-  t.same(linearTicks(70.2, 74.4), [70, 71, 72, 73, 74, 75]);
-  t.same(linearTicks(-0.12, 0.31), [-0.2, -0.1, 0, 0.1, 0.2, 0.3, 0.4]);
-  t.same(logTicks(1, 32, 2), [1, 2, 4, 8, 16, 32]);
-  t.same(logTicks(3, 400, 10), [5, 10, 20, 50, 100, 200]);
-  t.same(logTicks(3, 5.1, 10), [3, 3.5, 4, 4.5, 5], "too few powers");
-  const points = [1, 2, 4].map((x) => ({ x, y: 10 * x, low: 9 * x, high: 11 * x }));
-  const axes = { x: { label: "a < b", log: 2 as const, to: 8 }, y: { label: "y" } };
-  const series = [
-    { name: "first", points: [...points, { x: 8, y: 90, label: "here" }] },
-    { name: "none", points: [] },
-  ];
-  const svg = drawCharts([
-    { title: "One", ...axes, series },
-    { title: "Two", ...axes, series },
-  ]);
-  t.match(svg, /^<svg [^>]*viewBox="0 0 1120 400"/);
-  t.match(svg, /a &lt; b<.*>here</s);
-  t.notMatch(svg, /NaN|undefined|Infinity/);
-  const line = "M64 315.8L222.67 285.6L381.33 225.2L540 74.2";
-  t.equal(svg.split(line).length, 3, "the line through the points, in both charts");
-  for (const tag of ["svg", "g", "text"]) {
-    t.equal(svg.match(new RegExp(`<${tag}[ >]`, "g"))?.length, svg.match(new RegExp(`</${tag}>`, "g"))?.length, tag);
-  }
-  const alone = drawCharts([
-    { title: "", x: { label: "" }, y: { label: "" }, series: [{ name: "", points: [{ x: 3, y: 3 }] }] },
-  ]);
-  t.notMatch(alone + drawCharts([{ title: "", x: { label: "" }, y: { label: "" }, series: [] }]), /NaN|Infinity/);
 });

@@ -136,6 +136,7 @@ function request(prompt: string, flags: Flags): GenerateRequest {
 }
 
 async function readPrompt(given: string | undefined, { raw }: Flags, command: Command): Promise<string> {
+  if (raw && given !== undefined && given !== "-") return given;
   const asks = given === undefined && process.stdin.isTTY;
   let prompt = given;
   if (asks) prompt = await ask();
@@ -144,7 +145,7 @@ async function readPrompt(given: string | undefined, { raw }: Flags, command: Co
     for await (const part of process.stdin.setEncoding("utf8")) prompt += part;
     prompt = prompt.replace(/\r?\n$/, "");
   }
-  // Spaces are a prompt only where they are all that is asked for.
+  // The model answers anything, also nothing at all.
   if (prompt === undefined || (raw ? prompt : prompt.trim()) === "") {
     const why = asks || (given !== undefined && given !== "-") ? "it is empty" : "standard input is empty";
     command.error(`error: no prompt: ${why}`);
