@@ -1,122 +1,12 @@
 // The types of the public API.
-import type { KvFormat, NativeModelInfo, WeightFormat } from "./binding.js";
+import type { NativeModelInfo } from "./binding.js";
 import type { Strategy } from "./quality.js";
-import type { GenerateDefaults } from "./request.js";
 
+export type { LoadOptions } from "./load-options.js";
 export type { GenerateDefaults, GenerateOptions, GenerateRequest } from "./request.js";
 export type { Strategy };
 
 export type Quality = "exact" | "balanced" | "fast";
-
-/** Options of `Engine.load`. All are optional; an unknown one is refused. */
-export interface LoadOptions {
-  /**
-   * Where the model runs. `"cuda"` is the first NVIDIA GPU that can be used (compute capability 8.0 or newer), `"cuda:N"` a
-   * certain one; UNSUPPORTED_DEVICE says what is missing. `"auto"` (default) takes a GPU when one can be used and runs this
-   * model, weights and kvCache.dtype, else the CPU; also when the GPU turns out to have too little memory or to fail, which
-   * `log` and `model.cardProblem` tell. A GPU holds weights as bf16, int8 or int4 and the cache as bf16.
-   */
-  device?: "auto" | "cpu" | "cuda" | `cuda:${number}`;
-  /**
-   * How weights are held; fewer bits are read faster. `"auto"` (default) is f32 for checkpoints stored as f32 unless
-   * `device` names a GPU, bf16 for all others. With int4 the embedding and the lm_head have 8 bits.
-   */
-  weights?: "auto" | WeightFormat;
-  /** The key/value cache. `bytes` and `tokens` exclude each other; the default is chosen from the memory there is. */
-  kvCache?: {
-    /** Default: f32 with f32 weights, else bf16. */
-    dtype?: "auto" | KvFormat;
-    /** size in bytes */
-    bytes?: number;
-    /** size in positions, shared by everything that runs */
-    tokens?: number;
-  };
-  /**
-   * Packed weights of 64 MB and more are kept in a file, so that the next load maps them instead of packing again: `true`
-   * (the default) in $SDAR_CACHE_DIR, else sdar-engine in $XDG_CACHE_HOME or ~/.cache; a folder; or `false`. A file that
-   * is damaged, belongs to other contents or another user, or can be written by others is not used; one that cannot be
-   * written is no error. Weights of up to 1 GiB are written after the load, in the background: that keeps a process that
-   * comes to its end alive until it is done, and ends at once with `process.exit()`. More are written while they are
-   * packed, so that a load takes little memory, and mapped; a load waits for another that writes the same.
-   */
-  weightCache?: boolean | string;
-  /**
-   * Bytes that packed weights in the folder of `weightCache` may take together; beyond them the longest unused files are
-   * removed, and after 90 days without use in any case. Default: $SDAR_CACHE_BYTES, else 64 GiB.
-   */
-  weightCacheBytes?: number;
-  /** Threads that compute, 1 to 1024. Default: the physical cores this process may use. */
-  threads?: number;
-  /**
-   * Lossless speculation for an autoregressive model: an SDAR checkpoint of the same tokenizer proposes tokens, a block
-   * at a time, and the model judges all of them in one forward. Tokens are those without a draft, bit for bit, also when
-   * sampled; only `usage` tells the difference. A folder, `"sdar-nano"` or a hub id, like that of `Engine.load`.
-   */
-  draft?:
-    | string
-    /** `weights` as above; positions drafted together, 2 to 64, by default the checkpoint's and at least 16 */
-    | { path: string; weights?: "auto" | WeightFormat; blockLength?: number };
-  /** Maximum of requests in one forward, 1 to 4096; more wait. A GPU takes 1024 at most. Default 64. */
-  maxConcurrent?: number;
-  /**
-   * Maximum of prompt positions in one step beside requests that generate, >= 1: fewer make their tokens come more evenly,
-   * more bring prompts through sooner. Default: so many that a step takes at most twice as long as without them.
-   */
-  prefillTokens?: number;
-  /** Keeps keys and values of prompts and answers and shares them among requests that begin alike. Default true. */
-  prefixCache?: boolean;
-  /**
-   * Whether `stats().seconds` tells on a GPU, as it always does on the CPU, which kinds of work the steps' time went into.
-   * The GPU then records events at every change, twice in each layer, which makes steps a little longer. Default false.
-   */
-  timeSteps?: boolean;
-  /**
-   * Code for GPUs that is opt-in until it is measured; the results are the same. SDAR_CUDA_WARPGROUP_MMA=1 and
-   * SDAR_CUDA_PDL=1 in the environment do the same.
-   */
-  cuda?: {
-    /** Matmuls by warpgroup MMA, on compute capability 9.0. Default false. */
-    warpgroupMma?: boolean;
-    /** Kernels that start while the one before still runs (programmatic dependent launch). Default false. */
-    dependentLaunch?: boolean;
-  };
-  /**
-   * Limits of what waits for a slot in the engine; beyond them `generate` rejects at once with QUEUE_FULL, whose
-   * `retryAfterMs` tells when there is probably room. What can be started at once does not count.
-   */
-  queue?: {
-    /** Maximum of requests that wait, >= 0; one with `n` completions counts n times. Default 4096. */
-    maxRequests?: number;
-    /** Maximum of tokens of all that wait, >= 0: a request counts its prompt and `n` times `maxTokens`. Default: no limit. */
-    maxTokens?: number;
-    /** Maximum of bytes of all that wait: prompts, stop strings and other lists. Default 256 MiB. */
-    maxBytes?: number;
-    /** Milliseconds of waiting that are worth one step of `priority`, >= 1. Default 1000. */
-    agingMs?: number;
-    /**
-     * Maximum of completions of one key that are held back because their readers lag behind, >= 0; beyond it the run whose
-     * reader has stood still longest fails with READER_STALLED. Default 256.
-     */
-    maxHeld?: number;
-    /** Milliseconds for which a reader that holds its run back may read nothing, else it fails with READER_STALLED. Default 60,000. */
-    heldMs?: number;
-  };
-  /**
-   * Options for all requests that do not have their own; one that has `denoise` or `quality` takes neither from here.
-   *
-   * @example
-   * await Engine.load("sdar-nano", { generate: { maxTokens: 256, quality: "fast" } });
-   */
-  generate?: GenerateDefaults;
-  /** Forces an instruction set, for measurements. Default: the environment's SDAR_ISA, else the best this machine has. */
-  isa?: string;
-  /** Called while weights are read, with bytes; the last time with `done` equal to `total`. */
-  onProgress?: (progress: { done: number; total: number }) => void;
-  /** Gives up loading: `Engine.load` rejects with ABORTED. */
-  signal?: AbortSignal;
-  /** Gets what there is to say about loading and running; nothing is printed otherwise. */
-  log?: (level: "info" | "warn", message: string) => void;
-}
 
 /** One message of a conversation, for the checkpoint's chat template. */
 export interface Message {
@@ -128,20 +18,38 @@ export interface Message {
 /** How positions of a block are chosen for filling. */
 export interface DenoiseOptions {
   /**
-   * Default `"low_confidence_dynamic"`: every position whose confidence is above `threshold`, at least as many as
+   * `low_confidence_dynamic`: every position whose confidence is above `threshold`, at least as many as
    * `low_confidence_static` would fill; that one fills the most confident, `sequential` the leftmost, both in equal
    * shares per step; `entropy_bounded` those of least entropy while its sum stays below `entropyBound`;
    * `pairwise_factor` the most confident, the k-th while k(k-1)/2 · (1 - confidence) stays below `factor`: the fewer
    * are filled together, the less sure they need be.
+   *
+   * @default "low_confidence_dynamic"
    */
   strategy?: Strategy;
-  /** Maximum of steps for a block, 1 to 64. Default: the block length, one position a step. */
+  /**
+   * Maximum of steps for a block, 1 to 64.
+   *
+   * @default the block length, one position a step
+   */
   steps?: number;
-  /** For `low_confidence_dynamic`, a probability from 0 to 1. Default 0.9. */
+  /**
+   * For `low_confidence_dynamic`, a probability from 0 to 1.
+   *
+   * @default 0.9
+   */
   threshold?: number;
-  /** For `entropy_bounded`, in nats, 0 to 1e9. Default 0.35. */
+  /**
+   * For `entropy_bounded`, in nats, 0 to 1e9.
+   *
+   * @default 0.35
+   */
   entropyBound?: number;
-  /** For `pairwise_factor`, 0 to 1e9; larger fills more at once. Default 2. */
+  /**
+   * For `pairwise_factor`, 0 to 1e9; larger fills more at once.
+   *
+   * @default 2
+   */
   factor?: number;
   /** The token's probability before (`"model"`, default) or after top-k and top-p (`"sampled"`). */
   confidence?: "model" | "sampled";
@@ -156,14 +64,20 @@ export interface RequestFields {
   /** token ids as they are */
   tokens?: readonly number[] | Int32Array | Uint32Array | Uint16Array;
   /**
-   * Whether names of special tokens, such as `<|im_end|>`, are read as those tokens. Default: in `prompt` they are, in `messages`
-   * they are text wherever a message holds them, so that nobody can end their own turn and begin another's. Added tokens
-   * that are not special, such as `<think>`, are read as tokens always. Not with `tokens`.
+   * Whether names of special tokens, such as `<|im_end|>`, are read as those tokens. In `messages` they are text wherever a
+   * message holds them, so that nobody can end their own turn and begin another's. Added tokens that are not special, such as
+   * `<think>`, are read as tokens always. Not with `tokens`.
+   *
+   * @default true with `prompt`, false with `messages`
    */
   parseSpecial?: boolean;
   /** Maximum of tokens to generate, >= 1, the end token included. Default, and at most: what is left of the context, and of a smaller cache. */
   maxTokens?: number;
-  /** Positions denoised together, 1 to 64. Default: the checkpoint's. */
+  /**
+   * Positions denoised together, 1 to 64.
+   *
+   * @default the checkpoint's
+   */
   blockLength?: number;
   denoise?: DenoiseOptions;
   /**
@@ -172,16 +86,24 @@ export interface RequestFields {
    * - `"balanced"`: about the default's accuracy in fewer forwards: `pairwise_factor`, `factor` 2
    * - `"fast"`: fewer still, for about a point of accuracy: `pairwise_factor`, `factor` 5
    *
-   * Default: none of these but `low_confidence_dynamic`, `threshold` 0.9.
+   * @default none of these but `low_confidence_dynamic`, `threshold` 0.9
    */
   quality?: Quality;
   /** 0 (default) takes the most probable token; else 1e-6 to 100. */
   temperature?: number;
   /** Samples among the k most probable tokens; 0 (default) among all. */
   topK?: number;
-  /** Samples among the fewest tokens whose probability reaches this, above 0 to 1. Default 1. */
+  /**
+   * Samples among the fewest tokens whose probability reaches this, above 0 to 1.
+   *
+   * @default 1
+   */
   topP?: number;
-  /** Seed of sampling, 0 to 2^64 - 1; the same seed gives the same tokens. Default: random, see `result.seed`. */
+  /**
+   * Seed of sampling, 0 to 2^64 - 1; the same seed gives the same tokens.
+   *
+   * @default random, see `result.seed`
+   */
   seed?: number | bigint;
   /**
    * Text that ends the generation and is not part of the result's text: one string or up to 64, of 1 to 1024 bytes each. A
@@ -191,13 +113,25 @@ export interface RequestFields {
   stop?: string | readonly string[];
   /** Token ids that end the generation, besides the checkpoint's own; at most 256. */
   stopTokens?: readonly number[];
-  /** Goes on past the checkpoint's end tokens. Default false. */
+  /**
+   * Goes on past the checkpoint's end tokens.
+   *
+   * @default false
+   */
   ignoreEos?: boolean;
-  /** No end token, stop token or stop string ends the generation before so many tokens. Default 0. */
+  /**
+   * No end token, stop token or stop string ends the generation before so many tokens.
+   *
+   * @default 0
+   */
   minTokens?: number;
   /** Added to the logits of token ids, -100 to 100; at most 1024 of them. */
   logitBias?: Readonly<Record<number, number>> | ReadonlyMap<number, number>;
-  /** Also gives the active block after every step, as chunks with `draft`. Default false. */
+  /**
+   * Also gives the active block after every step, as chunks with `draft`.
+   *
+   * @default false
+   */
   drafts?: boolean;
   /**
    * Completions to generate for the one prompt, 1 (default) to 64. They share the prompt's pages and the seed, and differ only when
@@ -218,14 +152,24 @@ export interface RequestFields {
   key?: string;
   /**
    * Milliseconds from the call, >= 1, within which the whole answer must be there, else the run rejects with
-   * DEADLINE_EXCEEDED. Default: none.
+   * DEADLINE_EXCEEDED.
+   *
+   * @default none
    */
   deadline?: number;
   /** How the request uses the prefix cache. */
   cache?: {
-    /** Pages are shared only among requests of the same salt. Default "". */
+    /**
+     * Pages are shared only among requests of the same salt.
+     *
+     * @default ""
+     */
     salt?: string;
-    /** Pages of this prompt are evicted only when there is nothing else to evict. Default false. */
+    /**
+     * Pages of this prompt are evicted only when there is nothing else to evict.
+     *
+     * @default false
+     */
     pin?: boolean;
   };
   /**

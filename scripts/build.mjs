@@ -2,7 +2,7 @@
 // the N-API headers come from the npm packages node-api-headers and node-addon-api.
 import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { cmake, digestOf, isMain, orExit, root } from "./cmake.mjs";
 
 const release = join(root, "build", "Release");
@@ -11,7 +11,8 @@ const stamp = join(release, "sdar_node.sources");
 
 function headerFolders() {
   const require = createRequire(import.meta.url);
-  return [require("node-api-headers").include_dir, require("node-addon-api").include_dir].join(";");
+  // node-addon-api's own is relative to the folder that the process is in.
+  return [require("node-api-headers").include_dir, dirname(require.resolve("node-addon-api"))].join(";");
 }
 
 /** The one build folder of the addon and of the native tests, which share all objects but their own. */

@@ -5,7 +5,7 @@ import { copyFileSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
-import { options } from "./build.mjs";
+import { folder, options } from "./build.mjs";
 import { checkPrebuilds } from "./check-prebuilds.mjs";
 import { BuildError, cmake, has, isMain, orExit, root } from "./cmake.mjs";
 import { allArchitectures, buildCudaLibrary, canBuildCuda } from "./cuda-library.mjs";
@@ -17,18 +17,23 @@ const prefixOf = (arch) => (arch === process.arch ? "" : `${architectures[arch]}
 
 /** Called by node-gyp, which prebuildify runs in a folder of its own: it would clear the project's build/. */
 export async function buildPrebuilt(arch, file) {
+  const native = arch === process.arch;
   const cross = {
     CMAKE_SYSTEM_NAME: "Linux",
     CMAKE_SYSTEM_PROCESSOR: architectures[arch],
     CMAKE_CXX_COMPILER: `${prefixOf(arch)}g++`,
   };
+  // Where it is this machine's, what the addon is made of is there already.
   const build = await cmake(
-    `build/prebuild/${arch}`,
-    { ...options(false), SDAR_PREBUILT: "ON", ...(arch === process.arch ? {} : cross) },
-    { label: `sdar-engine: addon for linux-${arch}`, targets: ["sdar_node"] },
+    native ? folder : `build/prebuild/${arch}`,
+    { ...options(false), ...(native ? {} : cross) },
+    {
+      label: `sdar-engine: addon for linux-${arch}`,
+      targets: ["sdar_node_prebuilt"],
+    },
   );
   mkdirSync(dirname(file), { recursive: true });
-  copyFileSync(join(build, "sdar_node.node"), file);
+  copyFileSync(join(build, "sdar_node_prebuilt.node"), file);
 }
 
 async function prebuild(arch) {
@@ -55,7 +60,8 @@ async function prebuild(arch) {
   await make({ ...settings, napi: true, strip: true, stripBin: `${prefixOf(arch)}strip` });
 }
 
-async function prebuildAll(only) {
+/** All, or those named. Returns how much is wrong with them. */
+export async function prebuildAll(only = []) {
   const chosen = Object.keys(architectures).filter((arch) => only.length === 0 || only.includes(arch));
   for (const arch of chosen) await prebuild(arch);
   if (canBuildCuda() && process.arch === "x64") {
@@ -64,11 +70,11 @@ async function prebuildAll(only) {
   } else {
     console.log("sdar-engine: packages/cuda has no library: nvcc, or what CUDACXX names, was not found");
   }
-  if (checkPrebuilds() > 0) process.exitCode = 1;
+  return checkPrebuilds();
 }
 
 if (isMain(import.meta.url)) {
   const [flag, arch, file] = process.argv.slice(2);
   if (flag === "--build") await orExit(buildPrebuilt(arch, file));
-  else await orExit(prebuildAll(process.argv.slice(2)));
+  else if ((await orExit(prebuildAll(process.argv.slice(2)))) > 0) process.exitCode = 1;
 }

@@ -11,12 +11,14 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { buildAddon } from "./build.mjs";
 import { BuildError, has, root } from "./cmake.mjs";
+import { consumerTests } from "./consumers.mjs";
 import { canCross, crossTests } from "./cross-arm64.mjs";
 import { allArchitectures, buildCudaLibrary, canBuildCuda } from "./cuda-library.mjs";
 import { gpuBenchCheck } from "./gpu-bench.mjs";
 import { kernelBenchCheck } from "./kernel-bench.mjs";
 import { mutateCuda } from "./mutate-cuda.mjs";
 import { failures, quickTests as nativeQuickTests, plainTests, quick } from "./native-tests.mjs";
+import { prebuildAll } from "./prebuilds.mjs";
 import { sanitizedTests } from "./sanitize.mjs";
 
 const full = process.argv.includes("--full");
@@ -105,6 +107,13 @@ async function otherMachines() {
   if (canCross()) await step("native tests on 64-bit Arm", () => crossTests());
 }
 
+/** The packed package with the addon that it ships: in CI on every runtime, in full also with every package manager and bundler. */
+async function consumers() {
+  await step("the prebuilt addon", async () => one(await prebuildAll([process.arch])));
+  const runtimes = ["npm", "node22", "node24", "bun", "deno"];
+  await step("the package as its users install it", () => consumerTests(full ? [] : runtimes));
+}
+
 async function gpu() {
   if (canBuildCuda())
     await step("CUDA library", async () => one((await buildCudaLibrary(full ? allArchitectures : ["90a"])) ? 0 : 1));
@@ -142,6 +151,7 @@ if (added || full) {
   await otherMachines();
   if (full) await step("a soak of mixed traffic", () => one(node("bench/soak.mjs", "--minutes", "3")));
   if (full) await step("mutants of the CUDA kernels", () => mutateCuda());
+  await consumers();
   await step("the package (knip, publint, attw)", () => one(run("npm", "run", "check")));
   if (countsFile) takeCounts();
 } else {

@@ -1,4 +1,4 @@
-// For prebuilt addons (SDAR_PREBUILT): what a new glibc gave new versions of is taken from the old ones, so that one file, made
+// For prebuilt addons (the target sdar_node_prebuilt): what a new glibc gave new versions of is taken from the old ones, so that one file, made
 // on a new system, loads on every glibc from 2.28 on. The linker's --wrap sends all uses here, those of the static libstdc++ too;
 // scripts/check-prebuilds.mjs finds what is missing. cmake/prebuilt.cmake has the same names.
 #include <dlfcn.h>
