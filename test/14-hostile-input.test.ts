@@ -128,7 +128,7 @@ t.test("every list and text has a bound, and the error names it", async (t) => {
     await t.rejects(refused, { code: "INVALID_OPTION", option, message: new RegExp(`at most ${most} `) });
   }
   engine.generate({ tokens: [1], stopTokens: [9, 3, 9, 3, 100] });
-  t.same(native.requests.at(-1)?.stopTokens, Int32Array.of(3, 9, 100), "sorted, each once");
+  t.same(native.requests.at(-1)?.stopTokens, Int32Array.of(9, 3, 100), "each once");
 });
 
 t.test("tokens that leave none to choose are refused", async (t) => {

@@ -53,7 +53,7 @@ const faults: [what: string, change: (folder: string) => void, code: string, mes
   ["no config", (f) => rmSync(join(f, "config.json")), "FILE_NOT_FOUND", /config\.json/],
   ["no weights", (f) => rmSync(join(f, "model.safetensors")), "FILE_NOT_FOUND", /safetensors/],
   ["config is not JSON", (f) => writeFileSync(join(f, "config.json"), "{"), "CONFIG_INVALID", /config\.json/],
-  ["an autoregressive model", editConfig({ model_type: "qwen3" }), "UNSUPPORTED_MODEL", /qwen3/],
+  ["an autoregressive model of another kind", editConfig({ model_type: "qwen2" }), "UNSUPPORTED_MODEL", /qwen2/],
   ["an unknown model", editConfig({ model_type: "gpt9" }), "UNSUPPORTED_MODEL", /gpt9/],
   ["config against tensors", editConfig({ hidden_size: 72 }), "CHECKPOINT_INVALID", /shape/],
   ["nonsense in config", editConfig({ num_hidden_layers: -3 }), "CONFIG_INVALID", /num_hidden_layers/],

@@ -188,11 +188,13 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
   int64_t live_ = 0;  // requests whose end JavaScript has not taken yet
 };
 
-/// A model with its draft, if there is one, and what is still to be written of the model.
+using CacheWrites = std::vector<std::shared_ptr<PackedCacheWrite>>;
+
+/// A model with its draft, if there is one, and what is still to be written of them.
 struct Loaded {
   std::unique_ptr<Model> draft;
   std::unique_ptr<Model> model;
-  std::shared_ptr<PackedCacheWrite> write;
+  CacheWrites writes;
 };
 
 Loaded load_from(const EngineOptions& options, const TaskControl& control) {
@@ -200,9 +202,9 @@ Loaded load_from(const EngineOptions& options, const TaskControl& control) {
     Loaded loaded;
     WeightHooks hooks;
     hooks.cancelled = control.cancelled;
+    hooks.write_later = [&](std::shared_ptr<PackedCacheWrite> write) { loaded.writes.push_back(std::move(write)); };
     loaded.draft = load_draft(options, hooks);
     hooks.progress = control.report;
-    hooks.write_later = [&](std::shared_ptr<PackedCacheWrite> write) { loaded.write = std::move(write); };
     loaded.model = load_model(options, std::move(hooks), loaded.draft.get());
     return loaded;
   } catch (const std::bad_alloc&) {
@@ -211,19 +213,24 @@ Loaded load_from(const EngineOptions& options, const TaskControl& control) {
 }
 
 /// Writes beside what the engine does, and keeps the process until it is done; ends at once with the environment.
-CacheWriting write_in_background(Napi::Env env, const std::shared_ptr<PackedCacheWrite>& write) {
-  if (!write) return {};
+CacheWriting write_in_background(Napi::Env env, const CacheWrites& writes) {
+  if (writes.empty()) return {};
   const auto done = std::make_shared<std::promise<bool>>();
-  CacheWriting writing{.bytes = write->bytes(), .done = done->get_future().share()};
+  CacheWriting writing{.done = done->get_future().share()};
+  for (const auto& write : writes) writing.bytes += write->bytes();
   Task<bool>::start(
       env, env.Undefined(),
-      [write, done](const TaskControl&) {
+      [writes, done](const TaskControl&) {
         run_in_background();
-        const bool written = write->run();
+        bool written = true;
+        for (const auto& write : writes) written &= write->run();
         done->set_value(written);
         return written;
       },
-      [](Napi::Env e, bool& written) { return Napi::Boolean::New(e, written); }, [write] { write->stop(); });
+      [](Napi::Env e, bool& written) { return Napi::Boolean::New(e, written); },
+      [writes] {
+        for (const auto& write : writes) write->stop();
+      });
   return writing;
 }
 
@@ -238,7 +245,7 @@ Napi::Value load(const Napi::CallbackInfo& info) {
       [options, wake = shared_reference(info[2].As<Napi::Function>())](Napi::Env e, Loaded& loaded) {
         const Napi::Object object = e.GetInstanceData<Napi::FunctionReference>()->New({});
         NativeEngine::Unwrap(object)->start(e, std::move(loaded.model), std::move(loaded.draft), options, wake->Value(),
-                                            write_in_background(e, std::exchange(loaded.write, nullptr)));
+                                            write_in_background(e, std::exchange(loaded.writes, {})));
         return object;
       });
 }

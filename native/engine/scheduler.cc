@@ -299,6 +299,12 @@ void Scheduler::step() {
 void Scheduler::apply(Job& job, const StepSequence& planned, const SequenceResult& result) {
   Sequence& sequence = job.sequence;
   job.computed.rows += planned.segment.rows;
+  if (!result.finite && planned.ahead > 0 && planned.window > 1) {
+    // It may be a proposed token that does it, which the model itself would never have written.
+    sequence.propose({});
+    job.draft->stop();
+    return;
+  }
   if (!result.finite) {
     fail(job, {code::kNumericError, "a NaN or an infinity appeared in the logits at positions " +
                                         std::to_string(planned.active_position()) + " to " +

@@ -77,6 +77,7 @@ class Runner {
       : engine_(
             std::move(model), options,
             [this] {
+              const std::lock_guard held(gate_);
               std::lock_guard lock(mutex_);
               woken_ = true;
               changed_.notify_one();
@@ -84,6 +85,12 @@ class Runner {
             std::move(draft)) {}
 
   sdar::Engine& engine() { return engine_; }
+
+  /// While it is held, the engine stops where it has something to tell: what is submitted meanwhile is there at once for
+  /// it, however slow this thread is.
+  std::unique_lock<std::mutex> hold() { return std::unique_lock(gate_); }
+  /// Requests in the order in which they ended.
+  const std::vector<uint64_t>& ended() const { return ended_; }
 
   /// Submits; ids are given in order of submission, from 0.
   uint64_t submit(sdar::Request request) {
@@ -120,6 +127,7 @@ class Runner {
                                    int32_t(payload[k + 3]), float(payload[k + 4]), float(payload[k + 5])});
       } else if (r[i] == sdar::EventBuffer::kFinished) {
         result.ends++;
+        ended_.push_back(uint64_t(r[i + 1]));
         result.reason = int(payload[0]);
         result.text_bytes = int64_t(payload[1]);
         result.prompt_tokens = int32_t(payload[2]);
@@ -129,6 +137,7 @@ class Runner {
         live_--;
       } else if (r[i] == sdar::EventBuffer::kFailed) {
         result.ends++;
+        ended_.push_back(uint64_t(r[i + 1]));
         result.error = batch.failures[size_t(payload[0])].code;
         result.message = batch.failures[size_t(payload[0])].message;
         result.computed = {int64_t(payload[1]), int64_t(payload[2])};
@@ -157,9 +166,10 @@ class Runner {
   Result& result(uint64_t id) { return results_[id]; }
 
  private:
-  std::mutex mutex_;
+  std::mutex mutex_, gate_;
   std::condition_variable changed_;
   bool woken_ = false;
+  std::vector<uint64_t> ended_;
   std::map<uint64_t, Result> results_;
   uint64_t next_id_ = 0;
   int live_ = 0;

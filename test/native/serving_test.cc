@@ -57,6 +57,7 @@ TEST("requests that are preempted and resumed give the tokens of an undisturbed 
 TEST("the least important, then the newest request is preempted") {
   EngineOptions options = small_engine(4 * 64);
   harness::Runner runner(options);
+  auto held = runner.hold();
   std::vector<uint64_t> ids;
   for (int i = 0; i < 3; i++) {
     Request r = prompt_of(40, i, 150);
@@ -65,6 +66,7 @@ TEST("the least important, then the newest request is preempted") {
     r.rank = i;
     ids.push_back(runner.submit(r));
   }
+  held.unlock();
   while (runner.pump()) {
   }
   CHECK(runner.result(ids[0]).preempted == 0);
@@ -77,9 +79,11 @@ TEST("a paused request computes nothing, may lose its pages, and goes on with th
   const Request others = prompt_of(300, 14, 100);
   const auto expected = undisturbed({slow, others});
   harness::Runner runner(small_engine(8 * 64));
+  auto held = runner.hold();
   const uint64_t id = runner.submit(slow);
-  while (runner.result(id).tokens.size() < 20) runner.pump();
+  while (runner.engine().stats().running == 0) std::this_thread::yield();
   runner.engine().pause(id);
+  held.unlock();
   while (runner.engine().stats().paused == 0) std::this_thread::yield();
   runner.take();
   const size_t before = runner.result(id).tokens.size();
@@ -136,13 +140,16 @@ TEST(
   options.max_concurrent = 4;
   harness::Runner runner(options);
   std::vector<uint64_t> ids;
+  auto held = runner.hold();
   for (int i = 0; i < 4; i++) ids.push_back(runner.submit(requests[i]));
-  while (runner.engine().stats().running < 4) runner.pump();
+  while (runner.engine().stats().running == 0) std::this_thread::yield();
   for (int i = 4; i < 12; i++) ids.push_back(runner.submit(requests[i]));
-  while (runner.result(ids[11]).ends == 0) runner.pump();
-  for (int i = 0; i < 4; i++) CHECK(runner.result(ids[i]).ends == 0);
+  held.unlock();
   while (runner.pump()) {
   }
+  // Those of the second tenant, which take a sixth of the time, one after the other, ended before any of the first's.
+  const auto last = runner.ended().end() - 4;
+  CHECK(std::is_permutation(last, runner.ended().end(), ids.begin()));
   for (size_t i = 0; i < ids.size(); i++) {
     CHECK(runner.result(ids[i]).same(expected[i]) && runner.result(ids[i]).ends == 1);
     CHECK(runner.result(ids[i]).preempted == 0 && runner.result(ids[i]).started == 1);
@@ -154,9 +161,9 @@ TEST("lower ranks are admitted first") {
   EngineOptions options = small_engine();
   options.max_concurrent = 1;
   harness::Runner runner(options);
-  Request block = prompt_of(full_or(600, 200), 17, 50);  // keeps the engine busy while the others arrive
-  block.denoise.strategy = Strategy::sequential;
-  const uint64_t first = runner.submit(block);
+  auto held = runner.hold();
+  const uint64_t first = runner.submit(prompt_of(full_or(600, 200), 17, 50));
+  while (runner.engine().stats().running == 0) std::this_thread::yield();
   std::vector<uint64_t> ids;
   for (double rank : {3.0, 1.0, 2.0}) {
     Request r = prompt_of(10, 18, full_or(200, 60));
@@ -164,13 +171,10 @@ TEST("lower ranks are admitted first") {
     r.rank = rank;
     ids.push_back(runner.submit(r));
   }
-  while (runner.result(first).ends == 0) runner.pump();
-  while (runner.result(ids[1]).ends == 0) runner.pump();
-  CHECK(runner.result(ids[0]).ends == 0 && runner.result(ids[2]).ends == 0);
-  while (runner.result(ids[2]).ends == 0) runner.pump();
-  CHECK(runner.result(ids[0]).ends == 0);
+  held.unlock();
   while (runner.pump()) {
   }
+  CHECK((runner.ended() == std::vector<uint64_t>{first, ids[1], ids[2], ids[0]}));
 }
 
 TEST("a long prompt enters beside running requests in pieces, and every one of their steps fills tokens") {
