@@ -47,6 +47,7 @@ export interface NativeLoadOptions {
   /** code for GPUs that is off until it is measured */
   cudaWarpgroupMma: boolean;
   cudaDependentLaunch: boolean;
+  cudaWideExperts: boolean;
 }
 
 export interface NativeModelInfo {

@@ -85,8 +85,8 @@ export interface LoadOptions {
    */
   timeSteps?: boolean;
   /**
-   * Code for GPUs that is opt-in until it is measured; the results are the same. SDAR_CUDA_WARPGROUP_MMA=1 and
-   * SDAR_CUDA_PDL=1 in the environment do the same.
+   * Code for GPUs that is opt-in until it is measured; the results are the same. SDAR_CUDA_WARPGROUP_MMA=1,
+   * SDAR_CUDA_PDL=1 and SDAR_CUDA_WIDE_EXPERTS=1 in the environment do the same.
    */
   cuda?: {
     /**
@@ -101,6 +101,12 @@ export interface LoadOptions {
      * @default false
      */
     dependentLaunch?: boolean;
+    /**
+     * Of a mixture of experts: an expert on which many tokens crowd is read once for 64 of them instead of 8.
+     *
+     * @default false
+     */
+    wideExperts?: boolean;
   };
   /**
    * Limits of what waits for a slot in the engine; beyond them `generate` rejects at once with QUEUE_FULL, whose

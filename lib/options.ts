@@ -60,6 +60,7 @@ const queueSchema = strictObject({
 const cudaSchema = strictObject({
   warpgroupMma: boolean,
   dependentLaunch: boolean,
+  wideExperts: boolean,
 } satisfies Record<keyof NonNullable<LoadOptions["cuda"]>, z.ZodType>).partial();
 
 const draftSchema = strictObject({
@@ -235,6 +236,7 @@ export function parseLoadOptions(input: LoadOptions = {}): ParsedLoadOptions {
       timeSteps: options.timeSteps ?? false,
       cudaWarpgroupMma: cuda.warpgroupMma ?? false,
       cudaDependentLaunch: cuda.dependentLaunch ?? false,
+      cudaWideExperts: cuda.wideExperts ?? false,
     },
     queue: { ...queueDefaults, ...queue },
     onProgress: options.onProgress,

@@ -223,6 +223,7 @@ t.test("defaults", async (t) => {
     timeSteps: false,
     cudaWarpgroupMma: false,
     cudaDependentLaunch: false,
+    cudaWideExperts: false,
   });
   t.match(native, { priority: 0, salt: "", pin: false });
   t.match(request({}), { n: 1, key: undefined, deadline: undefined, highWaterMark: 256 });
@@ -300,7 +301,13 @@ t.test("what is given arrives", async (t) => {
     draft: { path: "sdar-nano", weights: "int8", blockLength: 8 },
   });
   const kv = { kvTokens: 9, kvBytes: 0, kvDtype: "f32", prefillTokens: 7, prefixCache: false, timeSteps: true };
-  const gpu = { weights: "auto", cacheBytes: 5, cudaWarpgroupMma: true, cudaDependentLaunch: false };
+  const gpu = {
+    weights: "auto",
+    cacheBytes: 5,
+    cudaWarpgroupMma: true,
+    cudaDependentLaunch: false,
+    cudaWideExperts: false,
+  };
   const draft = { draftPath: shippedModelPath(), draftWeights: "int8", draftBlockLength: 8 };
   t.same(down, { ...gpu, ...draft, device: "cpu", threads: 2, maxConcurrent: 3, cacheFolder: "", isa: "avx2", ...kv });
   t.equal(load({ weightCache: "/a/b" }).native.cacheFolder, "/a/b");

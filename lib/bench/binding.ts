@@ -121,6 +121,7 @@ export async function openBench(
         timeSteps: false,
         cudaWarpgroupMma: false,
         cudaDependentLaunch: false,
+        cudaWideExperts: false,
         layers: 0,
         randomSeed: 1,
         ...options,

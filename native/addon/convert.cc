@@ -104,6 +104,7 @@ EngineOptions to_options(const Napi::Object& o) {
   options.draft.block_length = integer(o, "draftBlockLength", 0, kMaxBlockLength);
   options.cuda_warpgroup_mma = boolean(o, "cudaWarpgroupMma");
   options.cuda_dependent_launch = boolean(o, "cudaDependentLaunch");
+  options.cuda_wide_experts = boolean(o, "cudaWideExperts");
   return options;
 }
 

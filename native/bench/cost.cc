@@ -100,7 +100,7 @@ Cost grouped_cost(const GroupedGemmParams& a, std::span<const int32_t> counts, i
   c.loaded = launched.x * launched.y * a.expert_count * 4 * per_warp(4);  // its number of rows, by every block
   c.loaded_once = a.expert_count * 4;
   for (const int32_t count : counts) {
-    if (count == 0 || (count > kTileTokens) != (token_tiles > 1)) continue;
+    if (count == 0 || (a.wide && (count > kTileTokens) != (token_tiles > 1))) continue;
     const Blocks blocks(a.shape, count, gemm_row_tiles(token_tiles), token_tiles);
     const Cost loop = loop_cost(a.shape, count, blocks);
     c.loaded += loop.loaded + blocks.x * blocks.y * 4 * per_warp(12);
@@ -114,7 +114,7 @@ Cost grouped_cost(const GroupedGemmParams& a, std::span<const int32_t> counts, i
 }  // namespace
 
 Cost gemm_grouped_cost(const GroupedGemmParams& a, std::span<const int32_t> counts) {
-  return grouped_cost(a, counts, 1, 1);
+  return grouped_cost(a, counts, 1, a.wide ? 1 : a.tokens);
 }
 
 Cost gemm_grouped_wide_cost(const GroupedGemmParams& a, std::span<const int32_t> counts) {

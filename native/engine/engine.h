@@ -47,6 +47,7 @@ struct EngineOptions {
   // Opt-in until bench/gpu has shown them right and faster on a GPU (backend/cuda/cuda.h).
   bool cuda_warpgroup_mma = false;
   bool cuda_dependent_launch = false;
+  bool cuda_wide_experts = false;
 };
 
 /// A checkpoint on a device, its cache laid out: backend->run(step) computes.

@@ -39,6 +39,7 @@ cuda::Options cuda_options(const EngineOptions& options, int32_t index) {
   return {.device = index,
           .threads = options.threads,
           .warpgroup_mma = options.cuda_warpgroup_mma,
+          .wide_experts = options.cuda_wide_experts,
           .dependent_launch = options.cuda_dependent_launch};
 }
 

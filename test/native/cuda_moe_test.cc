@@ -1,4 +1,6 @@
 // Mixture of experts on the device, under host execution: routing, grouping, products per expert and the sum.
+#include <cstring>
+
 #include "backend/cuda/kernels/moe.h"
 #include "backend/cuda/kernels/rowwise.h"
 #include "cuda_tensors.h"
@@ -56,8 +58,14 @@ struct Layer {
     }
   }
 
-  /// x + the experts' sum, by the kernels; `routed` gets their choice.
+  /// x + the experts' sum, by the kernels; `routed` gets their choice. The same bits with wide experts as without.
   Matrix run(const Matrix& x, Routed& routed) const {
+    Matrix result = run(x, routed, false);
+    const Matrix wide = run(x, routed, true);
+    CHECK(std::memcmp(result.data.data(), wide.data.data(), result.data.size() * sizeof(float)) == 0);
+    return result;
+  }
+  Matrix run(const Matrix& x, Routed& routed, bool wide) const {
     const int tokens = static_cast<int>(x.rows), most = cuda::grouped_rows(tokens, experts, top_k);
     const size_t choices = static_cast<size_t>(tokens) * top_k;
     const Buffer<float> device_x(x.data, "x"), device_norm(norm, "norm"), device_router(router.data, "router"),
@@ -109,6 +117,7 @@ struct Layer {
                                          .expert_count = experts,
                                          .tokens = tokens,
                                          .top_k = top_k,
+                                         .wide = wide,
                                          .epilogue = epilogue,
                                          .out = out.get(),
                                          .tiles = middle->get()};
@@ -120,7 +129,7 @@ struct Layer {
       cuda::gemm_grouped(nullptr, args);
       check(cuda::gemm_grouped_cost(args, counts));
       check_wide_loads();
-      if (tokens <= cuda::kTileTokens) return;
+      if (!wide || tokens <= cuda::kTileTokens) return;
       cuda::gemm_grouped_wide(nullptr, args);
       check(cuda::gemm_grouped_wide_cost(args, counts));
       check_wide_loads();
@@ -235,6 +244,7 @@ TEST("moe: the weights of an expert on which tokens crowd are read once, among o
                                        .expert_count = 40,
                                        .tokens = 60,
                                        .top_k = 2,
+                                       .wide = true,
                                        .epilogue = cuda::Epilogue::store};
     std::vector<int32_t> counts(40, 0);
     counts[7] = 60;

@@ -263,16 +263,18 @@ void measure_experts(KernelBench& bench, const NamedShape& model) {
       const auto matmul = [&](const char* name, const DeviceMatrix& m, const DeviceArray<const uint8_t*>& list,
                               const uint16_t* activations, cuda::Epilogue epilogue) {
         const double written = epilogue == cuda::Epilogue::silu_mul ? 1.0 * m.rows : 4.0 * m.rows;
-        bench.measure(std::string("gemm_grouped ") + name, model.name, held, size,
-                      {met * static_cast<double>(bytes_of(m)) + static_cast<double>(choices) * (2.0 * m.cols + written),
-                       2.0 * m.rows * m.cols * static_cast<double>(choices)},
-                      [&](cuda::Stream stream, int) {
-                        const cuda::GroupedGemmParams args{list.get(),  m,         activations,  begin.get(),
-                                                           count.get(), s.experts, tokens,       s.experts_per_token,
-                                                           epilogue,    out.get(), middle->get()};
-                        cuda::gemm_grouped(stream, args);
-                        cuda::gemm_grouped_wide(stream, args);
-                      });
+        for (const bool wide : {false, true})
+          bench.measure(
+              std::string(wide ? "gemm_grouped with wide " : "gemm_grouped ") + name, model.name, held, size,
+              {met * static_cast<double>(bytes_of(m)) + static_cast<double>(choices) * (2.0 * m.cols + written),
+               2.0 * m.rows * m.cols * static_cast<double>(choices)},
+              [&](cuda::Stream stream, int) {
+                const cuda::GroupedGemmParams args{list.get(),  m,         activations, begin.get(),
+                                                   count.get(), s.experts, tokens,      s.experts_per_token,
+                                                   wide,        epilogue,  out.get(),   middle->get()};
+                cuda::gemm_grouped(stream, args);
+                cuda::gemm_grouped_wide(stream, args);
+              });
       };
       matmul("gate_up", gate_up, up_pointers, in->get(), cuda::Epilogue::silu_mul);
       matmul("down", down, down_pointers, middle->get(), cuda::Epilogue::store);

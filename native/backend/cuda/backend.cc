@@ -64,6 +64,7 @@ CudaBackend::CudaBackend(const SdarCudaInterface& interface, int32_t index, cons
   const SdarCudaProperties& properties = device_.properties();
   state_.multiprocessors = properties.multiprocessors;
   state_.dependent_launch = properties.major >= 9 && opted_in(options.dependent_launch, "SDAR_CUDA_PDL");
+  state_.wide_experts = opted_in(options.wide_experts, "SDAR_CUDA_WIDE_EXPERTS");
   state_.warpgroup_mma = properties.major == 9 && opted_in(options.warpgroup_mma, "SDAR_CUDA_WARPGROUP_MMA") &&
                          warpgroup_gemm_is_bit_exact(device_);
 }

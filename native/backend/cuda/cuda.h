@@ -35,6 +35,7 @@ struct Options {
   int threads = 0;      ///< that pack weights; 0: up to 16
   // Opt-in until bench/gpu has shown them right and faster; SDAR_CUDA_WARPGROUP_MMA=1 and SDAR_CUDA_PDL=1 do the same.
   bool warpgroup_mma = false;     ///< GEMMs by wgmma on sm_90
+  bool wide_experts = false;      ///< an expert's weights are read once for 64 of its rows
   bool dependent_launch = false;  ///< programmatic dependent launches from sm_90 on
 };
 /// Throws Error: UNSUPPORTED_DEVICE saying exactly what is missing; OUT_OF_MEMORY, DEVICE_FAILED.

@@ -136,11 +136,12 @@ void LaunchRecorder::moe(const MoeArgs& args) {
                       .expert_count = experts,
                       .tokens = args.m,
                       .top_k = args.top_k,
+                      .wide = model_.wide_experts,
                       .epilogue = Epilogue::silu_mul,
                       .tiles = model_.work.inner_tiles};
   const auto multiply = [&] {
     graph_.add<Kernel::gemm_grouped>(g);
-    if (args.m > kTileTokens) graph_.add<Kernel::gemm_grouped_wide>(g);
+    if (g.wide && args.m > kTileTokens) graph_.add<Kernel::gemm_grouped_wide>(g);
   };
   multiply();
   g.weights = model_.experts.at(args.down.data());

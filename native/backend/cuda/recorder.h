@@ -25,6 +25,7 @@ struct DeviceModel {
   int32_t multiprocessors = 0;
   bool dependent_launch = false;  ///< GEMMs may begin while the launch before them runs
   bool warpgroup_mma = false;     ///< gemm_warpgroup runs here and gives gemm's bits
+  bool wide_experts = false;      ///< gemm_grouped_wide takes experts of more than 8 rows
   DevicePages pages;
   Workspace work;
   StepBuffers buffers;

@@ -54,12 +54,13 @@ struct GroupedGemmParams {
   int32_t expert_count = 0;
   int32_t tokens = 0;  ///< of the step: an expert has no more rows
   int32_t top_k = 0;
+  bool wide = false;                    ///< experts of more than 8 rows are left to gemm_grouped_wide
   Epilogue epilogue = Epilogue::store;  ///< store or silu_mul
   float* out = nullptr;                 ///< [grouped_rows, rows]
   uint16_t* tiles = nullptr;            ///< [grouped_rows, rows / 2]
 };
 void gemm_grouped(Stream stream, const GroupedGemmParams& args);
-/// Of each expert that has more: its weights are read once for 64 rows. Needed in steps of more than 8 tokens.
+/// With `wide`, of each expert that has more: its weights are read once for 64 rows. Needed in steps of more than 8 tokens.
 void gemm_grouped_wide(Stream stream, const GroupedGemmParams& args);
 
 /// x[token] += Σ weight · out[row], experts in ascending order.
