@@ -1,0 +1,27 @@
+// The form that an answer must have: compiled once, then asked by any number of requests.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "form/program.h"
+
+namespace sdar::form {
+
+/// What `{type: …}` describes, as JSON:
+///   {"type": "regex", "pattern": "…"}          ECMAScript, flag u; the whole text must match
+///   {"type": "choice", "choices": ["…", …]}    one of these texts
+///   {"type": "json"}                           any JSON value
+///   {"type": "grammar", "grammar": "…"}        GBNF
+/// `json` takes "whitespace": "none" is what JSON.stringify writes, "some" (without it) lets a space or a line break with
+/// at most 20 spaces stand where JSON allows any amount.
+/// Throws Error(INVALID_OPTION): names the place in the form, what is wrong there, and what is allowed. Takes bounded time
+/// and memory, whatever the form.
+std::shared_ptr<const Program> compile(std::string_view json);
+
+/// Texts longer than this are no forms.
+inline constexpr size_t kMaxFormBytes = size_t{4} << 20;
+inline constexpr size_t kMaxChoices = 100'000;
+
+}  // namespace sdar::form
