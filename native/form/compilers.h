@@ -15,5 +15,6 @@ uint32_t add_regex(Builder& builder, std::string_view pattern, const std::string
 uint32_t add_choice(Builder& builder, const Value& choices, const std::string& at);
 uint32_t add_grammar(Builder& builder, std::string_view grammar, const std::string& at);
 uint32_t add_json(Builder& builder, Whitespace whitespace);
+uint32_t add_schema(Builder& builder, const Value& schema, Whitespace whitespace, const std::string& at);
 
 }  // namespace sdar::form

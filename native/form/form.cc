@@ -56,8 +56,14 @@ uint32_t add_form(Builder& builder, const Value& form) {
     check_members(form, {"whitespace"});
     return add_json(builder, whitespace_of(form, Whitespace::kSome));
   }
+  if (type == "json_schema") {
+    check_members(form, {"schema", "whitespace"});
+    const Value* schema = form.find("schema");
+    if (!schema) refuse("format.schema is missing");
+    return add_schema(builder, *schema, whitespace_of(form, Whitespace::kNone), "format.schema");
+  }
   refuse("format.type is " + form.find("type")->brief() +
-         "; it must be \"json\", \"regex\", \"choice\" or \"grammar\"");
+         "; it must be \"json_schema\", \"json\", \"regex\", \"choice\" or \"grammar\"");
 }
 
 }  // namespace

@@ -13,9 +13,10 @@ namespace sdar::form {
 ///   {"type": "regex", "pattern": "…"}          ECMAScript, flag u; the whole text must match
 ///   {"type": "choice", "choices": ["…", …]}    one of these texts
 ///   {"type": "json"}                           any JSON value
+///   {"type": "json_schema", "schema": {…}}     a JSON value that is valid (JSON Schema, draft 2020-12)
 ///   {"type": "grammar", "grammar": "…"}        GBNF
-/// `json` takes "whitespace": "none" is what JSON.stringify writes, "some" (without it) lets a space or a line break with
-/// at most 20 spaces stand where JSON allows any amount.
+/// `json` and `json_schema` take "whitespace": "none" is what JSON.stringify writes, "some" lets a space or a line break
+/// with at most 20 spaces stand where JSON allows any amount. The first is what json_schema does without, the second json.
 /// Throws Error(INVALID_OPTION): names the place in the form, what is wrong there, and what is allowed. Takes bounded time
 /// and memory, whatever the form.
 std::shared_ptr<const Program> compile(std::string_view json);
