@@ -65,10 +65,9 @@ void measure(const std::string& name, const std::string& form, const std::shared
       known.push_back(micros(start));
       std::vector<int32_t> ids;
       for (int32_t id = 0; id < words->size(); id++)
-        if (has(*mask, id)) ids.push_back(id);
-      const int32_t id = ids[random() % ids.size()];
-      if (words->bytes(id).empty()) break;
-      state = allowed.advance(state, id);
+        if (has(*mask, id) && !words->bytes(id).empty()) ids.push_back(id);
+      if (ids.empty()) break;
+      state = allowed.advance(state, ids[random() % ids.size()]);
     }
   }
   start = Clock::now();

@@ -6,7 +6,7 @@ namespace sdar::form {
 namespace {
 
 constexpr size_t kMostMasks = 1024;       // of each kind; 20 MB for 151,936 ids
-constexpr int kFewCharacters = 20;        // a smaller alphabet keeps a walk short by itself
+constexpr size_t kFewCharacters = 20;     // a smaller alphabet keeps a walk short by itself
 constexpr size_t kFreeStates = 64;        // looked at to find a free run
 constexpr uint16_t kFreeCharacters = 32;  // few tokens are longer
 constexpr size_t kMostDone = 1024;
@@ -42,9 +42,7 @@ std::shared_ptr<const Mask> AllowedTokens::of(State state) {
   bool direct = false;
   for (const auto& part : parts) direct |= local(part.local).direct;
   if (direct) {
-    const Free free = free_run(state);
-    if (free.characters > 0) *mask = *vocabulary_->spelled(free.alphabet, free.characters);
-    walk(state, 0, *mask, nullptr, free);
+    walk_all(state, free_run(state), *mask, nullptr);
   } else {
     for (const auto& part : parts) {
       const Local& l = local(part.local);
@@ -76,53 +74,60 @@ const AllowedTokens::Local& AllowedTokens::local(State part) {
   if (free.finishes) {
     made->direct = true;
   } else {
-    if (free.characters > 0)
-      made->mask = *vocabulary_->spelled(free.alphabet, free.characters);
-    else
-      made->mask.resize((static_cast<size_t>(vocabulary_->size()) + 63) / 64);
-    walk(part, 0, made->mask, &made->done, free);
+    made->mask.resize((static_cast<size_t>(vocabulary_->size()) + 63) / 64);
+    walk_all(part, free, made->mask, &made->done);
     made->direct = made->done.size() > kMostDone * 8;
   }
   slot = std::move(made);
   return *slot;
 }
 
-/// Tokens below a node of the trie that begin, after its bytes, with what the state allows.
-void AllowedTokens::walk(State state, uint32_t from, Mask& mask, std::vector<uint32_t>* done, const Free& free) {
+/// All tokens that the state allows; those of the free run need no walk.
+void AllowedTokens::walk_all(State state, const Free& free, Mask& mask, std::vector<uint32_t>* done) {
+  path_[0] = state;
+  if (free.characters > 0) {
+    mask = *vocabulary_->spelled(free.alphabet, free.characters);
+    const auto rest = vocabulary_->rest(free.alphabet, free.exact ? Vocabulary::kAnyNumber : free.characters);
+    if (!rest->nodes.empty())
+      walk(rest->nodes.data(), rest->origin.data(), 1, static_cast<uint32_t>(rest->nodes.size()), mask, done);
+    return;
+  }
   const auto& nodes = vocabulary_->nodes();
-  const auto& summaries = vocabulary_->summaries();
-  const auto& ids = vocabulary_->ids();
-  const auto& class_of = automaton_.program().class_of;
-  const uint32_t end = nodes[from].end;
-  path_[nodes[from].depth] = state;
-  for (uint32_t i = from + 1; i < end;) {
+  for (int b = 0; b < 256; b++) {
+    const uint32_t child = vocabulary_->child(static_cast<uint8_t>(b));
+    if (child && automaton_.advance(state, static_cast<uint8_t>(b)) != kDead)
+      walk(nodes.data(), nullptr, child, nodes[child].end, mask, done);
+  }
+}
+
+/// Tokens of these nodes, the subtrees of siblings. Their parent's state is in path_.
+void AllowedTokens::walk(const Vocabulary::Node* nodes, const uint32_t* origin, uint32_t begin, uint32_t end,
+                         Mask& mask, std::vector<uint32_t>* done) {
+  const int32_t* ids = vocabulary_->ids().data();
+  const uint8_t* class_of = automaton_.program().class_of.data();
+  State* path = path_.data();
+  for (uint32_t i = begin; i < end;) {
     const auto& node = nodes[i];
-    if (free.characters > 0 && summaries[i].characters <= free.characters &&
-        free.alphabet.covers(summaries[i].alphabet)) {
-      i = node.end;
-      continue;
-    }
-    const State next = automaton_.advance_class(path_[node.depth - 1u], class_of[node.byte]);
+    const State next = automaton_.advance_class(path[node.depth - 1u], class_of[node.byte]);
     if (next == kDead) {
       i = node.end;
       continue;
     }
-    if (done && automaton_.can_end(next)) done->push_back(i);
-    path_[node.depth] = next;
-    const uint32_t last = nodes[i + 1].first;
-    for (uint32_t t = node.first; t < last; t++) set(mask, ids[t]);
+    if (done && automaton_.can_end(next)) done->push_back(origin ? origin[i] : i);
+    path[node.depth] = next;
+    for (uint32_t t = node.first; t < node.last; t++) set(mask, ids[t]);
     i++;
   }
 }
 
 /// A part was done at this node and returned to this state.
 void AllowedTokens::go_on(uint32_t node, State state, Mask& mask) {
-  if (vocabulary_->nodes()[node].end == node + 1) return;
-  // By index: what is found out on the way may make new states, not new parts of this one.
-  const auto& parts = automaton_.parts(state);
-  for (const auto& part : parts) {
+  const auto& nodes = vocabulary_->nodes();
+  if (nodes[node].end == node + 1) return;
+  for (const auto& part : automaton_.parts(state)) {
     std::vector<uint32_t> done;
-    walk(part.local, node, mask, &done, {});
+    path_[nodes[node].depth] = part.local;
+    walk(nodes.data(), nullptr, node + 1, nodes[node].end, mask, &done);
     if (done.empty()) continue;
     const State then = automaton_.returned(part.node);
     if (then == kDead) continue;
@@ -170,6 +175,7 @@ bool AllowedTokens::others(State state, std::vector<State>* after) {
 }
 
 AllowedTokens::Free AllowedTokens::free_run(State state) {
+  if (automaton_.width(state) < kFewCharacters) return {};
   // Characters by the state that they lead to; many may lead to one.
   Alphabet all;
   std::vector<std::pair<State, Alphabet>> groups;
@@ -186,7 +192,7 @@ AllowedTokens::Free AllowedTokens::free_run(State state) {
   Alphabet most = std::ranges::max(groups, {}, [](const auto& g) { return g.second.size(); }).second;
   if (others(state, nullptr)) all.add(Alphabet::kOther), most.add(Alphabet::kOther);
   Free best = free_run(state, all);
-  if (best.characters == kFreeCharacters || best.characters == UINT16_MAX - 1) return best;
+  if (best.characters == kFreeCharacters || best.characters == Vocabulary::kAnyNumber) return best;
   for (int with_others = 1; with_others >= 0; with_others--) {
     if (most.size() < kFewCharacters) break;
     if (!with_others) {
@@ -198,6 +204,15 @@ AllowedTokens::Free AllowedTokens::free_run(State state) {
     if (best.characters >= kFreeCharacters) break;
   }
   return best.characters >= 2 ? best : Free{};
+}
+
+/// Whether no character of the alphabet may come next.
+bool AllowedTokens::refuses(State state, const std::vector<uint8_t>& classes, const Alphabet& alphabet) {
+  if (std::ranges::any_of(classes, [&](uint8_t c) { return automaton_.advance_class(state, c) != kDead; }))
+    return false;
+  for (int lead = 0xc2; lead <= 0xf4 && alphabet.contains(Alphabet::kOther); lead++)
+    if (automaton_.advance(state, static_cast<uint8_t>(lead)) != kDead) return false;
+  return true;
 }
 
 AllowedTokens::Free AllowedTokens::free_run(State state, const Alphabet& alphabet) {
@@ -219,7 +234,10 @@ AllowedTokens::Free AllowedTokens::free_run(State state, const Alphabet& alphabe
     for (const State s : now) {
       for (const uint8_t c : classes) {
         const State to = automaton_.advance_class(s, c);
-        if (to == kDead) return free;
+        if (to == kDead) {
+          free.exact = std::ranges::all_of(now, [&](State last) { return refuses(last, classes, alphabet); });
+          return free;
+        }
         reached(to);
       }
       if (alphabet.contains(Alphabet::kOther)) {
@@ -229,7 +247,7 @@ AllowedTokens::Free AllowedTokens::free_run(State state, const Alphabet& alphabe
       }
     }
     if (next.empty()) {
-      free.characters = UINT16_MAX - 1;
+      free.characters = Vocabulary::kAnyNumber;
       return free;
     }
     free.characters++;
@@ -268,7 +286,7 @@ uint32_t AllowedTokens::least_tokens(State state) {
         continue;
       }
       path_[node.depth] = next;
-      if (node.first < nodes[i + 1].first) {
+      if (node.first < node.last) {
         const auto known = least_.find(next);
         if (known == least_.end())
           open.push_back(next);

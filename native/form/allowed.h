@@ -42,14 +42,18 @@ class AllowedTokens {
   struct Free {
     Alphabet alphabet;
     uint16_t characters = 0;
+    bool exact = false;     ///< no more characters of the alphabet are
     bool finishes = false;  ///< can_end somewhere on the way
   };
 
   const Local& local(State part);
   Free free_run(State state);
   Free free_run(State state, const Alphabet& alphabet);
+  bool refuses(State state, const std::vector<uint8_t>& classes, const Alphabet& alphabet);
   bool others(State state, std::vector<State>* after);
-  void walk(State state, uint32_t from, Mask& mask, std::vector<uint32_t>* done, const Free& free);
+  void walk_all(State state, const Free& free, Mask& mask, std::vector<uint32_t>* done);
+  void walk(const Vocabulary::Node* nodes, const uint32_t* origin, uint32_t begin, uint32_t end, Mask& mask,
+            std::vector<uint32_t>* done);
   void go_on(uint32_t node, State state, Mask& mask);
   void forget_old();
 

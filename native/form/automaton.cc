@@ -132,15 +132,26 @@ State Automaton::step(State state, uint8_t byte_class) {
   const Program& p = *program_;
   const uint8_t byte = p.class_byte[byte_class];
   const Record record = records_[index(state)];
+  // Around the byte, no edge begins or ends: all these bytes lead to the same state.
+  int low = 0, high = 255;
   for (uint32_t c = record.first; c < record.first + record.count; c++) {
     const Config config = configs_[c];
     for (uint32_t i = p.first_byte[config.state]; i < p.first_byte[config.state + 1]; i++) {
       const ByteEdge& e = p.byte_edges[i];
-      if (e.low <= byte && byte <= e.high) reach({e.target, config.node});
+      if (e.low > byte) {
+        high = std::min(high, e.low - 1);
+      } else if (e.high < byte) {
+        low = std::max(low, e.high + 1);
+      } else {
+        low = std::max<int>(low, e.low);
+        high = std::min<int>(high, e.high);
+        reach({e.target, config.node});
+      }
     }
   }
   const State next = intern();
-  next_[index(state) * classes_ + byte_class] = next;
+  State* row = next_.data() + index(state) * classes_;
+  std::fill(row + p.class_of[static_cast<size_t>(low)], row + p.class_of[static_cast<size_t>(high)] + 1, next);
   return next;
 }
 
@@ -208,6 +219,14 @@ const std::vector<Automaton::Part>& Automaton::parts(State state) {
     parts_[index(state)] = std::move(parts);
   }
   return parts_[index(state)];
+}
+
+size_t Automaton::width(State state) const {
+  size_t sum = 0;
+  for (const Config& c : configs(state))
+    for (uint32_t i = program_->first_byte[c.state]; i < program_->first_byte[c.state + 1]; i++)
+      sum += size_t{program_->byte_edges[i].high} - program_->byte_edges[i].low + 1;
+  return sum;
 }
 
 State Automaton::returned(Node node) {

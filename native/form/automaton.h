@@ -61,6 +61,8 @@ class Automaton {
     State& next = next_[index(state) * classes_ + byte_class];
     return next == kUnknown ? step(state, byte_class) : next;
   }
+  /// At least the number of bytes that may come next.
+  size_t width(State state) const;
   /// Grows with compact(); numbers of states of another generation mean nothing.
   uint32_t generation() const { return generation_; }
   size_t states() const { return records_.size(); }

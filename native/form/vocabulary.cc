@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <bit>
+#include <functional>
 
 #include "util/error.h"
 
 namespace sdar::form {
 namespace {
 
+constexpr size_t kMostRests = 32;
 constexpr size_t kMostSpelled = 256;  // masks that are kept; 5 MB for 151,936 ids
 
 /// Length of the character that begins here; 0 when the bytes are not valid UTF-8 or end within it.
@@ -44,7 +46,7 @@ Vocabulary::Summary summary_of(std::string_view text) {
 
 }  // namespace
 
-int Alphabet::size() const { return std::popcount(low) + std::popcount(high); }
+size_t Alphabet::size() const { return static_cast<size_t>(std::popcount(low) + std::popcount(high)); }
 
 Vocabulary::Vocabulary(std::string bytes, std::vector<uint32_t> offsets, std::span<const int32_t> end_ids, int32_t size)
     : bytes_(std::move(bytes)), offsets_(std::move(offsets)), end_ids_(end_ids.begin(), end_ids.end()), size_(size) {
@@ -57,7 +59,7 @@ Vocabulary::Vocabulary(std::string bytes, std::vector<uint32_t> offsets, std::sp
   for (const int32_t id : end_ids_)
     if (id < 0 || id >= size)
       throw Error(code::kInvalidOption, "end id " + std::to_string(id) + " is not below " + std::to_string(size));
-  tokens_.resize(tokens);
+  tokens_.resize(tokens, {{}, kNotWhole});
   for (size_t i = 0; i < tokens; i++) {
     const auto id = static_cast<int32_t>(i);
     const std::string_view text = this->bytes(id);
@@ -71,7 +73,11 @@ Vocabulary::Vocabulary(std::string bytes, std::vector<uint32_t> offsets, std::sp
   }
   std::ranges::stable_sort(ids_, {}, [&](int32_t id) { return this->bytes(id); });
   add_node(0, ids_.size(), 0, 0);
-  nodes_.push_back({static_cast<uint32_t>(nodes_.size() + 1), static_cast<uint32_t>(ids_.size()), 0, 0});
+  for (const int32_t id : ids_)
+    if (tokens_[static_cast<size_t>(id)].characters != kNotWhole) by_length_.push_back(id);
+  std::ranges::sort(by_length_, std::greater<>(),
+                    [&](int32_t id) { return tokens_[static_cast<size_t>(id)].characters; });
+  for (uint32_t i = 1; i < nodes_.size(); i = nodes_[i].end) children_[nodes_[i].byte] = i;
 }
 
 std::string_view Vocabulary::bytes(int32_t id) const {
@@ -89,7 +95,7 @@ void Vocabulary::add_node(size_t from, size_t to, uint16_t depth, uint8_t byte) 
   std::vector<Open> stack;
   const auto open = [&](size_t first, size_t last, uint16_t at_depth, uint8_t b) {
     stack.push_back({nodes_.size(), first, last});
-    nodes_.push_back({0, static_cast<uint32_t>(first), at_depth, b});
+    nodes_.push_back({0, static_cast<uint32_t>(first), static_cast<uint32_t>(first), at_depth, b});
     summaries_.push_back({{}, 0});
     Open& top = stack.back();
     for (; top.at < last && bytes(ids_[top.at]).size() == at_depth; top.at++) {
@@ -98,6 +104,7 @@ void Vocabulary::add_node(size_t from, size_t to, uint16_t depth, uint8_t byte) 
       s.alphabet.low |= token.alphabet.low, s.alphabet.high |= token.alphabet.high;
       s.characters = std::max(s.characters, token.characters);
     }
+    nodes_.back().last = static_cast<uint32_t>(top.at);
   };
   open(from, to, depth, byte);
   while (!stack.empty()) {
@@ -121,18 +128,62 @@ void Vocabulary::add_node(size_t from, size_t to, uint16_t depth, uint8_t byte) 
 }
 
 std::shared_ptr<const Mask> Vocabulary::spelled(const Alphabet& alphabet, uint16_t characters) const {
-  characters = std::min(characters, longest_);
+  characters = std::min(characters, kAnyNumber);
   const std::lock_guard lock(mutex_);
   const auto key = std::make_pair(alphabet, characters);
   if (const auto at = spelled_.find(key); at != spelled_.end()) return at->second;
-  auto mask = std::make_shared<Mask>((static_cast<size_t>(size_) + 63) / 64);
-  for (const int32_t id : ids_) {
-    const Summary& token = tokens_[static_cast<size_t>(id)];
-    if (token.characters <= characters && alphabet.covers(token.alphabet))
-      (*mask)[static_cast<size_t>(id) >> 6] |= uint64_t{1} << (id & 63);
+  auto& whole = spelled_[{alphabet, kAnyNumber}];
+  if (!whole) {
+    auto mask = std::make_shared<Mask>((static_cast<size_t>(size_) + 63) / 64);
+    // In the order of ids, a word of the mask at a time: all of it is read from memory.
+    for (size_t word = 0; word * 64 < tokens_.size(); word++) {
+      uint64_t bits = 0;
+      const size_t end = std::min(tokens_.size(), word * 64 + 64);
+      for (size_t i = word * 64; i < end; i++) {
+        const Summary& token = tokens_[i];
+        const bool covered = token.characters != kNotWhole && alphabet.covers(token.alphabet);
+        bits |= uint64_t{covered} << (i & 63);
+      }
+      (*mask)[word] = bits;
+    }
+    whole = std::move(mask);
+  }
+  if (characters == kAnyNumber) return whole;
+  auto mask = std::make_shared<Mask>(*whole);
+  for (const int32_t id : by_length_) {
+    if (tokens_[static_cast<size_t>(id)].characters <= characters) break;
+    (*mask)[static_cast<size_t>(id) >> 6] &= ~(uint64_t{1} << (id & 63));
   }
   if (spelled_.size() >= kMostSpelled) spelled_.clear();
   return spelled_[key] = std::move(mask);
+}
+
+std::shared_ptr<const Vocabulary::Rest> Vocabulary::rest(const Alphabet& alphabet, uint16_t characters) const {
+  const std::lock_guard lock(mutex_);
+  const auto key = std::make_pair(alphabet, characters);
+  if (const auto at = rests_.find(key); at != rests_.end()) return at->second;
+  auto rest = std::make_shared<Rest>();
+  std::vector<size_t> open;  // nodes of the rest whose subtree goes on
+  const auto close = [&](uint32_t until) {
+    while (!open.empty() && nodes_[rest->origin[open.back()]].end <= until) {
+      rest->nodes[open.back()].end = static_cast<uint32_t>(rest->nodes.size());
+      open.pop_back();
+    }
+  };
+  for (uint32_t i = 0; i < nodes_.size();) {
+    close(i);
+    if (summaries_[i].characters <= characters && alphabet.covers(summaries_[i].alphabet)) {
+      i = nodes_[i].end;
+      continue;
+    }
+    open.push_back(rest->nodes.size());
+    rest->nodes.push_back(nodes_[i]);
+    rest->origin.push_back(i);
+    i++;
+  }
+  close(static_cast<uint32_t>(nodes_.size()));
+  if (rests_.size() >= kMostRests) rests_.clear();
+  return rests_[key] = std::move(rest);
 }
 
 }  // namespace sdar::form
