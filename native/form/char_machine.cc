@@ -20,6 +20,14 @@ void CharNfa::lower(Builder& builder, uint32_t from, uint32_t to, Encoding encod
   }
 }
 
+thread_local WorkLimit* WorkLimit::current_ = nullptr;
+
+void WorkLimit::charge(size_t work, const std::string& at) {
+  if (!current_ || (current_->done_ += work) <= kMost) return;
+  throw Error(code::kInvalidOption,
+              at + ": the form's patterns, lengths and bounds take too much work together; simplify them");
+}
+
 void CharDfa::check(size_t states, size_t edges, const std::string& at) {
   if (states <= kMostStates && edges <= kMostEdges) return;
   throw Error(code::kInvalidOption, at + ": the texts it allows need more than " + std::to_string(kMostStates) +
@@ -60,9 +68,53 @@ CharDfa CharDfa::texts(const std::vector<std::u32string>& texts, const std::stri
   return out;
 }
 
-std::optional<CharDfa> CharDfa::of(const CharNfa& nfa, size_t most) {
+namespace {
+
+/// Code points that no set tells apart are one class.
+struct CharClasses {
+  std::vector<std::pair<CharSet::Range, uint32_t>>
+      intervals;  ///< ascending, with their class; what no set has is left out
+  std::vector<std::vector<uint32_t>> of_set;
+  size_t count = 0;
+
+  explicit CharClasses(const std::vector<CharSet>& sets) : of_set(sets.size()) {
+    struct Bound {
+      char32_t at;
+      uint32_t set;
+      bool begins;
+    };
+    std::vector<Bound> bounds;
+    for (uint32_t s = 0; s < sets.size(); s++)
+      for (const auto& r : sets[s].ranges())
+        bounds.push_back({r.low, s, true}), bounds.push_back({r.high + 1, s, false});
+    std::ranges::sort(bounds, {}, &Bound::at);
+    std::map<std::vector<uint32_t>, uint32_t> known;
+    std::vector<uint32_t> now;  // the sets that hold the interval, ascending
+    for (size_t i = 0; i < bounds.size();) {
+      const char32_t low = bounds[i].at;
+      for (; i < bounds.size() && bounds[i].at == low; i++) {
+        const auto place = std::ranges::lower_bound(now, bounds[i].set);
+        if (bounds[i].begins)
+          now.insert(place, bounds[i].set);
+        else
+          now.erase(place);
+      }
+      if (now.empty()) continue;
+      const auto [found, added] = known.try_emplace(now, static_cast<uint32_t>(count));
+      if (added) {
+        for (const uint32_t s : now) of_set[s].push_back(found->second);
+        count++;
+      }
+      intervals.push_back({{low, bounds[i].at - 1}, found->second});
+    }
+  }
+};
+
+}  // namespace
+
+std::optional<CharDfa> CharDfa::of(const CharNfa& nfa, size_t most, const std::string& at) {
   // What a set of states costs to look at is bounded too: some sets are as large as the pattern.
-  size_t work = most * 256 + 100'000;
+  size_t work = 2'000'000;
   std::vector<uint32_t> mark(nfa.states.size());
   uint32_t epoch = 0;
   CharDfa out;
@@ -81,6 +133,7 @@ std::optional<CharDfa> CharDfa::of(const CharNfa& nfa, size_t most) {
       if (!nfa.states[q].edges.empty()) set.push_back(q);
       accepts |= nfa.states[q].accepts;
       open.insert(open.end(), nfa.states[q].empties.begin(), nfa.states[q].empties.end());
+      WorkLimit::charge(1 + nfa.states[q].empties.size(), at);
       work -= std::min(work, 1 + nfa.states[q].empties.size());
     }
     std::sort(set.begin(), set.end());
@@ -94,41 +147,31 @@ std::optional<CharDfa> CharDfa::of(const CharNfa& nfa, size_t most) {
     return at->second;
   };
   number({0});
+  const CharClasses classes(nfa.sets);
   size_t edges = 0;
+  std::vector<std::vector<uint32_t>> targets(classes.count);
+  std::vector<uint32_t> to(classes.count);
   for (size_t d = 0; d < sets.size(); d++) {
-    // Ranges between the places at which some edge begins or ends, each with the edges that hold it.
-    std::vector<std::pair<char32_t, int64_t>> bounds;  // target + 1 where it begins, minus that where it has ended
+    for (auto& t : targets) t.clear();
+    size_t looked_at = classes.intervals.size();
     for (const uint32_t q : sets[d])
       for (const auto& e : nfa.states[q].edges) {
-        work -= std::min(work, nfa.sets[e.set].ranges().size() * 4);
-        if (work == 0) return std::nullopt;
-        for (const auto& r : nfa.sets[e.set].ranges()) {
-          bounds.emplace_back(r.low, int64_t{e.to} + 1);
-          bounds.emplace_back(r.high + 1, -(int64_t{e.to} + 1));
-        }
+        for (const uint32_t c : classes.of_set[e.set]) targets[c].push_back(e.to);
+        looked_at += classes.of_set[e.set].size();
       }
-    std::sort(bounds.begin(), bounds.end());
-    std::map<uint32_t, int> active;
-    for (size_t i = 0; i < bounds.size();) {
-      const char32_t low = bounds[i].first;
-      for (; i < bounds.size() && bounds[i].first == low; i++) {
-        const auto to = static_cast<uint32_t>(std::abs(bounds[i].second) - 1);
-        active[to] += bounds[i].second > 0 ? 1 : -1;
-        if (active[to] == 0) active.erase(to);
-      }
-      if (active.empty() || i == bounds.size()) continue;
-      std::vector<uint32_t> targets;
-      for (const auto& [to, times] : active) targets.push_back(to);
-      work -= std::min(work, targets.size());
-      const uint32_t to = number(targets);
-      const char32_t high = bounds[i].first - 1;
-      auto& out_edges = out.states_[d].edges;
-      if (!out_edges.empty() && out_edges.back().to == to && out_edges.back().high + 1 == low)
-        out_edges.back().high = high;
+    WorkLimit::charge(looked_at, at);
+    work -= std::min(work, looked_at);
+    for (size_t c = 0; c < classes.count; c++) to[c] = targets[c].empty() ? kUnreachable : number(targets[c]);
+    if (sets.size() > most || work == 0) return std::nullopt;
+    auto& out_edges = out.states_[d].edges;
+    for (const auto& [range, c] : classes.intervals) {
+      if (to[c] == kUnreachable) continue;
+      if (!out_edges.empty() && out_edges.back().to == to[c] && out_edges.back().high + 1 == range.low)
+        out_edges.back().high = range.high;
       else
-        out_edges.push_back({low, high, to}), edges++;
-      if (sets.size() > most || work == 0 || edges > kMostEdges) return std::nullopt;
+        out_edges.push_back({range.low, range.high, to[c]}), edges++;
     }
+    if (edges > kMostEdges) return std::nullopt;
   }
   out.trim();
   return out;
@@ -168,7 +211,7 @@ std::vector<CharDfa::State> product(const std::vector<CharDfa::State>& a, const 
       if (wanted(to_x, to_y)) {
         const uint32_t to = number(to_x, to_y);
         out[p].edges.push_back({static_cast<char32_t>(at), high, to});
-        check(out.size(), ++edges);
+        check(out.size(), ++edges);  // charges the work, too
       }
       if (in_left && left[i].high == high) i++;
       if (in_right && right[j].high == high) j++;
@@ -185,7 +228,7 @@ CharDfa CharDfa::intersect(const CharDfa& other, const std::string& at) const {
   out.states_ = product(
       states_, other.states_, [](bool a, bool b) { return a && b; },
       [](uint32_t a, uint32_t b) { return a != kUnreachable && b != kUnreachable; },
-      [&](size_t states, size_t edges) { check(states, edges, at); });
+      [&](size_t states, size_t edges) { check(states, edges, at), WorkLimit::charge(1, at); });
   out.trim();
   return out;
 }
@@ -195,7 +238,7 @@ CharDfa CharDfa::unite(const CharDfa& other, const std::string& at) const {
   out.states_ = product(
       states_, other.states_, [](bool a, bool b) { return a || b; },
       [](uint32_t a, uint32_t b) { return a != kUnreachable || b != kUnreachable; },
-      [&](size_t states, size_t edges) { check(states, edges, at); });
+      [&](size_t states, size_t edges) { check(states, edges, at), WorkLimit::charge(1, at); });
   out.trim();
   return out;
 }

@@ -12,6 +12,23 @@
 
 namespace sdar::form {
 
+/// Bounds the work of all automata that this thread makes while it lives: about a second's. Without one there is no bound.
+class WorkLimit {
+ public:
+  WorkLimit() : outer_(current_) { current_ = this; }
+  ~WorkLimit() { current_ = outer_; }
+  WorkLimit(const WorkLimit&) = delete;
+  WorkLimit& operator=(const WorkLimit&) = delete;
+  /// Throws Error(INVALID_OPTION), with `at`, when no work is left.
+  static void charge(size_t work, const std::string& at);
+
+ private:
+  static constexpr size_t kMost = 6'000'000;  // ranges of edges looked at
+  static thread_local WorkLimit* current_;
+  WorkLimit* outer_;
+  size_t done_ = 0;
+};
+
 /// Nondeterministic. State 0 is the start.
 struct CharNfa {
   struct Edge {
@@ -53,8 +70,8 @@ class CharDfa {
   static CharDfa repeat(const CharSet& set, int64_t least, int64_t most, const std::string& at);
   static CharDfa any() { return repeat(CharSet::all(), 0, -1, {}); }
   static CharDfa texts(const std::vector<std::u32string>& texts, const std::string& at);
-  /// Nothing when it has more than `most` states.
-  static std::optional<CharDfa> of(const CharNfa& nfa, size_t most);
+  /// Nothing when it has more than `most` states, or is much work.
+  static std::optional<CharDfa> of(const CharNfa& nfa, size_t most, const std::string& at);
 
   /// A machine given by its states' keys: edges(key, add) calls add(low, high, key) for ranges in ascending order.
   template <class Key, class Accepts, class Edges>
@@ -76,6 +93,7 @@ class CharDfa {
         out.states_[q].edges.push_back({low, high, to});
       });
       check(keys.size(), 0, at);
+      WorkLimit::charge(1 + out.states_[q].edges.size(), at);
     }
     out.trim();
     return out;

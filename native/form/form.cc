@@ -73,7 +73,7 @@ uint32_t add_regex(Builder& builder, std::string_view pattern, const std::string
   const CharNfa nfa = parse_regex(pattern, false, at);
   const uint32_t rule = builder.rule("regex");
   const uint32_t start = builder[rule].start, accept = builder[rule].accept;
-  if (const auto dfa = CharDfa::of(nfa, kMostDeterministic))
+  if (const auto dfa = CharDfa::of(nfa, kMostDeterministic, at))
     dfa->lower(builder, start, accept, Encoding::kUtf8);
   else
     nfa.lower(builder, start, accept, Encoding::kUtf8);
@@ -102,6 +102,7 @@ std::shared_ptr<const Program> compile(std::string_view json) {
            " are allowed");
   const Value form = parse_value(json, "format");
   if (!form.is(Value::kObject)) refuse("format is " + form.brief() + "; it must be an object with a type");
+  const WorkLimit limit;
   Builder builder("format");
   const uint32_t root = add_form(builder, form);
   return std::make_shared<const Program>(builder.finish(root));

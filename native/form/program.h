@@ -56,6 +56,11 @@ struct Program {
   std::vector<bool> tail;           ///< of a state: nothing is left in its rule but to return
 
   size_t states() const { return least.size(); }
+  /// Bytes that it takes.
+  size_t memory() const {
+    return states() * (4 * sizeof(uint32_t) + 1) + byte_edges.size() * sizeof(ByteEdge) +
+           call_edges.size() * sizeof(CallEdge) + empty_edges.size() * sizeof(uint32_t) + rules.size() * sizeof(Rule);
+  }
 };
 
 /// Puts a program together. `at` names the part of the form that is being compiled, for the errors of limits.

@@ -92,7 +92,7 @@ class Compiler {
       // Alone a pattern need not become deterministic.
       const auto& pattern = shape.patterns[0];
       const CharNfa nfa = parse_regex(pattern.regex, pattern.search, pattern.at);
-      const auto dfa = CharDfa::of(nfa, 4096);
+      const auto dfa = CharDfa::of(nfa, 4096, pattern.at);
       return dfa ? dfa->lower(builder_, begin, end, Encoding::kJson) : nfa.lower(builder_, begin, end, Encoding::kJson);
     }
     merger_.texts(shape, kStrings).lower(builder_, begin, end, Encoding::kJson);

@@ -61,7 +61,8 @@ CharDfa SchemaMerger::texts(const Shape& shape, Types type) {
   } else {
     out = CharDfa::repeat(CharSet::all(), shape.min_length, shape.max_length, shape.at);
     for (const auto& pattern : shape.patterns) {
-      const auto machine = CharDfa::of(parse_regex(pattern.regex, pattern.search, pattern.at), kMostDeterministic);
+      const auto machine =
+          CharDfa::of(parse_regex(pattern.regex, pattern.search, pattern.at), kMostDeterministic, pattern.at);
       if (!machine)
         throw Error(code::kInvalidOption,
                     pattern.at + ": together with other limits of the string the pattern needs more than " +
@@ -192,7 +193,7 @@ std::vector<std::string> SchemaMerger::name_patterns(const Shape& shape) const {
 const CharDfa& SchemaMerger::name_machine(const std::string& pattern, const std::string& at) {
   auto known = name_machines_.find(pattern);
   if (known == name_machines_.end()) {
-    auto machine = CharDfa::of(parse_regex(pattern, true, at), kMostDeterministic);
+    auto machine = CharDfa::of(parse_regex(pattern, true, at), kMostDeterministic, at);
     if (!machine)
       throw Error(code::kInvalidOption,
                   at + ": the pattern needs more than " + std::to_string(kMostDeterministic) + " states");

@@ -164,8 +164,7 @@ TEST("forms that mean to explode are compiled or refused, and what is compiled s
     try {
       const auto program = compile(form);
       compiled++;
-      memory = program->states() * 32 + program->byte_edges.size() * sizeof(ByteEdge) +
-               program->call_edges.size() * sizeof(CallEdge);
+      memory = program->memory();
       Automaton automaton(program);
       AllowedTokens allowed(automaton, words);
       // Along a text that goes on as long as it may, taking the last of the allowed bytes, or the first.
