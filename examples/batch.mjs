@@ -1,42 +1,28 @@
-// Answers a file of prompts: JSON lines in, JSON lines out in the same order.
-//   node examples/batch.mjs < prompts.jsonl > answers.jsonl
+// Answers a file of prompts: JSON lines in, JSON lines out in the same order. Started again after it broke off, it goes on
+// where it was.
+//   node examples/batch.mjs prompts.jsonl answers.jsonl
 // A line in: {"prompt": "…"}. A line out: the same object with "answer" and "finishReason", or with "error".
-import { once } from "node:events";
-import { createInterface } from "node:readline";
+import { open, readFile, truncate } from "node:fs/promises";
 import { Engine } from "sdar-engine";
 
-// The engine batches what it has, so it must have many requests; but the file may be larger than memory.
-const atOnce = 256;
+const [input, output] = process.argv.slice(2);
+const before = await readFile(output).catch(() => Buffer.alloc(0));
+const whole = before.lastIndexOf("\n") + 1; // a line that broke off is answered again
+if (whole < before.length) await truncate(output, whole);
+const done = before.subarray(0, whole).toString().split("\n").length - 1;
+
+async function* rest() {
+  let index = 0;
+  for await (const line of (await open(input)).readLines()) if (index++ >= done) yield line;
+}
 
 const engine = await Engine.load("sdar-nano");
-
-async function answer(line) {
-  let input = { line };
-  try {
-    input = JSON.parse(line);
-    const run = engine.generate({ messages: [{ role: "user", content: input.prompt }], maxTokens: 256 });
-    const { text, finishReason } = await run.result();
-    return { ...input, answer: text, finishReason };
-  } catch (error) {
-    return { ...input, error: error.message }; // of one line, and no reason to lose the others
-  }
+const answers = await open(output, "a");
+const ask = (line) => ({ messages: [{ role: "user", content: JSON.parse(line).prompt }], maxTokens: 256 });
+for await (const { item, result, error } of engine.map(rest(), ask)) {
+  const given = error?.code === "INTERNAL" ? { line: item } : JSON.parse(item);
+  const told = result ? { answer: result.text, finishReason: result.finishReason } : { error: error.message };
+  await answers.appendFile(`${JSON.stringify({ ...given, ...told })}\n`);
 }
-
-async function writeNext(pending) {
-  const line = JSON.stringify(await pending.shift());
-  if (!process.stdout.write(`${line}\n`)) await once(process.stdout, "drain");
-}
-
-try {
-  const pending = [];
-  for await (const line of createInterface({ input: process.stdin })) {
-    if (line.trim() === "") continue;
-    pending.push(answer(line));
-    if (pending.length >= atOnce) await writeNext(pending);
-  }
-  while (pending.length > 0) await writeNext(pending);
-  const { tokensPerSecond, batchSize } = engine.stats().recent;
-  console.error(`${tokensPerSecond.toFixed(0)} tokens/s, ${batchSize.toFixed(1)} requests in a step`);
-} finally {
-  await engine.dispose();
-}
+console.error(`${engine.stats().recent.tokensPerSecond.toFixed(0)} tokens/s, ${done} lines were there`);
+await engine.dispose();

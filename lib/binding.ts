@@ -1,14 +1,20 @@
 // The native addon's surface, as native/addon implements it, and how the addon is found. Internal: users see engine.ts.
 import { createRequire } from "node:module";
+import { findAddon, platformName } from "./addon-file.js";
 import { packageRoot } from "./checkpoint.js";
 import { SdarError } from "./errors.js";
 import type { FinishReason, Token } from "./types.js";
+
+const require = createRequire(import.meta.url);
 
 // The names in native/backend/formats.h.
 export const weightFormats = ["f32", "bf16", "int8", "int4"] as const;
 export const kvFormats = ["f32", "bf16", "int8"] as const;
 export type WeightFormat = (typeof weightFormats)[number];
 export type KvFormat = (typeof kvFormats)[number];
+// The names in native/model/config.h.
+export const decodings = ["block_diffusion", "autoregressive"] as const;
+export type Decoding = (typeof decodings)[number];
 
 /** What Engine.load hands down; 0 means automatic. */
 export interface NativeLoadOptions {
@@ -31,6 +37,11 @@ export interface NativeLoadOptions {
   prefillTokens: number;
   /** keep and share committed pages by content */
   prefixCache: boolean;
+  /** folder of a checkpoint that drafts for this one; "" for none */
+  draftPath: string;
+  draftWeights: WeightFormat | "auto";
+  /** 0: its own, at least 16 */
+  draftBlockLength: number;
   /** `seconds` of the counters on a GPU, too */
   timeSteps: boolean;
   /** code for GPUs that is off until it is measured */
@@ -40,6 +51,8 @@ export interface NativeLoadOptions {
 
 export interface NativeModelInfo {
   modelType: string;
+  /** how it writes: blocks that are denoised, or a token at a time, from left to right */
+  decoding: Decoding;
   device: string;
   /** why device "auto" computes on the CPU although a GPU answers; else "" */
   cardProblem: string;
@@ -54,7 +67,9 @@ export interface NativeModelInfo {
   hiddenSize: number;
   vocabSize: number;
   contextLength: number;
+  /** 1 where autoregressive */
   blockLength: number;
+  /** -1: autoregressive, without one */
   maskTokenId: number;
   endTokenIds: number[];
   kv: { dtype: string; pages: number; tokens: number; bytes: number };
@@ -151,6 +166,10 @@ export interface NativeFinish {
   completionTokens: number;
   forwards: number;
   computed: Computed;
+  /** only with a draft model: its forwards, of all; tokens that it proposed and the model judged; those that were kept */
+  draftForwards?: number;
+  drafted?: number;
+  accepted?: number;
 }
 
 export interface NativeStats {
@@ -173,6 +192,13 @@ export interface NativeStats {
   /** prompt tokens of all that were submitted, and those of them found in the prefix cache */
   promptTokens: number;
   cachedTokens: number;
+  /** with a draft model: its steps and their seconds, which are not part of stepSeconds, and its forwards for requests */
+  draftSteps: number;
+  draftSeconds: number;
+  draftForwards: number;
+  /** tokens that it proposed and the model judged, and those of them that were kept */
+  draftedTokens: number;
+  acceptedTokens: number;
   /** times a request was preempted, tokens computed again for that, cached pages that were evicted */
   preemptions: number;
   recomputedTokens: number;
@@ -291,8 +317,10 @@ function decodeEvent(
         forwards = 0,
         rows = 0,
         steps = 0,
+        ...more
       ] = payload;
       const usage = { promptTokens, cachedTokens, completionTokens, forwards, computed: { rows, steps } };
+      if (more.length > 0) Object.assign(usage, decodeSpeculation(more));
       return { kind: "finished", request, reason: finishReasons[reason] as FinishReason, textBytes, ...usage };
     }
     case eventKind.failed: {
@@ -323,6 +351,12 @@ function decodeToken(values: number[]): Token {
   return { id, position, block, step, confidence, logprob };
 }
 
+const decodeSpeculation = ([draftForwards = 0, drafted = 0, accepted = 0]: number[]) => ({
+  draftForwards,
+  drafted,
+  accepted,
+});
+
 /** -1: masked; a step of -1: the prompt's. */
 const decodeSlot = ([id = -1, step = -1]: number[]) => (id < 0 ? null : { id, step: step < 0 ? null : step });
 
@@ -336,11 +370,9 @@ function withEvents(engine: Omit<NativeEngine, "takeEvents"> & { takeRecords(): 
  * Throws NATIVE_MISSING when there is none or it does not load, with what to do about it.
  */
 export function loadBinding(root = packageRoot): Binding & { file: string } {
-  const require = createRequire(import.meta.url);
-  const finder = require("node-gyp-build") as { resolve(root: string): string };
   let file = "";
   try {
-    file = finder.resolve(root);
+    file = findAddon(root);
     const addon = require(file) as Omit<Binding, "load"> & {
       load(...args: Parameters<Binding["load"]>): {
         promise: Promise<Parameters<typeof withEvents>[0]>;
@@ -353,11 +385,12 @@ export function loadBinding(root = packageRoot): Binding & { file: string } {
     };
     return { ...addon, load, file };
   } catch (cause) {
-    const target = `${process.platform}-${process.arch}`;
-    const reason = file ? `${file} does not load: ${(cause as Error).message}` : `none found for ${target} in ${root}`;
+    const reason = file
+      ? `${file} does not load: ${(cause as Error).message}`
+      : `none found for ${platformName()} in ${root}`;
     throw new SdarError(
       "NATIVE_MISSING",
-      `the native addon is missing (${reason}); build it with "npm run build:native" in ${root}: that needs CMake >= 3.20 and a C++20 compiler`,
+      `the native addon is missing (${reason}); build it with "npx sdar build" (in a clone "npm run build:native"): that needs CMake >= 3.20 and a C++20 compiler`,
       { cause },
     );
   }

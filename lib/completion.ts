@@ -110,10 +110,17 @@ export class Completion {
   }
 
   /** The chunk may be empty. */
-  finish({ reason, textBytes, promptTokens, cachedTokens, completionTokens, forwards }: Finish): Chunk {
+  finish({ reason, textBytes, promptTokens, cachedTokens, completionTokens, forwards, ...more }: Finish): Chunk {
     const chunk = this.#chunk(this.#bytes.take(textBytes, true), []);
     const tokensPerForward = forwards > 0 ? completionTokens / forwards : 0;
-    const usage = { promptTokens, cachedTokens, completionTokens, forwards, tokensPerForward };
+    const usage = {
+      promptTokens,
+      cachedTokens,
+      completionTokens,
+      forwards,
+      tokensPerForward,
+      ...speculation(forwards, more),
+    };
     const matched = reason === "stop" ? this.#stopMatched(textBytes) : undefined;
     // Whoever gets it may be one of several.
     this.answer = Object.freeze({
@@ -136,4 +143,10 @@ export class Completion {
     this.#text += text;
     return { answer: this.#index, text, tokens };
   }
+}
+
+/** What usage says of drafts; nothing without a draft model. */
+function speculation(forwards: number, { draftForwards, drafted = 0, accepted = 0 }: Partial<NativeFinish>) {
+  if (draftForwards === undefined) return {};
+  return { drafted, accepted, draftForwards, verifyForwards: forwards - draftForwards };
 }

@@ -1,16 +1,21 @@
 // The engine as users see it: loads a checkpoint, turns requests into runs, hands events to them.
 import { type Binding, loadBinding, type NativeEngine } from "./binding.js";
+import { Chat, type ChatOptions } from "./chat.js";
 import { findCheckpoint } from "./checkpoint.js";
 import { type Clock, systemClock } from "./clock.js";
 import { invalidOption, nameAndMessage, SdarError, wrapError } from "./errors.js";
-import { type EventName, eventNames, type Listener, safely } from "./events.js";
-import { isPath, parseDisposeOptions, parseLoadOptions, parseRequest } from "./options.js";
+import { type EventName, eventNames, type Listener, type ListenerOptions, safely } from "./events.js";
+import { isPath } from "./limits.js";
+import { type MapOptions, type Mapped, mapRequests } from "./map.js";
+import type { Defaults } from "./options.js";
 import { failedRun } from "./run.js";
 import { Serving, type ServingSetup } from "./serving.js";
 import { isAborted, onAbort } from "./signals.js";
 import type { EngineStats } from "./stats.js";
+import { checkDraft } from "./text/agreement.js";
 import { Texts } from "./text/texts.js";
-import type { DisposeOptions, GenerateRequest, LoadOptions, ModelInfo, Run } from "./types.js";
+import { detokenize, type RenderOptions, type TokenizeOptions } from "./text/tools.js";
+import type { DisposeOptions, GenerateRequest, LoadOptions, Message, ModelInfo, RequestFields, Run } from "./types.js";
 
 /** A loaded checkpoint that generates for any number of requests at once, on a thread of its own. */
 export class Engine {
@@ -20,6 +25,8 @@ export class Engine {
   readonly #texts: Texts;
   readonly #serving: Serving;
   readonly #clock: Clock;
+  readonly #judge: Judge;
+  readonly #defaults: Defaults;
   #draining: Promise<void> | undefined;
   #disposal: Promise<void> | undefined;
 
@@ -28,6 +35,8 @@ export class Engine {
     this.model = model;
     this.#texts = texts;
     this.#clock = settings.clock;
+    this.#judge = settings.judge;
+    this.#defaults = settings.defaults;
     this.#serving = new Serving({ ...settings, native, model, path: model.path, tokenBytes: texts.tokenBytes });
   }
 
@@ -65,9 +74,12 @@ export class Engine {
     options: LoadOptions = {},
     clock: Clock = systemClock,
   ): Promise<Engine> {
-    const { native: settings, queue: limits, onProgress, signal, log } = parseLoadOptions(options);
+    const judge = await loadJudge();
+    const parsed = judge.parseLoadOptions(options);
+    const { native: settings, queue: limits, onProgress, signal, log, generate: defaults } = parsed;
     if (!isPath(pathOrId)) throw invalidOption("pathOrId", pathOrId, "a folder or a hub id");
     const path = findCheckpoint(pathOrId);
+    const draft = settings.draftPath;
     const aborted = () => new SdarError("ABORTED", "loading was aborted", { cause: signal?.reason });
     if (isAborted(signal)) throw aborted();
 
@@ -92,7 +104,14 @@ export class Engine {
       // Files of text are read while the weights are.
       const [native] = await abort.race(Promise.all([handle.promise, texts.load()]));
       const { maxConcurrent } = settings;
-      const finished = Engine.#finishLoading(native, path, texts, { maxConcurrent, limits, clock, warn });
+      const finished = Engine.#finishLoading(native, path, draft, texts, {
+        maxConcurrent,
+        limits,
+        clock,
+        warn,
+        judge,
+        defaults,
+      });
       const engine = await abort.race(finished);
       handle = undefined;
       wake = () => engine.#serving.drain();
@@ -119,13 +138,16 @@ export class Engine {
   static async #finishLoading(
     native: NativeEngine,
     path: string,
+    draft: string,
     texts: Texts,
     settings: ServingSettings,
   ): Promise<Engine> {
     const info = native.info();
+    settings.judge.parseRequest({ tokens: [0] }, info, settings.defaults);
     if (info.cardProblem) settings.warn(`${path} is on the CPU, not on a GPU: ${info.cardProblem}`);
     if (info.passedOver) settings.warn(`${path}: ${info.passedOver}`);
     const endTokenIds = Object.freeze(await texts.fit(info)) as number[];
+    if (draft) await checkDraft(texts, info, draft);
     if (endTokenIds.length === 0) {
       settings.warn(
         `${path} has no end token, neither for the model nor for the tokenizer: its answers go on to maxTokens`,
@@ -137,7 +159,7 @@ export class Engine {
     const { hasTokenizer, hasTemplate: hasChatTemplate } = texts;
     return new Engine(
       native,
-      Object.freeze({ ...info, endTokenIds, path, hasTokenizer, hasChatTemplate }),
+      Object.freeze({ ...info, endTokenIds, path, ...(draft && { draft }), hasTokenizer, hasChatTemplate }),
       texts,
       settings,
     );
@@ -158,7 +180,7 @@ export class Engine {
     const began = this.#clock.now();
     try {
       this.#checkAlive();
-      const parsed = parseRequest(request, this.model);
+      const parsed = this.#judge.parseRequest(request, this.model, this.#defaults);
       const stopNames = this.#texts.stopsAtTokens(parsed.stop);
       const stopTokens = Int32Array.from(new Set([...parsed.native.stopTokens, ...stopNames.keys()]));
       const named = { ...parsed, stopNames, native: { ...parsed.native, stopTokens } };
@@ -166,6 +188,83 @@ export class Engine {
     } catch (error) {
       return failedRun(wrapError(error));
     }
+  }
+
+  /**
+   * The ids that a text has as `prompt`, or messages have as `messages`, however many; made on a thread of its own. Rejects
+   * with `INVALID_OPTION`, `TOKENIZER_MISSING`, `TEMPLATE_MISSING`, `TEMPLATE_FAILED`, `TOKENIZER_INVALID`, `QUEUE_FULL`,
+   * `DISPOSED`, and with `PROMPT_TOO_LONG` for texts of more than 8 million characters.
+   *
+   * @example
+   * const ids = await engine.tokenize("1 + 1 =");
+   */
+  async tokenize(prompt: string | readonly Message[], options: TokenizeOptions = {}): Promise<Int32Array> {
+    this.#checkAlive();
+    const { prompt: given, parseSpecial } = this.#judge.parsePrompt(prompt, options);
+    return this.#texts.tokenize(given, parseSpecial);
+  }
+
+  /**
+   * How many tokens `tokenize` gives. Rejects as it does.
+   *
+   * @example
+   * const fits = (await engine.countTokens(messages)) < engine.model.contextLength / 2;
+   */
+  async countTokens(prompt: string | readonly Message[], options: TokenizeOptions = {}): Promise<number> {
+    return (await this.tokenize(prompt, options)).length;
+  }
+
+  /**
+   * The text of token ids, as in a result: special tokens have none, and what is no character is U+FFFD. Throws
+   * `INVALID_OPTION`, `TOKEN_OUT_OF_RANGE`, `TOKENIZER_MISSING`, `DISPOSED`.
+   *
+   * @example
+   * const text = engine.detokenize(ids);
+   */
+  detokenize(tokens: NonNullable<RequestFields["tokens"]>): string {
+    this.#checkAlive();
+    return detokenize(this.#judge.parseTokens(tokens, this.model), this.#texts);
+  }
+
+  /**
+   * What the checkpoint's chat template makes of messages. Rejects as `tokenize` does.
+   *
+   * @example
+   * console.log(await engine.renderMessages([{ role: "user", content: "1 + 1" }]));
+   */
+  async renderMessages(messages: readonly Message[], options: RenderOptions = {}): Promise<string> {
+    this.#checkAlive();
+    const { messages: given, addGenerationPrompt } = this.#judge.parseRender(messages, options);
+    return this.#texts.render(given, addGenerationPrompt);
+  }
+
+  /**
+   * A conversation that keeps what was said. Throws `INVALID_OPTION`, `TOKEN_OUT_OF_RANGE`.
+   *
+   * @example
+   * const chat = engine.chat({ system: "Answer briefly." });
+   * console.log(await chat.send("Sort: 92 61 75").text());
+   */
+  chat(options: ChatOptions = {}): Chat {
+    return new Chat(this, this.#judge.parseChat(options, this.model));
+  }
+
+  /**
+   * A request for each item, so many at a time, and what became of it; an item whose request fails gives its `error` and
+   * ends nothing. Leaving the loop aborts what runs. Throws `INVALID_OPTION`; the iterator rejects with `ABORTED`, `DISPOSED`,
+   * and what `items` throws.
+   *
+   * @example
+   * for await (const { item, result, error } of engine.map(lines, (prompt) => ({ prompt, maxTokens: 64 })))
+   *   console.log(item, result?.text ?? error?.code);
+   */
+  map<Item>(
+    items: Iterable<Item> | AsyncIterable<Item>,
+    toRequest: (item: Item, index: number) => GenerateRequest | PromiseLike<GenerateRequest>,
+    options: MapOptions = {},
+  ): AsyncGenerator<Mapped<Item>, void, undefined> {
+    const parsed = this.#judge.parseMap(items, toRequest, options);
+    return mapRequests((request) => this.generate(request), items, toRequest, parsed);
   }
 
   /** Counters since loading, what waits, and rates of the last seconds. Throws DISPOSED after `dispose()`. */
@@ -177,11 +276,17 @@ export class Engine {
   /**
    * Calls `listener` at every event of that name, on this thread, before the run's promises and iterator say the same. What
    * it throws, or rejects with, goes to `log` as a warning and no further. Throws INVALID_OPTION.
+   *
+   * @example
+   * engine.on("finished", ({ id, usage }) => console.log(id, usage.completionTokens), { signal });
    */
-  on<Name extends EventName>(name: Name, listener: Listener<Name>): this {
-    checkListener(name, listener);
-    this.#serving.emitter.on(name, listener);
-    return this;
+  on<Name extends EventName>(name: Name, listener: Listener<Name>, options: ListenerOptions = {}): this {
+    return this.#listen(name, listener, options, false);
+  }
+
+  /** `on` for the next event of that name alone. */
+  once<Name extends EventName>(name: Name, listener: Listener<Name>, options: ListenerOptions = {}): this {
+    return this.#listen(name, listener, options, true);
   }
 
   /** Undoes `on`. */
@@ -198,7 +303,7 @@ export class Engine {
    */
   dispose(options: DisposeOptions = {}): Promise<void> {
     try {
-      if (parseDisposeOptions(options).drain && !this.#disposal) return this.#drain();
+      if (this.#judge.parseDisposeOptions(options).drain && !this.#disposal) return this.#drain();
     } catch (error) {
       return Promise.reject(error);
     }
@@ -217,6 +322,13 @@ export class Engine {
   #drain(): Promise<void> {
     this.#draining ??= this.#serving.empty().then(() => this.dispose());
     return this.#draining;
+  }
+
+  #listen<Name extends EventName>(name: Name, listener: Listener<Name>, options: ListenerOptions, once: boolean): this {
+    checkListener(name, listener);
+    const { signal } = this.#judge.parseListener(options);
+    if (!isAborted(signal)) this.#serving.emitter.on(name, listener, { once, until: (end) => onAbort(signal, end) });
+    return this;
   }
 
   #checkAlive(): void {
@@ -256,7 +368,14 @@ class AbortWait {
 }
 
 /** What Engine.load knows of a Serving before there is an addon. */
-type ServingSettings = Pick<ServingSetup, "maxConcurrent" | "limits" | "clock" | "warn">;
+interface ServingSettings extends Pick<ServingSetup, "maxConcurrent" | "limits" | "clock" | "warn"> {
+  judge: Judge;
+  defaults: Defaults;
+}
+
+/** What judges options is loaded with the first engine: nobody waits for it who only imports. */
+const loadJudge = async () => ({ ...(await import("./options.js")), ...(await import("./tool-options.js")) });
+type Judge = Awaited<ReturnType<typeof loadJudge>>;
 
 const disposed = () => new SdarError("DISPOSED", "the engine was disposed of");
 

@@ -55,10 +55,38 @@ export interface ErrorDetails {
   allowed?: string;
   /** with QUEUE_FULL: milliseconds until there is probably room, from the rate at which requests finish */
   retryAfterMs?: number;
+  /** with PROMPT_TOO_LONG: tokens of the prompt, where they were counted: ids, and texts of up to 32,768 characters */
+  promptTokens?: number;
+  /** with PROMPT_TOO_LONG: tokens that a prompt may have */
+  maxPromptTokens?: number;
   cause?: unknown;
 }
 
-/** The one class of errors this package throws or rejects with; `code` is stable. */
+/** What the same request may come through with a moment later. */
+const retryable: ReadonlySet<ErrorCode> = new Set(["QUEUE_FULL", "DEADLINE_EXCEEDED", "READER_STALLED"]);
+
+/** Marks errors of any copy of this package. */
+const brand = Symbol.for("sdar-engine.SdarError");
+
+/** What `SdarError.toJSON` gives; `value` only where it is a string, a number or a boolean. */
+export interface SdarErrorJson extends Omit<ErrorDetails, "cause" | "value"> {
+  name: "SdarError";
+  code: ErrorCode;
+  message: string;
+  value?: string | number | boolean;
+}
+
+/**
+ * The one class of errors this package throws or rejects with; `code` is stable.
+ *
+ * @example
+ * try {
+ *   await engine.generate({ prompt }).result();
+ * } catch (error) {
+ *   if (!SdarError.is(error, "QUEUE_FULL")) throw error;
+ *   await sleep(error.retryAfterMs);
+ * }
+ */
 export class SdarError extends Error {
   override readonly name = "SdarError";
   readonly code: ErrorCode;
@@ -66,6 +94,21 @@ export class SdarError extends Error {
   declare readonly value?: unknown;
   declare readonly allowed?: string;
   declare readonly retryAfterMs?: number;
+  declare readonly promptTokens?: number;
+  declare readonly maxPromptTokens?: number;
+
+  /**
+   * Whether `error` is an SdarError, and where a code is given, of that code. Unlike `instanceof` also for errors of another
+   * copy of this package.
+   */
+  static is(error: unknown, code?: ErrorCode): error is SdarError {
+    try {
+      const { [brand]: ours, code: own } = Object(error) as { [brand]?: unknown; code?: unknown };
+      return ours === true && (code === undefined || own === code);
+    } catch {
+      return false; // a proxy, or a getter that throws
+    }
+  }
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
     const { cause, ...rest } = details;
@@ -74,7 +117,25 @@ export class SdarError extends Error {
     if (rest.option !== undefined) rest.option = oneLine(rest.option, 200);
     Object.assign(this, rest);
   }
+
+  /** Whether the same request may come through a moment later: QUEUE_FULL, DEADLINE_EXCEEDED, READER_STALLED. */
+  get isRetryable(): boolean {
+    return retryable.has(this.code);
+  }
+
+  /** For logs and answers over HTTP: no stack, no cause. */
+  toJSON(): SdarErrorJson {
+    const { name, code, message, option, value, allowed, retryAfterMs, promptTokens, maxPromptTokens } = this;
+    const given: SdarErrorJson = { name, code, message };
+    if (typeof value === "string") given.value = oneLine(value, 200);
+    else if (typeof value === "number" || typeof value === "boolean") given.value = value;
+    const details = { option, allowed, retryAfterMs, promptTokens, maxPromptTokens };
+    return Object.assign(given, Object.fromEntries(Object.entries(details).filter(([, v]) => v !== undefined)));
+  }
 }
+
+// On the prototype, where what prints and compares errors does not see it.
+Object.defineProperty(SdarError.prototype, brand, { value: true });
 
 /** Without control characters, which take over terminals and logs, and not longer than a message may be. */
 function oneLine(text: string, most: number): string {

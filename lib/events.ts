@@ -64,8 +64,16 @@ export function safely(f: () => unknown, failed: (error: unknown) => unknown = (
   }
 }
 
+/** What `engine.on` takes besides. */
+export interface ListenerOptions {
+  /** Ends listening when it aborts. */
+  signal?: AbortSignal;
+}
+
+type Listeners = Map<(event: never) => unknown, { once: boolean; stop(): void }>;
+
 export class Emitter {
-  readonly #listeners = new Map<EventName, Set<(event: never) => unknown>>();
+  readonly #listeners = new Map<EventName, Listeners>();
   readonly #failed: (message: string) => void;
 
   /** `failed` is told about listeners that throw */
@@ -73,22 +81,32 @@ export class Emitter {
     this.#failed = failed;
   }
 
-  on<Name extends EventName>(name: Name, listener: Listener<Name>): void {
-    const set = this.#listeners.get(name) ?? new Set();
-    this.#listeners.set(name, set.add(listener));
+  /** `onAbort` as signals.ts has it, which imports this file. */
+  on<Name extends EventName>(
+    name: Name,
+    listener: Listener<Name>,
+    { once = false, until = () => () => {} }: { once?: boolean; until?(end: () => void): () => void } = {},
+  ): void {
+    const all: Listeners = this.#listeners.get(name) ?? new Map();
+    this.#listeners.set(name, all);
+    all.get(listener)?.stop();
+    all.set(listener, { once, stop: until(() => all.delete(listener)) });
   }
 
   off<Name extends EventName>(name: Name, listener: Listener<Name>): void {
-    this.#listeners.get(name)?.delete(listener);
+    const all = this.#listeners.get(name);
+    all?.get(listener)?.stop();
+    all?.delete(listener);
   }
 
   /** `event` is only made when somebody listens. */
   emit<Name extends EventName>(name: Name, event: () => EngineEvents[Name]): void {
-    const set = this.#listeners.get(name);
-    if (!set?.size) return;
+    const all = this.#listeners.get(name);
+    if (!all?.size) return;
     const made = event();
     Object.freeze(made);
-    for (const listener of [...set] as Listener<Name>[]) {
+    for (const [listener, { once }] of [...all] as unknown as [Listener<Name>, { once: boolean }][]) {
+      if (once) this.off(name, listener);
       safely(
         () => listener(made),
         (error) => this.#failed(`a listener of "${name}" threw: ${nameAndMessage(error)}`),

@@ -1,7 +1,10 @@
+export type { Chat, ChatJson, ChatOptions, SendOptions } from "./chat.js";
 export { Engine } from "./engine.js";
-export { type ErrorCode, SdarError } from "./errors.js";
-export type { EngineEvents, EventName, Listener, RequestInfo } from "./events.js";
+export { type ErrorCode, SdarError, type SdarErrorJson } from "./errors.js";
+export type { EngineEvents, EventName, Listener, ListenerOptions, RequestInfo } from "./events.js";
+export type { MapOptions, Mapped } from "./map.js";
 export type { EngineStats } from "./stats.js";
+export type { RenderOptions, TokenizeOptions } from "./text/tools.js";
 export type {
   Answer,
   Chunk,
@@ -9,14 +12,18 @@ export type {
   DisposeOptions,
   Draft,
   FinishReason,
+  GenerateDefaults,
+  GenerateOptions,
   GenerateRequest,
   GenerateResult,
   LoadOptions,
   Message,
   ModelInfo,
   Quality,
+  RequestFields,
   Run,
   Strategy,
+  TextStream,
   Token,
   Usage,
 } from "./types.js";

@@ -22,6 +22,8 @@ export interface Job extends Writable<Ticket>, Writable<Holdable> {
   /** completions that the native side has */
   live: number;
   aborted: boolean;
+  /** for room in the queue, instead of failing */
+  readonly waits: boolean;
   /** not cut short */
   whole: boolean;
   /** of each completion, as last told */

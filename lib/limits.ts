@@ -34,3 +34,7 @@ export const queueDefaults = {
 
 /** Milliseconds that the native side has for ending what was aborted or is too late, before it is ended without it. */
 export const answerMs = 50;
+
+/** Whether a file system could take it. */
+export const isPath = (v: unknown): v is string =>
+  typeof v === "string" && v !== "" && v.length <= bounds.path && !v.includes("\0");

@@ -11,11 +11,11 @@ import {
   type NativeRequest,
   weightFormats,
 } from "./binding.js";
-import { userCache } from "./checkpoint.js";
+import { findCheckpoint, userCache } from "./checkpoint.js";
 import { invalidOption, SdarError } from "./errors.js";
 import type { HeldLimits } from "./held.js";
-import { bounds, queueDefaults } from "./limits.js";
-import { denoiseOf, qualities, strategies } from "./quality.js";
+import { bounds, isPath, queueDefaults } from "./limits.js";
+import { denoiseOf, qualities, refuseBlockOptions, strategies } from "./quality.js";
 import type { QueueLimits } from "./queue.js";
 import { checkPromptLength } from "./room.js";
 import {
@@ -31,11 +31,16 @@ import {
   strictObject,
   text,
 } from "./schema.js";
-import type { DenoiseOptions, DisposeOptions, GenerateRequest, LoadOptions, Message } from "./types.js";
-
-/** Whether a file system could take it. */
-export const isPath = (v: unknown): v is string =>
-  typeof v === "string" && v !== "" && v.length <= bounds.path && !v.includes("\0");
+import { isTokenList, parseBias, tokenIds } from "./token-lists.js";
+import type {
+  DenoiseOptions,
+  DisposeOptions,
+  GenerateDefaults,
+  GenerateRequest,
+  LoadOptions,
+  Message,
+  RequestFields,
+} from "./types.js";
 
 const kvCacheSchema = strictObject({
   dtype: oneOf("auto", ...kvFormats).optional(),
@@ -57,28 +62,11 @@ const cudaSchema = strictObject({
   dependentLaunch: boolean,
 } satisfies Record<keyof NonNullable<LoadOptions["cuda"]>, z.ZodType>).partial();
 
-const loadSchema = strictObject({
-  device: z.custom<string>((v) => typeof v === "string" && /^(auto|cpu|cuda(:\d{1,4})?)$/.test(v), {
-    error: "one of auto, cpu, cuda, cuda:N",
-  }),
-  weights: oneOf("auto", ...weightFormats),
-  kvCache: kvCacheSchema,
-  weightCache: z.custom<boolean | string>((v) => typeof v === "boolean" || isPath(v), {
-    error: "true, false or a folder",
-  }),
-  weightCacheBytes: integer(0, Number.MAX_SAFE_INTEGER),
-  threads: integer(1, 1024),
-  maxConcurrent: integer(1, 4096),
-  prefillTokens: integer(1),
-  prefixCache: boolean,
-  timeSteps: boolean,
-  cuda: cudaSchema,
-  queue: queueSchema,
-  isa: text(bounds.path, "the name of an instruction set").min(1, { error: "the name of an instruction set" }),
-  onProgress: callback<NonNullable<LoadOptions["onProgress"]>>(),
-  signal,
-  log: callback<NonNullable<LoadOptions["log"]>>(),
-} satisfies Record<keyof LoadOptions, z.ZodType>).partial();
+const draftSchema = strictObject({
+  path: z.custom<string>(isPath, { error: "a folder or a hub id" }),
+  weights: oneOf("auto", ...weightFormats).optional(),
+  blockLength: integer(2, 64).optional(),
+} satisfies Record<keyof Exclude<NonNullable<LoadOptions["draft"]>, string>, z.ZodType>);
 
 const messageSchema = strictObject({
   role: text(bounds.role).min(1, { error: "a role such as user" }),
@@ -97,7 +85,7 @@ const denoiseSchema = strictObject({
 const cacheSchema = strictObject({
   salt: text(bounds.salt),
   pin: boolean,
-} satisfies Record<keyof NonNullable<GenerateRequest["cache"]>, z.ZodType>).partial();
+} satisfies Record<keyof NonNullable<RequestFields["cache"]>, z.ZodType>).partial();
 
 const stopText = z
   .string({ error: "a string, or a list of strings" })
@@ -107,13 +95,7 @@ const stopText = z
   });
 const tokenList = z.custom<ArrayLike<number>>(isTokenList, { error: "a list of token ids" });
 
-const requestSchema = strictObject({
-  prompt: z.string({ error: "a string" }),
-  messages: z
-    .array(messageSchema, { error: "a list of messages" })
-    .min(1, { error: "at least one message" })
-    .max(bounds.messages, { error: `at most ${bounds.messages} messages` }),
-  tokens: tokenList,
+const defaultFields = {
   parseSpecial: boolean,
   maxTokens: integer(1),
   blockLength: integer(1, 64),
@@ -135,7 +117,7 @@ const requestSchema = strictObject({
   stopTokens: tokenList,
   ignoreEos: boolean,
   minTokens: integer(0),
-  logitBias: z.custom<NonNullable<GenerateRequest["logitBias"]>>(
+  logitBias: z.custom<NonNullable<RequestFields["logitBias"]>>(
     (v) => types.isMap(v) || Object.prototype.toString.call(v) === "[object Object]",
     { error: "an object or a Map from token ids to numbers from -100 to 100" },
   ),
@@ -146,8 +128,48 @@ const requestSchema = strictObject({
   deadline: integer(1),
   cache: cacheSchema,
   highWaterMark: integer(1),
+  whenFull: oneOf("reject", "wait"),
+} satisfies Record<keyof GenerateDefaults, z.ZodType>;
+
+export const defaultsSchema = strictObject(defaultFields).partial();
+
+export const messagesSchema = z
+  .array(messageSchema, { error: "a list of messages" })
+  .min(1, { error: "at least one message" })
+  .max(bounds.messages, { error: `at most ${bounds.messages} messages` });
+
+const requestSchema = strictObject({
+  prompt: z.string({ error: "a string" }),
+  messages: messagesSchema,
+  tokens: tokenList,
+  ...defaultFields,
   signal,
 } satisfies Record<keyof GenerateRequest, z.ZodType>).partial();
+
+const loadSchema = strictObject({
+  device: z.custom<string>((v) => typeof v === "string" && /^(auto|cpu|cuda(:\d{1,4})?)$/.test(v), {
+    error: "one of auto, cpu, cuda, cuda:N",
+  }),
+  weights: oneOf("auto", ...weightFormats),
+  kvCache: kvCacheSchema,
+  weightCache: z.custom<boolean | string>((v) => typeof v === "boolean" || isPath(v), {
+    error: "true, false or a folder",
+  }),
+  weightCacheBytes: integer(0, Number.MAX_SAFE_INTEGER),
+  threads: integer(1, 1024),
+  draft: z.preprocess((v) => (typeof v === "string" ? { path: v } : v), draftSchema),
+  maxConcurrent: integer(1, 4096),
+  prefillTokens: integer(1),
+  prefixCache: boolean,
+  timeSteps: boolean,
+  cuda: cudaSchema,
+  queue: queueSchema,
+  generate: defaultsSchema,
+  isa: text(bounds.path, "the name of an instruction set").min(1, { error: "the name of an instruction set" }),
+  onProgress: callback<NonNullable<LoadOptions["onProgress"]>>(),
+  signal,
+  log: callback<NonNullable<LoadOptions["log"]>>(),
+} satisfies Record<keyof LoadOptions, z.ZodType>).partial();
 
 /** Load options in the addon's terms, without the path. */
 export interface ParsedLoadOptions {
@@ -156,7 +178,12 @@ export interface ParsedLoadOptions {
   onProgress?: LoadOptions["onProgress"];
   signal?: AbortSignal | undefined;
   log: NonNullable<LoadOptions["log"]>;
+  /** checked, but for what depends on the model */
+  generate: Defaults;
 }
+
+/** What a schema made of `generate`. */
+export type Defaults = z.infer<typeof loadSchema>["generate"];
 
 /** Where packed weights are kept; "" for nowhere, also where there is no home. */
 export function cacheFolder(weightCache: boolean | string): string {
@@ -187,6 +214,7 @@ export function parseLoadOptions(input: LoadOptions = {}): ParsedLoadOptions {
     throw invalidOption("kvCache", kvCache, "either bytes or tokens, not both");
   }
   const dtype = kvCache.dtype ?? "auto";
+  const { draft } = options;
   return {
     native: {
       device,
@@ -198,6 +226,9 @@ export function parseLoadOptions(input: LoadOptions = {}): ParsedLoadOptions {
       cacheBytes: cacheBytes(options.weightCacheBytes),
       kvTokens: kvCache.tokens ?? 0,
       kvBytes: kvCache.bytes ?? 0,
+      draftPath: draft ? findCheckpoint(draft.path) : "",
+      draftWeights: draft?.weights ?? "auto",
+      draftBlockLength: draft?.blockLength ?? 0,
       kvDtype: dtype === "auto" ? "" : dtype,
       prefillTokens: options.prefillTokens ?? 0,
       prefixCache: options.prefixCache ?? true,
@@ -209,6 +240,7 @@ export function parseLoadOptions(input: LoadOptions = {}): ParsedLoadOptions {
     onProgress: options.onProgress,
     signal: options.signal,
     log: options.log ?? (() => {}),
+    generate: options.generate,
   };
 }
 
@@ -232,12 +264,21 @@ export interface ParsedRequest {
   /** milliseconds from the call */
   deadline: number | undefined;
   highWaterMark: number;
+  whenFull: "reject" | "wait";
   signal?: AbortSignal | undefined;
 }
 
+/** What a request says, and for the rest the defaults. */
+function withDefaults(request: z.infer<typeof requestSchema>, defaults: Defaults): typeof request {
+  const given = Object.fromEntries(Object.entries(request).filter(([, value]) => value !== undefined));
+  const { quality, denoise, parseSpecial, ...rest } = defaults ?? {};
+  const dial = request.quality === undefined && request.denoise === undefined ? { quality, denoise } : {};
+  return { ...rest, ...dial, ...(request.tokens ? {} : { parseSpecial }), ...given };
+}
+
 /** Throws INVALID_OPTION, TOKEN_OUT_OF_RANGE or EMPTY_PROMPT. */
-export function parseRequest(input: GenerateRequest, model: NativeModelInfo): ParsedRequest {
-  const r = check(requestSchema, input, "request");
+export function parseRequest(input: RequestFields, model: NativeModelInfo, defaults?: Defaults): ParsedRequest {
+  const r = withDefaults(check(requestSchema, input, "request"), defaults);
   const given = [r.prompt, r.messages, r.tokens].filter((v) => v !== undefined);
   if (given.length !== 1) {
     const allowed = "exactly one of prompt, messages, tokens";
@@ -246,6 +287,7 @@ export function parseRequest(input: GenerateRequest, model: NativeModelInfo): Pa
   }
   if (r.tokens && r.parseSpecial !== undefined)
     throw invalidOption("parseSpecial", r.parseSpecial, "it with prompt or messages");
+  if (model.decoding === "autoregressive") refuseBlockOptions(r);
   const blockLength = r.blockLength ?? model.blockLength;
   // Anything above the context means the rest of it.
   const maxTokens = Math.min(r.maxTokens ?? int32Max, model.contextLength);
@@ -300,20 +342,9 @@ export function parseRequest(input: GenerateRequest, model: NativeModelInfo): Pa
     key: r.key,
     deadline: r.deadline,
     highWaterMark: r.highWaterMark ?? 256,
+    whenFull: r.whenFull ?? "reject",
     signal: r.signal,
   };
-}
-
-/** Whether it is an array, or a typed array of a kind that holds token ids and still has its memory. */
-function isTokenList(v: unknown): v is ArrayLike<number> {
-  if (Array.isArray(v)) return true;
-  if (!types.isInt32Array(v) && !types.isUint32Array(v) && !types.isUint16Array(v)) return false;
-  try {
-    // Throws for memory that was transferred away.
-    return new Uint8Array(v.buffer) !== undefined;
-  } catch {
-    return false;
-  }
 }
 
 function promptIds(ids: ArrayLike<number>, blockLength: number, model: NativeModelInfo): Int32Array {
@@ -322,61 +353,9 @@ function promptIds(ids: ArrayLike<number>, blockLength: number, model: NativeMod
   return tokenIds(ids, "tokens", model.vocabSize, model.contextLength);
 }
 
-const tokenIds = (ids: ArrayLike<number>, option: string, vocabSize: number, most: number): Int32Array =>
-  reading(option, () => copyIds(ids, option, vocabSize, most));
-
-function copyIds(ids: ArrayLike<number>, option: string, vocabSize: number, most: number): Int32Array {
-  const { length } = ids;
-  if (!(length <= most)) throw invalidOption(option, ids, `at most ${most} token ids`);
-  const allowed = `an integer from 0 to ${vocabSize - 1}`;
-  const copy = new Int32Array(length);
-  for (let i = 0; i < length; i++) {
-    const id = ids[i] as number;
-    if (!Number.isSafeInteger(id)) throw invalidOption(`${option}[${i}]`, id, allowed);
-    if (id < 0 || id >= vocabSize) {
-      const message = `${option}[${i}]: ${id} is not a token of this model; give ${allowed}`;
-      throw new SdarError("TOKEN_OUT_OF_RANGE", message, { option: `${option}[${i}]`, value: id, allowed });
-    }
-    copy[i] = id;
-  }
-  return copy;
-}
-
 /** Refuses `stopTokens` that leave no token for the positions before `minTokens`. */
 function checkSomeAllowed(stopTokens: Int32Array, ignoreEos: boolean, model: NativeModelInfo): void {
   const banned = new Set([...stopTokens, ...(ignoreEos ? [] : model.endTokenIds), model.maskTokenId]);
   if (banned.size < model.vocabSize) return;
   throw invalidOption("stopTokens", stopTokens, "with minTokens, fewer than all tokens of the model");
-}
-
-/** Pairs of id and value, ids ascending. */
-const mapSize = Object.getOwnPropertyDescriptor(Map.prototype, "size")?.get as () => number;
-
-/** Counts before it copies: what is refused costs little, however long it is. */
-function biasEntries(bias: NonNullable<GenerateRequest["logitBias"]>): [unknown, unknown][] {
-  const most = bounds.logitBias;
-  const tooMany = () => invalidOption("logitBias", bias, `at most ${most} token ids`);
-  if (types.isMap(bias)) {
-    if (mapSize.call(bias) > most) throw tooMany();
-    return [...Map.prototype.entries.call(bias)];
-  }
-  const entries: [unknown, unknown][] = [];
-  for (const key in bias) {
-    if (entries.length === most) throw tooMany();
-    entries.push([key, (bias as Record<string, unknown>)[key]]);
-  }
-  return entries;
-}
-
-function parseBias(bias: NonNullable<GenerateRequest["logitBias"]>, vocabSize: number): [number, number][] {
-  const entries = biasEntries(bias);
-  const values = new Map<number, number>();
-  for (const [key, value] of entries) {
-    const id = typeof key === "string" && /^\d+$/.test(key) ? Number(key) : (key as number);
-    tokenIds([id], "logitBias", vocabSize, 1);
-    if (typeof value !== "number" || !(value >= -100 && value <= 100))
-      throw invalidOption(`logitBias[${id}]`, value, "a number from -100 to 100");
-    values.set(id, value);
-  }
-  return [...values].sort(([a], [b]) => a - b);
 }

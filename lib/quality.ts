@@ -1,6 +1,6 @@
 // The dial between accuracy and forwards: strategies of denoising and the settings that `quality` stands for.
 import { invalidOption } from "./errors.js";
-import type { DenoiseOptions, GenerateRequest, Quality } from "./types.js";
+import type { DenoiseOptions, Quality, RequestFields } from "./types.js";
 
 /** In the order of native/denoise/strategy.h. */
 export const strategies = [
@@ -35,8 +35,16 @@ export const presets: Record<Quality, DenoiseOptions> = {
 export const qualities = Object.keys(presets) as Quality[];
 
 /** Throws INVALID_OPTION when a request has both `quality` and `denoise`. */
-export function denoiseOf({ quality, denoise }: Pick<GenerateRequest, "quality" | "denoise">): DenoiseOptions {
+export function denoiseOf({ quality, denoise }: Pick<RequestFields, "quality" | "denoise">): DenoiseOptions {
   if (quality === undefined) return denoise ?? {};
   if (denoise !== undefined) throw invalidOption("quality", quality, "either quality or denoise, not both");
   return presets[quality];
+}
+
+/** Throws INVALID_OPTION for what only a model that denoises blocks can do. */
+export function refuseBlockOptions(r: Pick<RequestFields, "blockLength" | "denoise" | "quality" | "drafts">): void {
+  for (const option of ["blockLength", "denoise", "quality", "drafts"] as const) {
+    if (r[option] === undefined || r[option] === false) continue;
+    throw invalidOption(option, r[option], "nothing: the model is autoregressive and has no blocks");
+  }
 }

@@ -253,15 +253,26 @@ export class AdmissionQueue {
     this.#counts.rejected++;
   }
 
-  #checkRoom(ticket: Ticket): void {
+  /** Whether `add` would take it. */
+  hasRoomFor(ticket: Ticket): boolean {
     // What is submitted at once does not wait.
-    if (this.#counts.requests === 0 && this.#hasSlot) return;
-    if (this.#belowShare(ticket.key)) return;
-    const waiting = [
+    if (this.#counts.requests === 0 && this.#hasSlot) return true;
+    if (this.#belowShare(ticket.key)) return true;
+    return !this.#waitingWith(ticket).some(({ now, more, option }) => now + more > this.#limits[option]);
+  }
+
+  /** What waits now, and how much more that would be. */
+  #waitingWith(ticket: Ticket) {
+    return [
       { what: "requests", now: this.#counts.requests, more: ticket.answers, option: "maxRequests" },
       { what: "tokens", now: this.#counts.tokens, more: size(ticket), option: "maxTokens" },
       { what: "bytes", now: this.#counts.bytes, more: ticket.bytes, option: "maxBytes" },
     ] as const;
+  }
+
+  #checkRoom(ticket: Ticket): void {
+    if (this.hasRoomFor(ticket)) return;
+    const waiting = this.#waitingWith(ticket);
     const full = waiting.find(({ now, more, option }) => now + more > this.#limits[option]);
     if (!full) return;
     this.countRejected();

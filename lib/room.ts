@@ -7,14 +7,23 @@ import type { ParsedRequest } from "./options.js";
 export function checkPromptLength(tokens: number, blockLength: number, model: NativeModelInfo): void {
   if (tokens === 0) throw new SdarError("EMPTY_PROMPT", "the prompt is empty; give at least one token");
   const context = usableContext(blockLength, model);
-  if (tokens >= context) throw promptTooLong(String(tokens), blockLength, model);
+  if (tokens >= context) throw promptTooLong(tokens, blockLength, model);
 }
 
-/** `tokens` says how many the prompt has, as far as it is known. */
-export function promptTooLong(tokens: string, blockLength: number, model: NativeModelInfo): SdarError {
+/** `promptTokens` is undefined where nobody counted further than that it is too long. */
+export function promptTooLong(
+  promptTokens: number | undefined,
+  blockLength: number,
+  model: NativeModelInfo,
+): SdarError {
   const context = `the context of ${model.contextLength} in blocks of ${blockLength}`;
-  const most = usableContext(blockLength, model) - 1;
-  return new SdarError("PROMPT_TOO_LONG", `the prompt has ${tokens} tokens; ${context} takes at most ${most}`);
+  const maxPromptTokens = usableContext(blockLength, model) - 1;
+  const tokens = promptTokens ?? `more than ${maxPromptTokens}`;
+  const message = `the prompt has ${tokens} tokens; ${context} takes at most ${maxPromptTokens}`;
+  return new SdarError("PROMPT_TOO_LONG", message, {
+    ...(promptTokens === undefined ? {} : { promptTokens }),
+    maxPromptTokens,
+  });
 }
 
 /**

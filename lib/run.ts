@@ -3,6 +3,7 @@ import type { NativeEvent } from "./binding.js";
 import type { Clock } from "./clock.js";
 import { Completion, type Finish } from "./completion.js";
 import { SdarError } from "./errors.js";
+import { iteratorUsed, runHandle } from "./run-handle.js";
 import { onAbort } from "./signals.js";
 import type { TokenBytes } from "./text/token-bytes.js";
 import type { Answer, Chunk, GenerateResult, Run, Usage } from "./types.js";
@@ -46,6 +47,9 @@ export class RunState {
   readonly #result: Promise<GenerateResult>;
   #resolve!: (result: GenerateResult) => void;
   #reject!: (error: SdarError) => void;
+  /** Says that it waits for its turn, or runs. */
+  accept!: () => void;
+  #refuse!: (error: SdarError) => void;
   #settled = false;
   /** not given to the iterator yet; ends with the error of a failed run */
   #queue: (Chunk | SdarError)[] = [];
@@ -71,10 +75,15 @@ export class RunState {
     // The error may only be looked for in the iterator.
     this.#result.catch(() => {});
     this.#stopSignal = onAbort(setup.signal, () => this.abort());
-    this.handle = Object.freeze({
+    const started = new Promise<void>((resolve, reject) => {
+      this.accept = resolve;
+      this.#refuse = reject;
+    });
+    this.handle = runHandle({
+      started,
       result: () => this.result(),
       abort: () => this.abort(),
-      [Symbol.asyncIterator]: () => this.#iterate(),
+      iterate: () => this.#iterate(),
     });
   }
 
@@ -196,6 +205,8 @@ export class RunState {
 
   #settle(outcome: GenerateResult | SdarError): void {
     this.#settled = true;
+    if (outcome instanceof SdarError) this.#refuse(outcome);
+    else this.accept();
     this.#stopSignal();
     this.#stopTimer?.();
     this.#setup.onSettled(outcome);
@@ -259,10 +270,11 @@ export function failedRun(error: SdarError): Run {
   const result = Promise.reject(error);
   result.catch(() => {});
   let opened = false;
-  return Object.freeze({
+  return runHandle({
+    started: result,
     result: () => result,
     abort() {},
-    [Symbol.asyncIterator]() {
+    iterate() {
       if (opened) throw iteratorUsed();
       opened = true;
       return failing(error);
@@ -273,8 +285,6 @@ export function failedRun(error: SdarError): Run {
 async function* failing(error: SdarError): AsyncGenerator<Chunk, void> {
   yield await Promise.reject<Chunk>(error);
 }
-
-const iteratorUsed = () => new SdarError("ITERATOR_USED", "the chunks of a run can be iterated once");
 
 /** Iterators that nobody holds any more. */
 const forgotten = new FinalizationRegistry<RunState>((run) => run.forget());
@@ -299,5 +309,8 @@ function total(answers: Answer[]): Usage {
   const completionTokens = sum((usage) => usage.completionTokens);
   const forwards = sum((usage) => usage.forwards);
   const tokensPerForward = forwards > 0 ? completionTokens / forwards : 0;
-  return Object.freeze({ promptTokens, cachedTokens, completionTokens, forwards, tokensPerForward });
+  const more: Partial<Usage> = {};
+  for (const name of ["drafted", "accepted", "draftForwards", "verifyForwards"] as const)
+    if (answers[0]?.usage[name] !== undefined) more[name] = sum((usage) => usage[name] ?? 0);
+  return Object.freeze({ promptTokens, cachedTokens, completionTokens, forwards, tokensPerForward, ...more });
 }

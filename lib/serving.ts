@@ -9,6 +9,7 @@ import { type HeldLimits, HeldRuns } from "./held.js";
 import { bytesOf, type Job, tooLate } from "./job.js";
 import { answerMs } from "./limits.js";
 import type { ParsedRequest } from "./options.js";
+import { Outside } from "./outside.js";
 import { AdmissionQueue, type QueueLimits } from "./queue.js";
 import { roomFor } from "./room.js";
 import { patienceMs, type RunSetup, RunState } from "./run.js";
@@ -38,6 +39,7 @@ export class Serving {
   readonly #setup: ServingSetup;
   readonly #queue: AdmissionQueue;
   readonly #held: HeldRuns<Job>;
+  readonly #outside = new Outside<Job>();
   readonly #rates: RecentRates;
   /** not settled */
   readonly #jobs = new Set<Job>();
@@ -97,6 +99,7 @@ export class Serving {
       live: 0,
       aborted: false,
       whole: false,
+      waits: parsed.whenFull === "wait",
       forwards: [],
       costs: [],
       cost: 0,
@@ -155,13 +158,20 @@ export class Serving {
       });
   }
 
-  #enqueue(job: Job): void {
+  #enqueue(job: Job, invited = false): void {
+    if (job.waits && !invited && (this.#outside.has(job.key) || !this.#queue.hasRoomFor(job))) {
+      this.#outside.add(job);
+      if (Number.isFinite(job.dueAt)) this.#after(job, job.dueAt - this.#setup.clock.now(), () => job.expire());
+      return;
+    }
+    job.stopTimer();
     try {
       this.#queue.add(job);
     } catch (error) {
       job.run.fail(wrapError(error));
       return;
     }
+    job.run.accept();
     const { promptTokens } = job;
     const queuedRequests = this.#queue.counts.requests;
     this.emitter.emit("queued", () => ({ ...this.#info(job), promptTokens, queuedRequests }));
@@ -169,11 +179,18 @@ export class Serving {
     this.#queue.pump();
   }
 
+  /** Lets in who waits for room in the queue. */
+  #letIn(): void {
+    if (this.#closed) return;
+    for (const job of this.#outside.next((waiting) => this.#queue.hasRoomFor(waiting))) this.#enqueue(job, true);
+  }
+
   /** Takes what the addon has to say; call when it wakes. */
   drain(): void {
     const { native, clock } = this.#setup;
     for (const event of native.takeEvents()) this.#takeSafely(event);
     this.#queue.pump();
+    this.#letIn();
     if (!this.#closed) this.#rates.sample(clock.now(), () => native.stats());
   }
 
@@ -274,7 +291,7 @@ export class Serving {
   }
 
   #abort(job: Job): void {
-    if (job.stopEncoding || this.#queue.cancel(job)) {
+    if (job.stopEncoding || this.#outside.delete(job) || this.#queue.cancel(job)) {
       job.run.cutShort();
       return;
     }
@@ -325,6 +342,7 @@ export class Serving {
     job.stopEncoding?.();
     job.stopTimer();
     this.#held.delete(job);
+    this.#outside.delete(job);
     job.whole = !(outcome instanceof SdarError) && outcome.finishReason !== "abort";
     this.#queue.settleWaiting(job);
     if (job.live === 0) this.#settleQueue(job);
@@ -333,6 +351,7 @@ export class Serving {
     if (outcome instanceof SdarError && job.run.forgotten)
       this.#setup.warn(`request ${job.id}, which nobody reads any more, failed: ${outcome.code}: ${outcome.message}`);
     if (!job.refused) this.#tell(job, outcome);
+    this.#letIn();
     this.#checkEmpty();
   }
 

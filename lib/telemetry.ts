@@ -1,12 +1,28 @@
 // One OpenTelemetry span per request, named and attributed as the GenAI semantic conventions have it where they do. Without
-// an SDK in the process there is no span, and nothing to do.
-import { type Attributes, type Span, SpanKind, SpanStatusCode, trace } from "@opentelemetry/api";
+// an SDK in the process there is no span, and nothing to do. Its API is an optional package: who registers an SDK has it.
+import { createRequire } from "node:module";
+import type { Attributes, Span, Tracer } from "@opentelemetry/api";
 import type { SdarError } from "./errors.js";
 import { safely } from "./events.js";
 import type { ParsedRequest } from "./options.js";
 import type { GenerateResult } from "./types.js";
 
-const tracer = trace.getTracer("sdar-engine");
+// Its numbers, so that nothing is loaded for them.
+const SpanKind = { INTERNAL: 0 } as const;
+const SpanStatusCode = { ERROR: 2 } as const;
+
+/** Where an SDK keeps itself for all copies of the API, of this major version. */
+const registry = Symbol.for("opentelemetry.js.api.1");
+
+let tracer: Tracer | undefined;
+
+/** Loaded with the first request after an SDK has registered; undefined before. */
+function findTracer(): Tracer | undefined {
+  if (tracer || !(registry in globalThis)) return tracer;
+  const { trace } = createRequire(import.meta.url)("@opentelemetry/api") as typeof import("@opentelemetry/api");
+  tracer = trace.getTracer("sdar-engine");
+  return tracer;
+}
 
 export class RequestSpan {
   readonly #span: Span;
@@ -25,8 +41,8 @@ export class RequestSpan {
         "gen_ai.provider.name": "sdar-engine",
         "gen_ai.request.model": model,
       };
-      const span = tracer.startSpan("sdar.generate", { kind: SpanKind.INTERNAL, startTime: began, attributes });
-      if (!span.isRecording()) return;
+      const span = findTracer()?.startSpan("sdar.generate", { kind: SpanKind.INTERNAL, startTime: began, attributes });
+      if (!span?.isRecording()) return;
       request = new RequestSpan(span);
       span.setAttributes(requestAttributes(parsed, maxTokens));
     });

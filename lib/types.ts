@@ -1,7 +1,9 @@
 // The types of the public API.
 import type { KvFormat, NativeModelInfo, WeightFormat } from "./binding.js";
 import type { Strategy } from "./quality.js";
+import type { GenerateDefaults } from "./request.js";
 
+export type { GenerateDefaults, GenerateOptions, GenerateRequest } from "./request.js";
 export type { Strategy };
 
 export type Quality = "exact" | "balanced" | "fast";
@@ -33,8 +35,9 @@ export interface LoadOptions {
    * Packed weights of 64 MB and more are kept in a file, so that the next load maps them instead of packing again: `true`
    * (the default) in $SDAR_CACHE_DIR, else sdar-engine in $XDG_CACHE_HOME or ~/.cache; a folder; or `false`. A file that
    * is damaged, belongs to other contents or another user, or can be written by others is not used; one that cannot be
-   * written is no error. The load is over before the file is written, which then goes on in the background: it keeps a
-   * process that comes to its end alive until it is done, and ends at once with `process.exit()`.
+   * written is no error. Weights of up to 1 GiB are written after the load, in the background: that keeps a process that
+   * comes to its end alive until it is done, and ends at once with `process.exit()`. More are written while they are
+   * packed, so that a load takes little memory, and mapped; a load waits for another that writes the same.
    */
   weightCache?: boolean | string;
   /**
@@ -44,6 +47,15 @@ export interface LoadOptions {
   weightCacheBytes?: number;
   /** Threads that compute, 1 to 1024. Default: the physical cores this process may use. */
   threads?: number;
+  /**
+   * Lossless speculation for an autoregressive model: an SDAR checkpoint of the same tokenizer proposes tokens, a block
+   * at a time, and the model judges all of them in one forward. Tokens are those without a draft, bit for bit, also when
+   * sampled; only `usage` tells the difference. A folder, `"sdar-nano"` or a hub id, like that of `Engine.load`.
+   */
+  draft?:
+    | string
+    /** `weights` as above; positions drafted together, 2 to 64, by default the checkpoint's and at least 16 */
+    | { path: string; weights?: "auto" | WeightFormat; blockLength?: number };
   /** Maximum of requests in one forward, 1 to 4096; more wait. A GPU takes 1024 at most. Default 64. */
   maxConcurrent?: number;
   /**
@@ -89,6 +101,13 @@ export interface LoadOptions {
     /** Milliseconds for which a reader that holds its run back may read nothing, else it fails with READER_STALLED. Default 60,000. */
     heldMs?: number;
   };
+  /**
+   * Options for all requests that do not have their own; one that has `denoise` or `quality` takes neither from here.
+   *
+   * @example
+   * await Engine.load("sdar-nano", { generate: { maxTokens: 256, quality: "fast" } });
+   */
+  generate?: GenerateDefaults;
   /** Forces an instruction set, for measurements. Default: the environment's SDAR_ISA, else the best this machine has. */
   isa?: string;
   /** Called while weights are read, with bytes; the last time with `done` equal to `total`. */
@@ -128,8 +147,8 @@ export interface DenoiseOptions {
   confidence?: "model" | "sampled";
 }
 
-/** What `engine.generate` takes: exactly one of `prompt`, `messages` and `tokens`. An unknown option is refused. */
-export interface GenerateRequest {
+/** Everything that a request may have; which of them exclude each other says `GenerateRequest`. */
+export interface RequestFields {
   /** text as it is, without chat template */
   prompt?: string;
   /** a conversation, turned into text by the checkpoint's chat template */
@@ -216,6 +235,13 @@ export interface GenerateRequest {
   highWaterMark?: number;
   /** Ends the generation like `run.abort()`, also while it waits. */
   signal?: AbortSignal;
+  /**
+   * What happens when the queue is full: `"reject"` (default) rejects with QUEUE_FULL; `"wait"` waits for room, in order of
+   * arrival within its `key`, and outside of the queue's limits. `deadline` and `signal` hold meanwhile.
+   *
+   * @default "reject"
+   */
+  whenFull?: "reject" | "wait";
 }
 
 /** A generated token. */
@@ -260,10 +286,19 @@ export interface Usage {
   /** tokens of the prompt that were not computed again */
   cachedTokens: number;
   completionTokens: number;
-  /** denoising steps; the prompt's are not counted */
+  /**
+   * Denoising steps; of an autoregressive model, forwards that decided tokens, one each unless a draft was kept, and those
+   * of the draft. The prompt's are not counted.
+   */
   forwards: number;
   /** completionTokens / forwards */
   tokensPerForward: number;
+  /** with `LoadOptions.draft`: tokens that it proposed and the model judged, and those of them that were kept */
+  drafted?: number;
+  accepted?: number;
+  /** the draft's forwards, and the model's; together `forwards` */
+  draftForwards?: number;
+  verifyForwards?: number;
 }
 
 /**
@@ -308,7 +343,42 @@ export interface Run extends AsyncIterable<Chunk> {
   result(): Promise<GenerateResult>;
   /** Ends the generation with what it has: `result()` resolves with `finishReason` `"abort"`. */
   abort(): void;
+  /**
+   * Resolves once the request is accepted: its options and its prompt can run, and it waits for its turn within the queue's
+   * limits, or runs. Rejects with the SdarError that says why not, as QUEUE_FULL or PROMPT_TOO_LONG. What goes wrong later is
+   * told by `result()` and the iterator; one that nobody asks for is never an unhandled rejection.
+   *
+   * @example
+   * await run.started; // else an error that httpStatusOf() turns into a status
+   * response.writeHead(200);
+   */
+  readonly started: Promise<void>;
+  /**
+   * The whole text: `result()` without the rest.
+   *
+   * @example
+   * const answer = await engine.generate({ prompt: "1 + 1 =" }).text();
+   */
+  text(): Promise<string>;
+  /**
+   * The text as it comes, whole characters, of the first completion: an async iterable, and a stream for `pipeTo` and
+   * `pipeThrough`. It is the run's iterator in another form: once only, and cancelling it or leaving the loop aborts.
+   *
+   * @example
+   * for await (const text of run.textStream) process.stdout.write(text);
+   */
+  readonly textStream: TextStream;
+  /**
+   * The same as UTF-8, such as for the body of a `Response`. Cancelling it aborts the run.
+   *
+   * @example
+   * return new Response(run.toReadableStream(), { headers: { "content-type": "text/plain; charset=utf-8" } });
+   */
+  toReadableStream(): ReadableStream<Uint8Array>;
 }
+
+/** A stream of strings that `for await` reads, too. */
+export type TextStream = ReadableStream<string> & AsyncIterable<string>;
 
 /** What `engine.dispose` takes. */
 export interface DisposeOptions {
@@ -320,6 +390,8 @@ export interface DisposeOptions {
 export interface ModelInfo extends Readonly<NativeModelInfo> {
   /** folder of the checkpoint */
   readonly path: string;
+  /** folder of the one that drafts for it */
+  readonly draft?: string;
   /** whether `prompt` can be used */
   readonly hasTokenizer: boolean;
   /** whether `messages` can be used */

@@ -193,6 +193,8 @@ compare("LoadOptions.kvCache.dtype", kvFormats, member("LoadOptions", "kvCache",
 compare("kvCacheSchema.dtype", kvFormats, member("kvCacheSchema", "dtype"));
 compare("kvFormats", kvFormats, strings("kvFormats"));
 
+compare("decodings", lists.get("kDecodings") ?? ["native", []], strings("decodings"));
+
 const finishReasons = enumerators("FinishReason");
 compare("type FinishReason", finishReasons, strings("FinishReason"));
 compare("finishReasons", finishReasons, strings("finishReasons"));

@@ -1,8 +1,7 @@
 // Builds libsdar_cuda.so, the CUDA kernels, beside the addon in build/Release where nvcc is found; nothing is downloaded.
 //   SDAR_CUDA_ARCHITECTURES="80;90a" node scripts/cuda-library.mjs
 // Without that variable it is built for the devices of this machine, or for all supported ones where there is none.
-// CUDACXX names a compiler other than the PATH's nvcc; SDAR_SKIP_CUDA=1 builds none. With --prebuild it is built for all and
-// put beside the prebuilt addon.
+// CUDACXX names a compiler other than the PATH's nvcc; SDAR_SKIP_CUDA=1 builds none.
 import { spawnSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -88,14 +87,9 @@ export async function buildCudaLibrary(architectures) {
 }
 
 if (isMain(import.meta.url)) {
-  const prebuild = process.argv.includes("--prebuild");
-  if (!canBuildCuda()) {
+  if (canBuildCuda()) await orExit(buildCudaLibrary());
+  else
     console.log(
       "sdar-engine: the CUDA library is not built: nvcc, or what CUDACXX names, was not found, or SDAR_SKIP_CUDA is set",
     );
-  } else {
-    const built = await orExit(buildCudaLibrary(prebuild ? allArchitectures : undefined));
-    const beside = join(root, "prebuilds", `${process.platform}-${process.arch}`, "libsdar_cuda.so");
-    if (prebuild) copyFileSync(built, beside);
-  }
 }

@@ -1,8 +1,9 @@
 import t, { type Test } from "tap";
+import { shippedModelPath } from "../lib/checkpoint.js";
 import { SdarError } from "../lib/index.js";
 import { parseLoadOptions, parseRequest } from "../lib/options.js";
 import { checkPromptLength, roomFor } from "../lib/room.js";
-import type { GenerateRequest, LoadOptions } from "../lib/types.js";
+import type { GenerateRequest, LoadOptions, RequestFields } from "../lib/types.js";
 import { fakeInfo } from "./fake-binding.js";
 
 const request = (options: object) => parseRequest({ tokens: [1], ...options } as GenerateRequest, fakeInfo);
@@ -142,12 +143,15 @@ t.test("an unknown option is refused by name, with the one that was probably mea
   );
   for (const bad of [null, 3, "text", []]) {
     t.throws(() => load(bad as object), { code: "INVALID_OPTION", option: "options" });
-    t.throws(() => parseRequest(bad as GenerateRequest, fakeInfo), { code: "INVALID_OPTION", option: "request" });
+    t.throws(() => parseRequest(bad as unknown as GenerateRequest, fakeInfo), {
+      code: "INVALID_OPTION",
+      option: "request",
+    });
   }
 });
 
 t.test("exactly one prompt", async (t) => {
-  const parse = (r: GenerateRequest) => parseRequest(r, fakeInfo);
+  const parse = (r: RequestFields) => parseRequest(r, fakeInfo);
   t.throws(() => parse({}), { code: "INVALID_OPTION", message: /no prompt; give exactly one of/ });
   t.throws(() => parse({ prompt: "a", tokens: [1] }), { code: "INVALID_OPTION", message: /more than one prompt/ });
   t.same(parse({ prompt: "a", tokens: undefined }).prompt, "a");
@@ -211,6 +215,9 @@ t.test("defaults", async (t) => {
     kvTokens: 0,
     kvBytes: 0,
     kvDtype: "",
+    draftPath: "",
+    draftWeights: "auto",
+    draftBlockLength: 0,
     prefillTokens: 0,
     prefixCache: true,
     timeSteps: false,
@@ -290,10 +297,12 @@ t.test("what is given arrives", async (t) => {
     prefixCache: false,
     timeSteps: true,
     cuda: { warpgroupMma: true },
+    draft: { path: "sdar-nano", weights: "int8", blockLength: 8 },
   });
   const kv = { kvTokens: 9, kvBytes: 0, kvDtype: "f32", prefillTokens: 7, prefixCache: false, timeSteps: true };
   const gpu = { weights: "auto", cacheBytes: 5, cudaWarpgroupMma: true, cudaDependentLaunch: false };
-  t.same(down, { ...gpu, device: "cpu", threads: 2, maxConcurrent: 3, cacheFolder: "", isa: "avx2", ...kv });
+  const draft = { draftPath: shippedModelPath(), draftWeights: "int8", draftBlockLength: 8 };
+  t.same(down, { ...gpu, ...draft, device: "cpu", threads: 2, maxConcurrent: 3, cacheFolder: "", isa: "avx2", ...kv });
   t.equal(load({ weightCache: "/a/b" }).native.cacheFolder, "/a/b");
   delete process.env.SDAR_CACHE_DIR;
   process.env.XDG_CACHE_HOME = "/home/x/.c";

@@ -145,8 +145,13 @@ function pendingLoad() {
     resolve: () => {},
     progress: (_done: number, _total: number) => {},
   };
+  let begin = () => {};
+  const begun = new Promise<void>((resolve) => {
+    begin = resolve;
+  });
   const binding: Binding = {
     load(_settings, onProgress, onWake) {
+      begin();
       const native = new FakeNative(onWake, fakeInfo);
       pending.native = native;
       pending.progress = onProgress;
@@ -164,11 +169,11 @@ function pendingLoad() {
     instructionSets: () => [],
     probeCuda: () => noCuda,
   };
-  return { pending, getBinding: () => binding };
+  return { pending, begun, getBinding: () => binding };
 }
 
 t.test("loading: progress, log, and callbacks that throw", async (t) => {
-  const { pending, getBinding } = pendingLoad();
+  const { pending, begun, getBinding } = pendingLoad();
   const seen: unknown[] = [];
   const said: string[] = [];
   const loading = Engine.loadWith(getBinding, "sdar-nano", {
@@ -181,6 +186,7 @@ t.test("loading: progress, log, and callbacks that throw", async (t) => {
       throw new Error("mine too");
     },
   });
+  await begun;
   pending.progress(1, 2);
   pending.resolve();
   const engine = await loading;
@@ -207,9 +213,10 @@ t.test("a card that answers but is not computed on is told", async (t) => {
 });
 
 t.test("loading can be given up", async (t) => {
-  const { pending, getBinding } = pendingLoad();
+  const { pending, begun, getBinding } = pendingLoad();
   const controller = new AbortController();
   const loading = Engine.loadWith(getBinding, "sdar-nano", { signal: controller.signal });
+  await begun;
   controller.abort(new Error("changed my mind"));
   await t.rejects(loading, { code: "ABORTED", cause: { message: "changed my mind" } });
   t.ok(pending.cancelled);
@@ -225,6 +232,7 @@ t.test("a broken tokenizer stops the load and frees what was loaded", async (t) 
 
   const late = pendingLoad();
   const loading = Engine.loadWith(late.getBinding, "sdar-nano");
+  await late.begun;
   const { native } = late.pending;
   if (native)
     native.setTokenBytes = () => {

@@ -1,12 +1,19 @@
 // Readers that stand still cost nobody but themselves: their places go to others, they are bounded, nobody waits for them.
 import { getEventListeners } from "node:events";
 import t from "tap";
-import { type Chunk, Engine, type GenerateRequest, type LoadOptions, type Token } from "../lib/index.js";
+import {
+  type Chunk,
+  Engine,
+  type GenerateOptions,
+  type GenerateRequest,
+  type LoadOptions,
+  type Token,
+} from "../lib/index.js";
 import { patienceMs } from "../lib/run.js";
 import { eventually } from "./eventually.js";
 import { FakeClock, type FakeNative, fakeEngine } from "./fake-binding.js";
 
-const request: GenerateRequest = { tokens: [1], maxTokens: 40, highWaterMark: 2 };
+const request = { tokens: [1], maxTokens: 40, highWaterMark: 2 };
 
 /** A service with two places and two requests submitted in advance. */
 async function service(queue: LoadOptions["queue"] = {}) {
@@ -17,7 +24,7 @@ async function service(queue: LoadOptions["queue"] = {}) {
     made.native.wake();
   };
   /** A run with three unread tokens, by the id it gets. */
-  const standing = (id: number, more: GenerateRequest = {}) => {
+  const standing = (id: number, more: GenerateOptions = {}) => {
     const run = made.engine.generate({ ...request, ...more });
     const reader = run[Symbol.asyncIterator]();
     for (let i = 0; i < 3; i++) tell(id, 1);

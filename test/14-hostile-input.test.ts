@@ -1,7 +1,7 @@
 // Whatever is passed in, what comes back is an SdarError that says so, and nothing that is given out can be changed.
 import { runInNewContext } from "node:vm";
 import t from "tap";
-import { Engine, type GenerateRequest, type LoadOptions, SdarError } from "../lib/index.js";
+import { Engine, type GenerateOptions, type GenerateRequest, type LoadOptions, SdarError } from "../lib/index.js";
 import { bounds } from "../lib/limits.js";
 import { fakeEngine } from "./fake-binding.js";
 
@@ -111,7 +111,7 @@ t.test("every list and text has a bound, and the error names it", async (t) => {
   const { engine, native } = await fakeEngine({ info: { vocabSize: 2000 } });
   const many = (n: number) => Array.from({ length: n }, (_, i) => i);
   const biases = (n: number) => Object.fromEntries(many(n).map((id) => [id, 1]));
-  const limits: [option: string, most: number, make: (n: number) => GenerateRequest][] = [
+  const limits: [option: string, most: number, make: (n: number) => GenerateOptions][] = [
     ["stop", bounds.stop, (n) => ({ stop: many(n).map(String) })],
     ["stop[0]", bounds.stopBytes, (n) => ({ stop: "x".repeat(n) })],
     ["stopTokens", bounds.stopTokens, (n) => ({ stopTokens: many(n) })],
@@ -134,7 +134,7 @@ t.test("every list and text has a bound, and the error names it", async (t) => {
 t.test("tokens that leave none to choose are refused", async (t) => {
   const { engine } = await fakeEngine({ info: { vocabSize: 200, maskTokenId: 199, endTokenIds: [198] } });
   const stopTokens = Array.from({ length: 198 }, (_, i) => i);
-  const ask = (more: GenerateRequest) => engine.generate({ tokens: [1], stopTokens, ...more }).result();
+  const ask = (more: GenerateOptions) => engine.generate({ tokens: [1], stopTokens, ...more }).result();
   await t.rejects(ask({ minTokens: 1 }), { code: "INVALID_OPTION", option: "stopTokens" });
   for (const allowed of [{}, { minTokens: 1, ignoreEos: true }]) {
     const run = engine.generate({ tokens: [1], stopTokens, ...allowed });

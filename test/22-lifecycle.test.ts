@@ -4,10 +4,10 @@ import { pathToFileURL } from "node:url";
 import { Worker } from "node:worker_threads";
 import t from "tap";
 import { packageRoot } from "../lib/checkpoint.js";
-import { Engine, type GenerateRequest } from "../lib/index.js";
+import { Engine, type GenerateOptions, type GenerateRequest } from "../lib/index.js";
 import { eventually } from "./eventually.js";
 
-const question: GenerateRequest = { messages: [{ role: "user", content: "Count the atoms in Ca3(PO4)2" }] };
+const question = { messages: [{ role: "user", content: "Count the atoms in Ca3(PO4)2" }] };
 /** runs until the context is full */
 const long: GenerateRequest = { prompt: "a", ignoreEos: true, denoise: { strategy: "sequential" } };
 const entry = pathToFileURL(`${packageRoot}dist/index.js`).href;
@@ -29,7 +29,7 @@ t.test("with one engine", async (t) => {
   });
 
   await t.test("stop strings, stop tokens, end tokens, minimum and bias", async (t) => {
-    const answer = (options: GenerateRequest) => engine.generate({ ...question, ...options }).result();
+    const answer = (options: GenerateOptions) => engine.generate({ ...question, ...options }).result();
     t.match(await answer({ stop: ", P" }), { text: "Ca 3", finishReason: "stop", stopMatched: ", P" });
     t.match(await answer({ stop: ["zzz", "3"] }), { text: "Ca ", finishReason: "stop", stopMatched: "3" });
     const { tokens } = await answer({});

@@ -16,18 +16,15 @@ const chance = (percent: number) => random(100) < percent;
 const pick = <T>(...options: T[]) => options[random(options.length)] as T;
 
 /** Requests that differ in all that may differ. */
-const problems = Array.from(
-  { length: 300 },
-  (_, i): GenerateRequest => ({
-    tokens: Array.from({ length: 1 + random(i % 10 === 0 ? 220 : 50) }, () => random(550)),
-    maxTokens: 1 + random(180),
-    blockLength: pick(8, 8, 8, 4, 16, 5, 1),
-    denoise: { strategy: strategies[i % strategies.length], threshold: 0.6 },
-    temperature: i % 3 === 0 ? 0.9 : 0,
-    seed: i,
-    ignoreEos: i % 2 === 0,
-  }),
-);
+const problems = Array.from({ length: 300 }, (_, i) => ({
+  tokens: Array.from({ length: 1 + random(i % 10 === 0 ? 220 : 50) }, () => random(550)),
+  maxTokens: 1 + random(180),
+  blockLength: pick(8, 8, 8, 4, 16, 5, 1),
+  denoise: { strategy: strategies[i % strategies.length], threshold: 0.6 },
+  temperature: i % 3 === 0 ? 0.9 : 0,
+  seed: i,
+  ignoreEos: i % 2 === 0,
+}));
 
 const outcome = ({ tokens, finishReason }: GenerateResult) => JSON.stringify([tokens, finishReason]);
 
@@ -59,7 +56,7 @@ t.test(`${total} requests on seven pages`, { skip }, async (t) => {
     const controller = new AbortController();
     const fate = random(100);
     const request: GenerateRequest = {
-      ...problems[problem],
+      ...(problems[problem] as (typeof problems)[0]),
       priority: random(5) - 2,
       key: pick("a", "b", "c", undefined),
       cache: { salt: pick("", "", "", "salt"), pin: chance(5) },

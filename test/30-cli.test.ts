@@ -1,10 +1,12 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
 import { packageRoot } from "../lib/checkpoint.js";
+import { prompts } from "../lib/cli/prompts.js";
+import { Engine } from "../lib/engine.js";
 import { main, sdar } from "./sdar.js";
 
 const question = "Count the atoms in Ca3(PO4)2";
@@ -16,6 +18,55 @@ t.test("generate prints the answer, and what it took on standard error", async (
   t.match(await sdar(["generate", "-"], { input: question }), { stdout: "Ca 3, P 2, O 8\n" });
   const plain = await sdar(["generate", question, "--watch"]);
   t.match(plain, { stdout: "Ca 3, P 2, O 8\n", stderr: statistics }, "no terminal, no drawing");
+});
+
+t.test("the prompts that help and README name are answered right", async (t) => {
+  const readme = readFileSync(join(packageRoot, "README.md"), "utf8");
+  const { stdout: help } = await sdar(["generate", "--help"]);
+  await using engine = await Engine.load("sdar-nano");
+  for (const { prompt, answer } of prompts) {
+    t.equal(await engine.generate({ messages: [{ role: "user", content: prompt }] }).text(), answer);
+    t.ok(help.includes(`sdar generate '${prompt}'`), prompt);
+    t.ok(readme.includes(prompt), prompt);
+  }
+});
+
+t.test("help is in groups and ends with examples", async (t) => {
+  const { stdout } = await sdar(["--help"]);
+  t.match(stdout, /\nUse:\n {2}generate .*\nMeasure:\n.*\nExamples:\n {2}sdar generate /s);
+  t.match((await sdar(["generate", "--help"])).stdout, /\nOutput:\n.*\nSampling:\n.*\nExamples/s);
+});
+
+t.test("a prompt that is empty is refused", async (t) => {
+  const refused = { status: 2, stdout: "", stderr: /^error: no prompt: standard input is empty\n/ };
+  for (const input of ["", "\n", " \n\n"]) t.match(await sdar(["generate"], { input }), refused);
+  t.match(await sdar(["generate", " "]), { status: 2, stderr: /^error: no prompt: it is empty\n/ });
+});
+
+t.test("on a terminal, generate asks for a prompt", async (t) => {
+  // util-linux's script makes a terminal.
+  const command = `${process.execPath} ${main} generate`;
+  const child = spawn("script", ["-qec", command, "/dev/null"], {
+    stdio: "pipe",
+    env: { ...process.env, TERM: "xterm" },
+  });
+  const started = await Promise.race([once(child, "spawn").then(() => true), once(child, "error").then(() => false)]);
+  if (!started) return t.comment("skipped: there is no script(1)");
+  t.teardown(() => child.kill());
+  let shown = "";
+  let asked = false;
+  child.stdout.setEncoding("utf8").on("data", (text) => {
+    shown += text;
+    if (asked || !shown.includes("Prompt: ")) return;
+    asked = true;
+    child.stdin.write("Sort: 6 60 96 72\n");
+  });
+  await once(child, "close");
+  t.match(shown, /Try: Count the atoms.*Prompt: .*6 60 72 96.*next: sdar generate 'ISO date/s);
+});
+
+t.test("the doctor begins with a verdict", async (t) => {
+  t.match((await sdar(["doctor"])).stdout, /^The engine runs here, on the .*\n\nnode /);
 });
 
 t.test("generate --json", async (t) => {

@@ -3,11 +3,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import t from "tap";
 import { openBench } from "../lib/bench/binding.js";
-import { drawCharts, linearTicks, logTicks } from "../lib/bench/plot.js";
-import { accuracy, readSamples } from "../lib/bench/prompts.js";
+import { type Box, placeLabels } from "../lib/bench/plot.js";
+import { readSamples } from "../lib/bench/prompts.js";
 import { steps } from "../lib/bench/quality.js";
-import { median, table } from "../lib/bench/report.js";
-import { accuracyAt, compareWithCurve, forwardsFor, middle, resamples, wilson } from "../lib/bench/statistics.js";
 import { shippedModelPath } from "../lib/checkpoint.js";
 import { Engine } from "../lib/index.js";
 import { sdar } from "./sdar.js";
@@ -16,26 +14,6 @@ const scratch = mkdtempSync(join(tmpdir(), "sdar-bench-"));
 t.teardown(() => rmSync(scratch, { recursive: true }));
 const quick = ["--threads", "2", "--seconds", "0.01"];
 const tiny = ["--shape", "sdar-nano", "--layers", "1"];
-
-t.test("medians, tables, right answers", async (t) => {
-  t.equal(median([3, 1, 2]), 2);
-  t.equal(median([4, 1, 2, 3]), 2.5);
-  t.ok(Number.isNaN(median([])));
-  t.equal(
-    table([
-      ["a", "bc"],
-      [10, 2],
-    ]),
-    "a   bc\n10   2\n",
-  );
-  const samples = [
-    { prompt: "", answer: "1", task: "x" },
-    { prompt: "", answer: "2", task: "x" },
-    { prompt: "", answer: "3", task: "y" },
-    { prompt: "" },
-  ];
-  t.same(accuracy(samples, ["1", "2 ", "3", ""]), { all: 66.667, x: 50, y: 100 });
-});
 
 t.test("files of prompts", async (t) => {
   t.equal(readSamples(undefined, 2000).length, 1000, "the held-out samples");
@@ -69,34 +47,62 @@ t.test("what denoising steps saw, from the drafts they left", async (t) => {
 
 t.test("bench forward --json", async (t) => {
   const out = join(scratch, "deep", "forward.json");
-  const args = ["bench", "forward", ...tiny, ...quick, "--tokens", "1,7,64", "--context", "32,96", "--weights", "int4"];
+  const args = [
+    "bench",
+    "forward",
+    ...tiny,
+    ...quick,
+    "--tokens",
+    "1,7,64",
+    "--context",
+    "32,96",
+    "--weights",
+    "int4,bf16",
+  ];
   const { status, stdout } = await sdar([...args, "--json", "--out", out]);
   t.equal(status, 0);
   const { results, machine, settings } = JSON.parse(stdout);
   t.same(JSON.parse(readFileSync(out, "utf8")).results, results, "the file holds the same");
   t.same(
-    results.map((r: { tokens: number; context: number }) => [r.tokens, r.context]),
-    [1, 7, 64].flatMap((tokens) => [32, 96].map((context) => [tokens, context])),
+    results.map((r: { weights: string; tokens: number; context: number }) => [r.weights, r.tokens, r.context]),
+    ["int4", "bf16"].flatMap((weights) =>
+      [1, 7, 64].flatMap((tokens) => [32, 96].map((context) => [weights, tokens, context])),
+    ),
   );
   t.match(results[1].added, { positions: 64, ms: Number, ratio: Number }, "what more context costs");
   t.ok(results[1].added.limitMs > 0 && results[0].added === undefined);
   const numbers = ["ms", "minMs", "logitsMs", "gbPerSecond", "gopPerSecond", "limitGbPerSecond", "limitGopPerSecond"];
   for (const result of results) {
-    for (const name of [...numbers, "timesReadOnce", "shareOfRead", "shareOfMultiply"]) t.ok(result[name] > 0, name);
+    for (const name of [...numbers, "timesReadOnce", "breakEven", "shareOfRead", "shareOfMultiply"])
+      t.ok(result[name] > 0, name);
     t.ok(result.samples.length >= 5);
     t.type(result.instruction, "string");
+    t.equal(result.expertsPerLayer, 0);
+    if (result.tokens === 1) t.equal(result.breakEven, 1);
+    if (result.tokens === 64) t.ok(result.breakEven > 1, "64 positions take longer than one");
   }
-  t.match(settings, { weights: "int4", context: [32, 96], threads: 2, isa: String, layers: 1, parameters: Number });
+  t.match(settings, {
+    weights: "int4,bf16",
+    context: [32, 96],
+    threads: 2,
+    isa: String,
+    layers: 1,
+    parameters: Number,
+  });
   t.match(machine, { cpu: String, cores: Number, memoryBytes: Number, node: process.version });
   t.ok(machine.isa.includes(settings.isa), "names the instruction set that ran");
 });
 
 t.test("bench forward prints a table, for a checkpoint too", async (t) => {
-  const { status, stdout } = await sdar(["bench", "forward", ...quick, "--tokens", "4", "--weights", "bf16"]);
+  const args = ["bench", "forward", ...quick, "--tokens", "4", "--weights", "bf16,int8"];
+  const { status, stdout } = await sdar(args);
   t.equal(status, 0);
   t.match(stdout, /sdar-nano: 6 layers, 4 M parameters, bf16/);
-  t.match(stdout, /\nM +context +ms +min +GB\/s/);
-  t.match(stdout, /\n4 +256 +\d+\.\d\d /);
+  t.match(stdout, /\nM +ms +tokens\/s +of limit\n4 +\d+\.\d\d +\d+ +\d+ %\n/);
+  t.match(stdout, /break-even, in tokens per forward\nM +context +bf16 +int8\n4 +256 +\d+\.\d\d +\d+\.\d\d\n$/);
+  const all = await sdar(["bench", "forward", ...quick, "--tokens", "4", "--all"]);
+  t.match(all.stdout, /\nM +context +ms +min +tokens\/s +GB\/s/);
+  t.match(all.stdout, /\n4 +256 +\d+\.\d\d /);
 });
 
 t.test("bench forward --serve", async (t) => {
@@ -112,6 +118,8 @@ t.test("bench forward --serve", async (t) => {
       { tokens: 1, ms: Number },
     ],
   );
+  const several = await sdar(["bench", "forward", "--serve", ...tiny, "--weights", "int8,int4"], { input: "" });
+  t.match(several, { status: 2, stderr: /weights.*int8,int4.*one format with --serve/ });
   t.match(await serve("8\n"), { status: 2, stderr: /standard input: 8 is not a line such as/ });
   t.match(await serve('{"tokens":513}\n'), { status: 1, stderr: /1 to 512/ });
 });
@@ -166,77 +174,22 @@ t.test("bench quality", async (t) => {
   t.match(await sdar(["bench", "quality", "--limit", "1", "--weights", "bf16"]), { stdout: /\nbf16 +\d.*e-\d/ });
 });
 
-t.test("intervals, and curves compared on the same samples", async (t) => {
-  const [low, high] = wilson(8, 10);
-  t.ok(Math.abs(low - 0.4902) < 1e-4 && Math.abs(high - 0.9433) < 1e-4, `${low} to ${high}`);
-  t.ok(wilson(0, 10)[0] > -1e-9 && wilson(10, 10)[1] < 1 + 1e-9);
-  t.same(middle(Array.from({ length: 201 }, (_, i) => 200 - i)), [5, 195]);
-  for (const times of resamples(7, 20))
-    t.equal(
-      times.reduce((a, b) => a + b),
-      7,
-    );
-  const curve = [
-    { forwards: 2, accuracy: 0.5 },
-    { forwards: 4, accuracy: 0.7 },
-    { forwards: 6, accuracy: 0.6 },
+t.test("labels of a chart cover neither each other nor points", (t) => {
+  const covers = (a: Box, b: Box) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+  const inside = { left: 0, right: 400, top: 0, bottom: 300 };
+  const points = [
+    { x: 100, y: 100, width: 60 },
+    { x: 104, y: 103, width: 60 },
+    { x: 108, y: 99, width: 60, side: "right" as const },
+    { x: 6, y: 4, width: 60 },
   ];
-  const near = (found: number, wanted: number) => t.ok(Math.abs(found - wanted) < 1e-9, `${found}, not ${wanted}`);
-  for (const [x, y] of [
-    [1, 0.5],
-    [2, 0.5],
-    [3, 0.6],
-    [5, 0.65],
-    [9, 0.6],
-  ] as const)
-    near(accuracyAt(curve, x), y);
-  for (const [y, x] of [
-    [0.4, 2],
-    [0.6, 3],
-    [0.7, 4],
-    [0.9, 6],
-  ] as const)
-    near(forwardsFor(curve, y), x);
-  const outcome = (right: number, forwards: number) => ({
-    right: Uint8Array.from({ length: 100 }, (_, i) => (i < right ? 1 : 0)),
-    forwards: new Float64Array(100).fill(forwards),
-  });
-  const [better, beyond] = compareWithCurve([outcome(70, 3), outcome(80, 7)], [outcome(50, 2), outcome(70, 4)], 200);
-  near(better?.points ?? 0, 10);
-  near(better?.forwardsRatio ?? 0, 0.75);
-  const [from, to] = better?.pointsInterval ?? [0, 0];
-  t.ok(from > 2 && from < 10 && to > 10 && to < 18, `10 points, ${from} to ${to}`);
-  t.equal(beyond?.points, undefined, "nothing is said beyond the curve");
-});
-
-t.test("charts", async (t) => {
-  t.same(linearTicks(70.2, 74.4), [70, 71, 72, 73, 74, 75]);
-  t.same(linearTicks(-0.12, 0.31), [-0.2, -0.1, 0, 0.1, 0.2, 0.3, 0.4]);
-  t.same(logTicks(1, 32, 2), [1, 2, 4, 8, 16, 32]);
-  t.same(logTicks(3, 400, 10), [5, 10, 20, 50, 100, 200]);
-  t.same(logTicks(3, 5.1, 10), [3, 3.5, 4, 4.5, 5], "too few powers");
-  const points = [1, 2, 4].map((x) => ({ x, y: 10 * x, low: 9 * x, high: 11 * x }));
-  const axes = { x: { label: "a < b", log: 2 as const, to: 8 }, y: { label: "y" } };
-  const series = [
-    { name: "first", points: [...points, { x: 8, y: 90, label: "here" }] },
-    { name: "none", points: [] },
-  ];
-  const svg = drawCharts([
-    { title: "One", ...axes, series },
-    { title: "Two", ...axes, series },
-  ]);
-  t.match(svg, /^<svg [^>]*viewBox="0 0 1120 400"/);
-  t.match(svg, /a &lt; b<.*>here</s);
-  t.notMatch(svg, /NaN|undefined|Infinity/);
-  const line = "M64 315.8L222.67 285.6L381.33 225.2L540 74.2";
-  t.equal(svg.split(line).length, 3, "the line through the points, in both charts");
-  for (const tag of ["svg", "g", "text"]) {
-    t.equal(svg.match(new RegExp(`<${tag}[ >]`, "g"))?.length, svg.match(new RegExp(`</${tag}>`, "g"))?.length, tag);
+  const markers = points.map(({ x, y }) => ({ left: x - 5, right: x + 5, top: y - 5, bottom: y + 5 }));
+  const boxes = placeLabels(points, markers, inside);
+  for (const [i, box] of boxes.entries()) {
+    for (const other of [...boxes.slice(0, i), ...markers]) t.notOk(covers(box, other));
+    t.ok(box.left >= 0 && box.right <= 400 && box.top >= 0 && box.bottom <= 300);
   }
-  const alone = drawCharts([
-    { title: "", x: { label: "" }, y: { label: "" }, series: [{ name: "", points: [{ x: 3, y: 3 }] }] },
-  ]);
-  t.notMatch(alone + drawCharts([{ title: "", x: { label: "" }, y: { label: "" }, series: [] }]), /NaN|Infinity/);
+  t.end();
 });
 
 t.test("bench dial", async (t) => {
@@ -358,7 +311,7 @@ t.test("native benches refuse what would be unsafe", async (t) => {
   t.throws(() => bench.compare({} as never, [step]), refused);
   t.throws(() => bench.compare(other, [3] as never), refused);
   t.throws(() => bench.compare(other, [{ ...step, masked: Int32Array.of(4) }]), refused);
-  const one = { tokens: 1, contexts: Int32Array.of(0), runs: 1, logits: false, limits: false };
+  const one = { tokens: 1, contexts: Int32Array.of(0), runs: 1, logits: false, limits: false, single: false };
   t.throws(() => bench.run({ ...one, tokens: 0 }), refused);
   await t.rejects(bench.run({ ...one, tokens: 9 }), refused);
   await t.rejects(bench.run({ ...one, contexts: Int32Array.of(1) }), refused);

@@ -15,6 +15,7 @@ import type { FinishReason, LoadOptions } from "../lib/types.js";
 
 export const fakeInfo: NativeModelInfo = {
   modelType: "sdar",
+  decoding: "block_diffusion",
   device: "cpu",
   cardProblem: "",
   passedOver: "",
@@ -145,6 +146,11 @@ const noStats = (): NativeStats => ({
   prefillTokens: 0,
   promptTokens: 0,
   cachedTokens: 0,
+  draftSteps: 0,
+  draftSeconds: 0,
+  draftForwards: 0,
+  draftedTokens: 0,
+  acceptedTokens: 0,
   preemptions: 0,
   recomputedTokens: 0,
   evictions: 0,

@@ -11,12 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "backend/cpu/buffer.h"
 #include "measure.h"
-
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
+#include "random_weight.h"
 
 using namespace sdar;
 
@@ -45,59 +41,23 @@ Settings settings_of(int argc, char** argv) {
   return s;
 }
 
-/// A weight whose panels all hold the same random numbers.
-class RandomWeight {
- public:
-  RandomWeight(Backend& backend, WeightKind kind, WeightFormat format, int64_t rows, int64_t cols) {
-    const WeightSpec spec{kind, format, rows, cols}, one{WeightKind::linear, format, 32, cols};
-    std::vector<float> values(static_cast<size_t>(32 * cols));
-    std::mt19937 random(1);
-    for (float& v : values) v = static_cast<float>(random() % 2001) * 1e-3f - 1.0f;
-    const SourceTensor part{reinterpret_cast<const std::byte*>(values.data()), DType::f32, 32, cols};
-    std::vector<std::byte> panel(backend.packed_bytes(one));
-    backend.pack(one, {&part, 1}, 0, 1, panel.data());
-    bytes_ = backend.packed_bytes(spec);
-    std::byte* data = memory_.reserve(bytes_);
-#ifdef __linux__
-    constexpr uintptr_t kHuge = 2 << 20;
-    const auto begin = (reinterpret_cast<uintptr_t>(data) + kHuge - 1) / kHuge * kHuge;
-    const auto end = (reinterpret_cast<uintptr_t>(data) + bytes_) / kHuge * kHuge;
-    if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
-#endif
-    for (size_t at = 0; at + panel.size() <= bytes_; at += panel.size()) {
-      std::memcpy(data + at, panel.data(), panel.size());
-    }
-    weight_ = backend.adopt(spec, data);
-  }
-  const Weight* get() const { return weight_.get(); }
-  size_t bytes() const { return bytes_; }
-
- private:
-  cpu::Buffer<std::byte> memory_;
-  size_t bytes_ = 0;
-  std::unique_ptr<Weight> weight_;
-};
-
 struct Layer {
   RandomWeight qkv, o, gate_up, down;
-  Layer(Backend& b, const Settings& s, WeightFormat f)
-      : qkv(b, WeightKind::linear, f, s.qkv, s.hidden),
-        o(b, WeightKind::linear, f, s.hidden, s.hidden),
-        gate_up(b, WeightKind::gate_up, f, 2 * s.intermediate, s.hidden),
-        down(b, WeightKind::linear, f, s.hidden, s.intermediate) {}
+  Layer(Backend& b, WeightMemory& m, const Settings& s, WeightFormat f)
+      : qkv(b, m, WeightKind::linear, f, s.qkv, s.hidden),
+        o(b, m, WeightKind::linear, f, s.hidden, s.hidden),
+        gate_up(b, m, WeightKind::gate_up, f, 2 * s.intermediate, s.hidden),
+        down(b, m, WeightKind::linear, f, s.hidden, s.intermediate) {}
   size_t bytes() const { return qkv.bytes() + o.bytes() + gate_up.bytes() + down.bytes(); }
 };
 
 void measure(const Settings& s, WeightFormat format, LimitProbe& limits, bool& first) {
   const auto backend = cpu::make_backend({.threads = s.threads, .isa = s.isa});
   std::vector<Layer> layers;
-  for (int i = 0; i < s.layers; i++) layers.emplace_back(*backend, s, format);
-  std::vector<float> ones(static_cast<size_t>(s.hidden), 1.0f);
-  const WeightSpec vector{WeightKind::vector, WeightFormat::f32, 1, s.hidden};
-  const SourceTensor part{reinterpret_cast<const std::byte*>(ones.data()), DType::f32, 1, s.hidden};
-  std::vector<std::byte> packed_norm(backend->packed_bytes(vector) + 64);
-  backend->pack(vector, {&part, 1}, 0, 1, packed_norm.data());
-  const auto norm = backend->adopt(vector, packed_norm.data());
+  WeightMemory memory;
+  for (int i = 0; i < s.layers; i++) layers.emplace_back(*backend, memory, s, format);
+  const PackedWeight norm(*backend, {WeightKind::vector, WeightFormat::f32, 1, s.hidden},
+                          std::vector<float>(static_cast<size_t>(s.hidden), 1.0f));
 
   for (const std::string& tokens : list(s.tokens)) {
     const int m = std::atoi(tokens.c_str());
@@ -108,9 +68,9 @@ void measure(const Settings& s, WeightFormat format, LimitProbe& limits, bool& f
     const Times t = measure_beside(limits, format, s.seconds, [&] {
       for (const Layer& layer : layers) {
         backend->norm_linear({x.data(), m, norm.get(), layer.qkv.get(), wide.data()});
-        backend->linear_add({wide.data(), m, layer.o.get(), x.data()});
+        backend->linear_add({.in = wide.data(), .m = m, .weight = layer.o.get(), .x = x.data()});
         backend->norm_linear({x.data(), m, norm.get(), layer.gate_up.get(), wide.data()});
-        backend->linear_add({wide.data(), m, layer.down.get(), x.data()});
+        backend->linear_add({.in = wide.data(), .m = m, .weight = layer.down.get(), .x = x.data()});
       }
     });
     const double bytes = static_cast<double>(layers[0].bytes());

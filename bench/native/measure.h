@@ -75,14 +75,16 @@ struct Times {
   Series rates;       ///< operations per second
 };
 
-/// Calls `work` for `seconds`, at least five times, and after each call takes the limits; `format` is its operands'.
-template <class Work>
-Times measure_beside(LimitProbe& limits, WeightFormat format, double seconds, Work work) {
+/// Calls `work` for `seconds`, at least five times, `prepare` before and the limits after each call; `format` is its
+/// operands'.
+template <class Work, class Prepare>
+Times measure_beside(LimitProbe& limits, WeightFormat format, double seconds, Work work, Prepare prepare) {
   using Clock = std::chrono::steady_clock;
   const auto since = [](Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); };
   Times times;
   const auto begin = Clock::now();
   while (times.seconds.values.size() < 5 || since(begin) < seconds) {
+    prepare();
     const auto start = Clock::now();
     work();
     times.seconds.values.push_back(since(start));
@@ -90,6 +92,10 @@ Times measure_beside(LimitProbe& limits, WeightFormat format, double seconds, Wo
     times.rates.values.push_back(limits.multiply_rate(format));
   }
   return times;
+}
+template <class Work>
+Times measure_beside(LimitProbe& limits, WeightFormat format, double seconds, Work work) {
+  return measure_beside(limits, format, seconds, work, [] {});
 }
 
 }  // namespace sdar

@@ -1,10 +1,11 @@
-// Gets the peer ready to run: installs node-llama-cpp, takes the headers out of its source bundle, compiles the two
+// Gets the peer ready to run: installs node-llama-cpp, takes the headers out of its source bundle, compiles the
 // programs against its libraries, and writes random GGUF files. Everything lands in build/peers and is made again only
 // when older than its source.
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { exportCheckpoint } from "./checkpoint.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
 export const root = join(here, "../..");
@@ -41,7 +42,10 @@ function extractHeaders(llama, release) {
   return headers;
 }
 
-/** Installs and compiles; returns the folder of the libraries, the two programs and the release of llama.cpp. */
+/** Whether buildPeer() needs no network. */
+export const isInstalled = () => existsSync(join(here, "node_modules/.package-lock.json"));
+
+/** Installs and compiles; returns the folder of the libraries, the programs and the release of llama.cpp. */
 export function buildPeer() {
   mkdirSync(cache, { recursive: true });
   const installed = join(here, "node_modules/.package-lock.json");
@@ -62,7 +66,10 @@ export function buildPeer() {
     }
     return program;
   };
-  return { libraries, bench: compile("llama_bench"), writer: compile("write_gguf"), release };
+  return {
+    ...{ libraries, release, bench: compile("llama_bench"), writer: compile("write_gguf") },
+    generator: compile("llama_generate"),
+  };
 }
 
 /** Path of a GGUF file with random weights, written unless it is there; shape as in shapes.mjs. */
@@ -71,5 +78,17 @@ export function writeModel(peer, name, shape, format) {
   if (!isFresh(path, join(here, "write_gguf.cc"), join(here, "shapes.mjs"))) {
     call(peer.writer, [path, format, ...Object.entries(shape).map(([key, value]) => `${key}=${Number(value)}`)]);
   }
+  return path;
+}
+
+/** Path of a GGUF file with the weights of a checkpoint, written unless it is there. */
+export function convertModel(peer, folder, format) {
+  const path = join(cache, `${basename(folder)}-${format}.gguf`);
+  if (isFresh(path, join(here, "write_gguf.cc"), join(here, "checkpoint.mjs"), join(folder, "model.safetensors")))
+    return path;
+  const weights = `${path}.f32`;
+  const shape = exportCheckpoint(folder, weights);
+  call(peer.writer, [path, format, ...Object.entries(shape).map(([key, value]) => `${key}=${Number(value)}`), weights]);
+  rmSync(weights);
   return path;
 }

@@ -1,4 +1,4 @@
-// One side of the comparison: a process that times one forward for each line it is sent (protocol: README.md).
+// One side of the comparison: a process that answers each line it is sent with one (protocol: README.md).
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
@@ -40,14 +40,20 @@ export class Side {
     return { wall: performance.now() / 1000, cpu: cpuSeconds(this.#child.pid) };
   }
 
-  /** Milliseconds of one forward, as the process measured it. */
-  async time(tokens) {
+  /** The process's answer to a line, and how long it took as seen from here. */
+  async ask(line) {
     const before = this.#now();
-    this.#child.stdin.write(`${JSON.stringify({ tokens })}\n`);
+    this.#child.stdin.write(`${line}\n`);
     const answer = await this.#read();
     const after = this.#now();
     this.#busy.wall += after.wall - before.wall;
     this.#busy.cpu += after.cpu - before.cpu;
+    return { answer, before, after };
+  }
+
+  /** Milliseconds of one forward, as the process measured it. */
+  async time(tokens) {
+    const { answer, before, after } = await this.ask(JSON.stringify({ tokens }));
     if (answer.tokens !== tokens || !(answer.ms > 0) || answer.ms > (after.wall - before.wall) * 1000) {
       throw new Error(`${this.#name}: ${JSON.stringify(answer)} is no answer to ${tokens} tokens`);
     }

@@ -1,6 +1,7 @@
-// Writes a Qwen3 GGUF file of any shape with random weights: enough for llama.cpp to load and time it.
-//   write_gguf FILE FORMAT hidden=2048 intermediate=6144 layers=8 heads=16 kv_heads=8 head_dim=128 vocab=151936 tied=1
-// FORMAT: F16, BF16, Q8_0 or Q4_0, for every matrix including the embedding; norms are F32 ones.
+// Writes a Qwen3 GGUF file of any shape, with random weights or those of a file: enough for llama.cpp to load and time it.
+//   write_gguf FILE FORMAT hidden=2048 intermediate=6144 layers=8 heads=16 kv_heads=8 head_dim=128 vocab=151936 tied=1 [WEIGHTS]
+// FORMAT: F32, F16, BF16, Q8_0 or Q4_0, for every matrix including the embedding; norms are F32.
+// WEIGHTS: all tensors one after the other as f32, in the order in which they are added below (checkpoint.mjs writes it).
 #include <ggml.h>
 #include <gguf.h>
 
@@ -18,14 +19,18 @@
 namespace {
 
 constexpr const char* kUsage =
-    "usage: write_gguf FILE F16|BF16|Q8_0|Q4_0 hidden=N intermediate=N layers=N heads=N kv_heads=N head_dim=N vocab=N "
-    "tied=0|1\n";
+    "usage: write_gguf FILE F32|F16|BF16|Q8_0|Q4_0 hidden=N intermediate=N layers=N heads=N kv_heads=N head_dim=N "
+    "vocab=N "
+    "tied=0|1 [WEIGHTS]\n";
 
 ggml_type parse_format(const std::string& name) {
-  static const std::map<std::string, ggml_type> formats = {
-      {"F16", GGML_TYPE_F16}, {"BF16", GGML_TYPE_BF16}, {"Q8_0", GGML_TYPE_Q8_0}, {"Q4_0", GGML_TYPE_Q4_0}};
+  static const std::map<std::string, ggml_type> formats = {{"F32", GGML_TYPE_F32},
+                                                           {"F16", GGML_TYPE_F16},
+                                                           {"BF16", GGML_TYPE_BF16},
+                                                           {"Q8_0", GGML_TYPE_Q8_0},
+                                                           {"Q4_0", GGML_TYPE_Q4_0}};
   const auto found = formats.find(name);
-  if (found == formats.end()) throw std::invalid_argument("format " + name + ": must be F16, BF16, Q8_0 or Q4_0");
+  if (found == formats.end()) throw std::invalid_argument("format " + name + ": must be F32, F16, BF16, Q8_0 or Q4_0");
   return found->second;
 }
 
@@ -43,6 +48,10 @@ class Shape {
     const auto found = values_.find(name);
     if (found == values_.end()) throw std::invalid_argument(name + "=N is missing");
     return found->second;
+  }
+  int64_t get(const std::string& name, int64_t otherwise) const {
+    const auto found = values_.find(name);
+    return found == values_.end() ? otherwise : found->second;
   }
 
  private:
@@ -84,6 +93,26 @@ void write_all(std::FILE* file, const void* data, size_t size) {
   if (std::fwrite(data, 1, size, file) != size) throw std::runtime_error("write failed: is the disk full?");
 }
 
+void pad(std::FILE* file, size_t size) {
+  const std::vector<uint8_t> padding(GGML_PAD(size, GGUF_DEFAULT_ALIGNMENT) - size);
+  write_all(file, padding.data(), padding.size());
+}
+
+/** The next tensor of a file of f32 values, in the tensor's own format. */
+void convert_tensor(std::FILE* file, const ggml_tensor* tensor, std::FILE* weights) {
+  std::vector<float> values(static_cast<size_t>(ggml_nelements(tensor)));
+  if (std::fread(values.data(), sizeof(float), values.size(), weights) != values.size())
+    throw std::runtime_error(std::string("the weights end before ") + ggml_get_name(tensor));
+  std::vector<uint8_t> converted(ggml_nbytes(tensor));
+  if (tensor->type == GGML_TYPE_F32) {
+    std::memcpy(converted.data(), values.data(), converted.size());
+  } else {
+    ggml_quantize_chunk(tensor->type, values.data(), converted.data(), 0, ggml_nrows(tensor), tensor->ne[0], nullptr);
+  }
+  write_all(file, converted.data(), converted.size());
+  pad(file, converted.size());
+}
+
 void write_tensor(std::FILE* file, const ggml_tensor* tensor, uint64_t& state) {
   const size_t size = ggml_nbytes(tensor);
   if (tensor->type == GGML_TYPE_F32) {
@@ -98,11 +127,18 @@ void write_tensor(std::FILE* file, const ggml_tensor* tensor, uint64_t& state) {
       write_all(file, rows.data(), std::min(rows.size(), size - done));
     }
   }
-  const std::vector<uint8_t> padding(GGML_PAD(size, GGUF_DEFAULT_ALIGNMENT) - size);
-  write_all(file, padding.data(), padding.size());
+  pad(file, size);
 }
 
-void write_file(const std::string& path, const std::string& format, const Shape& shape) {
+using File = std::unique_ptr<std::FILE, decltype(&std::fclose)>;
+File open_file(const std::string& path, const char* mode) {
+  File file(std::fopen(path.c_str(), mode), std::fclose);
+  if (!file) throw std::runtime_error(path + ": cannot be opened");
+  return file;
+}
+
+/** `weights`: a file's name; empty for random ones. */
+void write_file(const std::string& path, const std::string& format, const Shape& shape, const std::string& weights) {
   const ggml_type type = parse_format(format);
   const int64_t hidden = shape["hidden"], intermediate = shape["intermediate"], layers = shape["layers"];
   const int64_t head_dim = shape["head_dim"], q_size = shape["heads"] * head_dim,
@@ -113,7 +149,7 @@ void write_file(const std::string& path, const std::string& format, const Shape&
       ggml_init({tensors * ggml_tensor_overhead(), nullptr, /*no_alloc=*/true}), ggml_free);
 
   gguf_set_val_str(meta.get(), "general.architecture", "qwen3");
-  gguf_set_val_str(meta.get(), "general.name", "random weights");
+  gguf_set_val_str(meta.get(), "general.name", weights.empty() ? "random weights" : "a checkpoint");
   gguf_set_val_str(meta.get(), "tokenizer.ggml.model", "no_vocab");
   const auto set = [&](const char* name, int64_t value) {
     gguf_set_val_u32(meta.get(), (std::string("qwen3.") + name).c_str(), static_cast<uint32_t>(value));
@@ -128,7 +164,7 @@ void write_file(const std::string& path, const std::string& format, const Shape&
   set("attention.key_length", head_dim);
   set("attention.value_length", head_dim);
   gguf_set_val_f32(meta.get(), "qwen3.attention.layer_norm_rms_epsilon", 1e-6f);
-  gguf_set_val_f32(meta.get(), "qwen3.rope.freq_base", 1e6f);
+  gguf_set_val_f32(meta.get(), "qwen3.rope.freq_base", static_cast<float>(shape.get("rope_theta", 1000000)));
 
   std::vector<ggml_tensor*> all;
   const auto add = [&](ggml_tensor* tensor, const std::string& name) {
@@ -163,11 +199,17 @@ void write_file(const std::string& path, const std::string& format, const Shape&
 
   // Under another name until complete, so that an interrupted run leaves no broken file behind.
   const std::string partial = path + ".partial";
-  const std::unique_ptr<std::FILE, decltype(&std::fclose)> file(std::fopen(partial.c_str(), "wb"), std::fclose);
-  if (!file) throw std::runtime_error(partial + ": cannot be written");
+  const File file = open_file(partial, "wb");
+  const File source = weights.empty() ? File(nullptr, std::fclose) : open_file(weights, "rb");
   if (!gguf_write_to_file_ptr(meta.get(), file.get(), /*only_meta=*/true)) throw std::runtime_error("write failed");
   uint64_t state = 1;
-  for (const ggml_tensor* tensor : all) write_tensor(file.get(), tensor, state);
+  for (const ggml_tensor* tensor : all) {
+    if (source)
+      convert_tensor(file.get(), tensor, source.get());
+    else
+      write_tensor(file.get(), tensor, state);
+  }
+  if (source && std::fgetc(source.get()) != EOF) throw std::runtime_error(weights + ": holds more than the shape has");
   if (std::fflush(file.get()) != 0 || std::rename(partial.c_str(), path.c_str()) != 0) {
     throw std::runtime_error(path + ": cannot be written");
   }
@@ -181,7 +223,8 @@ int main(int count, char** args) {
     return 2;
   }
   try {
-    write_file(args[1], args[2], Shape(count - 3, args + 3));
+    const bool given = !std::strchr(args[count - 1], '=');
+    write_file(args[1], args[2], Shape(count - 3 - given, args + 3), given ? args[count - 1] : "");
   } catch (const std::exception& error) {
     std::fprintf(stderr, "write_gguf: %s\n%s", error.what(), kUsage);
     return 1;

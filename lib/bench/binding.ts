@@ -21,10 +21,14 @@ export interface NativeRounds {
     seconds: Float64Array;
     /** the same forward with all logits written out */
     logitsSeconds: Float64Array;
+    /** a forward of one position, if asked for */
+    singleSeconds: Float64Array;
     /** what one forward must read and compute */
     weightBytes: number;
     kvBytes: number;
     operations: number;
+    /** of a mixture of experts: how many of a layer the forward read, on average; else 0 */
+    expertsPerLayer: number;
   }[];
   /** limits of the machine: bytes per second; operations per second with the weights, and with keys and values */
   readBandwidth: Float64Array;
@@ -52,13 +56,14 @@ export interface NativeDivergence {
 
 export interface NativeBench {
   info(): NativeModelInfo;
-  /** Each round: the limits if asked for; with each context a forward and, if asked for, one with logits. */
+  /** Each round: the limits if asked for; with each context a forward and, if asked for, one with logits and a single one. */
   run(options: {
     tokens: number;
     contexts: Int32Array;
     runs: number;
     logits: boolean;
     limits: boolean;
+    single: boolean;
   }): Promise<NativeRounds>;
   /** How far `other`'s distributions are from this one's. */
   compare(other: NativeBench, steps: NativeStep[]): Promise<NativeDivergence>;
@@ -108,6 +113,9 @@ export async function openBench(
       {
         ...automatic,
         kvDtype: "",
+        draftPath: "",
+        draftWeights: "auto",
+        draftBlockLength: 0,
         prefillTokens: 0,
         prefixCache: false,
         timeSteps: false,

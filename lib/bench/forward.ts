@@ -5,20 +5,21 @@ import { kvFormats, type NativeLoadOptions, type WeightFormat, weightFormats } f
 import { findCheckpoint, shippedModel } from "../checkpoint.js";
 import { invalidOption, SdarError } from "../errors.js";
 import { type NativeBench, type NativeRounds, openBench } from "./binding.js";
-import { oneOf, positive, whole, wholeList } from "./flags.js";
+import { oneOf, positive, someOf, whole, wholeList } from "./flags.js";
 import { deliver, median, table } from "./report.js";
 
 interface Flags {
   model?: string;
   shape?: string;
   layers: number;
-  weights: WeightFormat;
+  weights: WeightFormat[];
   tokens: number[];
   context: number[];
   threads: number;
   isa: string;
   kv: NativeLoadOptions["kvDtype"];
   seconds: number;
+  all?: boolean;
   json?: boolean;
   out?: string | true;
   serve?: boolean;
@@ -35,18 +36,19 @@ function contexts(text: string): number[] {
 export function forwardCommand(): Command {
   return new Command("forward")
     .description(
-      "Times one forward pass with token and statistics at all its positions, and measures the machine's limits",
+      "Times one forward pass with token and statistics at all its positions, beside one of a single position and the machine's limits",
     )
     .option("-m, --model <model>", `checkpoint folder or hub id (default: ${shippedModel})`)
     .option("--shape <name>", "random weights of this shape, made in memory: sdar-1.7b, sdar-4b and others")
     .option("--layers <n>", "layers of the shape to keep (default: all)", whole(1), 0)
-    .option("--weights <format>", weightFormats.join(", "), oneOf(...weightFormats), "int8" as const)
+    .option("--weights <list>", `formats: ${weightFormats.join(", ")}`, someOf(...weightFormats), ["int8" as const])
     .option("--tokens <list>", "positions of a forward", wholeList, [1, 4, 8, 16, 32, 64, 512])
     .option("--context <n>", "positions in the cache before it; several, ascending, are compared", contexts, [256])
     .option("--threads <n>", "threads that compute (default: this machine's cores)", whole(1), 0)
     .option("--isa <name>", "instruction set (default: SDAR_ISA, else the best)", "")
     .option("--kv <format>", "format of the cache (default: f32 with f32 weights, else bf16)", oneOf(...kvFormats), "")
     .option("--seconds <s>", "time for each size, in which at least 5 rounds are run", positive, 5)
+    .option("--all", "print all columns: bandwidth, operations, the smallest time, with logits")
     .option("--json", "print one JSON object")
     .option("--out [file]", "write the JSON to a file (default: one in bench/results)")
     .option("--serve", "answer lines of JSON on standard input with times: see bench/peers/README.md")
@@ -54,21 +56,29 @@ export function forwardCommand(): Command {
 }
 
 async function measure(flags: Flags): Promise<void> {
-  const bench = await open(flags);
-  if (flags.serve) return serve(bench, flags.context);
-  const info = bench.info();
+  const { json, out, all: _, serve: serving, ...settings } = flags;
+  const [format = "int8", ...others] = flags.weights;
+  if (serving && others.length > 0) throw invalidOption("weights", flags.weights.join(), "one format with --serve");
+  if (serving) return serve(await open(flags, format), flags.context);
   const results: Result[] = [];
-  for (const tokens of flags.tokens) results.push(...(await measureSize(bench, tokens, flags)));
-  const { json, out, serve: _, ...settings } = flags;
-  if (!json) process.stdout.write(describe(flags, bench, results));
-  const { isa, threads, weights, layers, parameters, weightBytes } = info;
-  const more = { instruction: results[0]?.instruction, layers, parameters, weightBytes };
-  deliver("forward", { results, settings: { ...settings, isa, threads, weights, ...more } }, { json, out });
+  let more = {};
+  for (const weights of flags.weights) {
+    const bench = await open(flags, weights);
+    const mine: Result[] = [];
+    for (const tokens of flags.tokens) mine.push(...(await measureSize(bench, tokens, flags, weights)));
+    if (!json) process.stdout.write(describe(flags, bench, mine));
+    const { isa, threads, layers, parameters } = bench.info();
+    more = { isa, threads, layers, parameters, weights: flags.weights.join() };
+    results.push(...mine);
+    bench.close();
+  }
+  if (!json && others.length > 0) process.stdout.write(describeBreakEven(flags, results));
+  deliver("forward", { results, settings: { ...settings, ...more } }, { json, out });
 }
 
 /** The bench for what the flags name, ready for the largest of the sizes. */
-function open(flags: Flags): Promise<NativeBench> {
-  const { model, shape = "", layers, weights, context, threads, isa, kv } = flags;
+function open(flags: Flags, weights: WeightFormat): Promise<NativeBench> {
+  const { model, shape = "", layers, context, threads, isa, kv } = flags;
   if (model !== undefined && shape !== "") throw invalidOption("shape", shape, "either --model or --shape, not both");
   if (layers > 0 && shape === "") throw invalidOption("layers", layers, "--shape with it");
   const path = shape === "" ? findCheckpoint(model ?? shippedModel) : "";
@@ -77,19 +87,19 @@ function open(flags: Flags): Promise<NativeBench> {
 }
 
 /** A result for each context. */
-async function measureSize(bench: NativeBench, tokens: number, { context, seconds }: Flags) {
-  const options = { tokens, contexts: Int32Array.from(context), logits: true, limits: true };
+async function measureSize(bench: NativeBench, tokens: number, { context, seconds }: Flags, weights: WeightFormat) {
+  const options = { tokens, contexts: Int32Array.from(context), logits: true, limits: true, single: tokens > 1 };
   const began = performance.now();
   await bench.run({ ...options, runs: 1 }); // warms up
   const roundSeconds = (performance.now() - began) / 1000;
   const runs = Math.min(maxRounds, Math.max(minRounds, Math.round(seconds / roundSeconds)));
   const rounds = await bench.run({ ...options, runs });
-  return rounds.contexts.map((_, index) => summarise(rounds, index, tokens, context));
+  return rounds.contexts.map((_, index) => ({ weights, ...summarise(rounds, index, tokens, context) }));
 }
 
 function summarise(rounds: NativeRounds, index: number, tokens: number, contexts: readonly number[]) {
   const at = rounds.contexts[index] as AtContext;
-  const { weightBytes, kvBytes, operations } = at;
+  const { weightBytes, kvBytes, operations, expertsPerLayer } = at;
   const time = median(at.seconds);
   const read = median(rounds.readBandwidth);
   const multiply = median(rounds.multiplyRate);
@@ -108,6 +118,9 @@ function summarise(rounds: NativeRounds, index: number, tokens: number, contexts
     shareOfMultiply: operations / time / multiply,
     /** the time over that of reading the weights once */
     timesReadOnce: time / (weightBytes / read),
+    /** tokens that this forward must fill to be as fast as forwards of one position that fill one each */
+    breakEven: tokens > 1 ? median(at.seconds.map((s, round) => s / (at.singleSeconds[round] ?? Number.NaN))) : 1,
+    expertsPerLayer,
     weightBytes,
     kvBytes,
     operations,
@@ -129,39 +142,41 @@ function added(rounds: NativeRounds, index: number, contexts: readonly number[])
 }
 
 type AtContext = NativeRounds["contexts"][number];
-type Result = ReturnType<typeof summarise>;
+type Result = ReturnType<typeof summarise> & { weights: WeightFormat };
+
+type Column = [name: string, of: (result: Result) => string | number];
 
 function describe(flags: Flags, bench: NativeBench, results: Result[]): string {
   const info = bench.info();
   const name = flags.shape ?? flags.model ?? shippedModel;
   const [first] = results;
   const percent = (share: number) => `${(100 * share).toFixed(0)} %`;
-  const rows = results.map((r) => [
-    r.tokens,
-    r.context,
-    r.ms.toFixed(2),
-    r.minMs.toFixed(2),
-    r.gbPerSecond.toFixed(1),
-    percent(r.shareOfRead),
-    r.timesReadOnce.toFixed(2),
-    r.gopPerSecond.toFixed(0),
-    percent(r.shareOfMultiply),
-    r.logitsMs.toFixed(2),
-    r.samples.length,
-  ]);
-  const head = [
-    "M",
-    "context",
-    "ms",
-    "min",
-    "GB/s",
-    "of limit",
-    "x read once",
-    "Gop/s",
-    "of peak",
-    "with logits",
-    "rounds",
+  // What bounds a forward: reading weights and keys from memory, or multiplying.
+  const brief: Column[] = [
+    ["M", (r) => r.tokens],
+    ["context", (r) => r.context],
+    ["ms", (r) => r.ms.toFixed(2)],
+    ["tokens/s", (r) => ((1000 * r.tokens) / r.ms).toFixed(0)],
+    ["of limit", (r) => percent(Math.max(r.shareOfRead, r.shareOfMultiply))],
   ];
+  const whole: Column[] = [
+    ...brief.slice(0, 3),
+    ["min", (r) => r.minMs.toFixed(2)],
+    ["tokens/s", (r) => ((1000 * r.tokens) / r.ms).toFixed(0)],
+    ["GB/s", (r) => r.gbPerSecond.toFixed(1)],
+    ["of limit", (r) => percent(r.shareOfRead)],
+    ["x read once", (r) => r.timesReadOnce.toFixed(2)],
+    ["break-even", (r) => r.breakEven.toFixed(2)],
+    ["Gop/s", (r) => r.gopPerSecond.toFixed(0)],
+    ["of peak", (r) => percent(r.shareOfMultiply)],
+    ["with logits", (r) => r.logitsMs.toFixed(2)],
+    ["rounds", (r) => r.samples.length],
+  ];
+  const columns = flags.all ? whole : brief.filter(([name]) => name !== "context" || flags.context.length > 1);
+  const rows = results.map((result) => columns.map(([, of]) => of(result)));
+  const legend = flags.all
+    ? "ms: median; x read once: over the time of reading the weights once; with logits: ms when logits are also written out\nbreak-even: tokens that the forward must fill to be as fast as an autoregressive model of this shape, one token for each forward of M = 1"
+    : "M: positions in a forward; ms: median; of limit: of what reading memory or multiplying allows, whichever is nearer; more with --all";
   const limits = [
     `${median(results.map((r) => r.limitGbPerSecond)).toFixed(1)} GB/s read from memory`,
     `${median(results.map((r) => r.limitGopPerSecond)).toFixed(0)} Gop/s of ${first?.instruction}`,
@@ -169,8 +184,20 @@ function describe(flags: Flags, bench: NativeBench, results: Result[]): string {
   return `${name}: ${info.layers} layers, ${(info.parameters / 1e6).toFixed(0)} M parameters, ${info.weights} (${(info.weightBytes / 1e6).toFixed(0)} MB), KV ${info.kv.dtype}
 instruction set ${info.isa}, ${info.threads} threads
 limits measured meanwhile: ${limits.join(", ")}
-ms: median; x read once: over the time of reading the weights once; with logits: ms when logits are also written out
-${table([head, ...rows])}${results.map(describeAdded).join("")}`;
+${legend}
+${table([columns.map(([name]) => name), ...rows])}${results.map(describeAdded).join("")}`;
+}
+
+/** For several formats: how many tokens a forward must fill, a column each. */
+function describeBreakEven({ weights, tokens, context }: Flags, results: Result[]): string {
+  const rows = tokens.flatMap((size) =>
+    context.map((at) => {
+      const of = (format: WeightFormat) =>
+        results.find((r) => r.weights === format && r.tokens === size && r.context === at)?.breakEven ?? Number.NaN;
+      return [size, at, ...weights.map((format) => of(format).toFixed(2))];
+    }),
+  );
+  return `break-even, in tokens per forward\n${table([["M", "context", ...weights], ...rows])}`;
 }
 
 function describeAdded({ tokens, added }: Result): string {
@@ -187,7 +214,7 @@ async function serve(bench: NativeBench, context: readonly number[]): Promise<vo
   for await (const line of createInterface({ input: process.stdin })) {
     const tokens = parseRequest(line);
     const contexts = Int32Array.of(Math.max(...context));
-    const rounds = await bench.run({ tokens, contexts, runs: 1, logits: false, limits: false });
+    const rounds = await bench.run({ tokens, contexts, runs: 1, logits: false, limits: false, single: false });
     print({ tokens, ms: 1000 * (rounds.contexts[0]?.seconds[0] ?? Number.NaN) });
   }
 }

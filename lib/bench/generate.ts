@@ -5,9 +5,10 @@ import { shippedModel } from "../checkpoint.js";
 import { Engine } from "../engine.js";
 import { type Strategy, shortNames, strategyOf } from "../quality.js";
 import type { DenoiseOptions, LoadOptions } from "../types.js";
+import { summarise, type Timed, timeAnswer } from "./answers.js";
 import { oneOf, positive, whole } from "./flags.js";
-import { accuracy, randomSamples, readSamples, type Sample } from "./prompts.js";
-import { deliver, median, peakMemory, sum, table } from "./report.js";
+import { randomSamples, readSamples, type Sample } from "./prompts.js";
+import { deliver, peakMemory, table } from "./report.js";
 
 type StrategyName = (typeof shortNames)[Strategy];
 const strategyNames = Object.values(shortNames);
@@ -55,15 +56,6 @@ export function generateCommand(): Command {
     .action(measure);
 }
 
-/** What one generation took. */
-interface Timed {
-  text: string;
-  tokens: number;
-  forwards: number;
-  seconds: number;
-  firstTokenSeconds: number;
-}
-
 async function measure(flags: Flags): Promise<void> {
   const { model, device, weights, threads, isa, json, out, limit, prompts, ...rest } = flags;
   const began = performance.now();
@@ -72,7 +64,7 @@ async function measure(flags: Flags): Promise<void> {
   const { model: info } = engine;
   const samples = info.hasTokenizer ? readSamples(prompts, limit) : randomSamples(limit ?? 4, info.vocabSize);
   const { firstTokenSeconds, runs } = await runAll(engine, samples, flags);
-  const results = [...runs].map(([name, timed]) => summarise(name, samples, timed));
+  const results = [...runs].map(([strategy, timed]) => ({ strategy, ...summarise(samples, timed) }));
   const [first, second] = results;
   const report = {
     results,
@@ -110,48 +102,14 @@ async function runAll(engine: Engine, samples: readonly Sample[], flags: Flags) 
   return { firstTokenSeconds: warmUps[0]?.firstTokenSeconds ?? Number.NaN, runs };
 }
 
-async function generate(engine: Engine, sample: Sample, name: StrategyName, flags: Flags): Promise<Timed> {
-  const { threshold, steps, blockLength } = flags;
+function generate(engine: Engine, sample: Sample, name: StrategyName, flags: Flags): Promise<Timed> {
+  const { threshold, steps, blockLength, maxTokens } = flags;
   const denoise: DenoiseOptions = { strategy: strategyOf(name) as Strategy, threshold, steps };
-  const { prompt, tokens } = sample;
-  const maxTokens = flags.maxTokens ?? (tokens ? 32 : 256);
-  const messages = [{ role: "user", content: prompt }];
-  const input = tokens ? { tokens, ignoreEos: true } : engine.model.hasChatTemplate ? { messages } : { prompt };
-  const began = performance.now();
-  const run = engine.generate({ ...input, denoise, blockLength, maxTokens });
-  let first: number | undefined;
-  for await (const chunk of run) if (chunk.tokens.length > 0) first ??= performance.now();
-  const { text, usage } = await run.result();
-  const ended = performance.now();
-  return {
-    text,
-    tokens: usage.completionTokens,
-    forwards: usage.forwards,
-    seconds: (ended - began) / 1000,
-    firstTokenSeconds: ((first ?? ended) - began) / 1000,
-  };
-}
-
-function summarise(strategy: StrategyName, samples: readonly Sample[], timed: readonly Timed[]) {
-  const total = (of: keyof Omit<Timed, "text">) => sum(timed.map((one) => one[of]));
-  return {
-    strategy,
-    tokens: total("tokens"),
-    forwards: total("forwards"),
-    seconds: total("seconds"),
-    tokensPerSecond: total("tokens") / total("seconds"),
-    tokensPerForward: total("tokens") / total("forwards"),
-    firstTokenMs: 1000 * median(timed.map((one) => one.firstTokenSeconds)),
-    ms: 1000 * median(timed.map((one) => one.seconds)),
-    accuracy: accuracy(
-      samples,
-      timed.map((one) => one.text),
-    ),
-  };
+  return timeAnswer(engine, sample, { denoise, blockLength, maxTokens });
 }
 
 interface Printed {
-  results: ReturnType<typeof summarise>[];
+  results: ({ strategy: StrategyName } & ReturnType<typeof summarise>)[];
   settings: { model: string; weights: string; isa: string; threads: number; prompts: number };
   ratio: number | undefined;
   load: { seconds: number; peakMemoryBytes: number; secondsToFirstToken: number; weightBytes: number };

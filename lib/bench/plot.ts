@@ -6,8 +6,9 @@ export interface Point {
   /** an interval around y, drawn as a band along the line */
   low?: number;
   high?: number;
-  /** written beside the point, above to the left or below to the right */
+  /** written beside the point, where it covers neither points nor other labels */
   label?: string;
+  /** above to the left (default) or below to the right, if there is room */
   side?: "left" | "right";
 }
 
@@ -91,7 +92,7 @@ function draw(chart: Chart, names: readonly string[]): string {
     // Markers on the edge stay whole.
     `<svg x="${left - 5}" y="${top - 5}" width="${right - left + 10}" height="${bottom - top + 10}" viewBox="${left - 5} ${top - 5} ${right - left + 10} ${bottom - top + 10}">`,
     ...chart.series.map((series) => drawSeries(series, names.indexOf(series.name), x.at, y.at)),
-    ...points.map((p) => (p.label ? label(x.at(p.x), y.at(p.y), p.label, p.side) : "")),
+    ...labels(points, x.at, y.at, { left, right, top, bottom }, legendBox(chart)),
     "</svg>",
     drawLegend(chart, names),
   ].join("\n");
@@ -114,20 +115,81 @@ function drawSeries({ points, dashed }: Series, index: number, x: Place, y: Plac
   return points.length === 0 ? "" : `<g stroke="${colour}" fill="${colour}">${parts.join("")}</g>`;
 }
 
+export interface Box {
+  left: number;
+  right: number;
+  top: number;
+  bottom: number;
+}
+
+const overlap = (a: Box, b: Box): number =>
+  Math.max(0, Math.min(a.right, b.right) - Math.max(a.left, b.left)) *
+  Math.max(0, Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top));
+
+/** Where a label of `width` may stand around its point, the one that is asked for first, nearer ones before others. */
+function places(x: number, y: number, width: number, side: Point["side"]): Box[] {
+  const box = (left: number, base: number): Box => ({ left, right: left + width, top: base - 11, bottom: base + 3 });
+  const around = [0, 14, 28].flatMap((far) => {
+    const leftUp = box(x - 8 - width, y - 7 - far);
+    const rightDown = box(x + 8, y + 15 + far);
+    const others = [box(x + 8, y - 7 - far), box(x - 8 - width, y + 15 + far)];
+    return side === "right" ? [rightDown, leftUp, ...others] : [leftUp, rightDown, ...others];
+  });
+  return [...around, box(x - width / 2, y - 12), box(x - width / 2, y + 22)];
+}
+
+/** Boxes for labels, in their order: each where it covers least of points, other labels, and what is beyond the chart. */
+export function placeLabels(
+  points: readonly { x: number; y: number; width: number; side?: Point["side"] }[],
+  taken: readonly Box[],
+  inside: Box,
+): Box[] {
+  const placed: Box[] = [];
+  for (const { x, y, width, side } of points) {
+    const covers = (box: Box) => {
+      const area = width * 14 - overlap(box, inside);
+      return [...taken, ...placed].reduce((sum, other) => sum + overlap(box, other), 2 * area);
+    };
+    const costs = places(x, y, width, side).map((box) => ({ box, cost: covers(box) }));
+    // The first of equals is the nearest.
+    placed.push(costs.reduce((best, each) => (each.cost < best.cost ? each : best)).box);
+  }
+  return placed;
+}
+
 /** With a rim, so that lines behind it do not cross the letters. */
-function label(x: number, y: number, words: string, side: Point["side"] = "left"): string {
+function labels(points: readonly Point[], x: Place, y: Place, inside: Box, legend: Box): string[] {
   const rim = 'stroke="#fff" stroke-width="4" stroke-linejoin="round" paint-order="stroke" font-weight="bold"';
-  return side === "left" ? text(x - 8, y - 7, words, "end", rim) : text(x + 8, y + 15, words, "start", rim);
+  const around = (p: Point): Box => ({ left: x(p.x) - 5, right: x(p.x) + 5, top: y(p.y) - 5, bottom: y(p.y) + 5 });
+  const named = points.filter(({ label }) => label);
+  const wanted = named.map((p) => ({
+    x: x(p.x),
+    y: y(p.y),
+    width: 7 * (p.label?.length ?? 0),
+    side: p.side ?? "left",
+  }));
+  const boxes = placeLabels(wanted, [...points.map(around), legend], inside);
+  return named.map(({ label = "" }, i) => {
+    const { left, bottom } = boxes[i] as Box;
+    return text(left, bottom - 3, label, "start", rim);
+  });
 }
 
 const marker = (index: number): string => markers[index % markers.length] as string;
 
-function drawLegend({ series, legend = "bottom right" }: Chart, names: readonly string[]): string {
-  const lineHeight = 19;
+const lineHeight = 19;
+
+function legendBox({ series, legend = "bottom right" }: Chart): Box {
   const widest = Math.max(0, ...series.map(({ name }) => name.length));
   const box = { width: 54 + widest * 7, height: series.length * lineHeight + 10 };
   const left = legend.endsWith("left") ? inset.left + 12 : size.width - inset.right - box.width - 8;
   const top = legend.startsWith("top") ? inset.top + 8 : size.height - inset.bottom - box.height - 10;
+  return { left, right: left + box.width, top, bottom: top + box.height };
+}
+
+function drawLegend(chart: Chart, names: readonly string[]): string {
+  const { series } = chart;
+  const { left, right, top, bottom } = legendBox(chart);
   const rows = series.map(({ name, dashed }, row) => {
     const index = names.indexOf(name);
     const colour = colours[index % colours.length];
@@ -136,7 +198,7 @@ function drawLegend({ series, legend = "bottom right" }: Chart, names: readonly 
     const sign = `<g transform="translate(22 0)" fill="${colour}">${marker(index)}</g>`;
     return `<g transform="translate(0 ${14 + row * lineHeight})">${stroke}${sign}${text(44, 4, name, "start")}</g>`;
   });
-  const frame = `<rect width="${at(box.width)}" height="${box.height}" rx="4" fill="#fff" stroke="#ccc" opacity="0.9"/>`;
+  const frame = `<rect width="${at(right - left)}" height="${bottom - top}" rx="4" fill="#fff" stroke="#ccc" opacity="0.9"/>`;
   return `<g transform="translate(${at(left)} ${top})">${frame}${rows.join("")}</g>`;
 }
 

@@ -135,7 +135,7 @@ async function measureOne(engine: Engine, bench: NativeBench, concurrency: numbe
 /** A forward of so many positions on average: between those of the whole blocks next to it. */
 async function bareSeconds(bench: NativeBench, rows: number, block: number, context: number, runs: number) {
   const seconds = async (tokens: number) => {
-    const options = { tokens, contexts: Int32Array.of(context), logits: false, limits: false };
+    const options = { tokens, contexts: Int32Array.of(context), logits: false, limits: false, single: false };
     await bench.run({ ...options, runs: 2 });
     return median((await bench.run({ ...options, runs })).contexts[0]?.seconds ?? []);
   };

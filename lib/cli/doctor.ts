@@ -13,11 +13,12 @@ export function doctorCommand(): Command {
     .option("--json", "print one JSON object")
     .action(({ json }: { json?: boolean }) => {
       const found = probe();
-      const width = Math.max(...Object.keys(found).map((name) => name.length)) + 2;
-      const lines = Object.entries(found).map(
+      const { verdict, ...rest } = found;
+      const width = Math.max(...Object.keys(rest).map((name) => name.length)) + 2;
+      const lines = Object.entries(rest).map(
         ([name, value]) => `${name.padEnd(width)}${[value].flat().join(", ") || "none"}`,
       );
-      process.stdout.write(json ? `${JSON.stringify(found, null, 2)}\n` : `${lines.join("\n")}\n`);
+      process.stdout.write(json ? `${JSON.stringify(found, null, 2)}\n` : `${verdict}\n\n${lines.join("\n")}\n`);
       if (found.problems.length > 0) process.exitCode = 1;
     });
 }
@@ -39,6 +40,7 @@ function probe() {
   const present = existsSync(join(model, "config.json"));
   if (!present) problems.push(`the shipped model ${shippedModel} is missing: there is no ${model}`);
   return {
+    verdict: verdictOf(problems, instructionSets, cuda),
     node: `${process.version}, N-API ${process.versions.napi}`,
     platform: `${process.platform}-${process.arch}`,
     processor: cpus()[0]?.model.trim() || "unknown",
@@ -54,6 +56,15 @@ function probe() {
     model: present ? model : "none",
     problems,
   };
+}
+
+/** What the rest means, in one line. */
+function verdictOf([problem]: string[], [best]: string[], cuda: NativeCuda | undefined): string {
+  if (problem !== undefined) return `The engine cannot run here: ${problem}`;
+  const card = cuda?.cards.find((each) => each.problem === "");
+  if (card) return `The engine runs here, on the GPU ${card.name} and on the CPU (${best}).`;
+  const why = cuda?.cards[0]?.problem || cuda?.problem || "there is none";
+  return `The engine runs here, on the CPU (${best}); not on a GPU: ${why}.`;
 }
 
 function describeCard({ name, capability, memory, problem }: NativeCuda["cards"][number], index: number): string {

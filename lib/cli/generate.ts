@@ -1,4 +1,5 @@
 // sdar generate: one prompt, printed as it is denoised.
+import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Command, InvalidArgumentError } from "commander";
 import { shippedModel } from "../checkpoint.js";
@@ -6,6 +7,7 @@ import { Engine } from "../engine.js";
 import { SdarError } from "../errors.js";
 import { shortNames, strategyOf } from "../quality.js";
 import type { GenerateRequest, GenerateResult, LoadOptions, Quality, Strategy } from "../types.js";
+import { commandLines, prompts } from "./prompts.js";
 import { onInterrupt } from "./signals.js";
 import { isTerminal, printable } from "./terminal.js";
 import { WatchView } from "./watch.js";
@@ -39,35 +41,45 @@ interface Flags {
 export function generateCommand(): Command {
   return new Command("generate")
     .description("Answers a prompt and prints the answer as it is denoised")
-    .argument("[prompt]", "the prompt; - or none reads it from standard input")
-    .option("-m, --model <model>", "checkpoint folder, hub id in the local cache, or the shipped model", shippedModel)
+    .argument("[prompt]", "the prompt; - reads standard input; without it a terminal asks, else standard input is read")
+    .optionsGroup("Output:")
     .option("-w, --watch", "show the block being denoised: masked positions, then tokens coloured by step")
-    .option("--frame <ms>", "with --watch, the least time a step is shown", numeric, 80)
+    .option("--frame <ms>", "with --watch, the least time a step is shown", numeric, 250)
     .option("--json", "print one JSON object with text, tokens, usage and timings")
-    .option("--raw", "take the prompt as it is, without the chat template")
+    .optionsGroup("Prompt:")
     .option("--system <text>", "a system message before the prompt")
+    .option("--raw", "take the prompt as it is, without the chat template")
+    .optionsGroup("Length:")
+    .option("-n, --max-tokens <n>", "most tokens to generate (default: the rest of the context)", whole)
+    .option("--stop <text>", "text that ends the answer; may be repeated", (text, all: string[] = []) => [...all, text])
+    .option("--ignore-eos", "go on past the checkpoint's end tokens")
+    .optionsGroup("Denoising:")
+    .option("--quality <name>", "exact, balanced or fast, instead of a strategy")
     .option("--strategy <name>", `${Object.values(shortNames).join(", ")} (default: dynamic)`, strategy)
     .option("--threshold <p>", "confidence above which dynamic fills (default: 0.9)", numeric)
     .option("--entropy-bound <nats>", "sum of entropies up to which entropy fills (default: 0.35)", numeric)
     .option("--factor <f>", "how much pairwise fills at once (default: 2)", numeric)
-    .option("--quality <name>", "exact, balanced or fast, instead of a strategy")
     .option("--steps <n>", "most steps for a block (default: its length)", whole)
     .option("--block-length <n>", "positions denoised together, 1 to 64 (default: the checkpoint's)", whole)
-    .option("-n, --max-tokens <n>", "most tokens to generate (default: the rest of the context)", whole)
-    .option("--ignore-eos", "go on past the checkpoint's end tokens")
+    .optionsGroup("Sampling:")
     .option("--temperature <t>", "0 takes the most probable token (default: 0)", numeric)
     .option("--top-k <k>", "sample among the k most probable tokens", whole)
     .option("--top-p <p>", "sample among the fewest tokens of this probability", numeric)
     .option("--seed <n>", "seed of sampling (default: random)", seed)
-    .option("--stop <text>", "text that ends the answer; may be repeated", (text, all: string[] = []) => [...all, text])
+    .optionsGroup("Model and machine:")
+    .option("-m, --model <model>", "checkpoint folder, hub id in the local cache, or the shipped model", shippedModel)
     .option("--device <name>", "auto, cpu, cuda or cuda:N (default: auto)")
     .option("--weights <format>", "auto, f32, bf16, int8 or int4 (default: auto)")
     .option("--threads <n>", "threads that compute (default: this machine's cores)", whole)
+    .addHelpText(
+      "after",
+      `\nExamples, which the shipped model answers right:\n  ${commandLines.join("\n  ")}\n  sdar generate --watch '${prompts[0].prompt}'`,
+    )
     .action(generate);
 }
 
 async function generate(given: string | undefined, flags: Flags, command: Command): Promise<void> {
-  const prompt = await readPrompt(given, command);
+  const prompt = await readPrompt(given, flags, command);
   const interrupt = new AbortController();
   onInterrupt(() => interrupt.abort());
   const { signal } = interrupt;
@@ -101,7 +113,8 @@ async function generate(given: string | undefined, flags: Flags, command: Comman
     } else {
       view?.end(result.text);
       process.stdout.write("\n");
-      process.stderr.write(`${summary(result, tokensPerSecond)}\n`);
+      process.stderr.write(`${view ? saved(result) : summary(result, tokensPerSecond)}\n`);
+      if (flags.model === shippedModel && isTerminal(process.stderr)) process.stderr.write(`${more(prompt)}\n`);
     }
   } catch (error) {
     if (!(error instanceof SdarError && error.code === "ABORTED")) throw error;
@@ -119,23 +132,56 @@ function request(prompt: string, flags: Flags): GenerateRequest {
     ...(flags.raw ? { prompt } : { messages }),
     ...(Object.values(denoise).some((value) => value !== undefined) ? { denoise } : {}),
     ...{ quality, blockLength, maxTokens, ignoreEos, temperature, topK, topP, seed, stop },
-  };
+  } as GenerateRequest; // flags that exclude each other are refused by the engine
 }
 
-async function readPrompt(given: string | undefined, command: Command): Promise<string> {
-  if (given !== undefined && given !== "-") return given;
-  if (given === undefined && process.stdin.isTTY) command.error("error: no prompt; give one, or - for standard input");
-  let text = "";
-  for await (const part of process.stdin.setEncoding("utf8")) text += part;
-  const prompt = text.replace(/\r?\n$/, "");
-  if (prompt === "") command.error("error: no prompt: standard input is empty");
+async function readPrompt(given: string | undefined, { raw }: Flags, command: Command): Promise<string> {
+  if (raw && given !== undefined && given !== "-") return given;
+  const asks = given === undefined && process.stdin.isTTY;
+  let prompt = given;
+  if (asks) prompt = await ask();
+  else if (given === undefined || given === "-") {
+    prompt = "";
+    for await (const part of process.stdin.setEncoding("utf8")) prompt += part;
+    prompt = prompt.replace(/\r?\n$/, "");
+  }
+  // The model answers anything, also nothing at all.
+  if (prompt === undefined || (raw ? prompt : prompt.trim()) === "") {
+    const why = asks || (given !== undefined && given !== "-") ? "it is empty" : "standard input is empty";
+    command.error(`error: no prompt: ${why}`);
+  }
   return prompt;
+}
+
+/** On standard error, so that the answer alone is on standard output. */
+async function ask(): Promise<string> {
+  process.stderr.write(`Try: ${prompts.map(({ prompt }) => prompt).join("\n     ")}\n`);
+  const lines = createInterface({ input: process.stdin, output: process.stderr });
+  try {
+    return await new Promise((resolve) => {
+      lines.question("Prompt: ", resolve);
+      lines.once("close", () => resolve(""));
+    });
+  } finally {
+    lines.close();
+  }
 }
 
 function summary({ usage, finishReason }: GenerateResult, tokensPerSecond: number): string {
   const perForward = usage.tokensPerForward.toFixed(2);
   const why = finishReason === "length" ? "; cut at the length limit" : finishReason === "abort" ? "; interrupted" : "";
   return `${usage.completionTokens} tokens, ${tokensPerSecond.toFixed(1)} tokens/s, ${perForward} tokens per forward${why}`;
+}
+
+/** What blocks save: an autoregressive model takes a forward for each token. */
+function saved({ usage: { completionTokens, forwards } }: GenerateResult): string {
+  return `${completionTokens} tokens in ${forwards} forwards; one at a time: ${completionTokens}`;
+}
+
+/** What else to ask the shipped model. */
+function more(asked: string): string {
+  const next = (prompts.findIndex(({ prompt }) => prompt === asked) + 1) % prompts.length;
+  return `next: ${commandLines[next]}   (all: sdar generate --help)`;
 }
 
 function printJson(value: object): void {

@@ -5,13 +5,15 @@ import { Command, CommanderError } from "commander";
 import { packageRoot, readJson } from "../checkpoint.js";
 import { SdarError } from "../errors.js";
 import { benchCommand } from "./bench.js";
+import { buildCommand } from "./build.js";
 import { cacheCommand } from "./cache.js";
 import { doctorCommand } from "./doctor.js";
 import { generateCommand } from "./generate.js";
 import { makeCheckpointCommand } from "./make-checkpoint.js";
+import { commandLines, prompts } from "./prompts.js";
 import { exitOnSignals } from "./signals.js";
 
-const commands = [generateCommand, benchCommand, makeCheckpointCommand, cacheCommand, doctorCommand];
+const commands = [generateCommand, doctorCommand, buildCommand, cacheCommand, benchCommand, makeCheckpointCommand];
 
 exitOnSignals();
 
@@ -27,9 +29,19 @@ for (const [name, stream] of Object.entries({ output: process.stdout, error: pro
 const program = new Command("sdar")
   .description("Runs SDAR block-diffusion language models on this machine")
   .version(String(readJson(join(packageRoot, "package.json"), "FILE_UNREADABLE")?.version))
+  .addHelpText(
+    "after",
+    `\nExamples:\n  ${commandLines.slice(0, 3).join("\n  ")}\n  sdar generate --watch '${prompts[0].prompt}'\n  sdar doctor`,
+  )
   .showHelpAfterError("(sdar --help tells more)")
   .exitOverride();
 for (const make of commands) program.addCommand(inherit(make(), program));
+for (const [group, names] of Object.entries({
+  "Use:": ["generate", "doctor"],
+  "Keep in order:": ["build", "cache"],
+  "Measure:": ["bench", "make-checkpoint"],
+}))
+  for (const command of program.commands) if (names.includes(command.name())) command.helpGroup(group);
 
 try {
   await program.parseAsync();
@@ -49,6 +61,9 @@ function inherit(command: Command, parent: Command): Command {
 /** Prints one line, unless commander did, and returns the exit code. */
 function report(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
-  process.stderr.write(`sdar: ${error instanceof Error ? error.message : error}\n`);
+  const message = error instanceof Error ? error.message : String(error);
+  // What is wrong, and what to do about it.
+  const lines = SdarError.is(error, "NATIVE_MISSING") ? message.replace("; build it", "\nsdar: build it") : message;
+  process.stderr.write(`sdar: ${lines}\n`);
   return error instanceof SdarError && error.code === "INVALID_OPTION" ? 2 : 1;
 }

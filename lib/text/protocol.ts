@@ -31,9 +31,17 @@ export interface EncodeTask {
   parseSpecial: boolean;
   /** tokens at most */
   limit: number;
+  /** in characters: of texts up to so long that have too many, the error tells how many */
+  countUpTo: number;
 }
 
-export type Task = EncodeTask | { kind: "describe"; model: ModelIds };
+export interface RenderTask {
+  kind: "render";
+  messages: Message[];
+  addGenerationPrompt: boolean;
+}
+
+export type Task = EncodeTask | RenderTask | { kind: "describe"; model: ModelIds };
 
 /** What there is to know once the files are read. */
 export interface TextFiles {
@@ -49,7 +57,9 @@ export interface TextTables {
   controlTokens: AddedToken[];
 }
 
-export type Answer = { value: TextFiles | TextTables | Int32Array } | { error: FlatError };
+export type AnswerValue = TextFiles | TextTables | Int32Array | string;
+
+export type Answer = { value: AnswerValue } | { error: FlatError };
 
 interface FlatError {
   code: SdarError["code"];

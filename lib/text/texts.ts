@@ -6,10 +6,10 @@ import { invalidOption, SdarError } from "../errors.js";
 import type { ParsedRequest } from "../options.js";
 import { checkPromptLength, promptTooLong, usableContext } from "../room.js";
 import type { Message } from "../types.js";
-import { TokenFinder } from "./added-tokens.js";
+import { type AddedToken, TokenFinder } from "./added-tokens.js";
 import { type LaneTimes, TextLane } from "./lane.js";
 import { type LengthBound, maxTextLength, surelyExceeds } from "./length-bound.js";
-import type { ModelIds, TextTables } from "./protocol.js";
+import type { ModelIds, Task, TextTables } from "./protocol.js";
 import type { TokenBytes } from "./token-bytes.js";
 
 /** A prompt that is being encoded. */
@@ -23,15 +23,27 @@ export interface Encoding {
 const longText = 32_768;
 /** What a message costs besides its text, in characters. */
 const perMessage = 128;
+/** Too long a text up to so many UTF-16 units is told how many tokens it has. */
+const countUpTo = longText;
 /** In all texts that wait. */
 const maxWaitingSize = 2 ** 26;
 
 const defaultTimes: LaneTimes = { textMs: 5000, filesMs: 10_000, idleMs: 60_000 };
 
+interface EncodeSettings {
+  parseSpecial: boolean | undefined;
+  limit: number;
+  key?: string | undefined;
+  /** whether it waits however many do */
+  wait?: boolean;
+}
+
 export class Texts {
   readonly hasTokenizer: boolean;
   hasTemplate = false;
   tokenBytes: TokenBytes | undefined;
+  /** added tokens that control something */
+  controlTokens: readonly AddedToken[] = [];
   readonly #folder: string;
   readonly #maxWaiting: number;
   readonly #times: LaneTimes;
@@ -70,10 +82,11 @@ export class Texts {
     const ends = new Set(model.endTokenIds);
     if (eos !== undefined && eos < model.vocabSize) ends.add(eos);
     if (this.hasTokenizer) {
-      this.#ids = { vocabSize: model.vocabSize, control: [model.maskTokenId, ...ends] };
+      this.#ids = { vocabSize: model.vocabSize, control: [model.maskTokenId, ...ends].filter((id) => id >= 0) };
       const tables = await this.#short.run<TextTables>({ kind: "describe", model: this.#ids }, 0).answer;
       this.tokenBytes = tables.tokenBytes;
       this.#bound = tables.lengthBound;
+      this.controlTokens = tables.controlTokens;
       this.#control = new TokenFinder(tables.controlTokens);
     }
     return [...ends];
@@ -81,43 +94,82 @@ export class Texts {
 
   /**
    * Ids of a prompt: at once when it is made of ids. Throws TOKENIZER_MISSING, TEMPLATE_MISSING, EMPTY_PROMPT, and
-   * PROMPT_TOO_LONG for what is surely too long; the promise rejects with QUEUE_FULL, PROMPT_TOO_LONG, TEMPLATE_FAILED,
-   * TOKENIZER_INVALID.
+   * PROMPT_TOO_LONG for what is surely too long; the promise rejects with QUEUE_FULL unless the request waits for room,
+   * PROMPT_TOO_LONG, TEMPLATE_FAILED, TOKENIZER_INVALID.
    */
-  encode({ prompt, parseSpecial, native, key }: ParsedRequest): Int32Array | Encoding {
+  encode({ prompt, parseSpecial, native, key, whenFull }: ParsedRequest): Int32Array | Encoding {
     if (prompt instanceof Int32Array) return prompt;
     const model = this.#model as NativeModelInfo;
-    const missing = (what: string, option: string) => `${this.#folder} has no ${what}; give ${option} instead`;
-    if (!this.hasTokenizer) throw new SdarError("TOKENIZER_MISSING", missing("tokenizer.json", "tokens"));
-    const messages = typeof prompt !== "string";
-    if (messages && !this.hasTemplate)
-      throw new SdarError("TEMPLATE_MISSING", missing("chat template", "prompt or tokens"));
+    this.#checkFiles(typeof prompt !== "string");
     if (prompt.length === 0) checkPromptLength(0, native.blockLength, model);
     const limit = usableContext(native.blockLength, model) - 1;
-    const tooLong = () => promptTooLong(`more than ${limit}`, native.blockLength, model);
-    const size = messages ? sizeOf(prompt) : prompt.length;
+    const tooLong = (promptTokens?: number) => promptTooLong(promptTokens, native.blockLength, model);
+    const size = sizeOf(prompt);
     // What a template makes of messages nobody knows: those are measured once they are rendered.
-    if (size > maxTextLength || (!messages && this.#bound && surelyExceeds(prompt, limit, this.#bound)))
-      throw tooLong();
+    const surely = typeof prompt === "string" && size > countUpTo && this.#bound;
+    if (size > maxTextLength || (surely && surelyExceeds(prompt, limit, surely))) throw tooLong();
+    const { tokens, cancel } = this.#encode(prompt, { parseSpecial, limit, key, wait: whenFull === "wait" });
+    const told = tokens.catch((error) => {
+      throw error instanceof SdarError && error.code === "PROMPT_TOO_LONG" ? tooLong(error.promptTokens) : error;
+    });
+    return { tokens: told, cancel };
+  }
+
+  /**
+   * Ids that a text or messages would have as a prompt, however many. Rejects with TOKENIZER_MISSING, TEMPLATE_MISSING,
+   * TEMPLATE_FAILED, TOKENIZER_INVALID, QUEUE_FULL, PROMPT_TOO_LONG.
+   */
+  async tokenize(prompt: string | Message[], parseSpecial: boolean | undefined): Promise<Int32Array> {
+    this.#checkFiles(typeof prompt !== "string");
+    this.#checkSize(prompt);
+    return this.#encode(prompt, { parseSpecial, limit: Number.MAX_SAFE_INTEGER }).tokens;
+  }
+
+  /** What the chat template makes of messages. Rejects as `tokenize` does. */
+  async render(messages: Message[], addGenerationPrompt: boolean): Promise<string> {
+    this.#checkFiles(true);
+    this.#checkSize(messages);
+    return this.#ask<string>({ kind: "render", messages, addGenerationPrompt }, sizeOf(messages)).answer;
+  }
+
+  #checkFiles(template: boolean): void {
+    const missing = (what: string, option: string) => `${this.#folder} has no ${what}; give ${option} instead`;
+    if (!this.hasTokenizer) throw new SdarError("TOKENIZER_MISSING", missing("tokenizer.json", "tokens"));
+    if (template && !this.hasTemplate)
+      throw new SdarError("TEMPLATE_MISSING", missing("chat template", "prompt or tokens"));
+  }
+
+  #checkSize(prompt: string | Message[]): void {
+    const size = sizeOf(prompt);
+    if (size > maxTextLength)
+      throw new SdarError("PROMPT_TOO_LONG", `the text has ${size} characters; at most ${maxTextLength} are allowed`);
+  }
+
+  #encode(
+    prompt: string | Message[],
+    { parseSpecial = typeof prompt === "string", limit, key, wait }: EncodeSettings,
+  ): Encoding {
+    const task = { kind: "encode", prompt, parseSpecial, limit, countUpTo } as const;
+    const { answer, cancel } = this.#ask<Int32Array>(task, sizeOf(prompt), key, wait);
+    return { tokens: answer, cancel };
+  }
+
+  #ask<T>(task: Task, size: number, key?: string, wait = false): { answer: Promise<T>; cancel(): void } {
     const lane = this.#laneFor(size);
-    const full = this.#full(lane, size);
-    if (full) return { tokens: Promise.reject(full), cancel() {} };
-    const task = { kind: "encode", prompt, parseSpecial: parseSpecial ?? !messages, limit } as const;
-    const { answer, cancel } = lane.run<Int32Array>(task, size, key);
+    const full = this.#full(lane, size, wait);
+    if (full) return { answer: Promise.reject(full), cancel() {} };
+    const { answer, cancel } = lane.run<T>(task, size, key);
     this.#waitingSize += size;
     let left = () => {
       this.#waitingSize -= size;
       left = () => {};
     };
-    const tokens = answer.catch((error) => {
-      throw error instanceof SdarError && error.code === "PROMPT_TOO_LONG" ? tooLong() : error;
-    });
-    tokens.then(
+    answer.then(
       () => left(),
       () => left(),
     );
     return {
-      tokens,
+      answer,
       cancel() {
         left();
         cancel();
@@ -159,8 +211,9 @@ export class Texts {
   }
 
   /** Why no further text can wait. */
-  #full(lane: TextLane, size: number): SdarError | undefined {
+  #full(lane: TextLane, size: number, wait: boolean): SdarError | undefined {
     if (this.#closed) return this.#closed;
+    if (wait) return undefined;
     const full =
       lane.waiting >= this.#maxWaiting
         ? `${lane.waiting} texts wait to be encoded`
@@ -175,8 +228,9 @@ export class Texts {
   }
 }
 
-/** Characters of all text in messages, and what each message costs besides. */
-function sizeOf(messages: readonly Message[]): number {
+/** Characters of a text, or of all text in messages and what each message costs besides. */
+function sizeOf(messages: string | readonly Message[]): number {
+  if (typeof messages === "string") return messages.length;
   const size = (value: unknown): number => {
     if (typeof value === "string") return value.length;
     if (typeof value !== "object" || value === null) return 1;

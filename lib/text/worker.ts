@@ -5,11 +5,13 @@ import { parentPort, workerData } from "node:worker_threads";
 import { readJson } from "../checkpoint.js";
 import { SdarError, wrapError } from "../errors.js";
 import type { Message } from "../types.js";
-import { MessageText } from "./prompt.js";
+import { MessageText, type PromptText } from "./prompt.js";
 import {
   type Answer,
+  type AnswerValue,
   type EncodeTask,
   type ModelIds,
+  type RenderTask,
   type Stage,
   stages,
   type Task,
@@ -18,7 +20,7 @@ import {
   type WorkerData,
 } from "./protocol.js";
 import { ChatTemplate } from "./template.js";
-import { contentOf, Tokenizer } from "./tokenizer.js";
+import { contentOf, type EncodeOptions, Tokenizer } from "./tokenizer.js";
 
 const { folder, stage, model } = workerData as WorkerData;
 
@@ -69,12 +71,8 @@ class Texts {
     };
   }
 
-  encode({ prompt, parseSpecial, limit }: EncodeTask): Int32Array {
-    at("encode");
-    const ids =
-      typeof prompt === "string"
-        ? this.#encodeText(prompt, parseSpecial, limit)
-        : this.#encodeMessages(prompt, parseSpecial, limit);
+  encode(task: EncodeTask): Int32Array {
+    const ids = this.#encode(task);
     const odd = ids.find((id) => id >= this.#vocabSize);
     if (odd === undefined) return ids;
     throw new SdarError(
@@ -83,21 +81,42 @@ class Texts {
     );
   }
 
-  #encodeText(text: string, parseSpecial: boolean, limit: number): Int32Array {
-    return this.#tokenizer.encode(text, { addSpecial: true, parse: parseSpecial ? "all" : "text", limit });
+  /** What the template makes of messages, as text. */
+  render({ messages, addGenerationPrompt }: RenderTask): string {
+    at("render");
+    if (!this.#template) throw noTemplate();
+    return this.#template.render(messages, { add_generation_prompt: addGenerationPrompt });
   }
 
-  #encodeMessages(messages: Message[], parseSpecial: boolean, limit: number): Int32Array {
-    at("render");
-    if (!this.#messages) throw new SdarError("TEMPLATE_MISSING", `${folder} has no chat template`);
-    const { text, restore } = this.#messages.render(messages, parseSpecial);
+  #encode({ prompt, parseSpecial, limit, countUpTo }: EncodeTask): Int32Array {
     at("encode");
-    // The template writes the special tokens itself.
-    return this.#tokenizer.encode(text, { addSpecial: false, limit, ...(restore && { restore }) });
+    const isText = typeof prompt === "string";
+    const { text, restore } = isText ? { text: prompt } : this.#rendered(prompt, parseSpecial);
+    // A template writes the special tokens itself.
+    const options: Omit<EncodeOptions, "limit"> = isText
+      ? { addSpecial: true, parse: parseSpecial ? "all" : "text" }
+      : { addSpecial: false, ...(restore && { restore }) };
+    try {
+      return this.#tokenizer.encode(text, { ...options, limit });
+    } catch (error) {
+      if (!(error instanceof SdarError && error.code === "PROMPT_TOO_LONG") || text.length > countUpTo) throw error;
+      const { message } = error;
+      throw new SdarError("PROMPT_TOO_LONG", message, { promptTokens: this.#tokenizer.encode(text, options).length });
+    }
+  }
+
+  #rendered(messages: Message[], parseSpecial: boolean): PromptText {
+    at("render");
+    if (!this.#messages) throw noTemplate();
+    const rendered = this.#messages.render(messages, parseSpecial);
+    at("encode");
+    return rendered;
   }
 }
 
-function answer(work: () => TextFiles | TextTables | Int32Array): void {
+const noTemplate = () => new SdarError("TEMPLATE_MISSING", `${folder} has no chat template`);
+
+function answer(work: () => AnswerValue): void {
   let reply: Answer;
   const moved: ArrayBuffer[] = [];
   try {
@@ -105,8 +124,9 @@ function answer(work: () => TextFiles | TextTables | Int32Array): void {
     if (value instanceof Int32Array) moved.push(value.buffer as ArrayBuffer);
     reply = { value };
   } catch (cause) {
-    const { code, message, option, allowed } = wrapError(cause);
-    reply = { error: { code, message, details: { ...(option && { option }), ...(allowed && { allowed }) } } };
+    const { code, message, option, allowed, promptTokens } = wrapError(cause);
+    const details = { ...(option && { option }), ...(allowed && { allowed }), ...(promptTokens && { promptTokens }) };
+    reply = { error: { code, message, details } };
   }
   parentPort?.postMessage(reply, moved);
 }
@@ -120,6 +140,7 @@ answer(() => {
 parentPort?.on("message", (task: Task) => {
   answer(() => {
     if (!texts) throw new SdarError("INTERNAL", "the text files were not read");
-    return task.kind === "describe" ? texts.describe(task.model) : texts.encode(task);
+    if (task.kind === "describe") return texts.describe(task.model);
+    return task.kind === "render" ? texts.render(task) : texts.encode(task);
   });
 });

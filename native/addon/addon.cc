@@ -68,15 +68,16 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
   explicit NativeEngine(const Napi::CallbackInfo& info) : Napi::ObjectWrap<NativeEngine>(info) {}
   ~NativeEngine() override { shut_down(); }
 
-  void start(Napi::Env env, std::unique_ptr<Model> model, const EngineOptions& options, const Napi::Function& wake,
-             CacheWriting writing) {
+  void start(Napi::Env env, std::unique_ptr<Model> model, std::unique_ptr<Model> draft, const EngineOptions& options,
+             const Napi::Function& wake, CacheWriting writing) {
     writing_ = std::move(writing);
     wake_ = Napi::ThreadSafeFunction::New(env, wake, "sdar events", 1, 1);
     wake_.Unref(env);  // an idle engine does not keep the process alive
     env_ = env;
     napi_add_env_cleanup_hook(env, on_cleanup, this);
     hooked_ = true;
-    engine_ = std::make_shared<Engine>(std::move(model), options, [tsfn = wake_] { tsfn.NonBlockingCall(); });
+    engine_ = std::make_shared<Engine>(
+        std::move(model), options, [tsfn = wake_] { tsfn.NonBlockingCall(); }, std::move(draft));
   }
 
  private:
@@ -187,8 +188,9 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
   int64_t live_ = 0;  // requests whose end JavaScript has not taken yet
 };
 
-/// A model, and what is still to be written of it.
+/// A model with its draft, if there is one, and what is still to be written of the model.
 struct Loaded {
+  std::unique_ptr<Model> draft;
   std::unique_ptr<Model> model;
   std::shared_ptr<PackedCacheWrite> write;
 };
@@ -197,10 +199,11 @@ Loaded load_from(const EngineOptions& options, const TaskControl& control) {
   try {
     Loaded loaded;
     WeightHooks hooks;
-    hooks.progress = control.report;
     hooks.cancelled = control.cancelled;
+    loaded.draft = load_draft(options, hooks);
+    hooks.progress = control.report;
     hooks.write_later = [&](std::shared_ptr<PackedCacheWrite> write) { loaded.write = std::move(write); };
-    loaded.model = load_model(options, std::move(hooks));
+    loaded.model = load_model(options, std::move(hooks), loaded.draft.get());
     return loaded;
   } catch (const std::bad_alloc&) {
     throw Error(code::kOutOfMemory, "the system has no memory left for " + options.path);
@@ -234,7 +237,7 @@ Napi::Value load(const Napi::CallbackInfo& info) {
       env, info[1], [options](const TaskControl& control) { return load_from(options, control); },
       [options, wake = shared_reference(info[2].As<Napi::Function>())](Napi::Env e, Loaded& loaded) {
         const Napi::Object object = e.GetInstanceData<Napi::FunctionReference>()->New({});
-        NativeEngine::Unwrap(object)->start(e, std::move(loaded.model), options, wake->Value(),
+        NativeEngine::Unwrap(object)->start(e, std::move(loaded.model), std::move(loaded.draft), options, wake->Value(),
                                             write_in_background(e, std::exchange(loaded.write, nullptr)));
         return object;
       });

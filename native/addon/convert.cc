@@ -99,6 +99,9 @@ EngineOptions to_options(const Napi::Object& o) {
   options.kv_tokens = static_cast<int64_t>(number(o, "kvTokens", 0, 1e12));
   options.kv_bytes = static_cast<int64_t>(number(o, "kvBytes", 0, 1e15));
   options.kv_format = format<KvFormat>(o, "kvDtype", kKvFormats, "");
+  options.draft.path = string(o, "draftPath");
+  options.draft.weights = format<WeightFormat>(o, "draftWeights", kWeightFormats, "auto");
+  options.draft.block_length = integer(o, "draftBlockLength", 0, kMaxBlockLength);
   options.cuda_warpgroup_mma = boolean(o, "cudaWarpgroupMma");
   options.cuda_dependent_launch = boolean(o, "cudaDependentLaunch");
   return options;
@@ -163,6 +166,7 @@ Napi::Value from_info(Napi::Env env, const Model& model) {
   auto o = Napi::Object::New(env);
   const auto set = [&](const char* name, auto value) { o.Set(name, value); };
   set("modelType", config.model_type);
+  set("decoding", kDecodings[static_cast<size_t>(config.decoding)]);
   set("device", model.backend->device());
   set("cardProblem", model.cuda_unavailable);
   set("passedOver", model.weights.passed_over);
@@ -228,6 +232,11 @@ Napi::Value from_stats(Napi::Env env, const EngineStats& s) {
   set("recomputedTokens", s.recomputed_tokens);
   set("promptTokens", s.prompt_tokens);
   set("cachedTokens", s.cached_tokens);
+  set("draftSteps", s.draft_steps);
+  set("draftForwards", s.draft_forwards);
+  set("draftedTokens", s.drafted_tokens);
+  set("acceptedTokens", s.accepted_tokens);
+  set("draftSeconds", s.draft_seconds);
   set("preemptions", s.preemptions);
   set("evictions", s.evictions);
   auto histogram = Napi::Array::New(env, s.tokens_per_forward.size());

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "backend/formats.h"
+#include "backend/rope.h"
 #include "backend/step.h"
 #include "backend/weights.h"
 
@@ -32,6 +33,8 @@ struct ModelShape {
   int32_t moe_intermediate = 0;
   float rms_eps = 1e-6f;
   float rope_theta = 1e6f;
+  RopeScaling rope_scaling;
+  bool attention_bias = false;  ///< of the q, k, v and output projections
 };
 
 struct CacheShape {
@@ -87,6 +90,8 @@ class Backend {
   virtual int32_t max_sequences() const { return std::numeric_limits<int32_t>::max(); }
   /// Since the start; what a backend cannot tell apart stays 0.
   virtual const StepSeconds& seconds() const = 0;
+  /// Experts whose weights were read since the start: a sum over layers and steps. 0 where that is not counted.
+  virtual int64_t experts_read() const { return 0; }
 };
 
 }  // namespace sdar

@@ -120,8 +120,7 @@ void HostBackend::unmask(const StepSequence& s, const SampledToken* sampled, Seq
     entropy[offset] = token.entropy;
   }
   if (result.finite)
-    result.filled =
-        choose_positions(s.sampling->denoise, s.segment.block_length, s.step, s.masked, confidence, entropy);
+    result.filled = choose_positions(s.sampling->denoise, s.window_rows(), s.step, s.masked, confidence, entropy);
 }
 
 }  // namespace sdar

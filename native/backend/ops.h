@@ -35,11 +35,12 @@ struct NormLinearArgs {
   float* out = nullptr;
 };
 
-/// x[M, W.rows] += in[M, W.cols]·Wᵀ, `in` rounded as above.
+/// x[M, W.rows] += in[M, W.cols]·Wᵀ, `in` rounded as above; then += bias.
 struct LinearAddArgs {
   const float* in = nullptr;
   int32_t m = 0;
   const Weight* weight = nullptr;
+  const Weight* bias = nullptr;  ///< vector [W.rows], or null
   float* x = nullptr;
 };
 
@@ -57,6 +58,10 @@ struct AttentionArgs {
   float* out = nullptr;
   const Weight* q_norm = nullptr;
   const Weight* k_norm = nullptr;
+  // Added to q, k and v before all else; vectors of their heads · head_dim, or null.
+  const Weight* q_bias = nullptr;
+  const Weight* k_bias = nullptr;
+  const Weight* v_bias = nullptr;
 };
 
 /// h = rmsnorm(x, norm); p = softmax(h·routerᵀ) over all experts in f32; the top_k of largest p (ties to the lower

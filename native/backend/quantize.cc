@@ -16,91 +16,150 @@ namespace {
 constexpr float kRounder = 12582912.0f;
 constexpr float kTooSmall = 1e-30f;  // largest weight of a group that counts as zero
 
-// Loops run over rows, so that the compiler can use vectors; the arithmetic is the same on every machine.
-constexpr int kRows = kQuantisedRows;
-using Rows = float[kRows];
+// A value for each of some rows. The arithmetic is the same whatever their number, which is that of a register of the
+// machine. All is inlined into a function for each.
+#define SDAR_INLINE inline __attribute__((always_inline))
+using Rows4 = float __attribute__((vector_size(16)));
+using Rows8 = float __attribute__((vector_size(32)));
 
+template <class Rows, class Condition>
+SDAR_INLINE void set_where(const Rows& value, const Condition& condition, Rows& to) {
+  to = condition ? value : to;
+}
+template <class Rows>
+SDAR_INLINE void set_all(Rows& to, float value) {
+  to = value - Rows{};
+}
+
+template <class Rows>
 struct Group {
   const float* w;
   int64_t stride, columns;
-  Rows largest;  ///< magnitudes
-  bool finite[kRows];
+  Rows largest = {};  ///< magnitudes
+  Rows probe = {};    ///< 0 where all are finite, else NaN
 
-  Group(const float* w, int64_t stride, int64_t columns) : w(w), stride(stride), columns(columns) {
-    Rows probe;  // a NaN is lost in max
-    for (int r = 0; r < kRows; r++) largest[r] = probe[r] = 0;
+  SDAR_INLINE Group(const float* w, int64_t stride, int64_t columns) : w(w), stride(stride), columns(columns) {
     for (int64_t k = 0; k < columns; k++) {
-      for (int r = 0; r < kRows; r++) {
-        largest[r] = std::max(std::abs(column(k)[r]), largest[r]);
-        probe[r] += column(k)[r] * 0.0f;
-      }
+      Rows value;
+      read(k, value);
+      probe += value * 0.0f;  // a NaN is lost in a maximum
+      set_where<Rows>(-value, value < 0, value);
+      set_where(value, value > largest, largest);
     }
-    for (int r = 0; r < kRows; r++) finite[r] = probe[r] == 0;
   }
-  const float* column(int64_t k) const { return w + k * stride; }
+  SDAR_INLINE void read(int64_t k, Rows& value) const { std::memcpy(&value, w + k * stride, sizeof value); }
 };
 
-void quantise_int8(const Group& group, int8_t (*q)[kRows], float* scales) {
-  Rows divisor;
-  for (int r = 0; r < kRows; r++) {
-    const bool usable = group.finite[r] && group.largest[r] > kTooSmall;
-    scales[r] = group.finite[r] ? (usable ? group.largest[r] / 127.0f : 0.0f) : std::numeric_limits<float>::quiet_NaN();
-    divisor[r] = usable ? scales[r] : std::numeric_limits<float>::infinity();
-  }
+template <class Rows>
+SDAR_INLINE void write(const Rows& integers, int8_t* to) {
+  for (size_t r = 0; r < sizeof(Rows) / sizeof(float); r++)
+    to[r] = static_cast<int8_t>(static_cast<int32_t>(integers[r]));
+}
+
+template <class Rows>
+SDAR_INLINE void quantise_int8(const Group<Rows>& group, int8_t (*q)[kQuantisedRows], float* scales) {
+  Rows scale = group.largest / 127.0f, divisor = scale, none, infinite, zero = {};
+  set_all(none, std::numeric_limits<float>::quiet_NaN());
+  set_all(infinite, std::numeric_limits<float>::infinity());
+  const auto usable = (group.probe == 0) & (group.largest > kTooSmall);
+  set_where(zero, ~usable, scale);
+  set_where(none, group.probe != 0, scale);
+  set_where(infinite, ~usable, divisor);
+  std::memcpy(scales, &scale, sizeof scale);
   for (int64_t k = 0; k < group.columns; k++) {
-    for (int r = 0; r < kRows; r++) {
-      const float value = group.finite[r] ? group.column(k)[r] / divisor[r] : 0.0f;
-      q[k][r] = static_cast<int8_t>(static_cast<int32_t>(value + kRounder - kRounder));
-    }
+    Rows value;
+    group.read(k, value);
+    value = value / divisor + kRounder - kRounder;
+    set_where(zero, group.probe != 0, value);
+    write(value, q[k]);
   }
 }
 
-float nearest_int4(float v) { return std::min(std::max(v + kRounder - kRounder, -8.0f), 7.0f); }
+/// The nearest integer of −8 … 7.
+template <class Rows>
+SDAR_INLINE void round_int4(Rows& value) {
+  Rows least, most;
+  set_all(least, -8.0f), set_all(most, 7.0f);
+  value = value + kRounder - kRounder;
+  set_where(least, value < least, value);
+  set_where(most, value > most, value);
+}
 
 /// Integers −8 … 7: the scale that maps the largest weight to −8, and others about it, are tried; each is then fitted
 /// by least squares (Σ w·q / Σ q²). The one of least squared error is kept.
-void quantise_int4(const Group& group, int8_t (*q)[kRows], float* scales) {
+template <class Rows>
+SDAR_INLINE void quantise_int4(const Group<Rows>& group, int8_t (*q)[kQuantisedRows], float* scales) {
   static constexpr float kCandidates[] = {-8.0f, -7.0f, -7.3f, -7.6f, -8.4f, -8.8f, -9.2f, 7.0f, 7.5f, 8.0f};
-  Rows extreme, best, inverse;
-  for (int r = 0; r < kRows; r++) {
-    extreme[r] = group.largest[r], scales[r] = 0, inverse[r] = 0;
-    best[r] = std::numeric_limits<float>::infinity();
-  }
+  Rows extreme = group.largest, scale = {}, inverse = {}, ww = {}, best, none, zero = {}, w;
+  set_all(best, std::numeric_limits<float>::infinity());
+  set_all(none, std::numeric_limits<float>::quiet_NaN());
   for (int64_t k = 0; k < group.columns; k++) {
-    for (int r = 0; r < kRows; r++) {
-      extreme[r] = -group.column(k)[r] == group.largest[r] ? -group.largest[r] : extreme[r];
-    }
+    group.read(k, w);
+    set_where(w, -w == group.largest, extreme);
+    ww += w * w;
   }
   for (float candidate : kCandidates) {
-    Rows factor, wq, qq, ww;
-    for (int r = 0; r < kRows; r++) {
-      factor[r] = group.largest[r] > kTooSmall ? candidate / extreme[r] : 0.0f;
-      wq[r] = qq[r] = ww[r] = 0;
-    }
+    Rows factor = candidate / extreme, wq = {}, qq = {};
+    set_where(zero, ~(group.largest > kTooSmall), factor);
     for (int64_t k = 0; k < group.columns; k++) {
-      for (int r = 0; r < kRows; r++) {
-        const float w = group.column(k)[r], v = nearest_int4(w * factor[r]);
-        wq[r] += w * v;
-        qq[r] += v * v;
-        ww[r] += w * w;
-      }
+      group.read(k, w);
+      Rows v = w * factor;
+      round_int4(v);
+      wq += w * v;
+      qq += v * v;
     }
-    for (int r = 0; r < kRows; r++) {
-      const float scale = qq[r] > 0 ? wq[r] / qq[r] : 0.0f;
-      const float error = ww[r] - scale * wq[r];
-      if (error < best[r]) best[r] = error, scales[r] = scale, inverse[r] = factor[r];
-    }
+    Rows fitted = wq / qq;
+    set_where(zero, ~(qq > 0), fitted);
+    const Rows error = ww - fitted * wq;
+    const auto better = error < best;
+    set_where(error, better, best);
+    set_where(fitted, better, scale);
+    set_where(factor, better, inverse);
   }
-  for (int r = 0; r < kRows; r++) {
-    const bool overflow = best[r] == std::numeric_limits<float>::infinity();  // the squares: no scale fits
-    if (!group.finite[r] || overflow) scales[r] = std::numeric_limits<float>::quiet_NaN(), inverse[r] = 0;
-  }
+  // The squares may overflow: then no scale fits.
+  const auto unusable = (best == std::numeric_limits<float>::infinity()) | (group.probe != 0);
+  set_where(none, unusable, scale);
+  set_where(zero, unusable, inverse);
+  std::memcpy(scales, &scale, sizeof scale);
   for (int64_t k = 0; k < group.columns; k++) {
-    for (int r = 0; r < kRows; r++) {
-      const float v = inverse[r] != 0 ? nearest_int4(group.column(k)[r] * inverse[r]) : 0.0f;
-      q[k][r] = static_cast<int8_t>(static_cast<int32_t>(v));
-    }
+    group.read(k, w);
+    w *= inverse;
+    round_int4(w);
+    set_where(zero, inverse == 0, w);
+    write(w, q[k]);
   }
+}
+
+template <class Rows>
+SDAR_INLINE void quantise(WeightFormat format, const float* w, int64_t stride, int64_t columns,
+                          int8_t (*q)[kQuantisedRows], float* scales) {
+  for (int r = 0; r < kQuantisedRows; r += static_cast<int>(sizeof(Rows) / sizeof(float))) {
+    const Group<Rows> group(w + r, stride, columns);
+    auto* integers = reinterpret_cast<int8_t(*)[kQuantisedRows]>(&q[0][r]);
+    format == WeightFormat::int8 ? quantise_int8(group, integers, scales + r)
+                                 : quantise_int4(group, integers, scales + r);
+  }
+}
+
+using Quantise = void (*)(WeightFormat, const float*, int64_t, int64_t, int8_t (*)[kQuantisedRows], float*);
+
+void quantise_plain(WeightFormat format, const float* w, int64_t stride, int64_t columns, int8_t (*q)[kQuantisedRows],
+                    float* scales) {
+  quantise<Rows4>(format, w, stride, columns, q, scales);
+}
+
+#ifdef __x86_64__
+__attribute__((target("avx2"))) void quantise_avx2(WeightFormat format, const float* w, int64_t stride, int64_t columns,
+                                                   int8_t (*q)[kQuantisedRows], float* scales) {
+  quantise<Rows8>(format, w, stride, columns, q, scales);
+}
+#endif
+
+Quantise best_quantise() {
+#ifdef __x86_64__
+  if (__builtin_cpu_supports("avx2")) return quantise_avx2;
+#endif
+  return quantise_plain;
 }
 
 }  // namespace
@@ -137,8 +196,8 @@ void read_row(std::span<const SourceTensor> parts, int64_t row, float* values) {
 
 void quantise_group(WeightFormat format, const float* w, int64_t stride, int64_t columns, int8_t (*q)[kQuantisedRows],
                     float* scales) {
-  const Group group(w, stride, columns);
-  format == WeightFormat::int8 ? quantise_int8(group, q, scales) : quantise_int4(group, q, scales);
+  static const Quantise quantise_best = best_quantise();
+  quantise_best(format, w, stride, columns, q, scales);
 }
 
 }  // namespace sdar

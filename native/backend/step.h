@@ -46,23 +46,27 @@ struct SamplingParams {
   std::vector<float> bias_values;  ///< one per id
 };
 
-/// One sequence's rows: `segment.rows` consecutive positions. With `denoise` the last block_length rows are the active
-/// block: its masked positions are sampled, and those that the strategy selects are filled.
+/// One sequence's rows: `segment.rows` consecutive positions. With `denoise` the last rows are the active block, or the
+/// window of an autoregressive sequence, whose rows decide the positions after them: its masked ones are sampled, and
+/// those that the strategy selects are filled.
 struct StepSequence {
   Segment segment;               ///< `row` is set by Step::add
-  const int32_t* ids = nullptr;  ///< [rows], the mask id at masked positions
+  const int32_t* ids = nullptr;  ///< [rows], the mask id at masked positions of a block
   bool denoise = false;
+  int32_t window = 0;   ///< rows of the active block, at most kMaxBlockLength; 0: segment.block_length
+  int32_t ahead = 0;    ///< the row of position p decides p + ahead: 0 in a block, 1 autoregressive
   int32_t step = 0;     ///< of the active block
-  uint64_t masked = 0;  ///< bit i: offset i of the active block is masked
+  uint64_t masked = 0;  ///< bit i: offset i of the active block is masked; where autoregressive, to be decided
   const SamplingParams* sampling = nullptr;
   std::span<const int32_t> suppressed{};        ///< ids never chosen …
   std::span<const int32_t> suppressed_early{};  ///< … and at positions before `free_from`: `suppressed`, then others
   int32_t free_from = 0;
 
-  /// First position of the active block.
-  int32_t active_position() const { return segment.position + segment.rows - segment.block_length; }
-  /// Row of the step of that position.
-  int32_t active_row() const { return segment.row + segment.rows - segment.block_length; }
+  int32_t window_rows() const { return window > 0 ? window : segment.block_length; }
+  /// First position that the active block decides.
+  int32_t active_position() const { return segment.position + segment.rows - window_rows() + ahead; }
+  /// Row of the step that decides it.
+  int32_t active_row() const { return segment.row + segment.rows - window_rows(); }
 };
 
 /// What the sequences point to stays as it is until run() returns.

@@ -33,7 +33,7 @@ Napi::Value to_array(Napi::Env env, const std::vector<double>& values) {
 struct Rounds {
   struct AtContext {
     ForwardCost cost;
-    std::vector<double> seconds, logits_seconds;
+    std::vector<double> seconds, logits_seconds, single_seconds;
   };
   std::vector<AtContext> contexts;
   std::vector<double> read_bandwidth, multiply_rate, attention_rate;
@@ -44,7 +44,7 @@ struct RunOptions {
   int32_t tokens;
   std::vector<int32_t> contexts;
   int32_t runs;
-  bool logits, limits;
+  bool logits, limits, single;
 };
 
 Rounds run(Shared& shared, const RunOptions& options) {
@@ -54,8 +54,7 @@ Rounds run(Shared& shared, const RunOptions& options) {
   // What keys and values are multiplied with, whatever they are held in.
   const WeightFormat operands = bench.model().cache.format == KvFormat::f32 ? WeightFormat::f32 : WeightFormat::bf16;
   Rounds rounds;
-  for (const int32_t context : options.contexts)
-    rounds.contexts.push_back({bench.cost(options.tokens, context), {}, {}});
+  rounds.contexts.resize(options.contexts.size());
   for (int32_t i = 0; i < options.runs; i++) {
     if (options.limits) {
       rounds.read_bandwidth.push_back(bench.limits().read_bandwidth());
@@ -64,11 +63,15 @@ Rounds run(Shared& shared, const RunOptions& options) {
       rounds.instruction = bench.limits().multiply_instruction(format);
     }
     for (size_t c = 0; c < options.contexts.size(); c++) {
-      const auto time = [&](bool logits) { return bench.run(options.tokens, options.contexts[c], logits); };
-      rounds.contexts[c].seconds.push_back(time(false));
-      if (options.logits) rounds.contexts[c].logits_seconds.push_back(time(true));
+      const auto time = [&](int32_t tokens, bool logits) { return bench.run(tokens, options.contexts[c], logits); };
+      if (options.single) rounds.contexts[c].single_seconds.push_back(time(1, false));
+      rounds.contexts[c].seconds.push_back(time(options.tokens, false));
+      if (options.logits) rounds.contexts[c].logits_seconds.push_back(time(options.tokens, true));
     }
   }
+  // Afterwards: by now it is known which experts were read.
+  for (size_t c = 0; c < options.contexts.size(); c++)
+    rounds.contexts[c].cost = bench.cost(options.tokens, options.contexts[c]);
   return rounds;
 }
 
@@ -79,9 +82,11 @@ Napi::Value from_rounds(Napi::Env env, Rounds& rounds) {
     auto o = Napi::Object::New(env);
     o.Set("seconds", to_array(env, at.seconds));
     o.Set("logitsSeconds", to_array(env, at.logits_seconds));
+    o.Set("singleSeconds", to_array(env, at.single_seconds));
     o.Set("weightBytes", at.cost.weight_bytes);
     o.Set("kvBytes", at.cost.kv_bytes);
     o.Set("operations", at.cost.operations);
+    o.Set("expertsPerLayer", at.cost.experts_per_layer);
     contexts.Set(i, o);
   }
   auto o = Napi::Object::New(env);
@@ -144,7 +149,8 @@ class NativeBench : public Napi::ObjectWrap<NativeBench> {
                              .contexts = int_array(o, "contexts"),
                              .runs = integer(o, "runs", 1, 1e6),
                              .logits = boolean(o, "logits"),
-                             .limits = boolean(o, "limits")};
+                             .limits = boolean(o, "limits"),
+                             .single = boolean(o, "single")};
     return Task<Rounds>::start(
         env, env.Undefined(),
         [shared = shared(env), options](const TaskControl&) { return addon::run(*shared, options); }, from_rounds);

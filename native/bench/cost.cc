@@ -91,14 +91,16 @@ Cost gemm_warpgroup_cost(const GemmParams& a) {
   return c;
 }
 
-Cost gemm_grouped_cost(const GroupedGemmParams& a, std::span<const int32_t> counts) {
-  const int32_t token_tiles = int64_t{a.tokens} * a.top_k <= int64_t{8} * a.expert_count ? 1 : 8;
-  const Blocks launched(a.shape, a.tokens, gemm_row_tiles(token_tiles), token_tiles);
+namespace {
+
+/// Of the launch with blocks of token_tiles · 8 rows, of which an expert has at most `tokens`.
+Cost grouped_cost(const GroupedGemmParams& a, std::span<const int32_t> counts, int32_t token_tiles, int32_t tokens) {
+  const Blocks launched(a.shape, tokens, gemm_row_tiles(token_tiles), token_tiles);
   Cost c;
   c.loaded = launched.x * launched.y * a.expert_count * 4 * per_warp(4);  // its number of rows, by every block
   c.loaded_once = a.expert_count * 4;
   for (const int32_t count : counts) {
-    if (count == 0) continue;
+    if (count == 0 || (count > kTileTokens) != (token_tiles > 1)) continue;
     const Blocks blocks(a.shape, count, gemm_row_tiles(token_tiles), token_tiles);
     const Cost loop = loop_cost(a.shape, count, blocks);
     c.loaded += loop.loaded + blocks.x * blocks.y * 4 * per_warp(12);
@@ -107,6 +109,16 @@ Cost gemm_grouped_cost(const GroupedGemmParams& a, std::span<const int32_t> coun
     c.stored += a.epilogue == Epilogue::silu_mul ? silu_bytes(count, blocks) : int64_t{count} * a.shape.rows * 4;
   }
   return c;
+}
+
+}  // namespace
+
+Cost gemm_grouped_cost(const GroupedGemmParams& a, std::span<const int32_t> counts) {
+  return grouped_cost(a, counts, 1, 1);
+}
+
+Cost gemm_grouped_wide_cost(const GroupedGemmParams& a, std::span<const int32_t> counts) {
+  return grouped_cost(a, counts, 8, a.tokens);
 }
 
 Cost rope_cost(const RopeParams& a, int32_t padding, int32_t positions) {

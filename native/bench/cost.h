@@ -33,6 +33,7 @@ Cost gemm_large_cost(const GemmParams& args);
 Cost gemm_warpgroup_cost(const GemmParams& args);
 /// counts: rows of each expert.
 Cost gemm_grouped_cost(const GroupedGemmParams& args, std::span<const int32_t> counts);
+Cost gemm_grouped_wide_cost(const GroupedGemmParams& args, std::span<const int32_t> counts);
 /// padding: rows of no segment; positions: different ones among the others.
 Cost rope_cost(const RopeParams& args, int32_t padding, int32_t positions);
 

@@ -117,14 +117,26 @@ double ForwardBench::run(int32_t tokens, int32_t context, bool logits) {
                 "context is " + std::to_string(context) + "; allowed: 0 to " + std::to_string(context_));
   fill_context();
   if (logits) logits_.resize(static_cast<size_t>(tokens) * model_->config.shape.vocabulary);
+  const int64_t before = model_->backend->experts_read();
   const auto start = std::chrono::steady_clock::now();
   const int32_t block = common_block(tokens, context);
   const auto results = forward(std::span(ids_).subspan(context, tokens), context, block, block, all_of(block),
                                logits ? logits_.data() : nullptr);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  experts_[{tokens, context}] = model_->backend->experts_read() - before;
   for (const SequenceResult& result : results)
     if (!result.finite) throw Error(code::kNumericError, "the forward gave logits that are not finite");
   return seconds;
+}
+
+double ForwardBench::experts_per_layer(int32_t tokens, int32_t context) const {
+  const ModelConfig& config = model_->config;
+  const auto sparse = std::count(config.sparse.begin(), config.sparse.end(), true);
+  if (sparse == 0) return 0;
+  const auto it = experts_.find({tokens, context});
+  if (it != experts_.end() && it->second > 0) return static_cast<double>(it->second) / static_cast<double>(sparse);
+  const ModelShape& s = config.shape;
+  return s.experts * (1 - std::pow(1 - static_cast<double>(s.experts_per_token) / s.experts, tokens));
 }
 
 ForwardCost ForwardBench::cost(int32_t tokens, int32_t context) const {
@@ -138,7 +150,8 @@ ForwardCost ForwardBench::cost(int32_t tokens, int32_t context) const {
     multiplied += elements(weight) * share_multiplied;
   };
   const double chosen = s.experts > 0 ? static_cast<double>(s.experts_per_token) / s.experts : 0;
-  const double met = 1 - std::pow(1 - chosen, tokens);  // share of experts that some token is expected to choose
+  cost.experts_per_layer = experts_per_layer(tokens, context);
+  const double met = s.experts > 0 ? cost.experts_per_layer / s.experts : 0;
   for (const LayerWeights& layer : weights.layers) {
     for (const auto* weight : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down, &layer.router})
       add(weight->get(), 1, 1);

@@ -2,9 +2,11 @@
 // do, and how far one number format's results are from another's.
 #pragma once
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bench/limits.h"
@@ -22,11 +24,13 @@ struct BenchOptions {
 };
 
 /// What a forward must at least read, and compute. `weight_bytes` are packed bytes of all matrices that take part; of a
-/// mixture of experts, of those that random routing is expected to choose. An operation is half a multiply-add.
+/// mixture of experts, of those that its last run read or, before that, random routing is expected to choose. An
+/// operation is half a multiply-add.
 struct ForwardCost {
   double weight_bytes = 0;
   double kv_bytes = 0;
   double operations = 0;
+  double experts_per_layer = 0;  ///< that are read, on average; 0 without a mixture of experts
 };
 
 /// A denoising step to be computed again: the final tokens of all blocks before the active one, then the active one
@@ -74,11 +78,15 @@ class ForwardBench {
   std::span<const SequenceResult> forward(std::span<const int32_t> ids, int32_t position, int32_t rows,
                                           int32_t block_length, uint64_t masked, float* logits);
 
+  /// Experts of a layer that a forward reads.
+  double experts_per_layer(int32_t tokens, int32_t context) const;
+
   std::unique_ptr<Model> model_;
   std::unique_ptr<LimitProbe> limits_;
   int32_t context_;
   int32_t max_tokens_;
   // What the cache holds: the random context of run(), or the known tokens of the last step of logits().
+  std::map<std::pair<int32_t, int32_t>, int64_t> experts_;  ///< read by the last run of so many tokens and context
   bool filled_ = false;
   std::vector<int32_t> recorded_;
   int32_t recorded_block_ = 0;

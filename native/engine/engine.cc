@@ -9,10 +9,27 @@
 
 namespace sdar {
 
-Engine::Engine(std::unique_ptr<Model> model, const EngineOptions& options, std::function<void()> wake)
-    : model_(std::move(model)),
+namespace {
+
+/// What a draft model and its target make of the options.
+DraftContext draft_context(const Model& draft, const Model& target, const DraftOptions& options) {
+  const int32_t own = draft.config.block_size;
+  return {.block_length = options.block_length > 0 ? options.block_length : std::max(own, kDraftBlock),
+          .context = draft.config.shape.context,
+          .vocabulary = std::min(draft.config.shape.vocabulary, target.config.shape.vocabulary),
+          .mask_id = draft.config.mask_token_id,
+          .cost = static_cast<double>(draft.weights.bytes) / static_cast<double>(target.weights.bytes)};
+}
+
+}  // namespace
+
+Engine::Engine(std::unique_ptr<Model> model, const EngineOptions& options, std::function<void()> wake,
+               std::unique_ptr<Model> draft)
+    : draft_(std::move(draft)),
+      model_(std::move(model)),
       context_{.context = model_->config.shape.context,
                .mask_id = model_->config.mask_token_id,
+               .autoregressive = model_->config.decoding == Decoding::autoregressive,
                .end_ids = {},
                .token_bytes = {}},
       events_(std::move(wake)),
@@ -24,6 +41,11 @@ Engine::Engine(std::unique_ptr<Model> model, const EngineOptions& options, std::
                   .prefix_cache = options.prefix_cache}),
       stats_(scheduler_.stats()) {
   set_end_ids(model_->config.end_token_ids);
+  if (draft_) {
+    drafter_ = std::make_unique<Drafter>(*draft_->backend, draft_context(*draft_, *model_, options.draft), context_,
+                                         draft_->cache.pages, options.max_rows, options.prefix_cache);
+    scheduler_.set_drafter(drafter_.get());
+  }
   thread_ = std::thread([this] { loop(); });
 }
 
@@ -37,6 +59,8 @@ void Engine::set_end_ids(std::vector<int32_t> ids) {
 void Engine::submit(Request request) {
   if (request.block_length == 0) request.block_length = model_->config.block_size;
   check(request);
+  // All that a step decides is kept or not by the sequence, which knows what was proposed.
+  if (context_.autoregressive) request.denoise = {.strategy = Strategy::sequential, .steps = 1};
   std::lock_guard lock(mutex_);
   if (closing_) throw Error(code::kDisposed, "the engine has been disposed");
   inbox_.emplace_back(std::move(request));
@@ -69,6 +93,7 @@ void Engine::close() {
     changed_.notify_one();
   }
   model_->backend->interrupt();
+  if (draft_) draft_->backend->interrupt();
   if (thread_.joinable()) thread_.join();
 }
 
@@ -174,6 +199,10 @@ void Engine::check(const Request& r) const {
   require_ids(r.bias_ids, "logitBias", shape.vocabulary);
   require(r.block_length >= 1 && r.block_length <= kMaxBlockLength, "blockLength", r.block_length,
           "an integer from 1 to 64");
+  if (context_.autoregressive) {
+    require(r.block_length == 1, "blockLength", r.block_length, "none for an autoregressive model");
+    require(!r.drafts, "drafts", 1, "none for an autoregressive model");
+  }
   require(r.max_tokens >= 1, "maxTokens", r.max_tokens, "an integer >= 1");
   require(r.min_tokens >= 0, "minTokens", r.min_tokens, "an integer >= 0");
   require(r.denoise.steps >= 0, "steps", r.denoise.steps, "an integer >= 1, or 0 for blockLength");

@@ -19,6 +19,13 @@
 
 namespace sdar {
 
+/// A block-diffusion checkpoint that drafts for an autoregressive one.
+struct DraftOptions {
+  std::string path = {};                               ///< as EngineOptions::path; empty: none
+  std::optional<WeightFormat> weights = std::nullopt;  ///< as EngineOptions::weights
+  int32_t block_length = 0;                            ///< 0: the checkpoint's, at least 16
+};
+
 struct EngineOptions {
   std::string path;                                    ///< folder of a checkpoint in the Hugging Face layout
   std::string device = "auto";                         ///< auto, cpu, cuda, cuda:N
@@ -28,6 +35,7 @@ struct EngineOptions {
   int32_t max_concurrent = 64;
   int64_t kv_tokens = 0;  ///< capacity of the KV cache; both 0: from the memory available
   int64_t kv_bytes = 0;
+  double memory_share = 1;  ///< of the memory available that the cache may take, where its capacity is not given
   std::optional<KvFormat> kv_format = std::nullopt;  ///< default: f32 with f32 weights, else bf16
   CacheSettings weight_cache = {};                   ///< where packed weights are kept for the next load
   int32_t max_rows = 2048;
@@ -35,6 +43,7 @@ struct EngineOptions {
   int32_t prefill_rows = 0;
   bool prefix_cache = true;  ///< share pages of equal contents, and keep them while there is room
   bool time_steps = false;   ///< EngineStats::seconds on a GPU, too, where steps take longer for it
+  DraftOptions draft = {};
   // Opt-in until bench/gpu has shown them right and faster on a GPU (backend/cuda/cuda.h).
   bool cuda_warpgroup_mma = false;
   bool cuda_dependent_launch = false;
@@ -51,8 +60,11 @@ struct Model {
   std::string cuda_unavailable = {};  ///< why device "auto" computes on the CPU although a GPU answers; else empty
 };
 
-/// `hooks.threads` is set here.
-std::unique_ptr<Model> load_model(const EngineOptions& options, WeightHooks hooks);
+/// `hooks.threads` is set here. `beside`: a model that computes in turns with this one, whose threads it takes.
+std::unique_ptr<Model> load_model(const EngineOptions& options, WeightHooks hooks, const Model* beside = nullptr);
+/// The model of options.draft; to be loaded before the target beside it. Null when none is named. Throws
+/// Error(INVALID_OPTION) unless the one denoises blocks and the other is autoregressive.
+std::unique_ptr<Model> load_draft(const EngineOptions& options, WeightHooks hooks);
 /// The same of `config` with random_weights; options.path is not looked at.
 std::unique_ptr<Model> random_model(const ModelConfig& config, const EngineOptions& options, uint64_t seed,
                                     WeightHooks hooks);
@@ -60,10 +72,13 @@ std::unique_ptr<Model> random_model(const ModelConfig& config, const EngineOptio
 class Engine {
  public:
   /// `wake` is called from the native thread, coalesced, when take_events() has something.
-  Engine(std::unique_ptr<Model> model, const EngineOptions& options, std::function<void()> wake);
+  /// `draft`: as load_draft() gives it.
+  Engine(std::unique_ptr<Model> model, const EngineOptions& options, std::function<void()> wake,
+         std::unique_ptr<Model> draft = nullptr);
   ~Engine();  ///< close()
 
   const Model& model() const { return *model_; }
+  const Model* draft() const { return draft_.get(); }
   /// For stop strings. Before the first submit().
   void set_token_bytes(TokenBytes bytes) { context_.token_bytes = std::move(bytes); }
   /// In the place of the checkpoint's config. Before the first submit().
@@ -94,10 +109,12 @@ class Engine {
   void signal(Signal signal);
   void take(Message& message);
 
+  std::unique_ptr<Model> draft_;  // before model_, which may use its threads
   std::unique_ptr<Model> model_;
   SequenceContext context_;
   EventBuffer events_;
   PagePool pool_;
+  std::unique_ptr<Drafter> drafter_;
   Scheduler scheduler_;
 
   mutable std::mutex mutex_;  // guards what follows

@@ -44,10 +44,14 @@ void EventBuffer::preempted(uint64_t request) { append({kPreempted, double(reque
 
 void EventBuffer::finished(uint64_t request, const FinishInfo& info) {
   const auto [rows, steps] = info.computed;
-  append(
-      {kFinished, double(request), 8, double(info.reason), double(info.text_bytes), double(info.prompt_tokens),
-       double(info.cached_tokens), double(info.completion_tokens), double(info.forwards), double(rows), double(steps)},
-      0);
+  const auto [draft_forwards, drafted, accepted] = info.speculation.value_or(Speculation{});
+  const size_t more = info.speculation ? 3 : 0;
+  append({kFinished, double(request), double(8 + more), double(info.reason), double(info.text_bytes),
+          double(info.prompt_tokens), double(info.cached_tokens), double(info.completion_tokens), double(info.forwards),
+          double(rows), double(steps)},
+         more);
+  if (more)
+    pending_.records.insert(pending_.records.end(), {double(draft_forwards), double(drafted), double(accepted)});
   pending_.ended++;
   urgent_ = true;
 }

@@ -3,7 +3,8 @@
 //   [kind, request, length of payload, payload …], with the payload
 //   tokens     released bytes of text, which no stop string can take back; forwards, rows and steps so far; then
 //              kTokenFields of each, by position
-//   finished   reason, bytes of text, tokens of the prompt, cached ones of them, completion tokens, forwards, rows, steps
+//   finished   reason, bytes of text, tokens of the prompt, cached ones of them, completion tokens, forwards, rows, steps;
+//              where a draft model proposes, its forwards among all, drafted tokens, accepted ones
 //   failed     index into EventBatch::failures, rows, steps
 //   draft      block, step, first position; then of each position the id, −1 when masked, and the step, −1 of the prompt
 //   started    tokens of the prompt found in the cache
@@ -14,6 +15,7 @@
 #include <functional>
 #include <initializer_list>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -42,6 +44,13 @@ struct Computed {
   int64_t steps = 0;
 };
 
+/// What came of proposals: the draft's share of the forwards, tokens that the target judged, those that were kept.
+struct Speculation {
+  int32_t draft_forwards = 0;
+  int32_t drafted = 0;
+  int32_t accepted = 0;
+};
+
 struct FinishInfo {
   FinishReason reason = FinishReason::end;
   int64_t text_bytes = 0;
@@ -50,6 +59,7 @@ struct FinishInfo {
   int32_t completion_tokens = 0;
   int32_t forwards = 0;
   Computed computed = {};
+  std::optional<Speculation> speculation = std::nullopt;  ///< where a draft model proposes
 };
 
 class EventBuffer {

@@ -18,9 +18,9 @@ bool KvCacheManager::allocate(Job& job, int32_t spare) {
   if (!job.holds_pages() && may_share(job)) {
     const PrefixRoot root = root_of(job);
     int32_t cached = 0;
-    const int32_t found = pool_.count_matches(root, sequence.known(), per_page, cached);
+    const int32_t found = pool_.count_matches(root, sequence.reusable(), per_page, cached);
     if (pool_.available() - cached < needed - found + spare) return false;
-    job.shared_pages = pool_.match(root, sequence.known(), per_page, sequence.pages());
+    job.shared_pages = pool_.match(root, sequence.reusable(), per_page, sequence.pages());
     sequence.adopt(job.shared_pages * per_page);
     pin(job);
   }

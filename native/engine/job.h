@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "cache/page_pool.h"
+#include "engine/draft.h"
 #include "engine/events.h"
 #include "engine/sequence.h"
 
@@ -14,15 +15,22 @@ struct Job {
       : sequence(std::move(request), context), arrival(arrival) {}
 
   Sequence sequence;
-  int64_t arrival;            ///< counts submissions
-  int32_t shared_pages = 0;   ///< pages from the first on that came from the prefix index or were entered into it
-  int32_t cached_tokens = 0;  ///< of the prompt, found when it was admitted first
+  std::unique_ptr<Draft> draft;  ///< where a draft model speculates
+  int64_t arrival;               ///< counts submissions
+  int32_t shared_pages = 0;      ///< pages from the first on that came from the prefix index or were entered into it
+  int32_t cached_tokens = 0;     ///< of the prompt, found when it was admitted first
   Computed computed;
   bool started = false;
   bool resumed = false;  ///< after a pause, until it runs again
   bool ended = false;
 
   const Request& request() const { return sequence.request(); }
+  /// Denoising steps, or the target's and the draft's forwards together.
+  int32_t forwards() const { return sequence.forwards() + (draft ? draft->forwards : 0); }
+  std::optional<Speculation> speculation() const {
+    if (!draft) return {};
+    return Speculation{draft->forwards, sequence.proposed_tokens(), sequence.accepted_tokens()};
+  }
   bool holds_pages() const { return !sequence.pages().empty(); }
 };
 using JobPtr = std::unique_ptr<Job>;

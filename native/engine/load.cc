@@ -52,8 +52,9 @@ std::unique_ptr<Backend> make_cuda_backend(const ModelConfig& config, const Engi
   return backend;
 }
 
-std::unique_ptr<Backend> make_cpu_backend(const EngineOptions& options) {
-  return cpu::make_backend({.threads = options.threads, .isa = options.isa});
+std::unique_ptr<Backend> make_cpu_backend(const EngineOptions& options, const Model* beside) {
+  return cpu::make_backend(
+      {.threads = options.threads, .isa = options.isa, .beside = beside ? beside->backend.get() : nullptr});
 }
 
 /// Whether "auto" tries a GPU: one answers, and the backend can run this.
@@ -73,7 +74,8 @@ int64_t cache_pages(const EngineOptions& options, int32_t context, size_t page_b
   } else if (options.kv_bytes > 0) {
     count = options.kv_bytes / static_cast<int64_t>(page_bytes);
   } else {
-    const int64_t memory = device_memory ? *device_memory : available_memory() / 4;
+    const double all = static_cast<double>(device_memory ? *device_memory : available_memory() / 4);
+    const auto memory = static_cast<int64_t>(all * options.memory_share);
     const int64_t affordable = std::max<int64_t>(memory, 0) / static_cast<int64_t>(page_bytes);
     // Blocks need not fill a page (length 33 leaves half empty), hence twice the context for the one sequence that must
     // fit.
@@ -113,13 +115,13 @@ std::unique_ptr<Model> assemble_on(std::unique_ptr<Backend> backend, const Model
 /// On the device that the options name; with "auto" on a GPU where that works, else on the CPU.
 template <class MakeWeights>
 std::unique_ptr<Model> assemble(const ModelConfig& config, const EngineOptions& options, WeightHooks hooks,
-                                const MakeWeights& make) {
+                                const MakeWeights& make, const Model* beside = nullptr) {
   const auto on = [&](std::unique_ptr<Backend> backend) {
     return assemble_on(std::move(backend), config, options, hooks, make);
   };
-  if (options.device == "cpu") return on(make_cpu_backend(options));
+  if (options.device == "cpu") return on(make_cpu_backend(options, beside));
   if (options.device != "auto") return on(make_cuda_backend(config, options));
-  if (!gpu_suits(config, options)) return on(make_cpu_backend(options));
+  if (!gpu_suits(config, options)) return on(make_cpu_backend(options, beside));
   int64_t most = -1;
   if (hooks.progress) {
     // Begins again on the CPU, and must not fall.
@@ -135,20 +137,39 @@ std::unique_ptr<Model> assemble(const ModelConfig& config, const EngineOptions& 
       throw;
     unavailable = e.what();
   }
-  auto model = on(make_cpu_backend(options));
+  auto model = on(make_cpu_backend(options, beside));
   model->cuda_unavailable = std::move(unavailable);
   return model;
 }
 
 }  // namespace
 
-std::unique_ptr<Model> load_model(const EngineOptions& given, WeightHooks hooks) {
+std::unique_ptr<Model> load_model(const EngineOptions& given, WeightHooks hooks, const Model* beside) {
   const ModelConfig read = read_config(given.path);
   const EngineOptions options = decided(given, read);
-  return assemble(read, options, std::move(hooks),
-                  [&](Backend& backend, const ModelConfig& config, const WeightHooks& more) {
-                    return load_weights(backend, options.path, config, *options.weights, more);
-                  });
+  return assemble(
+      read, options, std::move(hooks),
+      [&](Backend& backend, const ModelConfig& config, const WeightHooks& more) {
+        return load_weights(backend, options.path, config, *options.weights, more);
+      },
+      beside);
+}
+
+std::unique_ptr<Model> load_draft(const EngineOptions& target, WeightHooks hooks) {
+  if (target.draft.path.empty()) return nullptr;
+  const auto require = [](const std::string& path, Decoding decoding, const std::string& allowed) {
+    const ModelConfig config = read_config(path);
+    if (config.decoding != decoding)
+      throw Error(code::kInvalidOption,
+                  "draft: " + path + " has model_type \"" + config.model_type + "\"; allowed: " + allowed);
+  };
+  require(target.path, Decoding::autoregressive, "a draft for an autoregressive model, qwen3 or qwen3_moe");
+  require(target.draft.path, Decoding::block_diffusion, "a draft that denoises blocks, sdar or sdar_moe");
+  EngineOptions options = target;
+  options.path = target.draft.path;
+  options.weights = target.draft.weights;
+  options.memory_share = 0.25;
+  return load_model(options, std::move(hooks));
 }
 
 std::unique_ptr<Model> random_model(const ModelConfig& config, const EngineOptions& given, uint64_t seed,

@@ -141,7 +141,9 @@ void StepPlanner::plan(std::span<const JobPtr> running) {
   planned_ = {};
   const size_t n = running.size();
   shares_.begin(running, budget_.base_rows());
-  const auto may_compute = [&](const Job& job) { return shares_.may_compute(job.request().tenant); };
+  const auto may_compute = [&](const Job& job) {
+    return shares_.may_compute(job.request().tenant) && !(job.draft && job.draft->underway());
+  };
   int32_t prefill_left = prefill_rows(running), rows_left = max_rows_;
 
   const auto prompts = [&] {

@@ -75,6 +75,7 @@ Scheduler::Scheduler(Backend& backend, PagePool& pool, EventBuffer& events, cons
 
 void Scheduler::add(Request request) {
   auto job = std::make_unique<Job>(std::move(request), context_, arrivals_++);
+  if (drafter_) drafter_->join(*job);
   const Request& r = job->request();
   if (r.group != 0 && r.completion == 0) leaders_[r.group] = job.get();
   next_deadline_ = std::min(next_deadline_, r.deadline);
@@ -209,7 +210,7 @@ bool Scheduler::reclaim_paused() {
   for (Jobs* jobs : {&paused_, &waiting_}) {
     for (size_t i = jobs->size(); i-- > 0;) {
       if (!(*jobs)[i]->holds_pages()) continue;
-      cache_.release(*(*jobs)[i]);
+      release(*(*jobs)[i]);
       return true;
     }
   }
@@ -228,7 +229,7 @@ void Scheduler::preempt(size_t index) {
   Job& job = *running_[index];
   events_.preempted(job.request().id);
   stats_.preemptions++;
-  cache_.release(job);
+  release(job);
   move_job(running_, index, waiting_, earlier);
 }
 
@@ -274,10 +275,11 @@ void Scheduler::compute() {
 
 void Scheduler::step() {
   const auto start = Clock::now();
-  const double computed_before = stats_.step_seconds;
+  const double computed_before = stats_.step_seconds + stats_.draft_seconds;
   try {
     expire(start);
     admit();
+    if (drafter_) drafter_->step(running_, stats_);
     grow();
     planner_.plan(running_);
     if (planner_.step().rows() > 0) compute();
@@ -290,7 +292,7 @@ void Scheduler::step() {
     fail_all({code::kInternal, e.what()});
   }
   std::erase_if(running_, [](const JobPtr& j) { return j->ended; });
-  stats_.scheduler_seconds += seconds_since(start) - (stats_.step_seconds - computed_before);
+  stats_.scheduler_seconds += seconds_since(start) - (stats_.step_seconds + stats_.draft_seconds - computed_before);
   count();
 }
 
@@ -306,13 +308,16 @@ void Scheduler::apply(Job& job, const StepSequence& planned, const SequenceResul
   const Sequence::CacheRows cached = sequence.cache_rows(planned);
   stats_.prefill_tokens += cached.prompt;
   stats_.recomputed_tokens += cached.recomputed;
+  const int32_t drafted = sequence.proposed_tokens(), accepted = sequence.accepted_tokens();
+  const auto reason = sequence.apply(planned, result);
   if (planned.denoise) {
-    const int filled = std::popcount(result.filled);
+    stats_.drafted_tokens += sequence.proposed_tokens() - drafted;
+    stats_.accepted_tokens += sequence.accepted_tokens() - accepted;
+    const int filled = planned.ahead ? 1 + sequence.accepted_tokens() - accepted : std::popcount(result.filled);
     stats_.forwards++;
     stats_.filled_tokens += filled;
     stats_.tokens_per_forward[filled]++;
   }
-  const auto reason = sequence.apply(planned, result);
   cache_.index_full_pages(job);
   const uint64_t id = job.request().id;
   if (planned.denoise && job.request().drafts) {
@@ -320,9 +325,15 @@ void Scheduler::apply(Job& job, const StepSequence& planned, const SequenceResul
     events_.draft(id, draft.block, draft.step, draft.position, draft.ids, draft.steps);
   }
   if (const auto fresh = sequence.take_released(); !fresh.empty())
-    events_.tokens(id, sequence.released_bytes(), sequence.forwards(), job.computed, fresh,
+    events_.tokens(id, sequence.released_bytes(), job.forwards(), job.computed, fresh,
                    static_cast<int>(fresh.size()) == sequence.completion_tokens());
   if (reason) finish(job, *reason);
+}
+
+/// Drops the job's references to pages: its positions will have to be computed again.
+void Scheduler::release(Job& job) {
+  cache_.release(job);
+  if (drafter_) drafter_->release(job);
 }
 
 void Scheduler::finish(Job& job, FinishReason reason) {
@@ -332,8 +343,9 @@ void Scheduler::finish(Job& job, FinishReason reason) {
                                       .prompt_tokens = sequence.prompt_tokens(),
                                       .cached_tokens = job.cached_tokens,
                                       .completion_tokens = sequence.completion_tokens(),
-                                      .forwards = sequence.forwards(),
-                                      .computed = job.computed});
+                                      .forwards = job.forwards(),
+                                      .computed = job.computed,
+                                      .speculation = job.speculation()});
   stats_.finished[static_cast<int>(reason)]++;
   forget(job);
 }
@@ -348,7 +360,7 @@ void Scheduler::fail(Job& job, Failure failure) {
 /// The job has ended, and its end has been told.
 void Scheduler::forget(Job& job) {
   job.ended = true;
-  cache_.release(job);
+  release(job);
   const auto it = leaders_.find(job.request().group);
   if (it != leaders_.end() && it->second == &job) leaders_.erase(it);
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "engine/drafter.h"
 #include "engine/events.h"
 #include "engine/job.h"
 #include "engine/planner.h"
@@ -28,6 +29,8 @@ class Scheduler {
   Scheduler(Backend& backend, PagePool& pool, EventBuffer& events, const SequenceContext& context,
             SchedulerLimits limits);
 
+  /// From now on requests are speculated for. Before the first add(); outlives this.
+  void set_drafter(Drafter* drafter) { drafter_ = drafter; }
   void add(Request request);
   /// Ends a request with what it has. Unknown ids (already ended) are ignored, here and below.
   void abort(uint64_t id);
@@ -63,6 +66,7 @@ class Scheduler {
   void preempt(size_t index);
   void compute();
   void apply(Job& job, const StepSequence& planned, const SequenceResult& result);
+  void release(Job& job);
   void finish(Job& job, FinishReason reason);
   void fail(Job& job, Failure failure);
   void forget(Job& job);
@@ -75,6 +79,7 @@ class Scheduler {
   SchedulerLimits limits_;
   KvCacheManager cache_;
   StepPlanner planner_;
+  Drafter* drafter_ = nullptr;
   Jobs waiting_;  // by rank
   Jobs running_;  // by priority, then rank
   Jobs paused_;

@@ -30,7 +30,7 @@ Sequence::Sequence(Request request, const SequenceContext& context)
       prompt_(static_cast<int32_t>(request_.tokens.size())),
       limit_(static_cast<int32_t>(
           std::min<int64_t>(int64_t(prompt_) + request_.max_tokens, floor_to(context.context, request_.block_length)))),
-      suppressed_{context.mask_id},
+      suppressed_(context.mask_id < 0 ? 0 : 1, context.mask_id),
       tokens_(request_.tokens),
       next_(prompt_),
       stop_(request_.stop) {
@@ -51,32 +51,46 @@ void Sequence::adopt(int32_t positions) {
   computed_ = std::max(computed_, positions);
 }
 
-int32_t Sequence::pages_needed() const { return pages_for(active_ + request_.block_length, request_.block_length); }
+int32_t Sequence::pages_needed() const {
+  const int32_t beyond = std::max(rows_beyond(), request_.block_length);
+  return pages_for(active_ + beyond, request_.block_length);
+}
 
 void Sequence::open_block(int32_t position) {
   const int32_t block = request_.block_length;
   active_ = position;
   step_ = 0;
   masked_ = 0;
+  if (context_.autoregressive) return propose({});
   for (int32_t i = 0; i < block; i++)
     if (position + i >= prompt_) masked_ |= uint64_t{1} << i;
   tokens_.resize(position + block, context_.mask_id);
   filled_.assign(block, {});
 }
 
+void Sequence::propose(std::span<const int32_t> tokens) {
+  tokens_.resize(active_);
+  tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+  masked_ = (uint64_t{2} << tokens.size()) - 1;
+}
+
 StepSequence Sequence::plan(int32_t max_rows) const {
   const int32_t block = request_.block_length;
   const int32_t known = active_ - committed_;
+  int32_t beyond = rows_beyond();
+  // Proposed tokens for which there is no room are forgotten: whoever has all known positions can decide.
+  if (context_.autoregressive && known <= max_rows) beyond = std::min(beyond, max_rows - known);
   StepSequence s;
-  s.denoise = known + block <= max_rows;
+  s.denoise = known + beyond <= max_rows;
+  if (context_.autoregressive) s.window = beyond + 1, s.ahead = 1;
   s.segment = {.row = 0,
-               .rows = s.denoise ? known + block : std::min(known, floor_to(max_rows, block)),
+               .rows = s.denoise ? known + beyond : std::min(known, floor_to(max_rows, block)),
                .position = committed_,
                .block_length = block,
                .pages = pages_.data()};
   s.ids = tokens_.data() + committed_;
   s.step = step_;
-  s.masked = masked_;
+  s.masked = s.window > 0 ? (uint64_t{2} << beyond) - 1 : masked_;
   s.sampling = &request_;
   s.suppressed = suppressed_;
   s.suppressed_early = suppressed_early_;
@@ -89,19 +103,11 @@ std::optional<FinishReason> Sequence::apply(const StepSequence& planned, const S
     adopt(committed_ + planned.segment.rows);
     return std::nullopt;
   }
-  adopt(active_);
   forwards_++;
-  for (int32_t i = 0; i < request_.block_length; i++) {
-    if (!(result.filled >> i & 1)) continue;
-    const SampledToken& r = result.at[i];
-    tokens_[active_ + i] = r.token;
-    filled_[i] = {.id = r.token,
-                  .position = active_ + i,
-                  .block = active_ / request_.block_length,
-                  .step = step_,
-                  .confidence = r.confidence,
-                  .logprob = r.logprob};
-  }
+  if (context_.autoregressive) return apply_next(planned, result);
+  adopt(active_);
+  for (int32_t i = 0; i < request_.block_length; i++)
+    if (result.filled >> i & 1) fill(i, result.at[i]);
   masked_ &= ~result.filled;
   step_++;
   if (const auto reason = release()) return reason;
@@ -109,8 +115,33 @@ std::optional<FinishReason> Sequence::apply(const StepSequence& planned, const S
   return std::nullopt;
 }
 
+void Sequence::fill(int32_t offset, const SampledToken& token) {
+  tokens_[active_ + offset] = token.token;
+  filled_[offset] = {.id = token.token,
+                     .position = active_ + offset,
+                     .block = (active_ + offset) / request_.block_length,
+                     .step = step_,
+                     .confidence = token.confidence,
+                     .logprob = token.logprob};
+}
+
+/// Rows after a proposed token that is not what the model decides mean nothing.
+std::optional<FinishReason> Sequence::apply_next(const StepSequence& planned, const SequenceResult& result) {
+  int32_t agreed = 0;
+  while (agreed + 1 < planned.window && result.at[agreed].token == tokens_[active_ + agreed]) agreed++;
+  tokens_.resize(active_ + agreed + 1);
+  filled_.assign(static_cast<size_t>(agreed) + 1, {});
+  for (int32_t i = 0; i <= agreed; i++) fill(i, result.at[i]);
+  masked_ = 0;
+  adopt(active_ + agreed);
+  proposed_ += planned.window - 1, accepted_ += agreed;
+  if (const auto reason = release()) return reason;
+  open_block(active_ + agreed + 1);
+  return std::nullopt;
+}
+
 std::optional<FinishReason> Sequence::release() {
-  const int32_t end = active_ + request_.block_length;
+  const int32_t end = active_ + static_cast<int32_t>(filled_.size());
   for (; next_ < end && !(masked_ >> (next_ - active_) & 1); next_++) {
     const TokenRecord& token = filled_[next_ - active_];
     records_.push_back(token);
@@ -148,7 +179,8 @@ std::span<const TokenRecord> Sequence::take_released() {
 
 Sequence::CacheRows Sequence::cache_rows(const StepSequence& planned) const {
   const int32_t begin = planned.segment.position;
-  const int32_t end = begin + planned.segment.rows - (planned.denoise ? request_.block_length : 0);
+  const int32_t beyond = planned.window_rows() - planned.ahead;
+  const int32_t end = begin + planned.segment.rows - (planned.denoise ? beyond : 0);
   const int32_t fresh = std::clamp(computed_, begin, end);
   return {.prompt = std::max(std::min(floor_to(prompt_, request_.block_length), end) - fresh, 0),
           .recomputed = fresh - begin};

@@ -1,4 +1,6 @@
-// One request while it runs: which positions are known, what the next step computes, what its fills mean.
+// One request while it runs: which positions are known, what the next step computes, what its fills mean. In blocks, the
+// active block's rows decide themselves; autoregressive, the row of the last known position decides the next one, and
+// those of proposed tokens after it what follows them.
 // States of a position (fixed, masked, filled) are explicit, never inferred from the token id.
 #pragma once
 #include <bit>
@@ -24,7 +26,8 @@ struct TokenBytes {
 /// What a sequence must know of the engine around it; outlives it.
 struct SequenceContext {
   int32_t context = 0;
-  int32_t mask_id = 0;
+  int32_t mask_id = -1;  ///< -1: the model has none
+  bool autoregressive = false;
   std::vector<int32_t> end_ids;  ///< ascending
   TokenBytes token_bytes;
 };
@@ -47,10 +50,19 @@ class Sequence {
   void finish_early() { finished_ = true; }
   /// More than one block of known positions is not in the cache yet.
   bool prefilling() const { return active_ - committed_ > request_.block_length; }
-  /// Of a step that takes all known positions that are not in the cache yet and the active block.
-  int32_t rows_left() const { return active_ - committed_ + request_.block_length; }
-  /// Masked positions of the active block.
+  /// Of a step that takes all known positions that are not in the cache yet and the active block or proposed tokens.
+  int32_t rows_left() const { return active_ - committed_ + rows_beyond(); }
+  /// Masked positions of the active block; where autoregressive, those that a step decides.
   int32_t masked() const { return std::popcount(masked_); }
+
+  /// Autoregressive: most tokens that can be proposed; none past what may be generated.
+  int32_t room_for_proposal() const { return limit_ - 1 - active_; }
+  /// Autoregressive: tokens that may come next, at most kMaxBlockLength - 1 and room_for_proposal(). The next step that
+  /// samples decides each of them and one more, as steps without a proposal would: those that agree are kept, and the
+  /// first that does not is replaced.
+  void propose(std::span<const int32_t> tokens);
+  /// Tokens proposed for the next step.
+  std::span<const int32_t> proposed() const { return std::span(tokens_).subspan(active_); }
   /// Positions that a planned step brings into the cache, for the first time or again.
   struct CacheRows {
     int32_t prompt = 0;      ///< of the prompt, for the first time
@@ -61,8 +73,10 @@ class Sequence {
   const Request& request() const { return request_; }
   std::vector<int32_t>& pages() { return pages_; }
   const std::vector<int32_t>& pages() const { return pages_; }
-  /// Tokens before the active block: they are final, and need not be computed where the cache has them.
+  /// Tokens before the active block: they are final.
   std::span<const int32_t> known() const { return std::span(tokens_).first(active_); }
+  /// Of them, those that need not be computed where the cache has them: autoregressive, the last one's row decides.
+  std::span<const int32_t> reusable() const { return known().first(active_ - (context_.autoregressive ? 1 : 0)); }
   /// Positions whose keys and values are in the pages, final.
   int32_t committed() const { return committed_; }
   /// The first `positions` are in the pages already: they were found there.
@@ -76,6 +90,9 @@ class Sequence {
   int32_t prompt_tokens() const { return prompt_; }
   int32_t completion_tokens() const { return static_cast<int32_t>(records_.size()); }
   int32_t forwards() const { return forwards_; }
+  /// Tokens that were proposed and computed, and those of them that were kept.
+  int32_t proposed_tokens() const { return proposed_; }
+  int32_t accepted_tokens() const { return accepted_; }
   int64_t text_bytes() const { return text_end_; }
 
   struct Draft {
@@ -86,27 +103,32 @@ class Sequence {
   Draft draft(const StepSequence& planned) const;
 
  private:
+  /// Rows after the known ones in a step that samples.
+  int32_t rows_beyond() const { return static_cast<int32_t>(tokens_.size()) - active_; }
   void open_block(int32_t position);
+  std::optional<FinishReason> apply_next(const StepSequence& planned, const SequenceResult& result);
+  void fill(int32_t offset, const SampledToken& token);
   std::optional<FinishReason> release();
 
   Request request_;
   const SequenceContext& context_;
   int32_t prompt_;
   int32_t limit_;                          ///< generation ends before this position
-  std::vector<int32_t> suppressed_;        ///< ids never chosen: the mask id
+  std::vector<int32_t> suppressed_;        ///< ids never chosen: the mask id, where there is one
   std::vector<int32_t> suppressed_early_;  ///< and, before min_tokens, what would end the generation
-  std::vector<int32_t> tokens_;            ///< by position; the mask id where masked
+  std::vector<int32_t> tokens_;            ///< by position; the mask id where masked; proposed ones at the end
   std::vector<TokenRecord> filled_;        ///< by position - active_, of the active block
   std::vector<TokenRecord> records_;       ///< released tokens
   size_t taken_ = 0;
   int32_t committed_ = 0;
   int32_t computed_ = 0;  ///< most positions that were ever committed
   int32_t shareable_;
-  int32_t active_ = 0;  ///< first position of the active block
+  int32_t active_ = 0;  ///< first position of the active block; autoregressive, the next one to be decided
   int32_t step_ = 0;
-  uint64_t masked_ = 0;  ///< bit i: position active_ + i is masked
+  uint64_t masked_ = 0;  ///< bit i: position active_ + i is masked, or is decided by the next step that samples
   int32_t next_;         ///< first position not released
   int32_t forwards_ = 0;
+  int32_t proposed_ = 0, accepted_ = 0;
   bool finished_ = false;
   int64_t text_end_ = 0;
   StopMatcher stop_;

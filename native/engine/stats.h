@@ -27,6 +27,11 @@ struct EngineStats {
   int64_t recomputed_tokens = 0;  ///< after a preemption or a long pause
   int64_t prompt_tokens = 0;      ///< of admitted requests …
   int64_t cached_tokens = 0;      ///< … of them found in the prefix cache
+  int64_t draft_steps = 0;        ///< forwards of the draft model
+  int64_t draft_forwards = 0;     ///< of requests: drafts
+  int64_t drafted_tokens = 0;     ///< proposed and computed by the target …
+  int64_t accepted_tokens = 0;    ///< … and kept
+  double draft_seconds = 0;       ///< in the draft model's steps, beside step_seconds
   int64_t preemptions = 0;
   int64_t evictions = 0;
   int64_t finished[4] = {};  ///< by FinishReason

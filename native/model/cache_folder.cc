@@ -71,9 +71,15 @@ bool make_private_folder(const std::string& folder) {
          (status.st_mode & (S_IWGRP | S_IWOTH)) == 0;
 }
 
+bool entry_is_being_written(const std::string& folder, const std::string& place) {
+  const std::vector<std::string> names = names_in(folder);
+  return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+    return is_temporary(name) && name.starts_with(place) && is_being_written(folder + "/" + name);
+  });
+}
+
 int create_locked(const std::string& folder, const std::string& place, const std::string& stamps, std::string& path) {
-  for (const std::string& name : names_in(folder))
-    if (is_temporary(name) && name.starts_with(place) && is_being_written(folder + "/" + name)) return -1;
+  if (entry_is_being_written(folder, place)) return -1;
   path = folder + "/" + entry_name(place, stamps) + "." + hex(random_key()) + std::string(kTemporary);
   const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
   if (file < 0) return -1;

@@ -19,6 +19,9 @@ bool make_private_folder(const std::string& folder);
 /// entry of that place.
 int create_locked(const std::string& folder, const std::string& place, const std::string& stamps, std::string& path);
 
+/// Whether a process, this one too, writes an entry of that place.
+bool entry_is_being_written(const std::string& folder, const std::string& place);
+
 /// Notes that the entry was used now.
 void touch_entry(const std::string& path);
 

@@ -20,7 +20,7 @@ class Planner {
   Planner(WeightFormat format, std::vector<PlannedWeight>& plan) : format_(format), plan_(plan) {}
 
   void vector(std::unique_ptr<Weight>& handle, const std::string& name, int64_t size) {
-    add(handle, WeightKind::vector, WeightFormat::f32, {{name + ".weight", 1, size, true}});
+    add(handle, WeightKind::vector, WeightFormat::f32, {{name, 1, size, true}});
   }
   void matrix(std::unique_ptr<Weight>& handle, WeightKind kind, std::vector<TensorSpec> parts) {
     add(handle, kind, format_, std::move(parts));
@@ -46,15 +46,21 @@ void plan_layer(Planner& plan, const ModelConfig& config, int32_t i, LayerWeight
   const ModelShape& s = config.shape;
   const std::string at = "model.layers." + std::to_string(i) + ".", attention = at + "self_attn.", mlp = at + "mlp.";
   const int64_t q = int64_t{s.heads} * s.head_dim, kv = int64_t{s.kv_heads} * s.head_dim;
-  plan.vector(layer.input_norm, at + "input_layernorm", s.hidden);
+  plan.vector(layer.input_norm, at + "input_layernorm.weight", s.hidden);
   plan.matrix(layer.qkv, WeightKind::linear,
               {{attention + "q_proj.weight", q, s.hidden},
                {attention + "k_proj.weight", kv, s.hidden},
                {attention + "v_proj.weight", kv, s.hidden}});
-  plan.vector(layer.q_norm, attention + "q_norm", s.head_dim);
-  plan.vector(layer.k_norm, attention + "k_norm", s.head_dim);
+  plan.vector(layer.q_norm, attention + "q_norm.weight", s.head_dim);
+  plan.vector(layer.k_norm, attention + "k_norm.weight", s.head_dim);
   plan.matrix(layer.o, WeightKind::linear, {{attention + "o_proj.weight", s.hidden, q}});
-  plan.vector(layer.post_norm, at + "post_attention_layernorm", s.hidden);
+  if (s.attention_bias) {
+    plan.vector(layer.q_bias, attention + "q_proj.bias", q);
+    plan.vector(layer.k_bias, attention + "k_proj.bias", kv);
+    plan.vector(layer.v_bias, attention + "v_proj.bias", kv);
+    plan.vector(layer.o_bias, attention + "o_proj.bias", s.hidden);
+  }
+  plan.vector(layer.post_norm, at + "post_attention_layernorm.weight", s.hidden);
   if (!config.sparse[i]) return plan.mlp(layer.gate_up, layer.down, mlp, s.hidden, s.intermediate);
   plan.add(layer.router, WeightKind::linear, WeightFormat::f32, {{mlp + "gate.weight", s.experts, s.hidden}});
   layer.expert_gate_up.resize(s.experts);
@@ -115,7 +121,7 @@ std::vector<PlannedWeight> plan_weights(const ModelConfig& config, WeightFormat 
   outer.matrix(weights.embedding, WeightKind::table, {{"model.embed_tokens.weight", s.vocabulary, s.hidden}});
   weights.layers.resize(s.layers);
   for (int32_t i = 0; i < s.layers; i++) plan_layer(inner, config, i, weights.layers[i]);
-  outer.vector(weights.final_norm, "model.norm", s.hidden);
+  outer.vector(weights.final_norm, "model.norm.weight", s.hidden);
   if (!config.tied) outer.matrix(weights.lm_head, WeightKind::linear, {{"lm_head.weight", s.vocabulary, s.hidden}});
   return plan;
 }
@@ -203,7 +209,7 @@ SourceTensor RandomSource::open(const TensorSpec& tensor) {
       for (int64_t j = i; j < std::min(i + 4, end); j++, bits >>= 16) out[j] = samples_[bits & 0xffff];
     }
   });
-  if (tensor.vector)
+  if (tensor.vector && !tensor.name.ends_with(".bias"))
     for (int64_t i = 0; i < elements; i++) out[i] = f32_to_bf16(1 + bf16_to_f32(out[i]));
   open_[tensor.name] = memory;
   return {.data = memory.get(), .dtype = DType::bf16, .rows = tensor.rows, .cols = tensor.cols};

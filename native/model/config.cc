@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "model/config_features.h"
+#include "model/config_fields.h"
 #include "util/error.h"
 #include "util/json.h"
 #include "util/mapped_file.h"
@@ -12,84 +14,8 @@ namespace {
 
 constexpr size_t kMaxConfig = 16 << 20;
 constexpr size_t kMaxTokenizer = 64 << 20;
-constexpr int32_t kMaxList = 4096;  // of end ids, or of layers
 // Several times those of the largest models; beyond them a small file could ask for any memory.
 constexpr int32_t kMaxWidth = 1 << 18, kMaxHeads = 1024, kMaxHeadDim = 1024, kMaxVocabulary = 1 << 22;
-
-/// The members of one JSON object; null counts as absent.
-class Fields {
- public:
-  Fields(const Json& object, std::string where) : object_(object), where_(std::move(where)) {}
-
-  const std::string& where() const { return where_; }
-  const Json* find(const char* name) const {
-    const Json* value = object_.find(name);
-    return value && !value->is_null() ? value : nullptr;
-  }
-  [[noreturn]] void refuse(const std::string& name, const Json* value, const std::string& allowed) const {
-    throw Error(code::kConfigInvalid,
-                where_ + ": " + name + " is " + (value ? value->brief() : "missing") + "; expected " + allowed);
-  }
-  [[noreturn]] void unsupported(const std::string& name, const Json& value, const std::string& allowed) const {
-    throw Error(code::kUnsupportedModel,
-                where_ + ": " + name + " is " + value.brief() + ", which is not supported; allowed: " + allowed);
-  }
-
-  int32_t integer(const char* name, int32_t least, int32_t most) const {
-    return check_integer(name, find(name), least, most);
-  }
-  int32_t integer(const char* name, int32_t least, int32_t most, int32_t absent) const {
-    return find(name) ? integer(name, least, most) : absent;
-  }
-  bool boolean(const char* name, bool absent) const {
-    const Json* value = find(name);
-    if (value && !value->boolean()) refuse(name, value, "true or false");
-    return value ? *value->boolean() : absent;
-  }
-  double number(const char* name, double above, double most) const {
-    const Json* value = find(name);
-    double number = 0;
-    if (!value || !value->number(number) || !(number > above && number <= most))
-      refuse(name, value, "a number above " + Json{above}.brief() + ", at most " + Json{most}.brief());
-    return number;
-  }
-  /// One integer or a list of them; absent: none.
-  std::vector<int32_t> integers(const char* name, int32_t least, int32_t most) const {
-    std::vector<int32_t> all;
-    const Json* value = find(name);
-    if (!value) return all;
-    if (!value->array()) return {check_integer(name, value, least, most)};
-    for (const Json& item : *value->array())
-      all.push_back(check_integer(std::string("an element of ") + name, &item, least, most));
-    std::vector<int32_t> sorted = all;
-    std::sort(sorted.begin(), sorted.end());
-    const auto distinct = std::unique(sorted.begin(), sorted.end()) - sorted.begin();
-    if (distinct > kMaxList)
-      throw Error(code::kConfigInvalid, where_ + ": " + name + " has " + std::to_string(distinct) +
-                                            " different elements; at most " + std::to_string(kMaxList) +
-                                            " are allowed");
-    // Each once, where it came first.
-    std::vector<bool> seen(static_cast<size_t>(distinct));
-    std::erase_if(all, [&](int32_t id) {
-      const auto at = std::lower_bound(sorted.begin(), sorted.begin() + distinct, id) - sorted.begin();
-      const bool again = seen[at];
-      seen[at] = true;
-      return again;
-    });
-    return all;
-  }
-
- private:
-  int32_t check_integer(const std::string& name, const Json* value, int32_t least, int32_t most) const {
-    const int64_t* integer = value ? value->integer() : nullptr;
-    if (!integer || *integer < least || *integer > most)
-      refuse(name, value, "an integer from " + std::to_string(least) + " to " + std::to_string(most));
-    return static_cast<int32_t>(*integer);
-  }
-
-  const Json& object_;
-  std::string where_;
-};
 
 Json read_object(const std::string& path, size_t limit) {
   Json json = parse_json(read_file(path, limit), path, code::kConfigInvalid);
@@ -98,58 +24,16 @@ Json read_object(const std::string& path, size_t limit) {
 }
 
 std::string read_model_type(const Fields& fields) {
-  constexpr char kAllowed[] = "\"sdar\", \"sdar_moe\"";
+  constexpr char kAllowed[] = "\"sdar\", \"sdar_moe\", \"qwen3\", \"qwen3_moe\"";
   const Json* value = fields.find("model_type");
   if (!value || !value->string()) fields.refuse("model_type", value, kAllowed);
   const std::string& type = *value->string();
-  if (type == "qwen3")
-    throw Error(code::kUnsupportedModel,
-                fields.where() +
-                    ": model_type is \"qwen3\": qwen3, the autoregressive parent, is not supported yet; allowed: " +
-                    std::string(kAllowed));
-  if (type != "sdar" && type != "sdar_moe") fields.unsupported("model_type", *value, kAllowed);
-  return type;
+  for (const char* known : {"sdar", "sdar_moe", "qwen3", "qwen3_moe"})
+    if (type == known) return type;
+  fields.unsupported("model_type", *value, kAllowed);
 }
 
-/// What Qwen3 configurations may say that this engine does not compute.
-void refuse_variants(const Fields& fields) {
-  if (fields.boolean("attention_bias", false)) fields.unsupported("attention_bias", Json{true}, "false");
-  if (fields.boolean("use_sliding_window", false)) fields.unsupported("use_sliding_window", Json{true}, "false");
-  if (const Json* act = fields.find("hidden_act"); act && (!act->string() || *act->string() != "silu"))
-    fields.unsupported("hidden_act", *act, "\"silu\"");
-  if (const Json* quantised = fields.find("quantization_config"))
-    fields.unsupported("quantization_config", *quantised,
-                       "absent (weights in F32, F16 or BF16; they are quantised when loaded)");
-  if (const Json* types = fields.find("layer_types")) {
-    if (!types->array()) fields.refuse("layer_types", types, "a list of strings");
-    for (const Json& type : *types->array())
-      if (!type.string() || *type.string() != "full_attention")
-        fields.unsupported("an element of layer_types", type, "\"full_attention\"");
-  }
-  for (const char* name : {"rope_scaling", "rope_parameters"}) {
-    const Json* rope = fields.find(name);
-    if (!rope) continue;
-    if (!rope->object()) fields.refuse(name, rope, "an object or null");
-    for (const char* key : {"rope_type", "type"}) {
-      const Json* type = rope->find(key);
-      if (type && !type->is_null() && (!type->string() || *type->string() != "default"))
-        fields.unsupported(std::string(name) + "." + key, *type, "\"default\"");
-    }
-    double factor = 1;
-    if (const Json* value = rope->find("factor"); value && value->number(factor) && factor != 1)
-      fields.unsupported(std::string(name) + ".factor", *value, "absent, or 1");
-  }
-}
-
-float read_rope_theta(const Fields& fields, const std::string& path) {
-  constexpr double kMost = 1e12;
-  if (!fields.find("rope_theta"))
-    if (const Json* rope = fields.find("rope_parameters"); rope && rope->find("rope_theta"))
-      return static_cast<float>(Fields(*rope, path + ": rope_parameters").number("rope_theta", 1, kMost));
-  return static_cast<float>(fields.number("rope_theta", 1, kMost));
-}
-
-ModelShape read_shape(const Fields& fields, const std::string& path) {
+ModelShape read_shape(const Fields& fields) {
   ModelShape s;
   s.layers = fields.integer("num_hidden_layers", 1, 1024);
   s.hidden = fields.integer("hidden_size", 1, kMaxWidth);
@@ -166,7 +50,8 @@ ModelShape read_shape(const Fields& fields, const std::string& path) {
   s.vocabulary = fields.integer("vocab_size", 1, kMaxVocabulary);
   s.context = fields.integer("max_position_embeddings", 1, 1 << 28);
   if (fields.find("rms_norm_eps")) s.rms_eps = static_cast<float>(fields.number("rms_norm_eps", 0, 1));
-  s.rope_theta = read_rope_theta(fields, path);
+  read_rope(fields, s);
+  s.attention_bias = fields.boolean("attention_bias", false);
   return s;
 }
 
@@ -237,20 +122,22 @@ ModelConfig read_config(const std::string& folder) {
 
   ModelConfig config;
   config.model_type = read_model_type(fields);
+  config.decoding = config.model_type.starts_with("qwen3") ? Decoding::autoregressive : Decoding::block_diffusion;
   refuse_variants(fields);
-  config.shape = read_shape(fields, path);
+  config.shape = read_shape(fields);
   ModelShape& s = config.shape;
   const Json* dtype = fields.find("torch_dtype");
   if (!dtype) dtype = fields.find("dtype");
   if (dtype && dtype->string() && *dtype->string() == "float32") config.dtype = DType::f32;
   config.tied = fields.boolean("tie_word_embeddings", false);
-  config.block_size = fields.integer("block_size", 1, kPageSlots, 4);
+  const bool blocks = config.decoding == Decoding::block_diffusion;
+  config.block_size = blocks ? fields.integer("block_size", 1, kPageSlots, 4) : 1;
   config.sparse.assign(s.layers, false);
-  if (config.model_type == "sdar_moe") read_experts(fields, config);
+  if (config.model_type.ends_with("_moe")) read_experts(fields, config);
   const bool any_dense = std::find(config.sparse.begin(), config.sparse.end(), false) != config.sparse.end();
   if (any_dense || fields.find("intermediate_size")) s.intermediate = fields.integer("intermediate_size", 1, kMaxWidth);
 
-  config.mask_token_id = read_mask_token(fields, folder, s.vocabulary);
+  if (blocks) config.mask_token_id = read_mask_token(fields, folder, s.vocabulary);
   config.end_token_ids = fields.integers("eos_token_id", 0, s.vocabulary - 1);
   if (is_file(generation_path)) {
     const Json generation = read_object(generation_path, kMaxConfig);

@@ -1,6 +1,7 @@
 // A checkpoint's settings, read and validated: config.json, generation_config.json and, for the mask id, the
 // tokenizer's files.
 #pragma once
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -10,13 +11,18 @@
 
 namespace sdar {
 
+/// How a model writes: blocks that are denoised, or a token at a time, where the row of position p decides p + 1.
+enum class Decoding : uint8_t { block_diffusion, autoregressive };
+inline constexpr std::array kDecodings{"block_diffusion", "autoregressive"};
+
 struct ModelConfig {
-  ModelShape shape;           ///< intermediate is 0 when no layer is dense and config.json does not say
-  std::string model_type;     ///< sdar, sdar_moe
-  DType dtype = DType::bf16;  ///< f32 when torch_dtype (or dtype) is "float32"
-  bool tied = false;          ///< the head is the embedding
-  int32_t block_size = 4;     ///< default block length
-  int32_t mask_token_id = 0;
+  ModelShape shape;        ///< intermediate is 0 when no layer is dense and config.json does not say
+  std::string model_type;  ///< sdar, sdar_moe, qwen3, qwen3_moe
+  Decoding decoding = Decoding::block_diffusion;
+  DType dtype = DType::bf16;           ///< f32 when torch_dtype (or dtype) is "float32"
+  bool tied = false;                   ///< the head is the embedding
+  int32_t block_size = 4;              ///< default block length; 1 where autoregressive
+  int32_t mask_token_id = -1;          ///< -1: autoregressive, without one
   std::vector<int32_t> end_token_ids;  ///< may be empty
   bool norm_topk_prob = false;
   std::vector<bool> sparse;  ///< [layers]: the layer's MLP is a mixture of experts

@@ -12,8 +12,11 @@ void forward(Ops& ops, const ModelWeights& weights, int32_t rows, bool with_lm_h
                    .qkv = a.qkv,
                    .out = a.attended,
                    .q_norm = layer.q_norm.get(),
-                   .k_norm = layer.k_norm.get()});
-    ops.linear_add({.in = a.attended, .m = rows, .weight = layer.o.get(), .x = a.x});
+                   .k_norm = layer.k_norm.get(),
+                   .q_bias = layer.q_bias.get(),
+                   .k_bias = layer.k_bias.get(),
+                   .v_bias = layer.v_bias.get()});
+    ops.linear_add({.in = a.attended, .m = rows, .weight = layer.o.get(), .bias = layer.o_bias.get(), .x = a.x});
     if (layer.router) {
       ops.moe({.x = a.x,
                .m = rows,

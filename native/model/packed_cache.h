@@ -12,15 +12,15 @@
 #include <string>
 #include <vector>
 
+#include "model/packed_entry.h"
 #include "util/mapped_file.h"
 
 namespace sdar {
 
-using SourceFiles = std::vector<std::shared_ptr<const MappedFile>>;
-
 struct CacheSettings {
   std::string folder = {};                       ///< empty: no cache
   size_t above = 64 << 20;                       ///< packed weights of fewer bytes are not worth a file
+  size_t stream_above = 1 << 30;                 ///< those of more are written while they are packed
   uint64_t limit = uint64_t{64} << 30;           ///< bytes of all entries together; the longest unused go first
   int64_t unused_seconds = int64_t{90} * 86400;  ///< entries unused for so long go
 };
@@ -43,9 +43,20 @@ class PackedCache {
   std::shared_ptr<MappedFile> open(int threads, const std::function<void()>& check) const;
   /// Where the packed bytes begin in the mapping.
   static const std::byte* payload(const MappedFile& file);
+  /// Another process, or another load of this one, writes an entry of this description.
+  bool being_written() const;
+  /// Whether the weights are so many that they are better written while they are packed.
+  bool streams() const { return bytes_ > settings_.stream_above; }
 
  private:
   friend class PackedCacheWrite;
+  friend class PackedCacheStream;
+  /// A locked file for an entry; −1 when there cannot be one.
+  int create(std::string& path) const;
+  /// No source has changed since it was mapped.
+  bool sources_unchanged() const;
+  /// Gives the file the entry's name; it takes the place of entries of other contents.
+  bool publish(const std::string& temporary) const;
   std::shared_ptr<MappedFile> open_entry(const std::string& path, bool same_stamps, int threads,
                                          const std::function<void()>& check) const;
   std::string stamps() const;
@@ -58,7 +69,7 @@ class PackedCache {
   bool trusted_ = false;  ///< equal stamps mean equal contents
 };
 
-/// Writes an entry, on any one thread.
+/// Writes an entry from packed weights in memory, on any one thread.
 class PackedCacheWrite {
  public:
   PackedCacheWrite(PackedCache cache, std::shared_ptr<const std::byte> packed)
@@ -74,7 +85,6 @@ class PackedCacheWrite {
  private:
   int begin();
   bool write(int file);
-  bool rename_to_entry();
   void check() const;
 
   PackedCache cache_;

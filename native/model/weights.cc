@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <optional>
 #include <span>
+#include <thread>
 
 #include "model/checkpoint.h"
 #include "model/packed_cache.h"
+#include "model/packed_stream.h"
 #include "util/error.h"
 #include "util/machine.h"
 #include "util/mapped_file.h"
@@ -15,9 +18,10 @@
 namespace sdar {
 namespace {
 
-constexpr size_t kAlignment = 64;          // what Backend::adopt asks for
-constexpr int64_t kGroupBytes = 32 << 20;  // source bytes opened at once
-constexpr int64_t kJobBytes = 2 << 20;     // source bytes between two looks at `cancelled`
+constexpr size_t kAlignment = 64;                // what Backend::adopt asks for
+constexpr int64_t kGroupBytes = 32 << 20;        // source bytes opened at once
+constexpr int64_t kJobBytes = 2 << 20;           // source bytes between two looks at `cancelled`
+constexpr std::chrono::milliseconds kPause{20};  // between two looks at a file that another process writes
 
 /// Where each planned weight lies: a function of plan and Backend::layout_id() alone, so that the same bytes could be
 /// mapped from a file.
@@ -78,15 +82,47 @@ class Packer {
         threads_(hooks.threads > 0 ? hooks.threads : backend.threads()),
         total_(total) {}
 
+  /// Everything the plan names, into memory or, group by group, through it into a file. False when that cannot be
+  /// written to.
+  bool pack_all(const std::vector<PlannedWeight>& plan, const Layout& layout, std::byte* memory,
+                PackedCacheStream* stream) {
+    done_ = 0;  // again, after a file that could not be written to
+    for (size_t begin = 0, end; begin < plan.size(); begin = end) {
+      int64_t bytes = 0;
+      for (end = begin; end < plan.size() && (end == begin || bytes + source_bytes(plan[end]) <= kGroupBytes); end++)
+        bytes += source_bytes(plan[end]);
+      pack(std::span(plan).subspan(begin, end - begin), std::span(layout.offsets).subspan(begin), memory, stream);
+      if (!stream) continue;
+      stream->packed(end < plan.size() ? layout.offsets[end] : layout.bytes);
+      if (!stream->is_open()) return false;
+    }
+    source_.check();
+    check_cancelled();
+    return true;
+  }
+
+ private:
+  static int64_t part_of(int64_t whole, int64_t part, int64_t parts) {
+    return whole / parts * part + whole % parts * part / parts;
+  }
+  int64_t source_bytes(const PlannedWeight& weight) const {
+    int64_t bytes = 0;
+    for (const TensorSpec& part : weight.parts) bytes += source_.bytes(part);
+    return bytes;
+  }
+
   /// A few weights, a group small enough to be resident.
-  void pack(std::span<const PlannedWeight> group, std::span<const size_t> offsets, std::byte* memory) {
+  void pack(std::span<const PlannedWeight> group, std::span<const size_t> offsets, std::byte* memory,
+            PackedCacheStream* stream) {
     std::vector<std::vector<SourceTensor>> tensors(group.size());
+    std::vector<std::span<const std::byte>> read;
     std::vector<Job> jobs;
     for (size_t i = 0; i < group.size(); i++) {
       check_cancelled();
       int64_t bytes = 0;
       for (const TensorSpec& part : group[i].parts) {
         tensors[i].push_back(source_.open(part));
+        read.emplace_back(tensors[i].back().data, static_cast<size_t>(source_.bytes(part)));
         bytes += source_.bytes(part);
       }
       const int64_t units = backend_.pack_units(group[i].spec);
@@ -96,6 +132,7 @@ class Packer {
                         part_of(units, j + 1, count), std::max<int64_t>(units, 1),
                         part_of(bytes, j + 1, count) - part_of(bytes, j, count)});
     }
+    if (stream) stream->will_read(read);
     parallel_for(
         threads_, static_cast<int64_t>(jobs.size()),
         [&](int64_t i) {
@@ -114,11 +151,6 @@ class Packer {
     check(hooks_);
     const int64_t done = done_;
     if (hooks_.progress && done > reported_) hooks_.progress(reported_ = done, total_);
-  }
-
- private:
-  static int64_t part_of(int64_t whole, int64_t part, int64_t parts) {
-    return whole / parts * part + whole % parts * part / parts;
   }
 
   const Backend& backend_;
@@ -162,27 +194,46 @@ std::optional<PackedCache> cache_for(const Backend& backend, const std::vector<P
   return PackedCache(hooks.cache, std::move(description), files, bytes, [&] { check(hooks); });
 }
 
+/// The entry of these weights, written now if they are many: what others write meanwhile is waited for. Null when they
+/// are to be packed into memory.
+std::shared_ptr<const MappedFile> entry_of(const PackedCache& cache, int threads, const WeightHooks& hooks,
+                                           const std::function<bool(PackedCacheStream&)>& pack) {
+  const std::function<void()> look = [&] { check(hooks); };
+  for (;;) {
+    if (auto entry = cache.open(threads, look)) return entry;
+    if (!cache.streams()) return nullptr;
+    PackedCacheStream stream(cache, threads, look);
+    if (stream.is_open()) return pack(stream) ? stream.finish() : nullptr;
+    if (!cache.being_written()) return nullptr;
+    while (cache.being_written()) {
+      look();
+      std::this_thread::sleep_for(kPause);
+    }
+  }
+}
+
 /// Packs everything the plan names and fills in `weights`, which the plan's handles point into.
 void build(Backend& backend, const std::vector<PlannedWeight>& plan, TensorSource& source, WeightFormat format,
            const WeightHooks& hooks, ModelWeights& weights) {
   const Layout layout = lay_out(backend, plan);
-  const auto source_bytes = [&](const PlannedWeight& weight) {
-    int64_t bytes = 0;
-    for (const TensorSpec& part : weight.parts) bytes += source.bytes(part);
-    return bytes;
-  };
   int64_t total = 0;
   for (const PlannedWeight& weight : plan) {
-    total += source_bytes(weight);
-    for (const TensorSpec& part : weight.parts) weights.parameters += part.elements();
+    for (const TensorSpec& part : weight.parts) total += source.bytes(part), weights.parameters += part.elements();
   }
   weights.bytes = layout.bytes;
   const int threads = hooks.threads > 0 ? hooks.threads : backend.threads();
   const std::optional<PackedCache> cache = cache_for(backend, plan, source, hooks, layout.bytes);
   const bool copied = backend.begin_adopting(layout.bytes, format);
-  if (cache && (weights.cache = cache->open(threads, [&] { check(hooks); }))) {
+  Packer packer(backend, source, hooks, total);
+  bool packed = false;  // all progress is reported
+  if (cache) {
+    weights.cache = entry_of(*cache, threads, hooks, [&](PackedCacheStream& stream) {
+      return packed = packer.pack_all(plan, layout, stream.memory(), &stream);
+    });
+  }
+  if (weights.cache) {
     adopt(backend, plan, layout, PackedCache::payload(*weights.cache), hooks, weights, [&](size_t bytes) {
-      if (!hooks.progress || (!copied && bytes < layout.bytes)) return;
+      if (packed || !hooks.progress || (!copied && bytes < layout.bytes)) return;
       const double share = static_cast<double>(bytes) / static_cast<double>(layout.bytes);
       hooks.progress(bytes == layout.bytes ? total : static_cast<int64_t>(share * static_cast<double>(total)), total);
     });
@@ -193,15 +244,7 @@ void build(Backend& backend, const std::vector<PlannedWeight>& plan, TensorSourc
     return;
   }
   const std::shared_ptr<std::byte> memory = allocate(layout.bytes, format);
-  Packer packer(backend, source, hooks, total);
-  for (size_t begin = 0, end; begin < plan.size(); begin = end) {
-    int64_t bytes = 0;
-    for (end = begin; end < plan.size() && (end == begin || bytes + source_bytes(plan[end]) <= kGroupBytes); end++)
-      bytes += source_bytes(plan[end]);
-    packer.pack(std::span(plan).subspan(begin, end - begin), std::span(layout.offsets).subspan(begin), memory.get());
-  }
-  source.check();
-  packer.check_cancelled();
+  packer.pack_all(plan, layout, memory.get(), nullptr);
   adopt(backend, plan, layout, memory.get(), hooks, weights, [](size_t) {});
   if (!copied) weights.memory = memory;
   if (!cache) return;

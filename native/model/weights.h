@@ -19,7 +19,8 @@ struct LayerWeights {
   std::unique_ptr<Weight> qkv;  ///< linear [(heads + 2·kv_heads)·head_dim, hidden]: q, k, v
   std::unique_ptr<Weight> q_norm;
   std::unique_ptr<Weight> k_norm;
-  std::unique_ptr<Weight> o;  ///< linear [hidden, heads·head_dim]
+  std::unique_ptr<Weight> o;                               ///< linear [hidden, heads·head_dim]
+  std::unique_ptr<Weight> q_bias, k_bias, v_bias, o_bias;  ///< vectors; null unless ModelShape::attention_bias
   std::unique_ptr<Weight> post_norm;
   std::unique_ptr<Weight> gate_up;                      ///< gate_up [2·intermediate, hidden]
   std::unique_ptr<Weight> down;                         ///< linear [hidden, intermediate]
@@ -56,7 +57,8 @@ struct WeightHooks {
 };
 
 /// Reads model.safetensors, or the shards of model.safetensors.index.json, and packs all weights. Peak memory is the
-/// packed size and little more: file pages are given back as they have been packed. Everything is checked before
+/// packed size and little more: file pages are given back as they have been packed. Weights that are to be streamed
+/// into the cache take memory for the largest one and 64 MiB instead, and are mapped. Everything is checked before
 /// packing starts. Embedding and head are int8 when `format` is int4; norms and routers are always f32. Throws Error
 /// naming file and tensor: FILE_NOT_FOUND, FILE_UNREADABLE, CHECKPOINT_INVALID, CHECKPOINT_TRUNCATED (also when a file
 /// shrinks meanwhile; CHECKPOINT_INVALID when one is written to), OUT_OF_MEMORY, ABORTED.

@@ -219,15 +219,22 @@ void MappedFile::advise(size_t offset, size_t length, int advice) const {
   madvise(const_cast<std::byte*>(data_) + begin, end - begin, advice);
 }
 
-std::shared_ptr<std::byte> map_memory(size_t bytes) {
+std::shared_ptr<std::byte> map_memory(size_t bytes, Commit commit) {
   const size_t size = std::max<size_t>(bytes, 1);
-  void* data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | (commit == Commit::later ? MAP_NORESERVE : 0);
+  void* data = mmap(nullptr, size, PROT_READ | PROT_WRITE, flags, -1, 0);
   if (data == MAP_FAILED)
     throw Error(code::kOutOfMemory, "cannot allocate " + std::to_string(bytes >> 20) + " MiB: " + std::strerror(errno));
 #ifdef MADV_HUGEPAGE
   if (size >= size_t{8} << 20) madvise(data, size, MADV_HUGEPAGE);
 #endif
   return {static_cast<std::byte*>(data), [size](std::byte* p) { munmap(p, size); }};
+}
+
+void discard_memory(std::byte* data, size_t bytes) {
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE)), from = reinterpret_cast<uintptr_t>(data);
+  const uintptr_t begin = (from + page - 1) & ~(page - 1), end = (from + bytes) & ~(page - 1);
+  if (begin < end) madvise(data + (begin - from), end - begin, MADV_DONTNEED);
 }
 
 std::string read_file(const std::string& path, size_t limit) {

@@ -61,8 +61,16 @@ class MappedFile {
   int slot_ = -1;  // in the fault handler's table
 };
 
+enum class Commit {
+  now,    ///< the system may refuse what it could not give
+  later,  ///< it gives what is written to, so there may be more than it has
+};
+
 /// Zeroed memory of its own pages, with large pages where the system gives them. Throws Error(OUT_OF_MEMORY).
-std::shared_ptr<std::byte> map_memory(size_t bytes);
+std::shared_ptr<std::byte> map_memory(size_t bytes, Commit commit = Commit::now);
+
+/// Gives back the whole pages in this part of map_memory(), whose contents are lost.
+void discard_memory(std::byte* data, size_t bytes);
 
 /// A whole small file. Throws like MappedFile, and CONFIG_INVALID above `limit` bytes.
 std::string read_file(const std::string& path, size_t limit);

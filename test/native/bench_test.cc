@@ -131,6 +131,12 @@ TEST("write_checkpoint: a mixture of experts can be loaded") {
   CHECK(bench.run(8, 16, true) > 0);
   // One token meets half of the experts; many meet all.
   CHECK(bench.cost(1, 0).weight_bytes < 0.9 * bench.cost(8, 0).weight_bytes);
+  // Those that were read are counted once it has run.
+  const double expected = bench.cost(4, 0).experts_per_layer, top_k = config.shape.experts_per_token;
+  bench.run(1, 0, false), bench.run(4, 0, false);
+  CHECK(bench.cost(1, 0).experts_per_layer == top_k);
+  const double read = bench.cost(4, 0).experts_per_layer;
+  CHECK(expected > top_k && read >= top_k && read <= config.shape.experts && std::floor(2 * read) == 2 * read);
 }
 
 TEST("write_checkpoint: replaces nothing unless asked, and only a checkpoint; leaves nothing half done") {

@@ -117,9 +117,14 @@ TEST("the mask id from the tokenizer") {
 }
 
 TEST("model types") {
-  CHECK_THROWS("UNSUPPORTED_MODEL", "qwen3, the autoregressive parent, is not supported yet",
-               read_with("model_type", "\"qwen3\""));
-  CHECK_THROWS("UNSUPPORTED_MODEL", "\"llama\", which is not supported; allowed: \"sdar\", \"sdar_moe\"",
+  Members next = files::tiny_config();
+  next["mask_token_id"] = next["block_size"] = "";
+  const ModelConfig parent = read_with("model_type", "\"qwen3\"", next);
+  CHECK(parent.decoding == Decoding::autoregressive && parent.block_size == 1 && parent.mask_token_id == -1);
+  CHECK(read_with("block_size", "4").decoding == Decoding::block_diffusion);
+  CHECK(read_with("model_type", "\"qwen3_moe\"", moe_config()).shape.experts == 4);
+  CHECK_THROWS("UNSUPPORTED_MODEL",
+               "\"llama\", which is not supported; allowed: \"sdar\", \"sdar_moe\", \"qwen3\", \"qwen3_moe\"",
                read_with("model_type", "\"llama\""));
   CHECK_THROWS("CONFIG_INVALID", "model_type is missing", read_with("model_type", ""));
   CHECK_THROWS("CONFIG_INVALID", "model_type is 3", read_with("model_type", "3"));
@@ -127,19 +132,62 @@ TEST("model types") {
 
 TEST("variants that are not computed are refused") {
   const std::pair<const char*, const char*> variants[] = {
-      {"attention_bias", "true"},
       {"hidden_act", "\"gelu\""},
       {"use_sliding_window", "true"},
-      {"rope_scaling", "{\"rope_type\": \"yarn\", \"factor\": 4}"},
-      {"rope_scaling", "{\"type\": \"linear\", \"factor\": 2}"},
+      {"partial_rotary_factor", "0.5"},
+      {"mlp_bias", "true"},
+      {"use_qk_norm", "false"},
+      {"n_shared_experts", "1"},
+      {"routed_scaling_factor", "2.5"},
+      {"scoring_func", "\"sigmoid\""},
+      {"query_pre_attn_scalar", "64"},
+      {"final_logit_softcapping", "30.0"},
+      {"rope_scaling", "{\"rope_type\": \"longrope\", \"factor\": 4}"},
+      {"rope_scaling", "{\"type\": \"default\", \"mrope_section\": [1, 1, 2]}"},
       {"rope_scaling", "{\"factor\": 2}"},
       {"rope_parameters", "{\"rope_type\": \"llama3\"}"},
       {"quantization_config", "{\"quant_method\": \"fp8\"}"},
       {"layer_types", "[\"full_attention\", \"sliding_attention\"]"}};
   for (const auto& [name, value] : variants) CHECK_THROWS("UNSUPPORTED_MODEL", name, read_with(name, value));
-  read_with("attention_bias", "false");
-  read_with("hidden_act", "\"silu\"");
+  const std::pair<const char*, const char*> harmless[] = {{"attention_bias", "false"},
+                                                          {"hidden_act", "\"silu\""},
+                                                          {"use_sliding_window", "false"},
+                                                          {"sliding_window", "4096"},
+                                                          {"max_window_layers", "28"},
+                                                          {"partial_rotary_factor", "1.0"},
+                                                          {"mlp_bias", "false"},
+                                                          {"use_qk_norm", "true"},
+                                                          {"n_shared_experts", "0"},
+                                                          {"scoring_func", "\"softmax\""},
+                                                          {"attention_dropout", "0.1"},
+                                                          {"fuse_cross_entropy", "true"},
+                                                          {"query_pre_attn_scalar", "null"}};
+  for (const auto& [name, value] : harmless) CHECK(read_with(name, value).shape.hidden == 8);
   read_with("quantization_config", "null");
+}
+
+TEST("rope_scaling: what transformers makes of it") {
+  const auto scaling = [](const std::string& rope) { return read_with("rope_scaling", rope).shape; };
+  const ModelShape linear = scaling("{\"type\": \"linear\", \"factor\": 2.5}");
+  CHECK(linear.rope_scaling.kind == RopeScaling::Kind::linear && linear.rope_scaling.factor == 2.5);
+  CHECK(linear.rope_scaling.attention_factor == 1 && linear.context == 64);
+  // Its stretch begins beyond max_position_embeddings.
+  CHECK(scaling("{\"rope_type\": \"dynamic\", \"factor\": 2}").rope_scaling.kind == RopeScaling::Kind::none);
+  const ModelShape yarn = scaling("{\"rope_type\": \"yarn\", \"factor\": 4, \"original_max_position_embeddings\": 48}");
+  CHECK(yarn.rope_scaling.kind == RopeScaling::Kind::yarn && yarn.rope_scaling.original_context == 48);
+  CHECK(yarn.rope_scaling.beta_fast == 32 && yarn.rope_scaling.beta_slow == 1 && yarn.rope_scaling.truncate);
+  CHECK_NEAR(yarn.rope_scaling.attention_factor, 1.138629436111989, 1e-12);
+  CHECK(yarn.context == 4 * 48);
+  const ModelShape own =
+      scaling("{\"rope_type\": \"yarn\", \"type\": \"linear\", \"factor\": 2, \"attention_factor\": 0.5}");
+  CHECK(own.rope_scaling.attention_factor == 0.5 && own.rope_scaling.original_context == 64 && own.context == 64);
+  CHECK_NEAR(scaling("{\"rope_type\": \"yarn\", \"factor\": 2.5, \"mscale\": 1, \"mscale_all_dim\": 0.7}")
+                 .rope_scaling.attention_factor,
+             1.0258318575406153, 1e-12);
+  for (const char* bad : {"{\"rope_type\": \"yarn\"}", "{\"rope_type\": \"linear\", \"factor\": 0.5}",
+                          "{\"rope_type\": \"linear\", \"factor\": \"2\"}", "{\"rope_type\": 3}",
+                          "{\"rope_type\": \"yarn\", \"factor\": 2, \"beta_fast\": 1, \"beta_slow\": 2}"})
+    CHECK_THROWS("CONFIG_INVALID", "rope_scaling", scaling(bad));
 }
 
 TEST("every field: type and range") {

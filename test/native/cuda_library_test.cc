@@ -99,15 +99,21 @@ TEST("a library that is not there, or is another one, is named, with how to buil
 
 TEST("a library that was built here comes before the one that came with a prebuilt addon") {
   namespace fs = std::filesystem;
-  const fs::path root = fs::temp_directory_path() / ("sdar-library-" + std::to_string(std::random_device{}()));
+  const fs::path root =
+      fs::temp_directory_path() / ("sdar-library-" + std::to_string(std::random_device{}())) / "sdar-engine";
   const fs::path prebuilds = root / "prebuilds" / "linux-x64", release = root / "build" / "Release";
   for (const fs::path& folder : {prebuilds, release, root / "other" / "place"}) fs::create_directories(folder);
   const auto found = [](const fs::path& folder) { return fs::path(file_beside((folder / "sdar_node.node").string())); };
   CHECK(found(prebuilds) == prebuilds / "libsdar_cuda.so");
+  const fs::path package = root.parent_path() / "sdar-engine-cuda";
+  CHECK(!fs::exists(package));
+  fs::create_directories(package);
+  std::ofstream(package / "libsdar_cuda.so") << "x";
+  CHECK(found(prebuilds) == package / "libsdar_cuda.so");
   std::ofstream(release / "libsdar_cuda.so") << "x";
   CHECK(found(prebuilds) == release / "libsdar_cuda.so" && found(release) == release / "libsdar_cuda.so");
   CHECK(found(root / "other" / "place") == root / "other" / "place" / "libsdar_cuda.so");
-  fs::remove_all(root);
+  fs::remove_all(root.parent_path());
 }
 
 int main(int argc, char** argv) { return check::run(argc, argv); }

@@ -120,16 +120,19 @@ TEST("weights that come from the cache are told as they reach the GPU, and can b
   const EngineOptions options = options_of("cuda");
   const ModelConfig config = read_config(options.path);
   const auto load = [&](WeightHooks hooks) {
-    hooks.cache = {.folder = folder.string(), .above = 0};
+    hooks.cache = {.folder = folder.string(), .above = 0, .stream_above = 0};
     return load_weights(*backend, options.path, config, WeightFormat::bf16, hooks);
   };
-  load({});
   std::vector<int64_t> reports;
   int64_t end = 0;
   const auto progress = [&](int64_t done, int64_t total) {
     reports.push_back(done);
     end = total;
   };
+  const ModelWeights written = load({.progress = progress});  // through the file to the GPU
+  CHECK(!written.cache && !written.memory && written.embedding && !fs::is_empty(folder));
+  CHECK(std::is_sorted(reports.begin(), reports.end()) && reports.back() == end);
+  reports.clear();
   load({.progress = progress});
   CHECK(reports.size() > 10 && std::is_sorted(reports.begin(), reports.end()) && reports.back() == end);
   CHECK(reports[0] < end / 2);

@@ -112,11 +112,18 @@ struct Layer {
                                          .epilogue = epilogue,
                                          .out = out.get(),
                                          .tiles = middle->get()};
+      const auto check_wide_loads = [&] {
+        if (!counting) return;
+        for (const auto& tensor : cuda_host::last_launch().tensors)
+          CHECK(tensor.narrow == 0 || (tensor.name != "weights" && tensor.name != "input" && tensor.name != "middle"));
+      };
       cuda::gemm_grouped(nullptr, args);
       check(cuda::gemm_grouped_cost(args, counts));
-      if (!counting) return;
-      for (const auto& tensor : cuda_host::last_launch().tensors)
-        CHECK(tensor.narrow == 0 || (tensor.name != "weights" && tensor.name != "input" && tensor.name != "middle"));
+      check_wide_loads();
+      if (tokens <= cuda::kTileTokens) return;
+      cuda::gemm_grouped_wide(nullptr, args);
+      check(cuda::gemm_grouped_wide_cost(args, counts));
+      check_wide_loads();
     };
     multiply(gate_up, input->get(), cuda::Epilogue::silu_mul);
     multiply(down, middle->get(), cuda::Epilogue::store);
@@ -207,6 +214,33 @@ TEST("moe: bytes and mma as cost.h tells: only the weights of experts that some 
     even.run(random_matrix(random, 64, 256), routed);
     odd.run(random_matrix(random, 1, 136), routed);
     odd.run(random_matrix(random, 11, 136), routed);
+  }
+}
+
+TEST("moe: the weights of an expert on which tokens crowd are read once, among others of few tokens") {
+  Random random(5);
+  for (WeightFormat format : {WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4}) {
+    Layer layer(random, format, 128, 72, 40, 2, true);
+    // Each token takes expert 7 and one of the others.
+    std::fill_n(&layer.router.data[7 * 128], 128, 0.0f);
+    layer.router.data[7 * 128] = 100;
+    Matrix x = random_matrix(random, 60, 128);
+    for (int token = 0; token < 60; token++) x.data[token * 128] = 1;
+    layer.counting = true;
+    compare(layer, x);
+    Routed routed;
+    layer.run(x, routed);
+    CHECK(std::count(routed.experts.begin(), routed.experts.end(), 7) == 60);
+    const cuda::GroupedGemmParams args{.shape = layer.gate_up[0]->view,
+                                       .expert_count = 40,
+                                       .tokens = 60,
+                                       .top_k = 2,
+                                       .epilogue = cuda::Epilogue::store};
+    std::vector<int32_t> counts(40, 0);
+    counts[7] = 60;
+    const cuda::Cost crowd = cuda::gemm_grouped_wide_cost(args, counts);
+    counts[7] = 9;
+    CHECK(crowd.mma == cuda::gemm_grouped_wide_cost(args, counts).mma);  // the same blocks for 9 rows as for 60
   }
 }
 

@@ -49,16 +49,18 @@ struct Result {
   int32_t forwards = 0;
   int32_t prompt_tokens = 0;
   sdar::Computed computed;
+  sdar::Speculation speculation;
   int drafts = 0;
   int started = 0;  ///< how often it began: 1, or 0 when it ended before
   int32_t cached_tokens = 0;
   int preempted = 0;
-  bool same(const Result& other) const {
-    if (reason != other.reason || forwards != other.forwards || tokens.size() != other.tokens.size()) return false;
+  bool same(const Result& other) const { return forwards == other.forwards && same_tokens(other); }
+  bool same_tokens(const Result& other) const {
+    if (reason != other.reason || tokens.size() != other.tokens.size()) return false;
     for (size_t i = 0; i < tokens.size(); i++) {
       const auto &a = tokens[i], &b = other.tokens[i];
-      if (a.id != b.id || a.position != b.position || a.step != b.step || a.confidence != b.confidence ||
-          a.logprob != b.logprob)
+      if (a.id != b.id || a.position != b.position || a.step != b.step || a.block != b.block ||
+          a.confidence != b.confidence || a.logprob != b.logprob)
         return false;
     }
     return true;
@@ -67,13 +69,19 @@ struct Result {
 
 class Runner {
  public:
-  explicit Runner(const sdar::EngineOptions& options) : Runner(sdar::load_model(options, {}), options) {}
-  Runner(std::unique_ptr<sdar::Model> model, const sdar::EngineOptions& options)
-      : engine_(std::move(model), options, [this] {
-          std::lock_guard lock(mutex_);
-          woken_ = true;
-          changed_.notify_one();
-        }) {}
+  explicit Runner(const sdar::EngineOptions& options) : Runner(options, sdar::load_draft(options, {})) {}
+  Runner(const sdar::EngineOptions& options, std::unique_ptr<sdar::Model> draft)
+      : Runner(sdar::load_model(options, {}, draft.get()), options, std::move(draft)) {}
+  Runner(std::unique_ptr<sdar::Model> model, const sdar::EngineOptions& options,
+         std::unique_ptr<sdar::Model> draft = nullptr)
+      : engine_(
+            std::move(model), options,
+            [this] {
+              std::lock_guard lock(mutex_);
+              woken_ = true;
+              changed_.notify_one();
+            },
+            std::move(draft)) {}
 
   sdar::Engine& engine() { return engine_; }
 
@@ -117,6 +125,7 @@ class Runner {
         result.prompt_tokens = int32_t(payload[2]);
         result.forwards = int32_t(payload[5]);
         result.computed = {int64_t(payload[6]), int64_t(payload[7])};
+        if (r[i + 2] > 8) result.speculation = {int32_t(payload[8]), int32_t(payload[9]), int32_t(payload[10])};
         live_--;
       } else if (r[i] == sdar::EventBuffer::kFailed) {
         result.ends++;

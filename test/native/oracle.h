@@ -150,6 +150,8 @@ inline std::vector<double> softmax(std::span<const float> logits, double tempera
 inline Matrix attention(const Matrix& qkv, const ModelShape& shape, int block_length, KvFormat format,
                         const std::vector<float>& q_norm, const std::vector<float>& k_norm) {
   const int dim = shape.head_dim, positions = static_cast<int>(qkv.rows), group = shape.heads / shape.kv_heads;
+  const RopeScaling& scaling = shape.rope_scaling;
+  const std::vector<float> frequencies = inverse_frequencies(shape);  // the scaled ones have a test of their own
   const auto head = [&](int position, int index, const std::vector<float>* norm) {  // index over q, k and v heads
     const float* begin = qkv.row(position) + index * dim;
     Matrix v{1, dim, std::vector<float>(begin, begin + dim)};
@@ -157,9 +159,12 @@ inline Matrix attention(const Matrix& qkv, const ModelShape& shape, int block_le
       v = rms_norm(v, *norm, shape.rms_eps);
       const std::vector<float> x = v.data;
       for (int i = 0; i < dim / 2; i++) {
-        const double angle = position * std::pow(static_cast<double>(shape.rope_theta), -2.0 * i / dim);
-        v.data[i] = static_cast<float>(x[i] * std::cos(angle) - x[i + dim / 2] * std::sin(angle));
-        v.data[i + dim / 2] = static_cast<float>(x[i + dim / 2] * std::cos(angle) + x[i] * std::sin(angle));
+        const double angle = scaling.kind == RopeScaling::Kind::none
+                                 ? position * std::pow(static_cast<double>(shape.rope_theta), -2.0 * i / dim)
+                                 : position * static_cast<double>(frequencies[i]);
+        const double cos = scaling.attention_factor * std::cos(angle), sin = scaling.attention_factor * std::sin(angle);
+        v.data[i] = static_cast<float>(x[i] * cos - x[i + dim / 2] * sin);
+        v.data[i + dim / 2] = static_cast<float>(x[i + dim / 2] * cos + x[i] * sin);
       }
     }
     if (index >= shape.heads && format == KvFormat::bf16) v = rounded(v, WeightFormat::bf16);

@@ -267,8 +267,11 @@ void measure_experts(KernelBench& bench, const NamedShape& model) {
                       {met * static_cast<double>(bytes_of(m)) + static_cast<double>(choices) * (2.0 * m.cols + written),
                        2.0 * m.rows * m.cols * static_cast<double>(choices)},
                       [&](cuda::Stream stream, int) {
-                        cuda::gemm_grouped(stream, {list.get(), m, activations, begin.get(), count.get(), s.experts,
-                                                    tokens, s.experts_per_token, epilogue, out.get(), middle->get()});
+                        const cuda::GroupedGemmParams args{list.get(),  m,         activations,  begin.get(),
+                                                           count.get(), s.experts, tokens,       s.experts_per_token,
+                                                           epilogue,    out.get(), middle->get()};
+                        cuda::gemm_grouped(stream, args);
+                        cuda::gemm_grouped_wide(stream, args);
                       });
       };
       matmul("gate_up", gate_up, up_pointers, in->get(), cuda::Epilogue::silu_mul);

@@ -5,6 +5,8 @@
 #include <cstring>
 #include <utility>
 
+#include "backend/cpu/packing.h"
+#include "backend/rope.h"
 #include "util/error.h"
 #include "util/half.h"
 
@@ -55,12 +57,7 @@ void Attention::configure(const ModelShape& shape, const CacheShape& cache, int3
   group_ = shape.heads / shape.kv_heads;
   unit_queries_ = std::max(1, kUnitRows / group_);
 
-  // As Hugging Face computes it: everything in f32.
-  inverse_frequency_.resize(shape.head_dim / 2);
-  for (size_t i = 0; i < inverse_frequency_.size(); i++) {
-    const float exponent = static_cast<float>(2 * i) / static_cast<float>(shape.head_dim);
-    inverse_frequency_[i] = 1.0f / std::pow(shape.rope_theta, exponent);
-  }
+  inverse_frequency_ = inverse_frequencies(shape);
 
   // At most this many units have heads above the share that makes them split; a chunk spans at least 33 · 8 positions
   // (block length 33 leaves the most slots of a page empty).
@@ -104,12 +101,13 @@ void Attention::begin_step(std::span<const Segment> segments, int32_t rows) {
   place_rows();
   plan(pool_.threads());
   const size_t half = inverse_frequency_.size();
+  const auto factor = static_cast<float>(shape_.rope_scaling.attention_factor);
   pool_.for_each(static_cast<int64_t>(rows_.size()), [&](int64_t i, int) {
     const Row& row = rows_[i];
     for (size_t j = 0; j < half; j++) {
-      const float angle = static_cast<float>(row.position) * inverse_frequency_[j];
-      cos_[row.row * half + j] = std::cos(angle);
-      sin_[row.row * half + j] = std::sin(angle);
+      const Rotation r = rotation(inverse_frequency_[j], row.position, factor);
+      cos_[row.row * half + j] = r.cos;
+      sin_[row.row * half + j] = r.sin;
     }
   });
 }
@@ -211,11 +209,23 @@ void Attention::store_query(int32_t kv_head, int32_t row, int32_t head_in_group,
   }  // what is beyond head_dim stays zero
 }
 
+/// x[n] += bias[from … from + n), where there is one.
+void add_bias(const Weight* bias, int32_t from, int32_t n, float* x) {
+  if (!bias) return;
+  const float* values = packed(*bias).vector() + from;
+  for (int32_t i = 0; i < n; i++) x[i] += values[i];
+}
+
 /// One row of one KV group: its queries to queries_, its key and value to the page.
 void Attention::prepare(const AttentionArgs& args, const float* q_norm, const float* k_norm, int32_t kv_head,
                         const Row& row, Worker& worker) {
   const int32_t dim = shape_.head_dim;
-  const float* qkv = args.qkv + static_cast<size_t>(row.row) * (shape_.heads + 2 * shape_.kv_heads) * dim;
+  float* qkv = args.qkv + static_cast<size_t>(row.row) * (shape_.heads + 2 * shape_.kv_heads) * dim;
+  float* key = qkv + (shape_.heads + kv_head) * dim;
+  float* value = key + shape_.kv_heads * dim;
+  add_bias(args.q_bias, kv_head * group_ * dim, group_ * dim, qkv + kv_head * group_ * dim);
+  add_bias(args.k_bias, kv_head * dim, dim, key);
+  add_bias(args.v_bias, kv_head * dim, dim, value);
   // The softmax is computed in powers of two.
   const float scale = static_cast<float>(1.4426950408889634 / std::sqrt(static_cast<double>(dim)));
   for (int32_t g = 0; g < group_; g++) {
@@ -223,9 +233,9 @@ void Attention::prepare(const AttentionArgs& args, const float* q_norm, const fl
     store_query(kv_head, row.row, g, worker.head);
   }
   std::byte* slab = pages_.slab(row.page, args.layer, kv_head);
-  norm_and_rotate(qkv + (shape_.heads + kv_head) * dim, k_norm, row.row, 1.0f, worker.head);
+  norm_and_rotate(key, k_norm, row.row, 1.0f, worker.head);
   pages_.write_key(slab, row.slot, worker.head);
-  pages_.write_value(slab, row.slot, qkv + (shape_.heads + shape_.kv_heads + kv_head) * dim);
+  pages_.write_value(slab, row.slot, value);
 }
 
 void Attention::attend(const AttentionArgs& args, const Task& task, int32_t kv_head, Worker& worker) {

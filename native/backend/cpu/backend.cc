@@ -20,9 +20,10 @@ namespace {
 
 class CpuBackend final : public HostBackend {
  public:
-  CpuBackend(const Kernels& kernels, int threads)
+  CpuBackend(const Kernels& kernels, std::shared_ptr<Pool> pool)
       : kernels_(kernels),
-        pool_(threads),
+        shared_pool_(std::move(pool)),
+        pool_(*shared_pool_),
         matmul_(kernels, pool_),
         moe_(matmul_),
         lm_head_(matmul_),
@@ -31,6 +32,7 @@ class CpuBackend final : public HostBackend {
   std::string device() const override { return "cpu"; }
   std::string isa() const override { return kernels_.isa; }
   int threads() const override { return pool_.threads(); }
+  std::shared_ptr<Pool> pool() const { return shared_pool_; }
   std::string layout_id() const override { return "panel32-2"; }
 
   size_t packed_bytes(const WeightSpec& spec) const override { return cpu::packed_bytes(spec); }
@@ -83,17 +85,25 @@ class CpuBackend final : public HostBackend {
   void linear_add(const LinearAddArgs& args) override {
     const PackedWeight& weight = packed(*args.weight);
     matmul_.run({args.in, weight.spec.cols}, weight, args.m, Epilogue::add, args.x, activations_);
+    if (!args.bias) return;
+    const float* bias = packed(*args.bias).vector();
+    const int64_t columns = weight.spec.rows;
+    matmul_.parallel_for(args.m, args.m * columns, [&](int64_t row, int) {
+      for (int64_t i = 0; i < columns; i++) args.x[row * columns + i] += bias[i];
+    });
   }
 
   void attention(const AttentionArgs& args) override {
     attention_.run(args, packed(*args.q_norm).vector(), packed(*args.k_norm).vector());
   }
   void moe(const MoeArgs& args) override { moe_.run(args, eps_); }
+  int64_t experts_read() const override { return moe_.experts_read(); }
   void lm_head(const LmHeadArgs& args) override { lm_head_.run(args, step_, eps_); }
 
  private:
   const Kernels& kernels_;
-  Pool pool_;
+  std::shared_ptr<Pool> shared_pool_;
+  Pool& pool_;
   Matmul matmul_;
   Moe moe_;
   LmHead lm_head_;
@@ -110,7 +120,10 @@ std::unique_ptr<HostBackend> make_backend(const Options& options) {
   const std::string isa = choose_isa(options.isa);
   const int threads = options.threads > 0 ? options.threads : usable_cores();
   if (isa == "portable") return make_reference_backend(threads);
-  return std::make_unique<CpuBackend>(*kernels_for(isa.c_str()), threads);
+  const auto* beside = dynamic_cast<const CpuBackend*>(options.beside);
+  const bool shared = beside && beside->threads() == threads;
+  return std::make_unique<CpuBackend>(*kernels_for(isa.c_str()),
+                                      shared ? beside->pool() : std::make_shared<Pool>(threads));
 }
 
 }  // namespace sdar::cpu

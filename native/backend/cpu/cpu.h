@@ -18,6 +18,7 @@ std::string choose_isa(const std::string& wanted);
 struct Options {
   int threads = 0;  ///< 0: the physical cores this process may use (affinity and cgroup quota)
   std::string isa;  ///< empty: environment SDAR_ISA, else the best one; anything not in instruction_sets() is an Error
+  const Backend* beside = nullptr;  ///< computes in turns with the new one, which takes its threads where it has any
 };
 
 std::unique_ptr<HostBackend> make_backend(const Options& options);

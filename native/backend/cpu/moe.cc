@@ -52,6 +52,7 @@ void Moe::run(const MoeArgs& args, float eps) {
   if (args.m == 0) return;
   route(args, eps);
   const int64_t top_k = args.top_k, slots = args.m * top_k;
+  experts_read_ += static_cast<int64_t>(used_.size());
   const PackedWeight &up = packed(*args.gate_up[0]), &down = packed(*args.down[0]);
   const int64_t hidden = up.spec.cols, inner = down.spec.cols;
   float* mlp = mlp_.reserve(static_cast<size_t>(slots * inner));

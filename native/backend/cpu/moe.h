@@ -12,12 +12,14 @@ class Moe {
  public:
   explicit Moe(Matmul& linear) : matmul_(linear) {}
   void run(const MoeArgs& args, float eps);
+  int64_t experts_read() const { return experts_read_; }
 
  private:
   /// Fills the assignments: a row's experts ascending, then all of them ordered by expert, then row.
   void route(const MoeArgs& args, float eps);
 
   Matmul& matmul_;
+  int64_t experts_read_ = 0;
   ActivationRows router_rows_, in_rows_, mlp_rows_;
   Buffer<float> logits_, mlp_, down_;
   std::vector<int32_t> order_;      ///< experts of a row by probability

@@ -14,7 +14,9 @@ Library opened, replaced;
 
 constexpr char kFile[] = "libsdar_cuda.so";
 constexpr char kHow[] =
-    "; it is built from the sources where CUDA's compiler (nvcc 12.8 or newer) is on the PATH: npm run build:native";
+    "; npm install sdar-engine-cuda has it, and it is built from the sources where CUDA's compiler (nvcc 12.8 or "
+    "newer) is on "
+    "the PATH: npx sdar build --cuda, in a clone npm run build:native";
 
 /// Beside the file that holds this code.
 std::string default_file() {
@@ -42,10 +44,14 @@ Library open_file(const std::string& file) {
 
 std::string file_beside(const std::string& addon) {
   const std::filesystem::path folder = std::filesystem::absolute(addon).parent_path();
-  const std::filesystem::path built = folder.parent_path().parent_path() / "build" / "Release" / kFile;
-  std::error_code none;
-  const bool prebuilt = folder.parent_path().filename() == "prebuilds";
-  return prebuilt && std::filesystem::exists(built, none) ? built : folder / kFile;
+  const std::filesystem::path root = folder.parent_path().parent_path();
+  if (folder.parent_path().filename() == "prebuilds") {
+    for (const auto& file : {root / "build" / "Release" / kFile, root.parent_path() / "sdar-engine-cuda" / kFile}) {
+      std::error_code none;
+      if (std::filesystem::exists(file, none)) return file;
+    }
+  }
+  return folder / kFile;
 }
 
 Library open_library() {

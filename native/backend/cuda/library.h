@@ -15,7 +15,7 @@ struct Library {
 Library open_library();
 
 /// Where the library of the addon at `addon` is: in the same folder, or, where that is prebuilds/PLATFORM, in the
-/// package's build/Release, if it has been built for this machine.
+/// package's build/Release, if it has been built for this machine, or in the package sdar-engine-cuda beside it.
 std::string file_beside(const std::string& addon);
 
 /// Takes the place of the library from now on, in tests and where the kernels are linked in; null: no longer.

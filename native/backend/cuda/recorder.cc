@@ -138,13 +138,17 @@ void LaunchRecorder::moe(const MoeArgs& args) {
                       .top_k = args.top_k,
                       .epilogue = Epilogue::silu_mul,
                       .tiles = model_.work.inner_tiles};
-  graph_.add<Kernel::gemm_grouped>(g);
+  const auto multiply = [&] {
+    graph_.add<Kernel::gemm_grouped>(g);
+    if (args.m > kTileTokens) graph_.add<Kernel::gemm_grouped_wide>(g);
+  };
+  multiply();
   g.weights = model_.experts.at(args.down.data());
   g.shape = held(*args.down[0]).matrix;
   g.activations = model_.work.inner_tiles;
   g.epilogue = Epilogue::store;
   g.out = model_.work.grouped_out;
-  graph_.add<Kernel::gemm_grouped>(g);
+  multiply();
   graph_.add<Kernel::combine>({model_.work.grouped_out, model_.work.grouped.rows, model_.work.expert_weights, args.x,
                                args.m, model_.shape.hidden, args.top_k});
 }

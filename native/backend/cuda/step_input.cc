@@ -128,7 +128,7 @@ void StepInput::lay_out(const Step& step) {
 
 void StepInput::add_slot(const StepSequence& s) {
   const SamplingParams& d = *s.sampling;
-  const int32_t block = s.segment.block_length;
+  const int32_t block = s.window_rows();
   std::copy_n(s.ids + s.segment.rows - block, block, tokens_.host() + slot_count_ * kMaxBlockLength);
   slots_[slot_count_++] = {
       .masked = s.masked,
@@ -138,6 +138,7 @@ void StepInput::add_slot(const StepSequence& s) {
       .position = s.active_position(),
       .block_length = block,
       .step = s.step,
+      .keeps_ids = s.ahead > 0,
       .answer = d.completion,
       .temperature = d.temperature,
       .top_p = d.top_p,

@@ -52,20 +52,16 @@ void each_array(Workspace& w, const ModelShape& s, int32_t rows, Take take) {
   take(w.expert_data, count(s.layers, 2, s.experts), "expert pointers");
 }
 
-/// In f32 as PyTorch computes it: the angle of a far position has rounding errors that belong to the model.
 std::vector<float> turning_pairs(const ModelShape& s) {
-  const int32_t half = s.head_dim / 2;
-  std::vector<float> frequencies, pairs;
-  for (int32_t i = 0; i < half; i++) {
-    const float exponent = static_cast<float>(2 * i) / static_cast<float>(s.head_dim);
-    frequencies.push_back(1.0f / std::pow(s.rope_theta, exponent));
-  }
+  const std::vector<float> frequencies = inverse_frequencies(s);
+  const auto factor = static_cast<float>(s.rope_scaling.attention_factor);
+  std::vector<float> pairs;
   pairs.reserve(static_cast<size_t>(s.context) * s.head_dim);
   for (int32_t position = 0; position < s.context; position++) {
     for (const float frequency : frequencies) {
-      const float angle = static_cast<float>(position) * frequency;
-      pairs.push_back(std::cos(angle));
-      pairs.push_back(std::sin(angle));
+      const Rotation turn = rotation(frequency, position, factor);
+      pairs.push_back(turn.cos);
+      pairs.push_back(turn.sin);
     }
   }
   return pairs;

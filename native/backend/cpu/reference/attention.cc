@@ -59,25 +59,21 @@ void Attention::configure(const ModelShape& shape, const CacheShape& cache) {
     throw Error(code::kOutOfMemory, "no memory for " + std::to_string(pages) + " KV pages of " + std::to_string(bytes) +
                                         " bytes; a smaller kvCache may fit");
   }
-  // As Hugging Face computes it: everything in f32.
-  inverse_frequency_.resize(shape.head_dim / 2);
-  for (size_t i = 0; i < inverse_frequency_.size(); i++) {
-    const float exponent = static_cast<float>(2 * i) / static_cast<float>(shape.head_dim);
-    inverse_frequency_[i] = 1.0f / std::pow(shape.rope_theta, exponent);
-  }
+  inverse_frequency_ = inverse_frequencies(shape);
 }
 
 void Attention::begin_step(std::span<const Segment> segments, int32_t rows) {
   segments_.assign(segments.begin(), segments.end());
   const size_t half = inverse_frequency_.size();
+  const auto factor = static_cast<float>(shape_.rope_scaling.attention_factor);
   cos_.assign(rows * half, 0);
   sin_.assign(rows * half, 0);
   for (const Segment& s : segments) {
     for (int32_t r = 0; r < s.rows; r++) {
       for (size_t i = 0; i < half; i++) {
-        const float angle = static_cast<float>(s.position + r) * inverse_frequency_[i];
-        cos_[(s.row + r) * half + i] = std::cos(angle);
-        sin_[(s.row + r) * half + i] = std::sin(angle);
+        const Rotation turn = rotation(inverse_frequency_[i], s.position + r, factor);
+        cos_[(s.row + r) * half + i] = turn.cos;
+        sin_[(s.row + r) * half + i] = turn.sin;
       }
     }
   }
@@ -135,12 +131,21 @@ void Attention::read(const std::byte* from, float* vector) const {
   }
 }
 
+namespace {
+void add_bias(const Weight* bias, int32_t n, float* x) {
+  for (int32_t i = 0; bias && i < n; i++) x[i] += packed(*bias).vector()[i];
+}
+}  // namespace
+
 void Attention::run(const AttentionArgs& args) {
   const int32_t dim = shape_.head_dim, heads = shape_.heads, kv_heads = shape_.kv_heads;
   for (const Segment& s : segments_) {
     for (int32_t r = 0; r < s.rows; r++) {
       float* q = args.qkv + static_cast<size_t>(s.row + r) * (heads + 2 * kv_heads) * dim;
       float *k = q + heads * dim, *v = k + kv_heads * dim;
+      add_bias(args.q_bias, heads * dim, q);
+      add_bias(args.k_bias, kv_heads * dim, k);
+      add_bias(args.v_bias, kv_heads * dim, v);
       for (int32_t h = 0; h < heads; h++) norm_and_rotate(q + h * dim, *args.q_norm, s.row + r);
       for (int32_t h = 0; h < kv_heads; h++) {
         norm_and_rotate(k + h * dim, *args.k_norm, s.row + r);

@@ -106,6 +106,8 @@ void ReferenceBackend::linear_add(const LinearAddArgs& args) {
   out_.resize(static_cast<size_t>(args.m * args.weight->spec.rows));
   apply(args.in, args.m, *args.weight, out_.data());
   for (size_t i = 0; i < out_.size(); i++) args.x[i] += out_[i];
+  const size_t columns = static_cast<size_t>(args.weight->spec.rows);
+  for (size_t i = 0; args.bias && i < out_.size(); i++) args.x[i] += packed(*args.bias).vector()[i % columns];
 }
 
 void ReferenceBackend::moe(const MoeArgs& args) {

@@ -83,10 +83,12 @@ SDAR_KERNEL(kGatherThreads, 1, gather_rows, GatherRowsParams a) {
     if (!guard(row >= 0)) continue;
     const uint64_t masked = masked_of(slot);
     const int length = load_global<int32_t>(&slot->block_length), begin = load_shared<int>(firsts + index);
+    const bool keeps_ids = load_global<int32_t>(&slot->keeps_ids) != 0;
     for (int offset = lane_index(); in_range(offset, length); offset += kWarp) {
       const bool is_masked = masked >> offset & 1;
-      store_global<int32_t>(a.ids + row + offset,
-                            is_masked ? t.mask_id : load_global<int32_t>(t.tokens + index * kMaxBlockLength + offset));
+      store_global<int32_t>(
+          a.ids + row + offset,
+          is_masked && !keeps_ids ? t.mask_id : load_global<int32_t>(t.tokens + index * kMaxBlockLength + offset));
       if (is_masked) put_sampled(a, slot, offset, begin + count_bits(masked & ((uint64_t{1} << offset) - 1)));
     }
   }

@@ -15,9 +15,10 @@ struct DenoiseSlot {
   uint64_t seed = 0;
   DenoiseParams params;
   int32_t row = -1;      ///< of the step, of the block's first position; −1: takes no part in this step
-  int32_t position = 0;  ///< absolute, of the block's first position
+  int32_t position = 0;  ///< absolute, the first that the block decides
   int32_t block_length = 0;
   int32_t step = 0;
+  int32_t keeps_ids = 0;  ///< 1: autoregressive, rows hold tokens whether or not they are sampled
   int32_t answer = 0;
   float temperature = 0;
   float top_p = 1;
@@ -38,7 +39,8 @@ struct DenoiseOutcome {
 
 struct DenoiseTables {
   DenoiseSlot* slots = nullptr;
-  int32_t* tokens = nullptr;           ///< [slots, kMaxBlockLength] of the active blocks; at masked offsets anything
+  int32_t* tokens =
+      nullptr;  ///< [slots, kMaxBlockLength] of the active blocks; at masked offsets anything, unless keeps_ids
   DenoiseOutcome* outcomes = nullptr;  ///< [slots]; of a slot that takes no part only `first` is written
   int32_t count = 0;                   ///< at most kMaxSlots
   int32_t mask_id = 0;

@@ -32,7 +32,8 @@ namespace sdar::cuda {
   X(route)                   \
   X(group)                   \
   X(gemm_grouped)            \
-  X(combine)
+  X(combine)                 \
+  X(gemm_grouped_wide)
 
 #define SDAR_NUMBER(name) name,
 enum class Kernel : int32_t { SDAR_CUDA_KERNELS(SDAR_NUMBER) };

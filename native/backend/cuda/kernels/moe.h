@@ -1,5 +1,6 @@
 // Sparse mixture of experts: routing, GEMMs per expert, and the weighted sum. The order of launches: route, group,
-// rms_norm with rows = GroupedRows::tokens, gemm_grouped (gate_up, silu·mul), gemm_grouped (down, store), combine.
+// rms_norm with rows = GroupedRows::tokens, gemm_grouped and gemm_grouped_wide (gate_up, silu·mul), the same two (down,
+// store), combine.
 #pragma once
 #include <cstdint>
 
@@ -42,7 +43,8 @@ struct GroupParams {
 };
 void group(Stream stream, const GroupParams& args);
 
-/// GEMM of the rows of each expert with its own weight; a token's have the bits of `gemm` without split-K.
+/// GEMM of the rows of each expert that has at most 8 with its own weight; a token's have the bits of `gemm` without
+/// split-K.
 struct GroupedGemmParams {
   const uint8_t* const* weights = nullptr;  ///< [experts] on the device: weight tiles
   DeviceMatrix shape;                       ///< of each; data is not used
@@ -57,6 +59,8 @@ struct GroupedGemmParams {
   uint16_t* tiles = nullptr;            ///< [grouped_rows, rows / 2]
 };
 void gemm_grouped(Stream stream, const GroupedGemmParams& args);
+/// Of each expert that has more: its weights are read once for 64 rows. Needed in steps of more than 8 tokens.
+void gemm_grouped_wide(Stream stream, const GroupedGemmParams& args);
 
 /// x[token] += Σ weight · out[row], experts in ascending order.
 struct CombineParams {

@@ -1,0 +1,86 @@
+// The one place where what callers pass to an engine's tools is judged: tokenize and the like, chat, map, on.
+import { z } from "zod";
+import type { NativeModelInfo } from "./binding.js";
+import type { ChatOptions, ChatState } from "./chat.js";
+import { invalidOption } from "./errors.js";
+import type { ListenerOptions } from "./events.js";
+import { bounds } from "./limits.js";
+import type { MapOptions } from "./map.js";
+import { defaultsSchema, messagesSchema, parseRequest } from "./options.js";
+import { boolean, callback, check, integer, reading, signal, strictObject } from "./schema.js";
+import type { RenderOptions, TokenizeOptions } from "./text/tools.js";
+import { isTokenList, tokenIds } from "./token-lists.js";
+import type { Message } from "./types.js";
+
+const tokenizeSchema = strictObject({
+  parseSpecial: boolean,
+} satisfies Record<keyof TokenizeOptions, z.ZodType>).partial();
+
+const renderSchema = strictObject({
+  addGenerationPrompt: boolean,
+} satisfies Record<keyof RenderOptions, z.ZodType>).partial();
+
+const listenerSchema = strictObject({ signal } satisfies Record<keyof ListenerOptions, z.ZodType>).partial();
+
+const chatSchema = strictObject({
+  system: z.string({ error: "a string" }),
+  messages: z.array(messagesSchema.element, { error: "a list of messages" }).max(bounds.messages, {
+    error: `at most ${bounds.messages} messages`,
+  }),
+  contextShift: boolean,
+  cut: integer(0, bounds.messages),
+  generate: defaultsSchema,
+} satisfies Record<keyof ChatOptions, z.ZodType>).partial();
+
+const mapSchema = strictObject({
+  concurrency: integer(1, 65_536),
+  ordered: boolean,
+  signal,
+  onProgress: callback<NonNullable<MapOptions["onProgress"]>>(),
+} satisfies Record<keyof MapOptions, z.ZodType>).partial();
+
+export interface Prompt {
+  prompt: string | Message[];
+  parseSpecial: boolean | undefined;
+}
+
+/** Throws INVALID_OPTION, as all of these do. */
+export function parsePrompt(prompt: string | readonly Message[], options: TokenizeOptions): Prompt {
+  const { parseSpecial } = check(tokenizeSchema, options, "options");
+  if (typeof prompt === "string") return { prompt, parseSpecial };
+  return { prompt: parseMessages(prompt), parseSpecial };
+}
+
+export function parseRender(messages: readonly Message[], options: RenderOptions) {
+  const { addGenerationPrompt = true } = check(renderSchema, options, "options");
+  return { messages: parseMessages(messages), addGenerationPrompt };
+}
+
+/** Throws TOKEN_OUT_OF_RANGE, too. */
+export function parseTokens(tokens: unknown, { vocabSize }: NativeModelInfo): Int32Array {
+  if (!isTokenList(tokens)) throw invalidOption("tokens", tokens, "a list of token ids");
+  return tokenIds(tokens, "tokens", vocabSize, 2 ** 24);
+}
+
+export const parseListener = (options: ListenerOptions): ListenerOptions => check(listenerSchema, options, "options");
+
+/** What a chat begins with. Options that depend on the model are checked with it. */
+export function parseChat(options: ChatOptions, model: NativeModelInfo): ChatState {
+  const { system, messages = [], contextShift = true, cut = 0, generate = {} } = check(chatSchema, options, "options");
+  if (cut > messages.length) throw invalidOption("cut", cut, "at most the number of messages");
+  parseRequest({ tokens: [0] }, model, generate);
+  return { system, messages, contextShift, cut, generate: generate as ChatState["generate"] };
+}
+
+export function parseMap(items: unknown, toRequest: unknown, options: MapOptions): MapOptions {
+  const kinds = Object(items) as { [Symbol.iterator]?: unknown; [Symbol.asyncIterator]?: unknown };
+  if (typeof (kinds[Symbol.asyncIterator] ?? kinds[Symbol.iterator]) !== "function")
+    throw invalidOption("items", items, "a list, or something else that can be iterated");
+  if (typeof toRequest !== "function") throw invalidOption("toRequest", toRequest, "a function");
+  return check(mapSchema, options, "options");
+}
+
+function parseMessages(messages: readonly Message[]): Message[] {
+  return reading("messages", () => check(z.strictObject({ messages: messagesSchema }), { messages }, "request"))
+    .messages;
+}
