@@ -1,6 +1,7 @@
 #include "form/allowed.h"
 
 #include <algorithm>
+#include <unordered_set>
 
 namespace sdar::form {
 namespace {
@@ -298,6 +299,19 @@ uint32_t AllowedTokens::least_tokens(State state) {
     if (open.size() == waiting) least_[s] = least;
   }
   return least_[state];
+}
+
+void AllowedTokens::prepare(size_t most, const std::function<bool()>& stop) {
+  std::vector<State> found{automaton_.start()};
+  std::unordered_set<State> known(found.begin(), found.end());
+  for (size_t i = 0; i < found.size() && i < most && !stop(); i++) {
+    of(found[i]);
+    const size_t classes = automaton_.program().class_byte.size();
+    for (size_t c = 0; c < classes && found.size() < most; c++) {
+      const State next = automaton_.advance_class(found[i], static_cast<uint8_t>(c));
+      if (next != kDead && known.insert(next).second) found.push_back(next);
+    }
+  }
 }
 
 size_t AllowedTokens::memory() const {

@@ -2,7 +2,7 @@
 // found is kept. Not for several threads at once.
 #pragma once
 #include <cstdint>
-#include <list>
+#include <functional>
 #include <memory>
 #include <unordered_map>
 #include <vector>
@@ -27,6 +27,10 @@ class AllowedTokens {
   /// Tokens that are enough to complete the text: the fewest that spell one of the texts that need the least bytes, none
   /// counted for the end. Whenever it is not 0, some allowed token makes it one less. kNoTokens when the vocabulary lacks bytes.
   uint32_t least_tokens(State state);
+
+  /// Finds the masks of up to `most` states ahead, the nearest to the start first, until `stop` says so: then no step waits
+  /// for what the form's strings cost the first time.
+  void prepare(size_t most, const std::function<bool()>& stop);
 
   const Vocabulary& vocabulary() const { return *vocabulary_; }
   size_t memory() const;

@@ -45,7 +45,6 @@ enum Phase : uint8_t { kSign, kBegin, kZero, kWhole, kPoint, kFraction, kE, kESi
 struct Key {
   Phase phase = kSign;
   bool negative = false;
-  bool nonzero = false;  // some digit is
   bool exponent_minus = false;
   int8_t low = 0, high = 0;  // the digits so far compared with the bounds'
   uint8_t digits = 0;        // of the phase
@@ -75,8 +74,8 @@ class Machine {
   }
 
   bool accepts(const Key& k) const {
-    if (k.phase == kE1 || k.phase == kE2 || k.phase == kE3) return exponent_fits(k);
-    if (k.phase != kZero && k.phase != kWhole && (k.phase != kFraction || range_.integer)) return false;
+    if (k.phase == kE1 || k.phase == kE2 || k.phase == kE3) return true;
+    if (k.phase != kZero && k.phase != kWhole && k.phase != kFraction) return false;
     const Magnitudes& side = sides_[k.negative];
     const auto against = [&](const std::optional<Bound>& bound, int compared) {
       if (k.phase != kFraction) compared = whole_compared(*bound, compared, k.digits);
@@ -109,12 +108,12 @@ class Machine {
         if (sides_[0].none) return;
         [[fallthrough]];
       case kBegin:
-        for (int d = 0; d <= 9; d++) add('0' + d, '0' + d, whole(k, d));
+        // No integer is written -0.
+        for (int d = range_.integer && k.negative ? 1 : 0; d <= 9; d++) add('0' + d, '0' + d, whole(k, d));
         return;
       case kZero:
       case kWhole:
         if (!range_.integer) add('.', '.', point(k));
-        if (range_.integer && exponents() && k.single) add('.', '.', point(k));
         if (k.phase == kWhole && k.digits < kMostWhole)
           for (int d = 0; d <= 9; d++) add('0' + d, '0' + d, whole(k, d));
         return begin_exponent(k, add);
@@ -126,10 +125,9 @@ class Machine {
         return;
       case kE:
         next.phase = kESign;
-        if (!bounded() || range_.integer || large()) add('+', '+', next);
+        add('+', '+', next);
         next.exponent_minus = true;
-        if (!range_.integer && (!bounded() || small(k))) add('-', '-', next);
-        if (bounded() || range_.integer) return;
+        add('-', '-', next);
         [[fallthrough]];
       case kESign:
       case kE1:
@@ -153,24 +151,8 @@ class Machine {
     for (int64_t i = 0; i < exponent; i++) p *= 10;
     return p;
   }
-  bool bounded() const { return range_.low || range_.high; }
-  bool exponents() const { return range_.multiples.empty(); }
   int most_fraction() const {
-    return range_.multiples.empty() || range_.integer ? kMostFraction
-                                                      : static_cast<int>(std::min<int64_t>(scale_, kMostFraction));
-  }
-  /// Whether all magnitudes from 1e21 on, and all below 1e-6 but 0, are within the bounds of a sign.
-  bool large() const { return !sides_[0].high || !sides_[1].high; }
-  bool large(bool negative) const {
-    const Magnitudes& m = sides_[negative];
-    return !m.none && !m.high && (!m.low || m.low->whole.size() <= kMostWhole);
-  }
-  bool small(const Key& k) const {
-    const Magnitudes& m = sides_[k.negative];
-    const bool above = !m.low || (m.low->whole == "0" && m.low->fraction.empty());
-    const bool below =
-        !m.high || m.high->whole != "0" || m.high->fraction.substr(0, 6).find_first_not_of('0') != std::string::npos;
-    return !m.none && above && below;
+    return range_.multiples.empty() ? kMostFraction : static_cast<int>(std::min<int64_t>(scale_, kMostFraction));
   }
 
   static int sign(int d) { return d < 0 ? -1 : d > 0; }
@@ -183,7 +165,6 @@ class Machine {
     Key next = k;
     next.phase = k.phase != kWhole && d == 0 ? kZero : kWhole;
     next.digits = k.phase == kWhole ? static_cast<uint8_t>(k.digits + 1) : 1;
-    next.nonzero |= d != 0;
     next.one = k.phase != kWhole && d == 1;
     next.single = k.phase != kWhole && d != 0;
     next.low = compared(sides_[k.negative].low, k.low, next.digits, d);
@@ -209,7 +190,6 @@ class Machine {
     Key next = k;
     next.phase = kFraction;
     next.digits = static_cast<uint8_t>(k.digits + 1);
-    next.nonzero |= d != 0;
     next.one = false;
     const auto against = [&](const std::optional<Bound>& bound, int8_t so_far) {
       if (!bound || so_far != 0) return so_far;
@@ -223,11 +203,9 @@ class Machine {
 
   template <class Add>
   void begin_exponent(const Key& k, Add add) const {
-    if (!exponents()) return;
-    if ((bounded() || range_.integer) && (!k.single || !(large(k.negative) || small(k)))) return;
-    if (range_.integer && (!large(k.negative) || (k.phase == kFraction && k.digits > 20))) return;
+    if (range_.integer || !range_.free()) return;
     Key next{.phase = kE, .negative = k.negative, .one = k.one, .single = k.single};
-    if (!bounded() && !range_.integer) add('E', 'E', next);
+    add('E', 'E', next);
     add('e', 'e', next);
   }
   /// Exponents of at most two digits; of three within a double's range, after a single digit.
@@ -235,18 +213,11 @@ class Machine {
     next = k;
     next.phase = k.phase == kE || k.phase == kESign ? kE1 : k.phase == kE1 ? kE2 : kE3;
     next.exponent = static_cast<uint8_t>(std::min(255, k.phase == kE || k.phase == kESign ? d : k.exponent * 10 + d));
-    if (next.phase == kE1 && d == 0 && (bounded() || range_.integer)) return false;
-    if (k.exponent_minus == false && (bounded() || range_.integer) && !large(k.negative)) return false;
     if (k.phase != kE2) return true;
     const int exponent = k.exponent * 10 + d;
     const int most = k.exponent_minus ? 324 : k.one ? 308 : 307;
     return k.single && exponent >= 100 && exponent <= most;
   }
-  bool exponent_fits(const Key& k) const {
-    if (!bounded() && !range_.integer) return true;
-    return k.phase == kE3 || k.exponent >= (k.exponent_minus ? 7 : 21);
-  }
-
   const NumberRange& range_;
   Magnitudes sides_[2];
   int64_t modulus_ = 0, scale_ = 0;

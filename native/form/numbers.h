@@ -22,9 +22,8 @@ struct NumberRange {
 
 int compare(const Decimal& a, const Decimal& b);
 
-/// The numbers of the range, as JSON.stringify writes them, and some other spellings: zeros at the end of a fraction,
-/// exponents where the range has no bounds. At most 21 digits before the point and 24 after it, so that no number is
-/// without end or beyond a double. Throws Error(INVALID_OPTION), with `at`, where the multiples need too many states.
+/// The numbers of the range, in plain decimals: at most 21 digits before the point and 24 after it, so that no number is
+/// without end. With exponents, within a double's range, only where there are neither bounds nor multiples. Throws Error(INVALID_OPTION), with `at`, where the multiples need too many states.
 CharDfa numbers(const NumberRange& range, const std::string& at);
 
 }  // namespace sdar::form

@@ -129,7 +129,7 @@ TEST("numbers are held to random bounds and multiples, digit by digit") {
       const double number = std::stod(text);
       bool good = !(has_low && (compare(value, low) < 0 || (low_open && compare(value, low) == 0))) &&
                   !(has_high && (compare(value, high) > 0 || (high_open && compare(value, high) == 0)));
-      if (range.integer) good &= value.scale == 0 && text.find('.') == text.npos;
+      if (range.integer) good &= value.scale == 0 && text.find('.') == text.npos && (text[0] != '-' || !value.zero());
       if (!multiple.empty()) {
         const double times = number / std::stod(multiple);
         good &= std::abs(times - std::round(times)) < 1e-9;
@@ -152,8 +152,8 @@ TEST("numbers are held to random bounds and multiples, digit by digit") {
     CHECK(all.accepts(code_points(text)));
   for (const char* text : {"", "-", "01", "1.", ".5", "1e", "1e309", "+1", "2e308", "1234567890123456789012", "1e5e5"})
     CHECK(!all.accepts(code_points(text)));
-  for (const char* text : {"0", "-7", "1e+21", "1.5e+300"}) CHECK(whole.accepts(code_points(text)));
-  for (const char* text : {"1.0", "1e5", "1.5", "1e-5", "1.5e+20"}) CHECK(!whole.accepts(code_points(text)));
+  for (const char* text : {"0", "-7", "123456789012345678901"}) CHECK(whole.accepts(code_points(text)));
+  for (const char* text : {"1.0", "1e5", "1.5", "1e-5", "1e+21", "1."}) CHECK(!whole.accepts(code_points(text)));
 }
 
 int main(int argc, char** argv) { return check::run(argc, argv); }
