@@ -1,7 +1,7 @@
 // Time of a form: compiling it, the mask of allowed tokens of a state that is new and of one that is known.
-//   form_bench --tokens FILE [--form FILE] [--walks 40]
+//   form_bench --tokens FILE [--form FILE] [--walks 40] [--prepare 0]
 // FILE of the tokens: their count, count + 1 offsets (uint32, little endian), the bytes, as bench/native/token-table.mjs writes them.
-// Prints JSON; times are in µs, medians and 99th percentiles over random walks.
+// --prepare finds the masks of so many states ahead. Prints JSON; times are in µs, medians and 99th percentiles over random walks.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -44,12 +44,15 @@ double quantile(std::vector<double>& times, double q) {
 }
 
 void measure(const std::string& name, const std::string& form, const std::shared_ptr<const Vocabulary>& words,
-             int walks, bool first) {
+             int walks, int prepared, bool first) {
   auto start = Clock::now();
   const auto program = compile(form);
   const double compiling = micros(start);
   Automaton automaton(program);
   AllowedTokens allowed(automaton, words);
+  start = Clock::now();
+  allowed.prepare(static_cast<size_t>(prepared), [] { return false; });
+  const double preparing = micros(start);
   std::mt19937 random(1);
   std::vector<double> fresh, known;
   std::set<State> seen;
@@ -74,9 +77,10 @@ void measure(const std::string& name, const std::string& form, const std::shared
   const uint32_t least = allowed.least_tokens(automaton.start());
   const double budget = micros(start);
   std::printf(
-      "%s\n {\"form\": \"%s\", \"compile\": %.0f, \"states\": %zu, \"newStates\": %zu, \"new\": %.1f, \"new99\": %.1f, "
+      "%s\n {\"form\": \"%s\", \"compile\": %.0f, \"prepare\": %.0f, \"states\": %zu, \"newStates\": %zu, \"new\": "
+      "%.1f, \"new99\": %.1f, "
       "\"known\": %.2f, \"known99\": %.2f, \"leastTokens\": %u, \"leastTokensTime\": %.0f, \"kilobytes\": %zu}",
-      first ? "" : ",", name.c_str(), compiling, program->states(), fresh.size(), quantile(fresh, 0.5),
+      first ? "" : ",", name.c_str(), compiling, preparing, program->states(), fresh.size(), quantile(fresh, 0.5),
       quantile(fresh, 0.99), quantile(known, 0.5), quantile(known, 0.99), least, budget,
       (automaton.memory() + allowed.memory()) / 1024);
 }
@@ -85,11 +89,12 @@ void measure(const std::string& name, const std::string& form, const std::shared
 
 int main(int argc, char** argv) {
   std::string tokens, file;
-  int walks = 40;
+  int walks = 40, prepared = 0;
   for (int i = 1; i + 1 < argc; i += 2) {
     if (std::strcmp(argv[i], "--tokens") == 0) tokens = argv[i + 1];
     if (std::strcmp(argv[i], "--form") == 0) file = argv[i + 1];
     if (std::strcmp(argv[i], "--walks") == 0) walks = std::atoi(argv[i + 1]);
+    if (std::strcmp(argv[i], "--prepare") == 0) prepared = std::atoi(argv[i + 1]);
   }
   const std::string table = read(tokens);
   uint32_t count;
@@ -112,9 +117,9 @@ int main(int argc, char** argv) {
        R"({"type":"grammar","grammar":"root ::= line+\nline ::= word (\" \" word)* \"\\n\"\nword ::= [a-z]+ | \"(\" root \")\""})"},
   };
   bool first = true;
-  if (!file.empty()) measure("file", read(file), words, walks, true), first = false;
+  if (!file.empty()) measure("file", read(file), words, walks, prepared, true), first = false;
   for (const auto& [name, form] : forms) {
-    measure(name, form, words, walks, first);
+    measure(name, form, words, walks, prepared, first);
     first = false;
   }
   std::printf("]}\n");

@@ -17,7 +17,7 @@ inline constexpr uint32_t kUnreachable = UINT32_MAX;
 
 /// What bounds a form's size; whoever exceeds one is refused by name.
 inline constexpr size_t kMaxStates = size_t{1} << 19;
-inline constexpr size_t kMaxEdges = size_t{1} << 21;
+inline constexpr size_t kMaxEdges = size_t{1} << 20;
 inline constexpr uint32_t kMaxLeast = uint32_t{1} << 22;  ///< bytes of the shortest text
 
 struct ByteEdge {
