@@ -6,7 +6,7 @@
 namespace sdar::form {
 namespace {
 
-constexpr size_t kMostMasks = 1024;       // of each kind; 20 MB for 151,936 ids
+constexpr size_t kMostMasks = 256;        // of each kind; 5 MB for 151,936 ids
 constexpr size_t kFewCharacters = 20;     // a smaller alphabet keeps a walk short by itself
 constexpr size_t kFreeStates = 64;        // looked at to find a free run
 constexpr uint16_t kFreeCharacters = 32;  // few tokens are longer
