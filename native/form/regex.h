@@ -1,6 +1,6 @@
 // Regular expressions as ECMAScript writes them with the flag u: alternatives, quantifiers (greedy or lazy: the same
-// texts), groups, classes, escapes, general categories as \p{…}, anchors, word boundaries. What looks ahead or behind, or
-// back at a group, is refused by name.
+// texts), groups, classes, escapes, general categories as \p{…}, anchors, word boundaries, lookaheads. What looks behind, or back at
+// a group, is refused by name.
 #pragma once
 #include <string>
 #include <string_view>

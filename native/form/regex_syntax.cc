@@ -78,7 +78,8 @@ class Parser {
       braces(least, most);
     else
       return kid;
-    if (out_.nodes[kid].kind == RegexNode::kAssert) fail("an assertion cannot be repeated");
+    if (out_.nodes[kid].kind == RegexNode::kAssert || out_.nodes[kid].kind == RegexNode::kLook)
+      fail("an assertion cannot be repeated");
     take(U'?');  // lazy: which match is found first, not what matches
     if (!done() && (peek() == '*' || peek() == '+' || peek() == '?' || peek() == '{')) fail("nothing to repeat");
     return repeat(kid, least, most);
@@ -150,7 +151,12 @@ class Parser {
   uint32_t group() {
     next_++;
     if (take(U'?')) {
-      if (take(U"=") || take(U"!")) fail("a lookahead, which is not supported");
+      if (peek() == '=' || peek() == '!') {
+        const bool negated = text_[next_++] == '!';
+        const uint32_t inner = alternatives();
+        if (!take(U')')) fail("a ( without its )");
+        return add({.kind = RegexNode::kLook, .kids = {inner}, .negated = negated});
+      }
       if (take(U"<=") || take(U"<!")) fail("a lookbehind, which is not supported");
       if (take(U'<')) {
         const size_t begin = next_;

@@ -11,12 +11,13 @@ namespace sdar::form {
 enum class Assertion : uint8_t { kNone, kStart, kEnd, kBoundary, kNoBoundary };
 
 struct RegexNode {
-  enum Kind : uint8_t { kEmpty, kSet, kConcat, kAlternatives, kRepeat, kAssert, kRule } kind;
+  enum Kind : uint8_t { kEmpty, kSet, kConcat, kAlternatives, kRepeat, kAssert, kLook, kRule } kind;
   CharSet set{};
   std::vector<uint32_t> kids{};
   int64_t least = 0, most = 0;  ///< of a repetition; most below 0: no bound
   Assertion assertion = Assertion::kNone;
-  uint32_t rule = 0;  ///< of a grammar
+  bool negated = false;  ///< of a lookahead
+  uint32_t rule = 0;     ///< of a grammar
 };
 
 struct RegexSyntax {

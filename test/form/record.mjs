@@ -26,6 +26,7 @@ function atom(depth) {
 function term(depth) {
   const kind = draw(14);
   if (kind === 0) return one(["^", "$", "\\b", "\\B"]);
+  if (kind === 1 && depth > 0) return `${one(["(?=", "(?!"])}${pattern(depth - 1)})`;
   return atom(depth) + (draw(3) === 0 ? one(quantifiers) : "");
 }
 function pattern(depth) {
@@ -39,11 +40,11 @@ const text = () => Array.from({ length: draw(7) }, () => (draw(2) ? one(characte
 /** What no random pattern has often. */
 const fixed = [
   "^$", "", "a|", "(a|ab)(c|bcd)?", "^(?:a|b)*$", "\\bfoo\\b", "a{0}", "(a{0}){3}", "(?:a*)*b", "(a+)+", "[^\\p{L}\\d]", "x{2,3}y?$",
-  "(^a|b$)+", "^^a$$", "(?:$a|^b)", "\\Ba\\B", "\\b|a", "[\\s\\S]", "(?:\\b|_)+1", "^\\p{Lu}[\\p{Ll}']+(?: \\p{Lu}[\\p{Ll}']+)*$",
+  "(^a|b$)+", "^^a$$", "(?:$a|^b)", "\\Ba\\B", "\\b|a", "[\\s\\S]", "(?:\\b|_)+1", "^(?!\\.)(?!.*\\.\\.)[\\w.]+$", "^(?=.{1,3}$)(?!a)\\w+", "a(?=b|$)", "(?!$|a(?!b))[ab1]*", "^\\p{Lu}[\\p{Ll}']+(?: \\p{Lu}[\\p{Ll}']+)*$",
 ];
 /** What is not supported, and what is no pattern: refused, each with what its message says. */
 const refused = [
-  ["(?=a)", "lookahead"], ["(?!a)b", "lookahead"], ["(?<=a)b", "lookbehind"], ["(?<!a)b", "lookbehind"], ["(a)\\1", "backreference"],
+  ["(?=a)*", "assertion"], ["(?=a", "a ( without"], ["(?<=a)b", "lookbehind"], ["(?<!a)b", "lookbehind"], ["(a)\\1", "backreference"],
   ["(?<n>a)\\k<n>", "backreference"], ["(?i:a)", "modifiers"], ["\\p{Script=Greek}", "\\p{Script=Greek}"], ["a{", "a { that"], ["a**", "nothing to repeat"],
   ["*a", "nothing to repeat"], ["(a", "a ( without"], ["a)", "a ) without"], ["[a", "a [ without"], ["[b-a]", "out of order"], ["\\q", "the escape \\q"], ["a{2,1}", "out of order"],
   ["]", "a lone ]"], ["\\", "a \\ at the end"], ["\\u12", "hexadecimal"], ["^*", "assertion"],

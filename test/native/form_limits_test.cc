@@ -49,6 +49,7 @@ TEST("forms that mean to explode are compiled or refused, and what is compiled s
       {"exponential automaton", regex("(a|b)*a(a|b){200}")},
       {"any text and then a count", regex(".*x.{300}")},
       {"huge count", regex("a{1000000}")},
+      {"lookaheads in a repetition", regex("((?=a*b)(?=(a|b)*c{1,30}x)(?!.*(a|b)a(a|b){8}c)[abc]){1,60}x")},
       {"huge classes", regex("\\\\p{L}{2000}")},
       {"empty things repeated", regex("(()|(){1000}|(()*)*){1000}")},
       {"deep groups", regex(repeat("(", 5000) + "a" + repeat(")", 5000))},

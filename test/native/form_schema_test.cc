@@ -205,7 +205,7 @@ TEST("what is not enforced or not possible is refused by its place") {
   refused(R"({"allOf":[{"$ref":"#"}]})", "refers to itself");
   refused(R"({"$defs":{"a":{"anyOf":[{"$ref":"#/$defs/a"},{"type":"null"}]}},"$ref":"#/$defs/a"})", "left-recursive");
   refused(R"({"type":"text"})", "format.schema#/type: \"text\"; it must be null, boolean");
-  refused(R"-({"pattern":"(?=a)"})-", "format.schema#/pattern: at character 3 of the pattern: a lookahead");
+  refused(R"-({"pattern":"(?<=a)"})-", "format.schema#/pattern: at character 4 of the pattern: a lookbehind");
   refused(R"({"type":"string","minLength":2,"maxLength":1})", "no text");
   refused(R"({"minimum":"1"})", "format.schema#/minimum: \"1\"; it must be a number");
   refused(R"({"a":1,"a":1})", "occurs twice");
