@@ -1,5 +1,5 @@
 // Includes of native/ point one way: addon → engine → {cache, model} → backend/*.h, the contract; what implements it, in
-// backend/*.cc, cpu/ and cuda/, also calls model/forward.h. denoise and util are below all, and nothing includes bench,
+// backend/*.cc, cpu/ and cuda/, also calls model/forward.h. denoise, form and util are below all, and nothing includes bench,
 // which may include everything.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -7,13 +7,14 @@ import { root } from "./cmake.mjs";
 
 /** Which layers a file of each layer may include, besides its own. */
 const below = {
-  bench: ["addon", "engine", "cache", "model", "backend", "denoise", "util"],
-  addon: ["engine", "cache", "model", "backend", "denoise", "util"],
-  engine: ["cache", "model", "backend", "denoise", "util"],
+  bench: ["addon", "engine", "cache", "model", "backend", "denoise", "form", "util"],
+  addon: ["engine", "cache", "model", "backend", "denoise", "form", "util"],
+  engine: ["cache", "model", "backend", "denoise", "form", "util"],
   cache: ["backend", "denoise", "util"],
   model: ["backend", "denoise", "util"],
   backend: ["denoise", "util"],
   denoise: ["util"],
+  form: ["util"],
   util: [],
 };
 /** Outside backend/ and bench/, its contract may be included; of cpu/ and cuda/ only the one public header, and only where a backend is made. */

@@ -1,0 +1,28 @@
+// The form that an answer must have: compiled once, then asked by any number of requests.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "form/program.h"
+
+namespace sdar::form {
+
+/// What `{type: …}` describes, as JSON:
+///   {"type": "regex", "pattern": "…"}          ECMAScript, flag u; the whole text must match
+///   {"type": "choice", "choices": ["…", …]}    one of these texts
+///   {"type": "json"}                           any JSON value
+///   {"type": "json_schema", "schema": {…}}     a JSON value that is valid (JSON Schema, draft 2020-12)
+///   {"type": "grammar", "grammar": "…"}        GBNF
+/// `json` and `json_schema` take "whitespace": "none" is what JSON.stringify writes, "some" lets a space or a line break
+/// with at most 20 spaces stand where JSON allows any amount. The first is what json_schema does without, the second json.
+/// Throws Error(INVALID_OPTION): names the place in the form, what is wrong there, and what is allowed. Takes bounded time
+/// and memory, whatever the form.
+std::shared_ptr<const Program> compile(std::string_view json);
+
+/// Texts longer than this are no forms.
+inline constexpr size_t kMaxFormBytes = size_t{4} << 20;
+inline constexpr size_t kMaxChoices = 100'000;
+
+}  // namespace sdar::form
