@@ -167,6 +167,16 @@ async function consume(name) {
   );
 }
 
+/** A clone without dev dependencies, as a service installs a fork; the addon's build has tests of its own. */
+function cloneBuilds() {
+  const folder = join(place, "clone");
+  rmSync(folder, { recursive: true, force: true });
+  run(["git", "clone", "-q", root, folder], place);
+  run(["npm", "ci", "--omit=dev", "--no-audit", "--no-fund"], folder, { SDAR_SKIP_BUILD: "1" });
+  if (!existsSync(join(folder, "dist", "http.js"))) throw new Error("npm ci --omit=dev left no dist/");
+  console.log("  clone: npm ci --omit=dev");
+}
+
 /** Counts for scripts/test.mjs. */
 export async function consumerTests(only = []) {
   if (!existsSync(prebuilt)) {
@@ -177,9 +187,10 @@ export async function consumerTests(only = []) {
   if (!fetchTools()) return { passed: 0, failed: 0 };
   console.log(`  packed: ${(statSync(tarball).size / 1e6).toFixed(1)} MB`);
   const counts = { passed: 0, failed: 0 };
-  for (const name of Object.keys(consumers).filter((each) => only.length === 0 || only.includes(each))) {
+  const names = [...Object.keys(consumers), ...(existsSync(join(root, ".git")) ? ["clone"] : [])];
+  for (const name of names.filter((each) => only.length === 0 || only.includes(each))) {
     try {
-      await consume(name);
+      await (name === "clone" ? cloneBuilds() : consume(name));
       counts.passed++;
     } catch (error) {
       console.log(`  ${name}: FAILED\n${error.message}`);
