@@ -108,6 +108,10 @@ function drawSeries({ points, dashed }: Series, index: number, x: Place, y: Plac
     band.length > 1
       ? `<path d="${path([...edge(band, "high"), ...edge(band.toReversed(), "low")])}Z" stroke="none" opacity="0.15"/>`
       : "",
+    // The interval of a point alone is a line.
+    band.length === 1
+      ? `<path d="${path([...edge(band, "high"), ...edge(band, "low")])}" fill="none" stroke-width="1.5" opacity="0.5"/>`
+      : "",
     `<path d="${path(points.map((p) => `${at(x(p.x))} ${at(y(p.y))}`))}" fill="none" stroke-width="2" stroke-linejoin="round"${dashed ? ' stroke-dasharray="6 4"' : ""}/>`,
     ...points.map((p) => `<g transform="translate(${at(x(p.x))} ${at(y(p.y))})">${marker(index)}</g>`),
   ];
