@@ -174,6 +174,8 @@ function cloneBuilds() {
   run(["git", "clone", "-q", root, folder], place);
   run(["npm", "ci", "--omit=dev", "--no-audit", "--no-fund"], folder, { SDAR_SKIP_BUILD: "1" });
   if (!existsSync(join(folder, "dist", "http.js"))) throw new Error("npm ci --omit=dev left no dist/");
+  // Tools that look for settings in folders below would find its ones.
+  rmSync(folder, { recursive: true });
   console.log("  clone: npm ci --omit=dev");
 }
 
