@@ -32,6 +32,7 @@ const runBoth = (...runtime) => [
   [...runtime, ...smoke],
   [...runtime, ...stress],
 ];
+const typescript = { typescript: "^6", "@types/node": "^20" };
 const installWith = {
   npm: ["npm", "install", "--no-audit", "--no-fund"],
   pnpm: [node, tool("pnpm", "bin", "pnpm.mjs"), "install"],
@@ -57,8 +58,12 @@ const consumers = {
   bun: { files: "runtimes", with: "bun", runs: runBoth(bun) },
   deno: { files: "runtimes", runs: runBoth(deno, "run", "-A") },
   commonjs: { files: "commonjs", runs: [[tool("node22", "bin", "node"), "main.cjs"]] },
-  node16: { files: "node16", more: { typescript: "^6", "@types/node": "^20" }, runs: [["npx", "tsc"]] },
-  bundler: { files: "bundler", more: { typescript: "^6", "@types/node": "^20" }, runs: [["npx", "tsc"]] },
+  node16: { files: "typescript", more: typescript, runs: [["npx", "tsc", "--module", "node16"]] },
+  bundler: {
+    files: "typescript",
+    more: typescript,
+    runs: [["npx", "tsc", "--module", "esnext", "--moduleResolution", "bundler"]],
+  },
   esbuild: {
     files: "esbuild",
     more: { esbuild: "^0.28" },
