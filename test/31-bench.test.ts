@@ -3,7 +3,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import t from "tap";
 import { openBench } from "../lib/bench/binding.js";
-import { type Box, placeLabels } from "../lib/bench/plot.js";
 import { readSamples } from "../lib/bench/prompts.js";
 import { steps } from "../lib/bench/quality.js";
 import { shippedModelPath } from "../lib/checkpoint.js";
@@ -171,24 +170,6 @@ t.test("bench quality", async (t) => {
   t.ok(results[1].kl > 0 && results[1].kl < results[2].kl && results[2].kl < 0.1, "fewer bits are further away");
   t.ok(settings.positions > settings.steps);
   t.match(await sdar(["bench", "quality", "--limit", "1", "--weights", "bf16"]), { stdout: /\nbf16 +\d.*e-\d/ });
-});
-
-t.test("labels of a chart cover neither each other nor points", (t) => {
-  const covers = (a: Box, b: Box) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
-  const inside = { left: 0, right: 400, top: 0, bottom: 300 };
-  const points = [
-    { x: 100, y: 100, width: 60 },
-    { x: 104, y: 103, width: 60 },
-    { x: 108, y: 99, width: 60, side: "right" as const },
-    { x: 6, y: 4, width: 60 },
-  ];
-  const markers = points.map(({ x, y }) => ({ left: x - 5, right: x + 5, top: y - 5, bottom: y + 5 }));
-  const boxes = placeLabels(points, markers, inside);
-  for (const [i, box] of boxes.entries()) {
-    for (const other of [...boxes.slice(0, i), ...markers]) t.notOk(covers(box, other));
-    t.ok(box.left >= 0 && box.right <= 400 && box.top >= 0 && box.bottom <= 300);
-  }
-  t.end();
 });
 
 t.test("bench dial", async (t) => {

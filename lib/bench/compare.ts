@@ -1,7 +1,5 @@
 // sdar bench compare: an SDAR model beside its autoregressive parent, and beside the parent with SDAR drafting for it: the
 // same prompts, one at a time, in turns.
-import { mkdirSync, writeFileSync } from "node:fs";
-import { dirname, resolve } from "node:path";
 import { Command } from "commander";
 import { type Decoding, weightFormats } from "../binding.js";
 import { Engine } from "../engine.js";
@@ -10,7 +8,7 @@ import { shortNames, strategyOf } from "../quality.js";
 import type { DenoiseOptions, LoadOptions, Strategy } from "../types.js";
 import { type AnswerOptions, summarise, type Timed, timeAnswer } from "./answers.js";
 import { oneOf, positive, whole } from "./flags.js";
-import { type Chart, drawCharts } from "./plot.js";
+import { type Chart, writeCharts } from "./plot.js";
 import { readSamples, type Sample } from "./prompts.js";
 import { deliver, sum, table } from "./report.js";
 import { type Interval, middle, resamples, wilson } from "./statistics.js";
@@ -96,10 +94,7 @@ async function measure(flags: Flags): Promise<void> {
     ...{ threads: parent.model.threads, prompts: samples.length, ...rest },
   };
   if (!json) process.stdout.write(describe(results, settings));
-  if (svg !== undefined) {
-    mkdirSync(dirname(resolve(svg)), { recursive: true });
-    writeFileSync(svg, drawCharts(charts(results)));
-  }
+  if (svg !== undefined) writeCharts(svg, charts(results));
   deliver("compare", { results, settings }, { json, out });
 }
 

@@ -1,7 +1,5 @@
 // sdar bench dial: accuracy against forwards of every denoising strategy over its settings, on the half of the samples on
 // which settings were chosen and on the other half.
-import { mkdirSync, writeFileSync } from "node:fs";
-import { dirname, resolve } from "node:path";
 import { Command } from "commander";
 import { weightFormats } from "../binding.js";
 import { shippedModel } from "../checkpoint.js";
@@ -10,7 +8,7 @@ import { SdarError } from "../errors.js";
 import { presets } from "../quality.js";
 import type { DenoiseOptions, LoadOptions, Strategy } from "../types.js";
 import { oneOf, someOf, whole } from "./flags.js";
-import { type Chart, drawCharts } from "./plot.js";
+import { type Chart, writeCharts } from "./plot.js";
 import { readSamples, type Sample } from "./prompts.js";
 import { deliver, sum, table } from "./report.js";
 import { type Comparison, compareWithCurve, type Interval, type Outcome, wilson } from "./statistics.js";
@@ -92,10 +90,7 @@ async function measure(flags: Flags): Promise<void> {
   const more = { model: info.path, device: info.device, weights: info.weights, isa: info.isa, threads: info.threads };
   const report = { results, settings: { ...more, ...rest, blockLength, prompts: samples.length } };
   if (!json) process.stdout.write(describe(results, samples.length));
-  if (svg !== undefined) {
-    mkdirSync(dirname(resolve(svg)), { recursive: true });
-    writeFileSync(svg, drawCharts(charts(results, samples.length)));
-  }
+  if (svg !== undefined) writeCharts(svg, charts(results, samples.length));
   deliver("dial", report, { json, out });
 }
 

@@ -1,4 +1,6 @@
 // Line charts as SVG text, for what benchmarks measure.
+import { mkdirSync, writeFileSync } from "node:fs";
+import { dirname, resolve } from "node:path";
 
 export interface Point {
   x: number;
@@ -47,6 +49,12 @@ const markers = [
   '<path d="M0-4.4 4.2 3.2H-4.2Z"/>',
   '<path d="M0-4.6 4.6 0 0 4.6-4.6 0Z"/>',
 ];
+
+/** Draws charts into a file, whose folder is made. */
+export function writeCharts(file: string, charts: readonly Chart[]): void {
+  mkdirSync(dirname(resolve(file)), { recursive: true });
+  writeFileSync(file, drawCharts(charts));
+}
 
 /** Charts side by side in one SVG document. A series of the same name has the same colour in all of them. */
 export function drawCharts(charts: readonly Chart[]): string {
