@@ -39,6 +39,7 @@ struct SamplingParams {
   float temperature = 0;  ///< 0: greedy
   int32_t top_k = 0;      ///< 0: all
   float top_p = 1;        ///< 1: all
+  float min_p = 0;        ///< 0: all
   uint64_t seed = 0;
   int32_t completion = 0;  ///< index among the completions of one prompt
   Confidence confidence = Confidence::model;
@@ -49,9 +50,8 @@ struct SamplingParams {
 
 /// What a masked position's row may choose, and what else its logits are asked.
 struct RowLimits {
-  const uint64_t* allowed =
-      nullptr;          ///< a bit per id of the vocabulary, ascending: those that may be chosen; null: all
-  int32_t wanted = -1;  ///< an id whose logit is told; −1: none
+  const uint64_t* allowed = nullptr;  ///< bit i % 64 of word i / 64: id i may be chosen; null: every id may
+  int32_t wanted = -1;                ///< an id of the vocabulary whose logit is told; −1: none
 };
 
 /// Most of StepSequence::candidates and of SamplingParams::top_logprobs.
@@ -105,9 +105,11 @@ class Step {
 };
 
 /// A sampled row's token and its numbers. Temperature 0: argmax (lowest id on a tie) and its probability in
-/// softmax(logits). Else a sample of softmax(logits / T) after top-k, then top-p, by the inverse of the cumulative sum
-/// in order of id; confidence is its probability in softmax(logits / T) before truncation (model) or after it
-/// (sampled).
+/// softmax(logits). Else a sample of softmax(logits / T) after top-k, then top-p, then min-p, by the inverse of the
+/// cumulative sum in order of id; confidence is its probability in softmax(logits / T) before truncation (model) or
+/// after it (sampled). Only ids that may be chosen, allowed and not suppressed, are sorted, counted and summed up for
+/// the choice; the others keep their part of every softmax. Min-p keeps the ids that are at least min_p times as
+/// probable as the best of those that may be chosen.
 struct SampledToken {
   int32_t token = 0;
   float confidence = 0;
