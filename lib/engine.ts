@@ -234,8 +234,7 @@ export class Engine {
    */
   async renderMessages(messages: readonly Message[], options: RenderOptions = {}): Promise<string> {
     this.#checkAlive();
-    const { messages: given, addGenerationPrompt } = this.#judge.parseRender(messages, options);
-    return this.#texts.render(given, addGenerationPrompt);
+    return this.#texts.render(this.#judge.parseRender(messages, options));
   }
 
   /**
