@@ -33,6 +33,8 @@ function faultIn(value: unknown, path: Path): { path: Path; message: string } | 
   if (Array.isArray(value) && value.length > bounds.messages)
     return { path, message: `a list of at most ${bounds.messages} values` };
   for (const [name, inner] of Object.entries(value)) {
+    // As in JSON.stringify, a property that is undefined is none.
+    if (inner === undefined && !Array.isArray(value)) continue;
     const fault = faultIn(inner, [...path, Array.isArray(value) ? Number(name) : name]);
     if (fault) return fault;
   }
@@ -76,7 +78,7 @@ const call = strictObject({
   id: callId.optional(),
   type: functionType.optional(),
   ...callFields,
-  value: z.unknown(),
+  value: z.unknown().optional(),
 });
 const wrappedCall = strictObject({
   id: callId.optional(),
@@ -92,7 +94,7 @@ const toolCalls = z
 
 const message = strictObject({
   role: text(bounds.role).min(1, { error: "a role such as user" }),
-  content: as<Message["content"]>((value) => (Array.isArray(value) ? parts : string.nullish())),
+  content: as<Message["content"]>((value) => (Array.isArray(value) ? parts : string.nullish())).optional(),
   name: text(bounds.role).min(1, { error: "a name that is not empty" }).optional(),
   reasoning: z.string({ error: "a string" }).optional(),
   toolCalls: toolCalls.optional(),
@@ -108,7 +110,7 @@ const message = strictObject({
 
 /** Messages, also none. */
 export const messageList = z
-  .array(message, { error: "a list of messages" })
+  .array(message as unknown as z.ZodType<Message>, { error: "a list of messages" })
   .max(bounds.messages, { error: `at most ${bounds.messages} messages` });
 export const messagesSchema = messageList.min(1, { error: "at least one message" });
 

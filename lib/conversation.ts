@@ -134,8 +134,8 @@ export function conversationOf(messages: readonly Message[], given: Given = {}):
   const { tools = [], templateOptions, continueFinalMessage = false, addGenerationPrompt = true } = given;
   return {
     messages: messages.map(templateMessage),
-    ...(tools.length > 0 && { tools: tools.map(templateTool) }),
-    ...(templateOptions && { options: templateOptions }),
+    ...(tools.length > 0 && { tools: tools.map(templateTool).map(plain) }),
+    ...(templateOptions && { options: plain(templateOptions) }),
     ending: continueFinalMessage ? "unfinished" : addGenerationPrompt ? "answer" : "message",
   };
 }
@@ -156,8 +156,15 @@ export const textOf = (content: Message["content"] | undefined): string =>
 
 function templateCall(call: MessageToolCall): NonNullable<TemplateMessage["tool_calls"]>[number] {
   const { name, arguments: given } = "function" in call ? call.function : call;
-  return { ...(call.id !== undefined && { id: call.id }), type: "function", function: { name, arguments: given } };
+  return {
+    ...(call.id !== undefined && { id: call.id }),
+    type: "function",
+    function: { name, arguments: plain(given) },
+  };
 }
+
+/** Without properties that are undefined. */
+const plain = <T>(value: T): T => JSON.parse(JSON.stringify(value));
 
 export const functionOf = (tool: Tool): ToolFunction => ("function" in tool ? tool.function : tool);
 
