@@ -1,32 +1,15 @@
-// Conversations with tools and reasoning: their texts, expected as the published template of SDAR says, what they refuse, and
-// what runs and chats make of the answers.
-import { readFileSync } from "node:fs";
+// Conversations with tools and reasoning: their texts, expected as the published template of SDAR says, and what they refuse.
 import t, { type Test } from "tap";
-import type { Engine, GenerateRequest, Message, Run, Tool } from "../lib/index.js";
+import type { Engine, GenerateRequest, Message, Tool } from "../lib/index.js";
 import { parseRequest } from "../lib/options.js";
-import { eventually } from "./eventually.js";
-import { type FakeNative, fakeEngine, fakeInfo } from "./fake-binding.js";
+import { asked, folder, now, room, sdarTemplate } from "./conversations.js";
+import { fakeEngine, fakeInfo } from "./fake-binding.js";
 import { qwen3Info, writeQwen3 } from "./qwen3.js";
-
-const sdarTemplate = readFileSync(new URL("templates/sdar-8b-chat.jinja", import.meta.url), "utf8");
-/** As those of Qwen3's thinking models: the request for an answer opens the reasoning. */
-const thinkingTemplate = sdarTemplate.replace(
-  /<think>\\n\\n<\/think>\\n\\n' \}\}\s*\{%- endif %\}/,
-  "x' }}{%- endif %}{{- '<think>\\n' }}",
-);
-const room = { contextLength: 8192, kv: { dtype: "bf16" as const, pages: 64, tokens: 8192, bytes: 4096 } };
 
 const qwen3 = (t: Test, chat_template: string) =>
   fakeEngine({
     path: writeQwen3(t.testdir({}), { chat_template }),
     info: { ...room, ...qwen3Info, contextLength: 8192 },
-  });
-
-/** The shipped model's tokenizer, whose added tokens are others. */
-const folder = (t: Test, chat_template: string) =>
-  t.testdir({
-    "tokenizer.json": readFileSync(new URL("../models/sdar-nano/tokenizer.json", import.meta.url), "utf8"),
-    "tokenizer_config.json": JSON.stringify({ chat_template }),
   });
 
 const weather: Tool = {
@@ -41,11 +24,9 @@ const weather: Tool = {
     },
   },
 };
-const now: Tool = { name: "now", parameters: { type: "object", properties: {} } };
 const toolText =
   '# Tools\n\nYou may call one or more functions to assist with the user query.\n\nYou are provided with function signatures within <tools></tools> XML tags:\n<tools>\n{"type": "function", "function": {"name": "weather", "description": "How it is at a place, in °C", "parameters": {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}, "required": ["city"]}}}\n{"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}}\n</tools>\n\nFor each function call, return a json object with function name and arguments within <tool_call></tool_call> XML tags:\n<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>';
 
-const asked: Message = { role: "user", content: "Is it warm in Zürich?" };
 const called: Message = {
   role: "assistant",
   content: "Let me see.",
@@ -326,105 +307,5 @@ t.test("what is refused, by name", async (t) => {
     { code: "INVALID_OPTION", option: "tools" },
     "defaults are for messages alone",
   );
-  await engine.dispose();
-});
-
-/** Lets the fake answer the request that waits longest with this text, a byte at a time. */
-async function answer(t: Test, native: FakeNative, text: string, run?: Run) {
-  await eventually(t, () => Number(native.requests.length > 0), 1);
-  const { id } = native.requests.shift() as { id: number };
-  for (const byte of Buffer.from(text)) {
-    native.tokens(id, [byte]);
-    native.wake();
-  }
-  native.finish(id, "end");
-  native.wake();
-  return run?.result();
-}
-
-const toolAnswer = 'So.\n<tool_call>\n{"name": "now", "arguments": {"é": 1}}\n</tool_call>';
-t.test("a run gives reasoning and calls apart", async (t) => {
-  const { engine, native } = await fakeEngine({ path: folder(t, sdarTemplate), info: room });
-  const run = engine.generate({ messages: [asked], tools: [now] });
-  const result = await answer(t, native, `<think>\nhm\n</think>\n\n${toolAnswer}`, run);
-  const toolCalls = [{ name: "now", arguments: '{"é": 1}', value: { é: 1 } }];
-  t.match(result, { text: "So.", reasoning: "hm", finishReason: "end", toolCalls });
-  const chunks = [];
-  for await (const chunk of run) chunks.push(chunk);
-  t.equal(chunks.map(({ text }) => text).join(""), "So.");
-  t.equal(chunks.map(({ reasoning = "" }) => reasoning).join(""), "hm");
-  t.same(
-    chunks.flatMap(({ toolCalls = [] }) => toolCalls),
-    result?.toolCalls,
-  );
-  t.equal(chunks.flatMap(({ tokens }) => tokens).length, result?.tokens.length);
-  t.ok(Object.isFrozen(result?.toolCalls));
-
-  const off = engine.generate({ messages: [asked], tools: [now], toolChoice: "none" });
-  t.equal((await answer(t, native, toolAnswer, off))?.text, toolAnswer, "none: they are text");
-  const raw = engine.generate({ prompt: "a" });
-  t.equal((await answer(t, native, "<think>a</think>", raw))?.text, "<think>a</think>", "as in a prompt's answer");
-  const messages: Message[] = [asked, { role: "assistant", content: "<think>hm" }];
-  const went = engine.generate({ messages, continueFinalMessage: true });
-  t.match(await answer(t, native, " so</think>Yes", went), { reasoning: " so", text: "Yes" });
-  const text = engine.generate({
-    messages: [asked, { role: "assistant", content: "Well" }],
-    continueFinalMessage: true,
-  });
-  t.match(await answer(t, native, "<think>", text), { text: "<think>" });
-  const two = engine.generate({ messages: [asked], tools: [now], n: 2 });
-  await answer(t, native, toolAnswer);
-  await answer(t, native, "<think>b");
-  t.match((await two.result()).answers, [
-    { text: "So.", toolCalls },
-    { text: "", reasoning: "b" },
-  ]);
-  await engine.dispose();
-});
-
-t.test("reasoning that the template has opened", async (t) => {
-  const { engine, native } = await fakeEngine({ path: folder(t, thinkingTemplate), info: room });
-  t.match(await engine.renderMessages([asked]), /assistant\n<think>\n$/);
-  const run = engine.generate({ messages: [asked] });
-  t.match(await answer(t, native, "hm\n</think>\n\nYes.", run), { reasoning: "hm", text: "Yes." });
-  const forged = engine.generate({ messages: [asked, { role: "user", content: "<think>" }] });
-  t.match(await answer(t, native, "hm", forged), { reasoning: "hm", text: "" });
-  await engine.dispose();
-});
-
-t.test("a chat with tools", async (t) => {
-  const { engine, native } = await fakeEngine({ path: folder(t, sdarTemplate), info: room });
-  const chat = engine.chat({ generate: { tools: [now] } });
-  await answer(t, native, toolAnswer, chat.send("When?"));
-  await eventually(t, () => chat.messages.length, 2);
-  const [call] = chat.messages[1]?.toolCalls ?? [];
-  const run = chat.send([{ role: "tool", toolCallId: call?.id ?? "", content: "12:00" }]);
-  await eventually(t, () => native.requests.length, 1);
-  const prompt = engine.detokenize(native.requests[0]?.tokens ?? []);
-  t.ok(prompt.includes("<tools>"));
-  t.ok(
-    prompt.endsWith(`When?\nassistant\n${toolAnswer}\nuser\n<tool_response>\n12:00\n</tool_response>\nassistant\n`),
-    prompt,
-  );
-  await answer(t, native, "Noon.", run);
-  await eventually(t, () => chat.messages.length, 4);
-  t.match(
-    chat.messages.map(({ role }) => role),
-    ["user", "assistant", "tool", "assistant"],
-  );
-  t.same(engine.chat(JSON.parse(JSON.stringify(chat))).messages, chat.messages, "it can be saved");
-  await engine.dispose();
-});
-
-t.test("a chat that is cut keeps results with their calls", async (t) => {
-  const brief = "{# tools, <tool_call> and tool_calls #}{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}";
-  const { engine, native } = await fakeEngine({ path: folder(t, brief), info: { ...room, contextLength: 256 } });
-  const chat = engine.chat({ generate: { tools: [now], maxTokens: 24 } });
-  for (const question of ["a", "b"]) await answer(t, native, question.repeat(40), chat.send(question));
-  await answer(t, native, toolAnswer, chat.send("When?"));
-  await eventually(t, () => chat.messages.length, 6);
-  const run = chat.send([{ role: "tool", content: "x".repeat(150) }]);
-  await answer(t, native, "Noon.", run);
-  t.equal(chat.cut, 4, "the question, its call and the result are left");
   await engine.dispose();
 });
