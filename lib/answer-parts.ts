@@ -40,7 +40,7 @@ export class AnswerParts {
   /** in text: right after a call, where white space may be between two */
   #between = false;
   #callCount = 0;
-  /** a call's text from the line end before its mark on, should it be none */
+  /** a call's text with the white space before its mark, should it be none */
   #raw = "";
   #object = new ObjectScanner();
   #parts: Parts = { text: "" };
@@ -116,10 +116,7 @@ export class AnswerParts {
       const word = this.#rest.trimStart();
       const gap = this.#rest.length - word.length;
       const short = gap <= maxGap;
-      if (mayCall && short && word.startsWith(open)) {
-        this.#rest = word;
-        return this.#begin(0);
-      }
+      if (mayCall && short && word.startsWith(open)) return this.#begin(gap);
       if (short && (word === "" || (mayCall && !last && open.startsWith(word)))) {
         if (last) this.#rest = "";
         return false;

@@ -1,4 +1,6 @@
 // What runs and chats make of answers with reasoning and calls.
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import t, { type Test } from "tap";
 import type { Message, Run } from "../lib/index.js";
 import { asked, folder, now, room, sdarTemplate, thinkingTemplate } from "./conversations.js";
@@ -65,6 +67,22 @@ t.test("reasoning that the template has opened", async (t) => {
   t.match(await answer(t, native, "hm\n</think>\n\nYes.", run), { reasoning: "hm", text: "Yes." });
   const forged = engine.generate({ messages: [asked, { role: "user", content: "<think>" }] });
   t.match(await answer(t, native, "hm", forged), { reasoning: "hm", text: "" });
+  await engine.dispose();
+});
+
+t.test("marks that are special tokens have no text: there are no tools and no reasoning", async (t) => {
+  const path = folder(t, thinkingTemplate);
+  const file = join(path, "tokenizer.json");
+  const definition = JSON.parse(readFileSync(file, "utf8"));
+  const flags = { special: true, lstrip: false, rstrip: false, normalized: false };
+  for (const [i, content] of ["</think>", "<tool_call>"].entries())
+    definition.added_tokens.push({ ...flags, id: 400 + i, content });
+  writeFileSync(file, JSON.stringify(definition));
+  const { engine, native } = await fakeEngine({ path, info: room });
+  const refused = { code: "INVALID_OPTION", option: "tools" };
+  await t.rejects(engine.generate({ messages: [asked], tools: [now] }).result(), refused);
+  const run = engine.generate({ messages: [asked] });
+  t.match(await answer(t, native, "hmYes.", run), { text: "hmYes.", reasoning: undefined });
   await engine.dispose();
 });
 

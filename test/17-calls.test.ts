@@ -80,6 +80,7 @@ t.test("what is no call stays text, and harms no call after it", async (t) => {
   }
   for (const text of ["the <tool_call> tag", "a <tool_call", "a\n", "a\n<", "<tool_call>\n{", "  \n<tool_call>"])
     takes(t, text, { text });
+  takes(t, `${f}\n${call("")}\n${g}`, { text: `\n${call("")}`, calls: [fGiven, ["g", "{}"]] });
   takes(t, `${f}${f}`, { text: f, calls: [fGiven] }, { calls: { names: new Set(["f"]), parallel: false } });
   takes(t, f, { text: f }, { calls: undefined });
 });

@@ -16,7 +16,7 @@ const weather: Tool = {
   type: "function",
   function: {
     name: "weather",
-    description: "How it is at a place, in °C",
+    description: "How it is at a <place>, in °C",
     parameters: {
       type: "object",
       properties: { city: { type: "string" }, days: { type: "integer" } },
@@ -25,7 +25,7 @@ const weather: Tool = {
   },
 };
 const toolText =
-  '# Tools\n\nYou may call one or more functions to assist with the user query.\n\nYou are provided with function signatures within <tools></tools> XML tags:\n<tools>\n{"type": "function", "function": {"name": "weather", "description": "How it is at a place, in °C", "parameters": {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}, "required": ["city"]}}}\n{"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}}\n</tools>\n\nFor each function call, return a json object with function name and arguments within <tool_call></tool_call> XML tags:\n<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>';
+  '# Tools\n\nYou may call one or more functions to assist with the user query.\n\nYou are provided with function signatures within <tools></tools> XML tags:\n<tools>\n{"type": "function", "function": {"name": "weather", "description": "How it is at a <place>, in °C", "parameters": {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}, "required": ["city"]}}}\n{"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}}\n</tools>\n\nFor each function call, return a json object with function name and arguments within <tool_call></tool_call> XML tags:\n<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>';
 
 const called: Message = {
   role: "assistant",

@@ -51,8 +51,14 @@ class Texts {
     const { tokenizer, template, eosTokenId } = load();
     this.#tokenizer = tokenizer;
     this.#template = template;
-    this.files = { hasTemplate: template !== undefined, takesTools: template?.takesTools ?? false, eosTokenId };
+    const takesTools = template?.takesTools === true && !this.#hides("<tool_call>");
+    this.files = { hasTemplate: template !== undefined, takesTools, eosTokenId };
     if (model) this.#know(model);
+  }
+
+  /** Whether it is a special token, which has no text in an answer. */
+  #hides(mark: string): boolean {
+    return this.#tokenizer.added.control.some(({ content, special }) => special && content === mark);
   }
 
   #know({ vocabSize, control }: ModelIds): void {
@@ -112,7 +118,7 @@ class Texts {
     at("render");
     if (!this.#messages || !this.#template) throw noTemplate();
     const { text, restore } = this.#messages.render(conversation, parseSpecial);
-    const reasoning = this.#template.reasoningStart(conversation, text);
+    const reasoning = this.#hides("</think>") ? "never" : this.#template.reasoningStart(conversation, text);
     at("encode");
     return { text, restore, reasoning };
   }
