@@ -94,6 +94,8 @@ export interface NativeRequest {
   /** 0 means all */
   topK: number;
   topP: number;
+  /** 0 means all */
+  minP: number;
   seed: bigint;
   /** confidence is the probability after truncation */
   sampledConfidence: boolean;

@@ -105,6 +105,7 @@ const defaultFields = {
   temperature: number("0 or a number from 1e-6 to 100", (v) => v === 0 || (v >= 1e-6 && v <= 100)),
   topK: integer(0),
   topP: number("a number above 0, up to 1", (v) => v > 0 && v <= 1),
+  minP: number("a number from 0 to 1", (v) => v >= 0 && v <= 1),
   seed: z.custom<number | bigint>(
     (v) => (typeof v === "bigint" ? v >= 0n && v < 1n << 64n : Number.isSafeInteger(v) && (v as number) >= 0),
     { error: "an integer from 0 to 2^53 - 1, or a bigint from 0n to 2n**64n - 1n" },
@@ -323,6 +324,7 @@ export function parseRequest(input: RequestFields, model: NativeModelInfo, defau
       temperature: r.temperature ?? 0,
       topK: r.topK ?? 0,
       topP: r.topP ?? 1,
+      minP: r.minP ?? 0,
       seed: BigInt(seed),
       sampledConfidence: confidence === "sampled",
       stop: stop.map((text) => encoder.encode(text)),

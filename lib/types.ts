@@ -100,6 +100,12 @@ export interface RequestFields {
    */
   topP?: number;
   /**
+   * Samples among tokens at least this many times as probable as the most probable one, 0 to 1; after `topK` and `topP`.
+   *
+   * @default 0
+   */
+  minP?: number;
+  /**
    * Seed of sampling, 0 to 2^64 - 1; the same seed gives the same tokens.
    *
    * @default random, see `result.seed`

@@ -58,6 +58,7 @@ t.test("requests refuse every option out of range", async (t) => {
     temperature: [-1, 1e-9, 101, ...noNumbers],
     topK: [-1, ...noIntegers],
     topP: [0, -0.5, 1.01, ...noNumbers],
+    minP: [-0.1, 1.01, ...noNumbers],
     seed: [-1, -1n, 1n << 64n, 0.5, 2 ** 53, "1", null, Number.NaN],
     stop: ["", [""], ["a", ""], 3, [3], null],
     stopTokens: [3, "3", [1.5], [Number.NaN], null],
@@ -195,6 +196,7 @@ t.test("defaults", async (t) => {
     temperature: 0,
     topK: 0,
     topP: 1,
+    minP: 0,
     sampledConfidence: false,
     ignoreEos: false,
     minTokens: 0,
@@ -261,6 +263,7 @@ t.test("what is given arrives", async (t) => {
     temperature: 0.5,
     topK: 3,
     topP: 1e-3,
+    minP: 0.05,
     seed: (1n << 64n) - 1n,
     stop: ["é", "b"],
     stopTokens: [5],
@@ -276,7 +279,14 @@ t.test("what is given arrives", async (t) => {
   });
   t.match(native, { priority: -100, salt: "s", pin: true, drafts: true });
   t.match(native, { maxTokens: 64, blockLength: 64, strategy: 3, steps: 64, threshold: 0, entropyBound: 0 });
-  t.match(native, { sampledConfidence: true, temperature: 0.5, topK: 3, topP: 1e-3, seed: 0xffffffffffffffffn });
+  t.match(native, {
+    sampledConfidence: true,
+    temperature: 0.5,
+    topK: 3,
+    topP: 1e-3,
+    minP: 0.05,
+    seed: 0xffffffffffffffffn,
+  });
   t.same(native.stop, [Uint8Array.of(0xc3, 0xa9), Uint8Array.of(98)]);
   t.same(
     [native.stopTokens, native.biasIds, native.biasValues],

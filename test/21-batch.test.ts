@@ -26,6 +26,7 @@ function mixed(vocabSize: number): GenerateRequest[] {
     temperature: i % 3 === 0 ? 0 : 0.3 + i / 20,
     topK: i % 5 === 0 ? 20 : 0,
     topP: i % 4 === 0 ? 0.9 : 1,
+    minP: i % 7 === 0 ? 0.02 : 0,
     seed: i,
     ignoreEos: true,
     ...(i % 6 === 0 ? { logitBias: { [i]: 2, 5: -3 } } : {}),

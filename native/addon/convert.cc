@@ -128,6 +128,7 @@ Request to_request(const Napi::Object& o) {
   r.temperature = real(o, "temperature");
   r.top_k = integer(o, "topK");
   r.top_p = real(o, "topP");
+  r.min_p = real(o, "minP");
   const Napi::Value seed = o.Get("seed");
   if (!seed.IsBigInt()) refuse(o.Env(), "seed", "a bigint");
   bool lossless = false;

@@ -2,7 +2,9 @@
 // denoising block, committed block followed by the next one's first denoising. All kinds are computed alike.
 #pragma once
 #include <array>
+#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -47,6 +49,12 @@ struct SamplingParams {
   std::vector<int32_t> bias_ids;   ///< ascending; the bias is added to the logits before anything else
   std::vector<float> bias_values;  ///< one per id
 };
+
+/// Min-p keeps ids whose logit is at least the best one's plus this, an f32 sum. −∞: all.
+inline float min_p_range(float min_p, float temperature) {
+  if (!(min_p > 0)) return -std::numeric_limits<float>::infinity();
+  return static_cast<float>(std::log(static_cast<double>(min_p)) * static_cast<double>(temperature));
+}
 
 /// What a masked position's row may choose, and what else its logits are asked.
 struct RowLimits {

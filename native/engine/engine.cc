@@ -213,6 +213,7 @@ void Engine::check(const Request& r) const {
   require(r.temperature >= 0 && r.temperature <= 100, "temperature", r.temperature, "a number from 0 to 100");
   require(r.top_k >= 0, "topK", r.top_k, "an integer >= 0");
   require(r.top_p > 0 && r.top_p <= 1, "topP", r.top_p, "a number above 0, up to 1");
+  require(r.min_p >= 0 && r.min_p <= 1, "minP", r.min_p, "a number from 0 to 1");
   require(r.completion >= 0, "answer", r.completion, "an integer >= 0");
   require(std::isfinite(r.rank), "rank", r.rank, "finite numbers");
   require(r.bias_ids.size() == r.bias_values.size(), "logitBias", r.bias_values.size(), "one value per token id");

@@ -32,6 +32,7 @@ struct Tables {
       s.position = 64 * random.below(9), s.step = random.below(5), s.answer = random.below(3);
       s.temperature = random.below(2) ? random.between(0.5, 1) : 0;
       s.top_p = random.between(0.5, 1), s.top_k = random.below(50), s.sampled_confidence = random.below(2);
+      s.min_p_range = -random.between(0, 3);
       s.suppressed = random.below(9), s.suppressed_count = random.below(3), s.early_count = 1 + random.below(2);
       s.free_from = s.position + random.below(20);
       s.bias = random.below(9), s.bias_count = random.below(3);
@@ -91,6 +92,7 @@ void steps(Random& random, int count, int spare, bool counting = false) {
       CHECK(got_rows[index] == s.row + offset);
       CHECK(r.uniform == philox_uniform(s.seed, s.position + offset, s.step, s.answer));
       CHECK(r.temperature == s.temperature && r.top_p == s.top_p && r.top_k == s.top_k);
+      CHECK(r.min_p_range == s.min_p_range);
       CHECK(r.sampled_confidence == s.sampled_confidence && r.suppressed == s.suppressed && r.bias == s.bias);
       CHECK(r.suppressed_count == s.suppressed_count + (s.position + offset < s.free_from ? s.early_count : 0));
       CHECK(r.bias_count == s.bias_count && r.logits == (s.temperature > 0 ? index % cuda::kLmHeadChunk : -1));

@@ -26,6 +26,7 @@ Outcome run(const DeviceWeight& weight, const Matrix& x, std::span<const Sampled
     const SampledRow& r = sampled[i];
     cuda::DeviceSampledRow& d = device[i];
     d.uniform = r.uniform, d.temperature = r.temperature, d.top_p = r.top_p, d.top_k = r.top_k;
+    d.min_p_range = min_p_range(r.min_p, r.temperature);
     d.sampled_confidence = r.confidence == Confidence::sampled;
     d.suppressed = static_cast<int32_t>(suppressed.size()),
     d.suppressed_count = static_cast<int32_t>(r.suppressed.size());
@@ -90,6 +91,7 @@ struct Samples {
       if (i % 3) r.temperature = random.between(0.1, 2);
       if (i % 4 == 1) r.top_k = 1 + random.below(vocabulary);
       if (i % 5 < 2) r.top_p = random.between(0.05, 1);
+      if (i % 7 < 2) r.min_p = random.between(0.01, 1);
       r.uniform = random.uniform();
       r.confidence = i % 2 ? Confidence::model : Confidence::sampled;
       for (int j = 0; j < i % 3 && j < vocabulary - 1; j++) suppressed[i].push_back(random.below(vocabulary));

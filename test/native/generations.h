@@ -33,6 +33,7 @@ inline std::vector<Request> sampled(int count) {
     r.temperature = i % 4 == 3 ? 0 : 0.5f + 0.3f * float(i % 3);
     r.top_k = i % 2 ? 5 + i : 0;
     r.top_p = i % 3 ? 0.9f : 1;
+    r.min_p = i % 5 ? 0 : 0.1f;
     r.seed = 77 + uint64_t(i);
     r.completion = i % 3;
     r.confidence = i % 2 ? Confidence::sampled : Confidence::model;

@@ -142,6 +142,7 @@ void StepInput::add_slot(const StepSequence& s) {
       .answer = d.completion,
       .temperature = d.temperature,
       .top_p = d.top_p,
+      .min_p_range = min_p_range(d.min_p, d.temperature),
       .top_k = d.top_k,
       .sampled_confidence = d.confidence == Confidence::sampled,
       .suppressed = add_suppressed(s.suppressed_early),

@@ -41,6 +41,7 @@ SDAR_DEVICE void put_sampled(const GatherRowsParams& a, const DenoiseSlot* slot,
                                    load_global<int32_t>(&slot->answer)));
   store_global<float>(&to->temperature, temperature);
   store_global<float>(&to->top_p, load_global<float>(&slot->top_p));
+  store_global<float>(&to->min_p_range, load_global<float>(&slot->min_p_range));
   store_global<int32_t>(&to->top_k, load_global<int32_t>(&slot->top_k));
   store_global<int32_t>(&to->sampled_confidence, load_global<int32_t>(&slot->sampled_confidence));
   store_global<int32_t>(&to->suppressed, load_global<int32_t>(&slot->suppressed));

@@ -22,6 +22,7 @@ struct DenoiseSlot {
   int32_t answer = 0;
   float temperature = 0;
   float top_p = 1;
+  float min_p_range = -INFINITY;
   int32_t top_k = 0;
   int32_t sampled_confidence = 0;
   int32_t suppressed = 0, suppressed_count = 0;  ///< ids never chosen, in SampledRows::suppressed …

@@ -2,6 +2,7 @@
 // ids), lm_head_merge (greedy rows are done) and sample (rows of a temperature). Their input is rms_norm's output for
 // the sampled rows.
 #pragma once
+#include <cmath>
 #include <cstdint>
 
 #include "backend/cuda/kernels/device_types.h"
@@ -14,6 +15,7 @@ struct DeviceSampledRow {
   double uniform = 0;
   float temperature = 0;
   float top_p = 1;
+  float min_p_range = -INFINITY;  ///< min_p_range() of backend/step.h
   int32_t top_k = 0;
   int32_t sampled_confidence = 0;                ///< Confidence::sampled
   int32_t suppressed = 0, suppressed_count = 0;  ///< in SampledRows::suppressed
@@ -69,7 +71,7 @@ struct LmHeadMergeParams {
 };
 /// results from the partial ones; at a temperature only max, logsumexp and finite, and the best allowed id as token.
 void lm_head_merge(Stream stream, const LmHeadMergeParams& args);
-/// Rows of a temperature: top-k, then top-p, then the inverse of the cumulative sum in order of id, all in integers of
+/// Rows of a temperature: top-k, then top-p, then min-p, then the inverse of the cumulative sum in order of id, all in integers of
 /// 2^-40 of the best allowed id's weight, so that no order of sums can show.
 void sample(Stream stream, const LmHeadMergeParams& args);
 
