@@ -319,7 +319,7 @@ void Scheduler::apply(Job& job, const StepSequence& planned, const SequenceResul
   if (planned.denoise) {
     stats_.drafted_tokens += sequence.proposed_tokens() - drafted;
     stats_.accepted_tokens += sequence.accepted_tokens() - accepted;
-    const int filled = planned.ahead ? 1 + sequence.accepted_tokens() - accepted : std::popcount(result.filled);
+    const int filled = sequence.decided();
     stats_.forwards++;
     stats_.filled_tokens += filled;
     stats_.tokens_per_forward[filled]++;
