@@ -27,6 +27,8 @@ function mixed(vocabSize: number): GenerateRequest[] {
     topK: i % 5 === 0 ? 20 : 0,
     topP: i % 4 === 0 ? 0.9 : 1,
     minP: i % 7 === 0 ? 0.02 : 0,
+    ...(i % 5 === 1 ? { repetitionPenalty: 1.2, presencePenalty: 0.3, frequencyPenalty: -0.2 } : {}),
+    ...(i % 8 === 3 ? { topLogprobs: 5, suppress: [3, 9, i] } : {}),
     seed: i,
     ignoreEos: true,
     ...(i % 6 === 0 ? { logitBias: { [i]: 2, 5: -3 } } : {}),

@@ -15,9 +15,13 @@ struct Request {
   double uniform = 0.5;
   bool sampled = true;
   std::vector<int32_t> suppressed = {};
+  std::vector<uint64_t> allowed = {};  ///< empty: all
 };
 
-bool is_suppressed(const Request& r, int32_t id) { return std::ranges::find(r.suppressed, id) != r.suppressed.end(); }
+bool is_suppressed(const Request& r, int32_t id) {
+  if (!r.allowed.empty() && !(r.allowed[static_cast<size_t>(id) / 64] >> id % 64 & 1)) return true;
+  return std::ranges::find(r.suppressed, id) != r.suppressed.end();
+}
 
 struct Expected {
   int32_t token = 0;
@@ -90,6 +94,7 @@ std::vector<cuda::DeviceSampledToken> run(const std::vector<Request>& requests) 
   std::vector<cuda::DeviceSampledRow> device(count);
   std::vector<cuda::DeviceSampledToken> merged(count);
   std::vector<int32_t> suppressed{-7};
+  std::vector<uint64_t> masks;
   std::vector<float> logits, numbers(count * tiles * 4, kNan);
   for (size_t i = 0; i < count; i++) {
     const Request& r = requests[i];
@@ -97,6 +102,8 @@ std::vector<cuda::DeviceSampledToken> run(const std::vector<Request>& requests) 
     device[i].suppressed = static_cast<int32_t>(suppressed.size());
     device[i].suppressed_count = static_cast<int32_t>(r.suppressed.size());
     device[i].logits = static_cast<int32_t>(i);
+    if (!r.allowed.empty()) device[i].mask = static_cast<int32_t>(masks.size() / r.allowed.size());
+    masks.insert(masks.end(), r.allowed.begin(), r.allowed.end());
     suppressed.insert(suppressed.end(), r.suppressed.begin(), r.suppressed.end());
     logits.insert(logits.end(), r.logits.begin(), r.logits.end());
     for (size_t tile = 0; tile < tiles; tile++) numbers[(i * tiles + tile) * 4 + 1] = -INFINITY;
@@ -116,11 +123,12 @@ std::vector<cuda::DeviceSampledToken> run(const std::vector<Request>& requests) 
   const Buffer<cuda::DeviceSampledRow> device_requests(device, "requests");
   const Buffer<int32_t> device_count(std::vector<int32_t>{static_cast<int32_t>(count)}, "count"),
       device_suppressed(suppressed, "suppressed");
+  const Buffer<uint64_t> device_masks(masks, "masks");
   const Buffer<float> device_logits(logits, "logits"), device_numbers(numbers, "numbers");
   const Buffer<cuda::DeviceSampledToken> results(merged, "results");
   cuda::sample(nullptr, {static_cast<int32_t>(vocabulary),
                          {device_requests.get(), device_count.get(), static_cast<int32_t>(count),
-                          device_suppressed.get(), nullptr, nullptr},
+                          device_suppressed.get(), nullptr, nullptr, device_masks.get()},
                          {device_numbers.get(), nullptr, device_logits.get(), results.get()}});
   return results.values();
 }
@@ -165,6 +173,15 @@ Request request_of(Random& random, Kind kind, int vocabulary, int top_k, float t
   r.uniform = random.uniform();
   r.sampled = random.below(2);
   if (random.below(3) == 0) r.min_p = random.below(2) ? random.between(1e-4f, 0.3f) : 1;
+  if (random.below(4) == 0) {
+    const int share = 1 + random.below(40);
+    r.allowed.resize(static_cast<size_t>(cuda::mask_words(vocabulary)), ~uint64_t{0} << vocabulary % 64);
+    if (vocabulary % 64 == 0) r.allowed.back() = 0;
+    std::fill(r.allowed.begin(), r.allowed.end() - 1, 0);
+    for (int id = random.below(vocabulary); id < vocabulary; id += 1 + random.below(share))
+      r.allowed[static_cast<size_t>(id) / 64] |= uint64_t{1} << id % 64;
+    return r;
+  }
   for (int i = random.below(4); i > 0 && vocabulary > 8; i--) r.suppressed.push_back(random.below(vocabulary));
   if (random.below(3) == 0 && vocabulary > 8) {
     const auto best = std::ranges::max_element(r.logits) - r.logits.begin();

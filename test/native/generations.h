@@ -40,6 +40,11 @@ inline std::vector<Request> sampled(int count) {
     r.max_tokens = 12;
     r.min_tokens = i;
     r.stop_tokens = {5, 48};
+    r.top_logprobs = i % 3 == 1 ? 4 : 0;
+    if (i % 4 > 1) r.repetition_penalty = 1.3f, r.frequency_penalty = 0.2f, r.presence_penalty = -0.1f;
+    if (i % 4 == 2) r.suppress = {7, 12, 300};
+    if (i % 8 == 5)
+      for (int id = 0; id < 40; id++) r.suppress.push_back(id * 5);
     if (i % 2) r.bias_ids = {3, 40, 77}, r.bias_values = {-2, 3, 1};
   }
   return requests;

@@ -44,13 +44,9 @@ SDAR_KERNEL(kThreads, 1, sample, SampledRows rows, LmHeadBuffers buffers, int vo
   if (!guard(load_global<int32_t>(&result->finite) != 0)) return;
   const float* logits = buffers.logits + int64_t{load_global_cached<int32_t>(&sampled->logits)} * vocabulary;
   const float inverse = reciprocal(temperature), max = load_global<float>(&result->max);
-  const Row row{logits,
-                buffers.numbers + int64_t{index} * lm_head_tiles(vocabulary) * 4,
-                rows.suppressed + load_global_cached<int32_t>(&sampled->suppressed),
-                load_global_cached<int32_t>(&sampled->suppressed_count),
-                vocabulary,
-                load_global_cached<float>(logits + load_global<int32_t>(&result->token)),
-                inverse < 1e30f ? inverse : 1e30f};
+  Row row = row_of(rows, buffers, index, vocabulary);
+  row.best = load_global_cached<float>(logits + load_global<int32_t>(&result->token));
+  row.scale = inverse < 1e30f ? inverse : 1e30f;
   const int top_k = load_global_cached<int32_t>(&sampled->top_k);
   const float top_p = load_global_cached<float>(&sampled->top_p);
   if (warp_index() == 0) clear_bins();
@@ -59,7 +55,7 @@ SDAR_KERNEL(kThreads, 1, sample, SampledRows rows, LmHeadBuffers buffers, int vo
   const Cut all{-INFINITY, INT32_MAX};
   const Cut least{row.best + load_global_cached<float>(&sampled->min_p_range), INT32_MAX};  // of min-p
   const bool truncates = least.logit > -INFINITY, cuts = top_k > 0 || top_p < 1;
-  const float bound = cuts ? row.list_bound(top_k > 0 ? top_k : kManyTiles) : truncates ? least.logit : INFINITY;
+  const float bound = cuts ? row.list_bound(top_k > 0 ? top_k : kManyTiles, 1) : truncates ? least.logit : INFINITY;
   Survey s = row.first_survey(bound, max, top_k <= 0);
   Cut cut = all;
   int listed = -1;  // ids in the list, if it holds all that matter
