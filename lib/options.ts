@@ -307,6 +307,9 @@ export function parseRequest(input: RequestFields, model: NativeModelInfo, defau
     factor = 2,
     confidence,
   } = denoiseOf(r);
+  if (strategy === "self_verified" && model.device !== "cpu") {
+    throw invalidOption("denoise.strategy", strategy, `any other on ${model.device}: only the CPU verifies`);
+  }
   const encoder = new TextEncoder();
   const stop = r.stop ?? [];
   return {

@@ -285,6 +285,14 @@ t.test("what is given arrives", async (t) => {
   t.same([stop, seed], [["é", "b"], 0xffffffffffffffffn]);
   const pairwise = { strategy: "pairwise_factor", factor: 0 };
   t.match(request({ denoise: pairwise }).native, { strategy: 4, factor: 0 });
+  t.match(request({ denoise: { strategy: "self_verified", threshold: 0 } }).native, { strategy: 5, threshold: 0 });
+  const onGpu = () =>
+    parseRequest({ prompt: "x", denoise: { strategy: "self_verified" } }, { ...fakeInfo, device: "cuda:0" });
+  t.throws(onGpu, {
+    code: "INVALID_OPTION",
+    option: "denoise.strategy",
+    message: /"self_verified".*any other on cuda:0/,
+  });
   t.same(request({ logitBias: { 3: 1 }, stop: "x" }).native.biasIds, Int32Array.of(3));
   const { native: down } = load({
     device: "cpu",

@@ -203,6 +203,9 @@ void Engine::check(const Request& r) const {
     require(r.block_length == 1, "blockLength", r.block_length, "none for an autoregressive model");
     require(!r.drafts, "drafts", 1, "none for an autoregressive model");
   }
+  if (r.denoise.strategy == Strategy::self_verified && !model_->backend->can_verify())
+    throw Error(code::kInvalidOption,
+                "denoise.strategy is \"self_verified\"; on " + model_->backend->device() + " allowed: any other");
   require(r.max_tokens >= 1, "maxTokens", r.max_tokens, "an integer >= 1");
   require(r.min_tokens >= 0, "minTokens", r.min_tokens, "an integer >= 0");
   require(r.denoise.steps >= 0, "steps", r.denoise.steps, "an integer >= 1, or 0 for blockLength");

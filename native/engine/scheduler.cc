@@ -1,7 +1,6 @@
 #include "engine/scheduler.h"
 
 #include <algorithm>
-#include <bit>
 #include <new>
 #include <unordered_set>
 
@@ -308,7 +307,7 @@ void Scheduler::apply(Job& job, const StepSequence& planned, const SequenceResul
   if (!result.finite) {
     fail(job, {code::kNumericError, "a NaN or an infinity appeared in the logits at positions " +
                                         std::to_string(planned.active_position()) + " to " +
-                                        std::to_string(planned.segment.position + planned.segment.rows - 1)});
+                                        std::to_string(planned.segment.position_of(planned.segment.rows - 1))});
     return;
   }
   const Sequence::CacheRows cached = sequence.cache_rows(planned);
@@ -319,10 +318,9 @@ void Scheduler::apply(Job& job, const StepSequence& planned, const SequenceResul
   if (planned.denoise) {
     stats_.drafted_tokens += sequence.proposed_tokens() - drafted;
     stats_.accepted_tokens += sequence.accepted_tokens() - accepted;
-    const int filled = planned.ahead ? 1 + sequence.accepted_tokens() - accepted : std::popcount(result.filled);
     stats_.forwards++;
-    stats_.filled_tokens += filled;
-    stats_.tokens_per_forward[filled]++;
+    stats_.filled_tokens += sequence.last_filled();
+    stats_.tokens_per_forward[sequence.last_filled()]++;
   }
   cache_.index_full_pages(job);
   const uint64_t id = job.request().id;

@@ -51,7 +51,9 @@ class Sequence {
   /// More than one block of known positions is not in the cache yet.
   bool prefilling() const { return active_ - committed_ > request_.block_length; }
   /// Of a step that takes all known positions that are not in the cache yet and the active block or proposed tokens.
-  int32_t rows_left() const { return active_ - committed_ + rows_beyond(); }
+  int32_t rows_left() const {
+    return active_ - committed_ + (verification_.empty() ? rows_beyond() : static_cast<int32_t>(verification_.size()));
+  }
   /// Masked positions of the active block; where autoregressive, those that a step decides.
   int32_t masked() const { return std::popcount(masked_); }
 
@@ -90,6 +92,8 @@ class Sequence {
   int32_t prompt_tokens() const { return prompt_; }
   int32_t completion_tokens() const { return static_cast<int32_t>(records_.size()); }
   int32_t forwards() const { return forwards_; }
+  /// Tokens that the last step that samples filled.
+  int32_t last_filled() const { return last_filled_; }
   /// Tokens that were proposed and computed, and those of them that were kept.
   int32_t proposed_tokens() const { return proposed_; }
   int32_t accepted_tokens() const { return accepted_; }
@@ -107,6 +111,9 @@ class Sequence {
   int32_t rows_beyond() const { return static_cast<int32_t>(tokens_.size()) - active_; }
   void open_block(int32_t position);
   std::optional<FinishReason> apply_next(const StepSequence& planned, const SequenceResult& result);
+  void begin_verification(const SequenceResult& draft);
+  void plan_verification(StepSequence& step) const;
+  uint64_t verified(const StepSequence& planned, const SequenceResult& result) const;
   void fill(int32_t offset, const SampledToken& token);
   std::optional<FinishReason> release();
 
@@ -126,8 +133,9 @@ class Sequence {
   int32_t active_ = 0;  ///< first position of the active block; autoregressive, the next one to be decided
   int32_t step_ = 0;
   uint64_t masked_ = 0;  ///< bit i: position active_ + i is masked, or is decided by the next step that samples
-  int32_t next_;         ///< first position not released
-  int32_t forwards_ = 0;
+  std::vector<int32_t> verification_;  ///< ids of the rows that verify the draft of the active block; empty: none is to
+  int32_t next_;                       ///< first position not released
+  int32_t forwards_ = 0, last_filled_ = 0;
   int32_t proposed_ = 0, accepted_ = 0;
   bool finished_ = false;
   int64_t text_end_ = 0;
