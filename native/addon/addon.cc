@@ -10,6 +10,7 @@
 
 #include "addon/convert.h"
 #include "addon/extension.h"
+#include "addon/form.h"
 #include "addon/task.h"
 #include "engine/engine.h"
 #include "util/error.h"
@@ -54,15 +55,16 @@ struct CacheWriting {
 class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
  public:
   static Napi::Function define(Napi::Env env) {
-    return DefineClass(env, "NativeEngine",
-                       {InstanceMethod<&NativeEngine::set_token_bytes>("setTokenBytes"),
-                        InstanceMethod<&NativeEngine::set_end_tokens>("setEndTokens"),
-                        InstanceMethod<&NativeEngine::info>("info"), InstanceMethod<&NativeEngine::submit>("submit"),
-                        InstanceMethod<&NativeEngine::signal<&Engine::abort>>("abort"),
-                        InstanceMethod<&NativeEngine::signal<&Engine::pause>>("pause"),
-                        InstanceMethod<&NativeEngine::signal<&Engine::resume>>("resume"),
-                        InstanceMethod<&NativeEngine::take_records>("takeRecords"),
-                        InstanceMethod<&NativeEngine::stats>("stats"), InstanceMethod<&NativeEngine::close>("close")});
+    return DefineClass(
+        env, "NativeEngine",
+        {InstanceMethod<&NativeEngine::set_token_bytes>("setTokenBytes"),
+         InstanceMethod<&NativeEngine::set_end_tokens>("setEndTokens"), InstanceMethod<&NativeEngine::info>("info"),
+         InstanceMethod<&NativeEngine::submit>("submit"), InstanceMethod<&NativeEngine::compile_form>("compileForm"),
+         InstanceMethod<&NativeEngine::signal<&Engine::abort>>("abort"),
+         InstanceMethod<&NativeEngine::signal<&Engine::pause>>("pause"),
+         InstanceMethod<&NativeEngine::signal<&Engine::resume>>("resume"),
+         InstanceMethod<&NativeEngine::take_records>("takeRecords"), InstanceMethod<&NativeEngine::stats>("stats"),
+         InstanceMethod<&NativeEngine::close>("close")});
   }
 
   explicit NativeEngine(const Napi::CallbackInfo& info) : Napi::ObjectWrap<NativeEngine>(info) {}
@@ -139,6 +141,10 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
     guarded(env, [&] { engine(env).submit(to_request(info[0].As<Napi::Object>())); });
     if (live_++ == 0) wake_.Ref(env);
     return env.Undefined();
+  }
+
+  Napi::Value compile_form(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] { return addon::compile_form(info, engine(info.Env()).forms()); });
   }
 
   /// abort, pause or resume a request

@@ -1,16 +1,17 @@
-// Compiled forms as JavaScript holds them.
+// Forms of answers as JavaScript holds them: compiled on a thread of their own, then named by requests.
 #pragma once
 #include <napi.h>
 
 #include <memory>
 
-#include "form/program.h"
+#include "engine/forms.h"
 
 namespace sdar::addon {
 
-using FormHandle = std::shared_ptr<const form::Program>;
+/// compileForm(json): Promise<{ form, leastTokens, bytes, runs }>, INVALID_OPTION as Forms::compile.
+Napi::Value compile_form(const Napi::CallbackInfo& info, std::shared_ptr<Forms> forms);
 
 /// The form of a handle that compileForm gave; throws a TypeError for anything else.
-FormHandle to_form(const Napi::Value& value);
+std::shared_ptr<form::LiveForm> to_form(const Napi::Value& value);
 
 }  // namespace sdar::addon

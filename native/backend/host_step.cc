@@ -2,6 +2,7 @@
 
 #include <bit>
 #include <chrono>
+#include <utility>
 
 #include "denoise/choose.h"
 #include "denoise/philox.h"
@@ -90,6 +91,36 @@ void HostBackend::lay_out(const Step& step) {
   }
   tokens_.resize(sampled_.size());
   results_.resize(step.sequences().size());
+  place_ranked(step);
+}
+
+/// Room for what is told of rows beside their tokens.
+void HostBackend::place_ranked(const Step& step) {
+  size_t count = 0;
+  for (const StepSequence& s : step.sequences()) {
+    if (!s.denoise) continue;
+    const size_t each = size_t(s.candidates) + !s.limits.empty() + size_t(s.sampling->top_logprobs);
+    count += each * size_t(std::popcount(s.masked));
+  }
+  ranked_.assign(count, {});
+  RankedToken* next = ranked_.data();
+  const auto take = [&](size_t n) { return std::span(std::exchange(next, next + n), n); };
+  SampledRow* row = sampled_.data();
+  for (size_t i = 0; i < results_.size(); i++) {
+    const StepSequence& s = step.sequences()[i];
+    SequenceResult& result = results_[i];
+    result.candidates = result.wanted = result.top = {};
+    if (!s.denoise) continue;
+    const size_t masked = size_t(std::popcount(s.masked)), top = size_t(s.sampling->top_logprobs);
+    const auto candidates = take(masked * size_t(s.candidates));
+    const auto wanted = take(s.limits.empty() ? 0 : masked), best = take(masked * top);
+    for (size_t m = 0; m < masked; m++, row++) {
+      row->candidates = candidates.subspan(m * size_t(s.candidates), size_t(s.candidates));
+      row->top = best.subspan(m * top, top);
+      if (!wanted.empty()) row->wanted_logit = &wanted[m];
+    }
+    result.candidates = candidates, result.wanted = wanted, result.top = best;
+  }
 }
 
 void HostBackend::add_sampled_rows(const StepSequence& s) {
@@ -101,11 +132,15 @@ void HostBackend::add_sampled_rows(const StepSequence& s) {
                         .temperature = p.temperature,
                         .top_k = p.top_k,
                         .top_p = p.top_p,
+                        .min_p = p.min_p,
                         .uniform = p.temperature > 0 ? philox_uniform(p.seed, position, s.step, p.completion) : 0,
                         .confidence = p.confidence,
                         .suppressed = position < s.free_from ? s.suppressed_early : s.suppressed,
                         .bias_ids = p.bias_ids,
                         .bias_values = p.bias_values});
+    if (s.limits.empty()) continue;
+    sampled_.back().allowed = s.limits[offset].allowed;
+    sampled_.back().wanted = s.limits[offset].wanted;
   }
 }
 

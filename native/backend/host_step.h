@@ -16,11 +16,18 @@ struct SampledRow {
   float temperature = 0;  ///< 0: greedy
   int32_t top_k = 0;      ///< 0: all
   float top_p = 1;        ///< 1: all
+  float min_p = 0;        ///< 0: all
   double uniform = 0;     ///< in [0, 1), used when temperature > 0
   Confidence confidence = Confidence::model;
   std::span<const int32_t> suppressed{};  ///< ids never chosen; they keep their probability
   std::span<const int32_t> bias_ids{};    ///< ascending; the bias is added to the logits before anything else
   std::span<const float> bias_values{};
+  const uint64_t* allowed = nullptr;  ///< RowLimits::allowed
+  int32_t wanted = -1;                ///< RowLimits::wanted
+  // Where to tell what else is asked of a row whose logits are finite.
+  RankedToken* wanted_logit = nullptr;
+  std::span<RankedToken> candidates{};  ///< best ids that may be chosen, at most kMaxCandidates
+  std::span<RankedToken> top{};         ///< best ids of all, at most kMaxTopLogprobs
 };
 
 /// What the ops of a step work on; stays as it is until the last of them.
@@ -52,6 +59,7 @@ class HostBackend : public Backend, public Ops {
  private:
   void lay_out(const Step& step);
   void add_sampled_rows(const StepSequence& sequence);
+  void place_ranked(const Step& step);
   void unmask(const StepSequence& sequence, const SampledToken* sampled, SequenceResult& result) const;
 
   std::atomic<bool> interrupted_{false};
@@ -63,6 +71,7 @@ class HostBackend : public Backend, public Ops {
   std::vector<int32_t> ids_;
   std::vector<SampledRow> sampled_;
   std::vector<SampledToken> tokens_;
+  std::vector<RankedToken> ranked_;  ///< of a sequence's rows: candidates, wanted, top
   std::vector<SequenceResult> results_;
 };
 

@@ -57,12 +57,23 @@ struct SamplingParams {
   float temperature = 0;  ///< 0: greedy
   int32_t top_k = 0;      ///< 0: all
   float top_p = 1;        ///< 1: all
+  float min_p = 0;        ///< 0: all
   uint64_t seed = 0;
   int32_t completion = 0;  ///< index among the completions of one prompt
   Confidence confidence = Confidence::model;
+  int32_t top_logprobs = 0;        ///< best ids of each position that are told
   std::vector<int32_t> bias_ids;   ///< ascending; the bias is added to the logits before anything else
   std::vector<float> bias_values;  ///< one per id
 };
+
+/// What a masked position's row may choose, and what else its logits are asked.
+struct RowLimits {
+  const uint64_t* allowed = nullptr;  ///< bit i % 64 of word i / 64: id i may be chosen; null: every id may
+  int32_t wanted = -1;                ///< an id of the vocabulary whose logit is told; −1: none
+};
+
+/// Most of StepSequence::candidates and of SamplingParams::top_logprobs.
+constexpr int32_t kMaxCandidates = 32, kMaxTopLogprobs = 20;
 
 /// One sequence's rows: `segment.rows` consecutive positions. With `denoise` the last rows are the active block, or the
 /// window of an autoregressive sequence, whose rows decide the positions after them: its masked ones are sampled, and
@@ -80,6 +91,8 @@ struct StepSequence {
   std::span<const int32_t> suppressed{};        ///< ids never chosen …
   std::span<const int32_t> suppressed_early{};  ///< … and at positions before `free_from`: `suppressed`, then others
   int32_t free_from = 0;
+  std::span<const RowLimits> limits{};  ///< by offset of the active block, read at masked ones; empty: no limits
+  int32_t candidates = 0;               ///< of each masked position, how many of its best ids are told
 
   int32_t window_rows() const { return window > 0 ? window : segment.block_length; }
   /// First position that the active block decides.
@@ -113,9 +126,11 @@ class Step {
 };
 
 /// A sampled row's token and its numbers. Temperature 0: argmax (lowest id on a tie) and its probability in
-/// softmax(logits). Else a sample of softmax(logits / T) after top-k, then top-p, by the inverse of the cumulative sum
-/// in order of id; confidence is its probability in softmax(logits / T) before truncation (model) or after it
-/// (sampled).
+/// softmax(logits). Else a sample of softmax(logits / T) after top-k, then top-p, then min-p, by the inverse of the
+/// cumulative sum in order of id; confidence is its probability in softmax(logits / T) before truncation (model) or
+/// after it (sampled). Only ids that may be chosen, allowed and not suppressed, are sorted, counted and summed up for
+/// the choice; the others keep their part of every softmax. Min-p keeps the ids that are at least min_p times as
+/// probable as the best of those that may be chosen.
 struct SampledToken {
   int32_t token = 0;
   float confidence = 0;
@@ -126,12 +141,23 @@ struct SampledToken {
   bool finite = true;   ///< false: a NaN or infinity was among the logits; the rest means nothing
 };
 
+/// An id with its logit, bias and penalties included.
+struct RankedToken {
+  int32_t id = -1;  ///< −1: there is no such token
+  float logit = 0;
+};
+
 /// Of Step::sequences()[i]. `filled` has a bit per offset of the active block; `at` holds what was sampled at each
 /// offset that was masked.
 struct SequenceResult {
   uint64_t filled = 0;
   bool finite = true;  ///< false: a NaN or infinity in the logits; nothing is filled
   std::array<SampledToken, kMaxBlockLength> at;
+  // Of each masked offset, in order; valid until the next run().
+  std::span<const RankedToken> candidates{};  ///< [masked, candidates] largest logit of those that may be chosen first,
+                                              ///< lowest id first among equals
+  std::span<const RankedToken> wanted{};      ///< [masked], empty without limits: RowLimits::wanted
+  std::span<const RankedToken> top{};         ///< [masked, top_logprobs] as candidates, among all ids
 };
 
 /// Seconds by kind of work. A backend adds what it computes to all but `prefill`, which the scheduler splits off: the

@@ -52,8 +52,15 @@ Engine::Engine(std::unique_ptr<Model> model, const EngineOptions& options, std::
 Engine::~Engine() { close(); }
 
 void Engine::set_end_ids(std::vector<int32_t> ids) {
+  context_.end_id = ids.empty() ? -1 : ids.front();
   std::sort(ids.begin(), ids.end());
   context_.end_ids = std::move(ids);
+}
+
+std::shared_ptr<Forms> Engine::forms() {
+  if (!forms_)
+    forms_ = std::make_shared<Forms>(context_.token_bytes, context_.end_ids, model_->config.shape.vocabulary);
+  return forms_;
 }
 
 void Engine::submit(Request request) {
@@ -231,6 +238,15 @@ void Engine::check(const Request& r) const {
                                           std::to_string(r.block_length) + " takes at most " +
                                           std::to_string(usable - 1));
   const int64_t limit = std::min<int64_t>(prompt + r.max_tokens, usable);
+  if (r.form) {
+    require(forms_ && forms_->owns(*r.form), "format", 0, "a form that this engine compiled");
+    require(!r.ignore_eos, "ignoreEos", 1, "none with a format");
+    require(r.min_tokens == 0, "minTokens", r.min_tokens, "none with a format");
+    if (limit - prompt < r.form->least_tokens())
+      throw Error(code::kInvalidOption, "format needs at least " + std::to_string(r.form->least_tokens()) +
+                                            " tokens; maxTokens and the context leave " +
+                                            std::to_string(limit - prompt));
+  }
   const int64_t last = (limit + r.block_length - 1) / r.block_length * r.block_length;
   if (pages_for(static_cast<int32_t>(last), r.block_length) > pool_.total())
     throw Error(code::kCacheTooSmall, "the request may need " + std::to_string(last) +

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "engine/forms.h"
 #include "engine/scheduler.h"
 #include "model/config.h"
 #include "model/weights.h"
@@ -85,6 +86,9 @@ class Engine {
   /// In the place of the checkpoint's config. Before the first submit().
   void set_end_ids(std::vector<int32_t> ids);
 
+  /// Compiles forms that requests of this engine may name; outlives it where need be. After the two before.
+  std::shared_ptr<Forms> forms();
+
   /// Throws Error for what can never run (EMPTY_PROMPT, TOKEN_OUT_OF_RANGE, PROMPT_TOO_LONG, CACHE_TOO_SMALL,
   /// INVALID_OPTION, DISPOSED); what goes wrong later comes as an event.
   void submit(Request request);
@@ -113,6 +117,7 @@ class Engine {
   std::unique_ptr<Model> draft_;  // before model_, which may use its threads
   std::unique_ptr<Model> model_;
   SequenceContext context_;
+  std::shared_ptr<Forms> forms_;  // made when it is asked for, on the caller's thread
   EventBuffer events_;
   PagePool pool_;
   std::unique_ptr<Drafter> drafter_;

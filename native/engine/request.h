@@ -3,10 +3,12 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "backend/step.h"
+#include "form/live.h"
 
 namespace sdar {
 
@@ -20,6 +22,7 @@ struct Request : SamplingParams {
   bool ignore_eos = false;
   int32_t min_tokens = 0;
   bool drafts = false;
+  std::shared_ptr<form::LiveForm> form;  ///< that the text has; of this engine (Engine::compile)
 
   /// Requests of one group (0: none) are completions of one prompt: the others wait until completion 0 has it in the
   /// cache.

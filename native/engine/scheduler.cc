@@ -319,8 +319,8 @@ void Scheduler::apply(Job& job, const StepSequence& planned, const SequenceResul
     stats_.drafted_tokens += sequence.proposed_tokens() - drafted;
     stats_.accepted_tokens += sequence.accepted_tokens() - accepted;
     stats_.forwards++;
-    stats_.filled_tokens += sequence.last_filled();
-    stats_.tokens_per_forward[sequence.last_filled()]++;
+    stats_.filled_tokens += sequence.decided();
+    stats_.tokens_per_forward[sequence.decided()]++;
   }
   cache_.index_full_pages(job);
   const uint64_t id = job.request().id;

@@ -44,6 +44,7 @@ Sequence::Sequence(Request request, const SequenceContext& context)
   shareable_ =
       literal == tokens_.end() ? std::numeric_limits<int32_t>::max() : static_cast<int32_t>(literal - tokens_.begin());
   open_block(floor_to(prompt_, request_.block_length));
+  if (request_.form) begin_form();
 }
 
 void Sequence::adopt(int32_t positions) {
@@ -70,6 +71,7 @@ void Sequence::open_block(int32_t position) {
 
 void Sequence::propose(std::span<const int32_t> tokens) {
   tokens_.resize(active_);
+  if (form_) tokens = tokens.first(static_cast<size_t>(form_->ask_next(tokens, limits_)));
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
   masked_ = (uint64_t{2} << tokens.size()) - 1;
 }
@@ -96,6 +98,10 @@ StepSequence Sequence::plan(int32_t max_rows) const {
   s.suppressed = suppressed_;
   s.suppressed_early = suppressed_early_;
   s.free_from = prompt_ + request_.min_tokens;
+  if (form_) {
+    s.limits = std::span(limits_).first(static_cast<size_t>(s.window_rows()));
+    s.candidates = context_.autoregressive ? kNextCandidates : kBlockCandidates;
+  }
   return s;
 }
 
@@ -105,23 +111,36 @@ std::optional<FinishReason> Sequence::apply(const StepSequence& planned, const S
     return std::nullopt;
   }
   forwards_++;
-  if (context_.autoregressive) return apply_next(planned, result);
+  if (form_) return apply_form(planned, result);
+  return context_.autoregressive ? apply_next(planned, result) : apply_block(planned, result);
+}
+
+std::optional<FinishReason> Sequence::apply_block(const StepSequence& planned, const SequenceResult& result) {
   adopt(active_);
   const bool verifies = planned.segment.masks > 0;
   const uint64_t filled = verifies ? verified(planned, result) : result.filled;
   const int32_t first = planned.active_position() - active_;
   for (uint64_t left = filled; left; left &= left - 1)
     fill(std::countr_zero(left), result.at[std::countr_zero(left) - first]);
-  last_filled_ = std::popcount(filled);
-  if (filled == 0) {
+  decided_ = std::popcount(filled);
+  if (filled == 0 && request_.denoise.strategy == Strategy::self_verified) {
     begin_verification(result);
     return std::nullopt;
   }
   verification_.clear();
   masked_ &= ~filled;
   step_++;
-  if (const auto reason = release()) return reason;
-  if (masked_ == 0) open_block(active_ + request_.block_length);
+  return go_on();
+}
+
+/// Releases what is known, and opens the next block when this one is full.
+std::optional<FinishReason> Sequence::go_on() {
+  for (;;) {
+    if (const auto reason = release()) return reason;
+    if (masked_ == 0) open_block(active_ + static_cast<int32_t>(filled_.size()));
+    if (!form_ || !write_forced()) break;
+  }
+  if (form_) ask_form();
   return std::nullopt;
 }
 
@@ -180,11 +199,9 @@ std::optional<FinishReason> Sequence::apply_next(const StepSequence& planned, co
   for (int32_t i = 0; i <= agreed; i++) fill(i, result.at[i]);
   masked_ = 0;
   adopt(active_ + agreed);
-  last_filled_ = agreed + 1;
   proposed_ += planned.window - 1, accepted_ += agreed;
-  if (const auto reason = release()) return reason;
-  open_block(active_ + agreed + 1);
-  return std::nullopt;
+  decided_ = agreed + 1;
+  return go_on();
 }
 
 std::optional<FinishReason> Sequence::release() {
@@ -192,6 +209,7 @@ std::optional<FinishReason> Sequence::release() {
   for (; next_ < end && !(masked_ >> (next_ - active_) & 1); next_++) {
     const TokenRecord& token = filled_[next_ - active_];
     records_.push_back(token);
+    if (form_) form_->accept(token.id);
     std::optional<FinishReason> reason;
     const int64_t before = stop_.size();
     text_end_ = before;

@@ -3,14 +3,17 @@
 // those of proposed tokens after it what follows them.
 // States of a position (fixed, masked, filled) are explicit, never inferred from the token id.
 #pragma once
+#include <array>
 #include <bit>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
 
 #include "backend/step.h"
+#include "engine/form_filling.h"
 #include "engine/request.h"
 #include "engine/stop_matcher.h"
 
@@ -29,6 +32,7 @@ struct SequenceContext {
   int32_t mask_id = -1;  ///< -1: the model has none
   bool autoregressive = false;
   std::vector<int32_t> end_ids;  ///< ascending
+  int32_t end_id = -1;           ///< the one that ends a text of a given form; −1: the model has none
   TokenBytes token_bytes;
 };
 
@@ -92,8 +96,8 @@ class Sequence {
   int32_t prompt_tokens() const { return prompt_; }
   int32_t completion_tokens() const { return static_cast<int32_t>(records_.size()); }
   int32_t forwards() const { return forwards_; }
-  /// Tokens that the last step that samples filled.
-  int32_t last_filled() const { return last_filled_; }
+  /// Tokens that the last step decided.
+  int32_t decided() const { return decided_; }
   /// Tokens that were proposed and computed, and those of them that were kept.
   int32_t proposed_tokens() const { return proposed_; }
   int32_t accepted_tokens() const { return accepted_; }
@@ -110,12 +114,21 @@ class Sequence {
   /// Rows after the known ones in a step that samples.
   int32_t rows_beyond() const { return static_cast<int32_t>(tokens_.size()) - active_; }
   void open_block(int32_t position);
+  std::optional<FinishReason> apply_block(const StepSequence& planned, const SequenceResult& result);
   std::optional<FinishReason> apply_next(const StepSequence& planned, const SequenceResult& result);
   void begin_verification(const SequenceResult& draft);
   void plan_verification(StepSequence& step) const;
   uint64_t verified(const StepSequence& planned, const SequenceResult& result) const;
+  std::optional<FinishReason> go_on();
   void fill(int32_t offset, const SampledToken& token);
   std::optional<FinishReason> release();
+  // Of a given form (sequence_form.cc):
+  void begin_form();
+  std::optional<FinishReason> apply_form(const StepSequence& planned, const SequenceResult& result);
+  bool write_forced();
+  void fill_forced(std::span<const int32_t> tokens);
+  void ask_form();
+  std::vector<int32_t> unreleased() const;
 
   Request request_;
   const SequenceContext& context_;
@@ -135,8 +148,10 @@ class Sequence {
   uint64_t masked_ = 0;  ///< bit i: position active_ + i is masked, or is decided by the next step that samples
   std::vector<int32_t> verification_;  ///< ids of the rows that verify the draft of the active block; empty: none is to
   int32_t next_;                       ///< first position not released
-  int32_t forwards_ = 0, last_filled_ = 0;
-  int32_t proposed_ = 0, accepted_ = 0;
+  int32_t forwards_ = 0;
+  int32_t proposed_ = 0, accepted_ = 0, decided_ = 0;
+  std::unique_ptr<FormFilling> form_;  ///< with a form: has accepted what was released
+  std::array<RowLimits, kMaxBlockLength> limits_{};
   bool finished_ = false;
   int64_t text_end_ = 0;
   StopMatcher stop_;

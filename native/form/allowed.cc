@@ -260,8 +260,6 @@ AllowedTokens::Free AllowedTokens::free_run(State state, const Alphabet& alphabe
 
 uint32_t AllowedTokens::least_tokens(State state) {
   forget_old();
-  const auto& nodes = vocabulary_->nodes();
-  const auto& class_of = automaton_.program().class_of;
   std::vector<State> open{state};
   while (!open.empty()) {
     const State s = open.back();
@@ -273,32 +271,51 @@ uint32_t AllowedTokens::least_tokens(State state) {
       least_[s] = 0;
       continue;
     }
-    // Tokens all of whose bytes bring the shortest text nearer; what they lead to comes first.
+    // What these tokens lead to comes first.
     const size_t waiting = open.size();
     uint32_t least = kNoTokens;
-    path_[0] = s;
-    const uint32_t end = nodes[0].end;
-    for (uint32_t i = 1; i < end;) {
-      const auto& node = nodes[i];
-      const State before = path_[node.depth - 1u];
-      const State next = automaton_.advance_class(before, class_of[node.byte]);
-      if (next == kDead || automaton_.least_bytes(next) + 1 != automaton_.least_bytes(before)) {
-        i = node.end;
-        continue;
-      }
-      path_[node.depth] = next;
-      if (node.first < node.last) {
-        const auto known = least_.find(next);
-        if (known == least_.end())
-          open.push_back(next);
-        else if (known->second != kNoTokens)
-          least = std::min(least, known->second + 1);
-      }
-      i++;
-    }
+    walk_nearer(s, [&](State next, uint32_t) {
+      const auto known = least_.find(next);
+      if (known == least_.end())
+        open.push_back(next);
+      else if (known->second != kNoTokens)
+        least = std::min(least, known->second + 1);
+    });
     if (open.size() == waiting) least_[s] = least;
   }
   return least_[state];
+}
+
+/// Calls found(state after it, node) for tokens all of whose bytes bring the shortest text nearer.
+template <class Found>
+void AllowedTokens::walk_nearer(State state, Found found) {
+  const auto& nodes = vocabulary_->nodes();
+  const auto& class_of = automaton_.program().class_of;
+  path_[0] = state;
+  for (uint32_t i = 1; i < nodes[0].end;) {
+    const auto& node = nodes[i];
+    const State before = path_[node.depth - 1u];
+    const State next = automaton_.advance_class(before, class_of[node.byte]);
+    if (next == kDead || automaton_.least_bytes(next) + 1 != automaton_.least_bytes(before)) {
+      i = node.end;
+      continue;
+    }
+    path_[node.depth] = next;
+    if (node.first < node.last) found(next, i);
+    i++;
+  }
+}
+
+int32_t AllowedTokens::nearest(State state) {
+  const uint32_t least = least_tokens(state);
+  if (least == 0 || least == kNoTokens) return -1;
+  int32_t nearest = -1;
+  walk_nearer(state, [&](State next, uint32_t node) {
+    if (least_[next] != least - 1) return;
+    for (uint32_t t = vocabulary_->nodes()[node].first; t < vocabulary_->nodes()[node].last; t++)
+      if (const int32_t id = vocabulary_->ids()[t]; nearest < 0 || id < nearest) nearest = id;
+  });
+  return nearest;
 }
 
 void AllowedTokens::prepare(size_t most, const std::function<bool()>& stop) {

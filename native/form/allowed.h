@@ -27,6 +27,8 @@ class AllowedTokens {
   /// Tokens that are enough to complete the text: the fewest that spell one of the texts that need the least bytes, none
   /// counted for the end. Whenever it is not 0, some allowed token makes it one less. kNoTokens when the vocabulary lacks bytes.
   uint32_t least_tokens(State state);
+  /// The lowest id that makes least_tokens() one less; −1 when that is 0 or kNoTokens.
+  int32_t nearest(State state);
 
   /// Finds the masks of up to `most` states ahead, the nearest to the start first, until `stop` says so: then no step waits
   /// for what the form's strings cost the first time.
@@ -59,6 +61,8 @@ class AllowedTokens {
   void walk(const Vocabulary::Node* nodes, const uint32_t* origin, uint32_t begin, uint32_t end, Mask& mask,
             std::vector<uint32_t>* done);
   void go_on(uint32_t node, State state, Mask& mask);
+  template <class Found>
+  void walk_nearer(State state, Found found);
   void forget_old();
 
   Automaton& automaton_;

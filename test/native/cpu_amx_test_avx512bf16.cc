@@ -6,8 +6,8 @@ namespace amx_emulation {
 
 using namespace sdar::cpu;
 
-const Kernels kKernels = {"avx512amx", {4, 2, 1, 1}, prepare,         TilePanels<PlainTiles>::run,
-                          logit_stats, exp_shifted,  kPanelGroupBytes};
+const Kernels kKernels = {"avx512amx", {4, 2, 1, 1}, prepare,  TilePanels<PlainTiles>::run,
+                          logit_stats, exp_shifted,  at_least, kPanelGroupBytes};
 
 bool configured() { return PlainTiles::configured(); }
 

@@ -87,6 +87,100 @@ TEST("greedy and sampled tokens with their numbers, with and without the logits 
   }
 }
 
+/// What is asked of a row beside its token: owns what a SampledRow points to.
+struct Limited {
+  std::vector<uint64_t> allowed;
+  std::vector<int32_t> suppressed;
+  std::vector<RankedToken> candidates, top;
+  RankedToken wanted;
+  SampledRow request;
+
+  /// `share` of ids allowed, in single bits or runs.
+  Limited(Random& random, int vocabulary, double share) : allowed((vocabulary + 63) / 64, 0) {
+    if (share < 1) {
+      const int run = 1 + random.below(200);
+      for (int id = 0; id < vocabulary; id += run) {
+        if (random.uniform() > share) continue;
+        for (int i = id; i < std::min(vocabulary, id + run); i++) allowed[i / 64] |= uint64_t{1} << i % 64;
+      }
+      allowed.back() |= ~uint64_t{0} << 63;  // beyond the vocabulary a bit means nothing
+      if (vocabulary % 64 == 0) allowed.back() &= ~(uint64_t{1} << 63);
+    }
+    for (int i = random.below(3) * random.below(100); i > 0; i--) suppressed.push_back(random.below(vocabulary));
+    candidates.resize(random.below(2) ? random.below(33) : 0);
+    top.resize(random.below(2) ? random.below(21) : 0);
+    request.temperature = random.below(2) ? random.between(0.2, 2) : 0.0f;
+    if (random.below(3) == 0) request.top_k = 1 + random.below(40);
+    if (random.below(3) == 0) request.top_p = random.between(0.05, 1);
+    if (random.below(3) == 0) request.min_p = random.between(0.001, 1);
+    request.uniform = random.uniform();
+    request.confidence = random.below(2) ? Confidence::model : Confidence::sampled;
+    if (random.below(2)) request.wanted = random.below(vocabulary);
+    if (share < 1) request.allowed = allowed.data();
+    point();
+  }
+  void point() {
+    request.suppressed = suppressed;
+    request.candidates = candidates, request.top = top, request.wanted_logit = &wanted;
+  }
+};
+
+TEST("only allowed ids are chosen; candidates, wanted and top are those of a full sort") {
+  Random random(11);
+  for (const std::string& isa : fast_sets()) {
+    for (int vocabulary : {2, 63, 64, 255, 256, 257, 1030}) {
+      Identity head(isa, 3, vocabulary);
+      Matrix x = random_matrix(random, 4, vocabulary);
+      for (int i = 0; i < vocabulary; i++) x.data[vocabulary + i] = std::nearbyint(2 * x.data[vocabulary + i]);  // ties
+      std::vector<std::unique_ptr<Limited>> rows;
+      std::vector<SampledRow> requests;
+      for (int i = 0; i < 120; i++) {
+        const double share[] = {1, 0.7, 0.1, 0.01};
+        rows.push_back(std::make_unique<Limited>(random, vocabulary, share[i % 4]));
+        rows.back()->request.row = random.below(4);
+        requests.push_back(rows.back()->request);
+      }
+      std::vector<float> all;
+      const auto results = head.run(x, requests, &all);
+      for (size_t i = 0; i < requests.size(); i++) {
+        const std::span<const float> logits(&all[i * vocabulary], static_cast<size_t>(vocabulary));
+        const std::vector<int32_t> ids = ranked_ids(logits, requests[i]);
+        CHECK(results[i].finite == !ids.empty());
+        if (ids.empty()) continue;
+        compare(results[i], logits, requests[i], isa);
+        CHECK(tells_best(rows[i]->candidates, ids, logits));
+        CHECK(tells_best(rows[i]->top, ranked_ids(logits, requests[i], true), logits));
+        CHECK(rows[i]->wanted.id == requests[i].wanted);
+        if (rows[i]->wanted.id >= 0) CHECK(rows[i]->wanted.logit == logits[rows[i]->wanted.id]);
+      }
+      const auto without = head.run(x, requests, nullptr);
+      for (size_t i = 0; i < requests.size(); i++) CHECK(same(results[i], without[i]) || !results[i].finite);
+    }
+  }
+}
+
+TEST("allowed ids whose share of the mass vanishes are sampled by their own") {
+  Random random(12);
+  for (const std::string& isa : fast_sets()) {
+    const int n = 700;
+    Identity head(isa, 2, n);
+    Matrix x{1, n, std::vector<float>(n, 0.0f)};
+    for (int i = 0; i < n; i++) x.data[i] = i % 7 == 3 ? -30 + static_cast<float>(i % 5) : 90;
+    std::vector<uint64_t> allowed((n + 63) / 64, 0);
+    for (int i = 3; i < n; i += 7) allowed[i / 64] |= uint64_t{1} << i % 64;
+    std::vector<SampledRow> requests;
+    for (int i = 0; i < 200; i++)
+      requests.push_back({.temperature = 0.7f, .uniform = (i + 0.5) / 200, .confidence = Confidence::sampled});
+    for (SampledRow& r : requests) r.allowed = allowed.data();
+    std::vector<float> logits;
+    const auto results = head.run(x, requests, &logits);
+    for (size_t i = 0; i < requests.size(); i++) {
+      CHECK(results[i].token % 7 == 3);
+      compare(results[i], {&logits[i * n], static_cast<size_t>(n)}, requests[i], isa);
+    }
+  }
+}
+
 TEST("a row's bits do not depend on the other requests or the threads") {
   Random random(2);
   for (const std::string& isa : fast_sets()) {
@@ -94,6 +188,15 @@ TEST("a row's bits do not depend on the other requests or the threads") {
       const int hidden = 160, vocabulary = 700, rows = 300;  // more than pass over the weights together
       const Matrix weights = random_matrix(random, vocabulary, hidden), x = random_matrix(random, rows, hidden);
       std::vector<SampledToken> first;
+      std::vector<uint64_t> allowed((vocabulary + 63) / 64);
+      for (int id = 0; id < vocabulary; id += 1 + random.below(20)) allowed[id / 64] |= uint64_t{1} << id % 64;
+      std::vector<std::array<RankedToken, 32>> candidates(rows), first_candidates;
+      std::vector<std::array<RankedToken, 20>> top(rows), first_top;
+      const auto equal = [](const auto& a, const auto& b) {
+        return std::equal(a.begin(), a.end(), b.begin(), [](const RankedToken& x, const RankedToken& y) {
+          return x.id == y.id && x.logit == y.logit;
+        });
+      };
       for (int threads : {1, 2, 3}) {
         auto backend = fast_backend(isa, threads, hidden);
         const Held weight = hold(*backend, WeightKind::table, format, {weights});
@@ -104,6 +207,10 @@ TEST("a row's bits do not depend on the other requests or the threads") {
           requests[i].temperature = i % 2 ? 0.7f : 0;
           requests[i].top_k = i % 3 ? 0 : 20;
           requests[i].uniform = (i + 0.5) / rows;
+          requests[i].min_p = i % 5 ? 0 : 0.05f;
+          if (i % 7 == 0) requests[i].allowed = allowed.data();
+          if (i % 2 == 0) requests[i].candidates = candidates[i];
+          if (i % 3 == 0) requests[i].top = top[i];
         }
         const auto run = [&](std::span<const SampledRow> some) {
           std::vector<SampledToken> results(some.size());
@@ -111,9 +218,10 @@ TEST("a row's bits do not depend on the other requests or the threads") {
           return results;
         };
         const auto all = run(requests);
-        if (first.empty()) first = all;
+        if (first.empty()) first = all, first_candidates = candidates, first_top = top;
         for (int i = 0; i < rows; i++) {
           CHECK(same(all[i], first[i]));
+          CHECK(equal(candidates[i], first_candidates[i]) && equal(top[i], first_top[i]));
           if (i % 29 == 0) CHECK(same(run({&requests[i], 1})[0], first[i]));
         }
       }

@@ -208,7 +208,28 @@ struct Choice {
   std::vector<std::pair<int32_t, double>> support;
 };
 
-/// What ops/head.h says of token and confidence, on logits that already hold the bias.
+/// Ids by falling logit, then rising id: those that may be chosen, or all.
+inline std::vector<int32_t> ranked_ids(std::span<const float> logits, const SampledRow& request, bool all = false) {
+  std::vector<int32_t> ids;
+  for (int32_t id = 0; id < static_cast<int32_t>(logits.size()); id++) {
+    const bool suppressed =
+        std::find(request.suppressed.begin(), request.suppressed.end(), id) != request.suppressed.end();
+    const bool allowed = !request.allowed || request.allowed[id / 64] >> id % 64 & 1;
+    if (all || (allowed && !suppressed)) ids.push_back(id);
+  }
+  std::stable_sort(ids.begin(), ids.end(), [&](int32_t a, int32_t b) { return logits[a] > logits[b]; });
+  return ids;
+}
+
+/// Whether `best` is the first of `ids` with their logits, then nothing.
+inline bool tells_best(std::span<const RankedToken> best, std::span<const int32_t> ids, std::span<const float> logits) {
+  for (size_t i = 0; i < best.size(); i++) {
+    if (i >= ids.size() ? best[i].id != -1 : best[i].id != ids[i] || best[i].logit != logits[ids[i]]) return false;
+  }
+  return true;
+}
+
+/// What step.h says of token and confidence, on logits that already hold the bias.
 inline Choice choose(std::span<const float> logits, const SampledRow& request) {
   Choice choice;
   SampledToken& r = choice.result;
@@ -222,12 +243,7 @@ inline Choice choose(std::span<const float> logits, const SampledRow& request) {
   for (double p : tempered) entropy -= p > 0 ? p * std::log(p) : 0;
   r.entropy = static_cast<float>(entropy);
 
-  std::vector<int32_t> ids;  // allowed, by falling logit, then rising id
-  for (int32_t id = 0; id < static_cast<int32_t>(logits.size()); id++) {
-    if (std::find(request.suppressed.begin(), request.suppressed.end(), id) == request.suppressed.end())
-      ids.push_back(id);
-  }
-  std::stable_sort(ids.begin(), ids.end(), [&](int32_t a, int32_t b) { return logits[a] > logits[b]; });
+  std::vector<int32_t> ids = ranked_ids(logits, request);
 
   if (request.temperature > 0) {
     if (request.top_k > 0) ids.resize(std::min(ids.size(), static_cast<size_t>(request.top_k)));
@@ -241,6 +257,15 @@ inline Choice choose(std::span<const float> logits, const SampledRow& request) {
         mass += p[n++];
         choice.margin = std::min(choice.margin, std::abs(mass - request.top_p));
       } while (n < p.size() && mass < request.top_p);
+      ids.resize(n);
+      kept.resize(n);
+      p = softmax(kept, temperature);
+    }
+    if (request.min_p > 0) {
+      size_t n = 0;
+      for (; n < p.size() && p[n] >= request.min_p * p[0]; n++) {
+      }
+      for (double each : p) choice.margin = std::min(choice.margin, std::abs(each - request.min_p * p[0]));
       ids.resize(n);
       kept.resize(n);
       p = softmax(kept, temperature);

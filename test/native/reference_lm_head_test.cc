@@ -176,11 +176,29 @@ TEST("lm_head: random requests against the full sort, with ties") {
     SampledRow request{.temperature = random.below(4) ? random.between(0.1, 3) : 0.0f,
                        .top_k = random.below(2) ? random.below(vocabulary + 5) : 0,
                        .top_p = random.below(2) ? random.between(0.01, 1) : 1.0f,
+                       .min_p = random.below(3) ? 0.0f : random.between(0.01, 1),
                        .uniform = random.uniform(),
                        .confidence = random.below(2) ? Confidence::model : Confidence::sampled,
                        .suppressed = suppressed};
+    std::vector<RankedToken> candidates(static_cast<size_t>(random.below(2) * random.below(33)));
+    std::vector<RankedToken> top(static_cast<size_t>(random.below(2) * random.below(21)));
+    RankedToken wanted;
+    uint64_t allowed = 0;
+    request.candidates = candidates, request.top = top, request.wanted_logit = &wanted;
+    if (random.below(2)) {
+      for (int id = 0; id < vocabulary; id++) allowed |= static_cast<uint64_t>(random.below(3) == 0) << id;
+      request.allowed = &allowed;
+      request.wanted = random.below(vocabulary);
+    }
     std::vector<float> written;
     const SampledToken got = head_of(logits, request, &written);
+    if (ranked_ids(written, request).empty()) {
+      CHECK(!got.finite);
+      continue;
+    }
+    CHECK(tells_best(candidates, ranked_ids(written, request), written));
+    CHECK(tells_best(top, ranked_ids(written, request, true), written));
+    CHECK(wanted.id == request.wanted && (wanted.id < 0 || wanted.logit == written[wanted.id]));
     const Choice want = oracle::choose(written, request);
     if (want.margin < 1e-12) {  // at a boundary rounding decides
       near++;
@@ -194,6 +212,45 @@ TEST("lm_head: random requests against the full sort, with ties") {
     CHECK(got.max == want.result.max);
   }
   CHECK(near < 30);
+}
+
+TEST("lm_head: min-p by hand") {
+  const std::vector<float> logits{std::log(4.0f), std::log(1.0f), std::log(2.0f), std::log(3.0f)};  // p = .4 .1 .2 .3
+  const auto at = [&](double uniform, SampledRow request) {
+    request.uniform = uniform;
+    return head_of(logits, request);
+  };
+  // 0.6 · 0.4 leaves 0 and 3; at half the temperature their squares count: 9/16 is less than 0.6
+  CHECK(at(0.57, {.temperature = 1, .min_p = 0.6f}).token == 0);
+  CHECK(at(0.572, {.temperature = 1, .min_p = 0.6f}).token == 3);
+  CHECK(at(0.99, {.temperature = 0.5f, .min_p = 0.6f}).token == 0);
+  CHECK(at(0.99, {.temperature = 1, .min_p = 1}).token == 0);
+  CHECK_NEAR(at(0.99, {.temperature = 1, .min_p = 0.6f}).confidence, 0.3, 1e-6);
+  CHECK_NEAR(at(0.99, {.temperature = 1, .min_p = 0.6f, .confidence = Confidence::sampled}).confidence, 3.0 / 7, 1e-6);
+  // the best that may be chosen is what the others are measured by
+  const int32_t suppressed[] = {0};
+  CHECK(at(0.99, {.temperature = 1, .min_p = 0.6f, .suppressed = suppressed}).token == 3);
+  CHECK(at(0.3, {.temperature = 1, .min_p = 0.6f, .suppressed = suppressed}).token == 2);
+  // it is no part of an argmax
+  CHECK(at(0, {.min_p = 1}).token == 0);
+}
+
+TEST("lm_head: only allowed ids are chosen, and the best ones told") {
+  const std::vector<float> logits{5, 1, 4, 4, -2, 3};
+  const uint64_t allowed[] = {0b111010};  // all but 0 and 2
+  const int32_t suppressed[] = {5};
+  RankedToken candidates[4], top[3], wanted;
+  SampledRow request{.suppressed = suppressed, .allowed = allowed, .wanted = 2, .wanted_logit = &wanted};
+  request.candidates = candidates, request.top = top;
+  std::vector<float> written;
+  const SampledToken plain = head_of(logits, {}, &written), r = head_of(logits, request);
+  CHECK(r.token == 3 && r.max == plain.max && r.logsumexp == plain.logsumexp);
+  CHECK_NEAR(r.logprob, 4 - plain.logsumexp, 1e-5);
+  CHECK(tells_best(candidates, std::vector<int32_t>{3, 1, 4}, written));
+  CHECK(tells_best(top, std::vector<int32_t>{0, 2, 3}, written));
+  CHECK(wanted.id == 2 && wanted.logit == written[2]);
+  const uint64_t none[] = {0b100000};  // what is suppressed
+  CHECK(!head_of(logits, {.suppressed = suppressed, .allowed = none}).finite);
 }
 
 TEST("lm_head: samples are distributed as the probabilities after truncation") {

@@ -242,7 +242,7 @@ TEST("requests that verify give the same bits alone, among others, preempted, an
     CHECK(expected[i].drafts == expected[i].forwards);
     if (i < 4) CHECK(harness::Runner(harness::small_engine()).run({r})[0].same(expected[i]));
   }
-  EngineOptions options = harness::small_engine(9 * 64);
+  EngineOptions options = harness::small_engine(5 * 64);
   options.prefix_cache = false;
   harness::Runner runner(options);
   const auto results = runner.run(requests);
@@ -253,7 +253,7 @@ TEST("requests that verify give the same bits alone, among others, preempted, an
   }
   const EngineStats stats = runner.engine().stats();
   std::printf("# %d preemptions, %lld verifications\n", preempted, static_cast<long long>(stats.tokens_per_forward[0]));
-  CHECK(preempted > 0 && stats.tokens_per_forward[0] > 10);
+  CHECK(preempted > 2 && stats.tokens_per_forward[0] > 10);
   harness::check_pages(stats);
 }
 

@@ -1,5 +1,7 @@
 #include "backend/cpu/sampling.h"
 
+#include <bit>
+#include <cmath>
 #include <limits>
 
 namespace sdar::cpu {
@@ -64,8 +66,34 @@ Sampler::Cut Sampler::cut_by_mass(std::span<const float> logits, float best, flo
   return {logits[ids_[kept - 1]], ids_[kept - 1]};
 }
 
+void Sampler::gather_allowed(std::span<const float> logits, const SampledRow& request) {
+  const size_t n = logits.size();
+  mask_.assign(request.allowed, request.allowed + (n + 63) / 64);
+  if (n % 64) mask_.back() &= (uint64_t{1} << n % 64) - 1;
+  for (int32_t id : request.suppressed)
+    if (id >= 0 && static_cast<size_t>(id) < n) mask_[id / 64] &= ~(uint64_t{1} << id % 64);
+  allowed_.clear(), allowed_logits_.clear();
+  for (size_t word = 0; word < mask_.size(); word++) {
+    for (uint64_t left = mask_[word]; left; left &= left - 1) {
+      const size_t id = word * 64 + static_cast<size_t>(std::countr_zero(left));
+      allowed_.push_back(static_cast<int32_t>(id));
+      allowed_logits_.push_back(logits[id]);
+    }
+  }
+}
+
 Choice Sampler::sample(const Kernels& kernels, std::span<const float> logits, float best, const SampledRow& request) {
   const float scale = inverse_temperature(request.temperature);
+  if (request.allowed) {
+    // Most ids may be out: those that are not are moved together, in their order.
+    gather_allowed(logits, request);
+    const auto count = static_cast<int64_t>(allowed_.size());
+    weights_.resize(allowed_.size());
+    kernels.exp_shifted(allowed_logits_.data(), count, best, scale, weights_.data());
+    Choice choice = sample(allowed_logits_, best, count, request);
+    choice.token = allowed_[choice.token];
+    return choice;
+  }
   const int64_t n = static_cast<int64_t>(logits.size());
   weights_.resize(logits.size());
   kernels.exp_shifted(logits.data(), n, best, scale, weights_.data());
@@ -75,10 +103,21 @@ Choice Sampler::sample(const Kernels& kernels, std::span<const float> logits, fl
     weights_[id] = -1;
     allowed--;
   }
+  return sample(logits, best, allowed, request);
+}
 
+Choice Sampler::sample(std::span<const float> logits, float best, int64_t allowed, const SampledRow& request) {
+  const float scale = inverse_temperature(request.temperature);
+  const int64_t n = static_cast<int64_t>(logits.size());
   Cut cut{-std::numeric_limits<float>::infinity(), 0};
   if (request.top_k > 0 && request.top_k < allowed) cut = cut_by_count(logits, best, scale, request.top_k);
   if (request.top_p < 1) cut = cut_by_mass(logits, best, scale, request.top_p, cut);
+
+  if (request.min_p > 0) {  // ids after the last are not kept by it
+    const double below = std::log(static_cast<double>(request.min_p)) * static_cast<double>(request.temperature);
+    const Cut least{static_cast<float>(best + below), std::numeric_limits<int32_t>::max()};
+    if (!least.keeps(cut.logit, cut.id)) cut = least;
+  }
 
   double total = 0, sum = 0;
   for (int64_t i = 0; i < n; i++) {

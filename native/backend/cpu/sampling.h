@@ -18,10 +18,10 @@ struct Choice {
   double probability = 0;  ///< after truncation and renormalisation
 };
 
-/// Samples as backend/head.h says; one per thread, for its scratch memory.
+/// Samples as backend/step.h says; one per thread, for its scratch memory.
 class Sampler {
  public:
-  /// `best` is the largest logit that is not suppressed. Every logit is finite.
+  /// `best` is the largest logit that may be chosen. Every logit is finite.
   Choice sample(const Kernels& kernels, std::span<const float> logits, float best, const SampledRow& request);
 
  private:
@@ -31,13 +31,19 @@ class Sampler {
     int32_t id;
     bool keeps(float other, int32_t other_id) const { return other > logit || (other == logit && other_id <= id); }
   };
+  /// Of logits whose ids may all be chosen but those of weights_ below 0.
+  Choice sample(std::span<const float> logits, float best, int64_t allowed, const SampledRow& request);
+  /// Leaves the allowed ids that are not suppressed in allowed_, their logits in allowed_logits_.
+  void gather_allowed(std::span<const float> logits, const SampledRow& request);
   Cut cut_by_count(std::span<const float> logits, float best, float scale, int64_t count);
   Cut cut_by_mass(std::span<const float> logits, float best, float scale, float top_p, const Cut& within);
   /// The ids of a bucket that `within` keeps.
   void collect(std::span<const float> logits, float best, float scale, int bucket, const Cut& within);
 
   std::vector<float> weights_;  ///< exp((logit − best) / T); −1 when suppressed
-  std::vector<int32_t> ids_;
+  std::vector<int32_t> ids_, allowed_;
+  std::vector<float> allowed_logits_;
+  std::vector<uint64_t> mask_;
 };
 
 }  // namespace sdar::cpu

@@ -168,6 +168,8 @@ struct Kernels {
   LogitStats (*logit_stats)(const float* logits, int64_t n, float scale);
   /// out[i] = exp((x[i] − max) · scale), relative error about 1e-7; out may be x.
   void (*exp_shifted)(const float* x, int64_t n, float max, float scale, float* out);
+  /// Ascending indices of logits >= least whose bit of `mask` is set (null: of all), n <= 256; returns their number.
+  int (*at_least)(const float* logits, int64_t n, float least, const uint64_t* mask, uint8_t* indices);
   /// Jobs of many rows are best given so many bytes of consecutive panels: these stay in a cache while blocks of rows
   /// pass. 0: jobs are single panels.
   int64_t panel_group_bytes = 0;

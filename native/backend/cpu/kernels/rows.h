@@ -178,5 +178,18 @@ void exp_shifted(const float* x, int64_t n, float max, float scale, float* out) 
   }
 }
 
+int at_least(const float* logits, int64_t n, float least, const uint64_t* mask, uint8_t* indices) {
+  const F bound = set1(least);
+  int count = 0;
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const F v = load_part(logits, i, n);
+    uint32_t hits = equal(max(v, bound), v);
+    if (n - i < kLanes) hits &= (1u << (n - i)) - 1;
+    if (mask) hits &= static_cast<uint32_t>(mask[i / 64] >> i % 64);
+    for (; hits; hits &= hits - 1) indices[count++] = static_cast<uint8_t>(i + __builtin_ctz(hits));
+  }
+  return count;
+}
+
 }  // namespace
 }  // namespace sdar::cpu

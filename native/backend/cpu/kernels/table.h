@@ -32,7 +32,7 @@ constexpr Kernels make_table(const char* isa) {
 #else
   constexpr uint8_t bf16 = 4;
 #endif
-  Kernels table{isa, {4, bf16, kWidenInt8 ? 2 : 1, 1}, prepare, panel, logit_stats, exp_shifted};
+  Kernels table{isa, {4, bf16, kWidenInt8 ? 2 : 1, 1}, prepare, panel, logit_stats, exp_shifted, at_least};
 #ifdef SDAR_AMX
   table.panel = TilePanels<HardwareTiles>::run;
   table.panel_group_bytes = kPanelGroupBytes;

@@ -28,16 +28,30 @@ class Softmax {
 };
 
 /// Ids that may be chosen, in ascending order.
-std::vector<int32_t> allowed_ids(size_t vocabulary, std::span<const int32_t> suppressed) {
+std::vector<int32_t> allowed_ids(size_t vocabulary, const SampledRow& request) {
   std::vector<bool> is_suppressed(vocabulary, false);
-  for (int32_t id : suppressed) {
+  for (int32_t id : request.suppressed) {
     if (id >= 0 && static_cast<size_t>(id) < vocabulary) is_suppressed[id] = true;
   }
   std::vector<int32_t> ids;
   for (size_t id = 0; id < vocabulary; id++) {
-    if (!is_suppressed[id]) ids.push_back(static_cast<int32_t>(id));
+    const bool allowed = !request.allowed || request.allowed[id / 64] >> id % 64 & 1;
+    if (allowed && !is_suppressed[id]) ids.push_back(static_cast<int32_t>(id));
   }
   return ids;
+}
+
+/// The ids of largest logit first, the lowest first among equals.
+void rank(std::span<const float> logits, std::vector<int32_t>& ids) {
+  std::sort(ids.begin(), ids.end(),
+            [&](int32_t a, int32_t b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; });
+}
+
+void tell_best(std::span<const float> logits, std::vector<int32_t> ids, std::span<RankedToken> best) {
+  if (best.empty()) return;
+  rank(logits, ids);
+  for (size_t i = 0; i < best.size(); i++)
+    best[i] = i < ids.size() ? RankedToken{ids[i], logits[ids[i]]} : RankedToken{};
 }
 
 struct Choice {
@@ -45,7 +59,7 @@ struct Choice {
   double probability;  ///< after truncation and renormalisation
 };
 
-/// Sample of the allowed ids after top-k, then top-p. `best` is their largest logit: weights relative to it cannot all
+/// Sample of the allowed ids after top-k, then top-p, then min-p. `best` is their largest logit: weights relative to it cannot all
 /// vanish, as they could relative to a suppressed id's.
 Choice sample(std::span<const float> logits, std::vector<int32_t> ids, float best, const SampledRow& request) {
   const auto weight = [&](int32_t id) {
@@ -54,8 +68,7 @@ Choice sample(std::span<const float> logits, std::vector<int32_t> ids, float bes
   const bool truncate_k = request.top_k > 0 && static_cast<size_t>(request.top_k) < ids.size();
   const bool truncate_p = request.top_p < 1;
   if (truncate_k || truncate_p) {
-    std::sort(ids.begin(), ids.end(),
-              [&](int32_t a, int32_t b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; });
+    rank(logits, ids);
     if (truncate_k) ids.resize(static_cast<size_t>(request.top_k));
     if (truncate_p) {
       double total = 0, mass = 0;
@@ -67,6 +80,8 @@ Choice sample(std::span<const float> logits, std::vector<int32_t> ids, float bes
     }
     std::sort(ids.begin(), ids.end());
   }
+  if (request.min_p > 0)
+    std::erase_if(ids, [&](int32_t id) { return weight(id) < static_cast<double>(request.min_p); });
   double total = 0, sum = 0;
   for (int32_t id : ids) total += weight(id);
   Choice choice{ids.front(), 0};
@@ -86,7 +101,7 @@ SampledToken choose_token(std::span<float> logits, const SampledRow& request) {
   for (size_t i = 0; i < request.bias_ids.size(); i++) logits[request.bias_ids[i]] += request.bias_values[i];
 
   SampledToken result;
-  const std::vector<int32_t> allowed = allowed_ids(logits.size(), request.suppressed);
+  const std::vector<int32_t> allowed = allowed_ids(logits.size(), request);
   result.finite =
       !allowed.empty() && std::all_of(logits.begin(), logits.end(), [](float v) { return std::isfinite(v); });
   if (!result.finite) return result;
@@ -114,6 +129,10 @@ SampledToken choose_token(std::span<float> logits, const SampledRow& request) {
   }
   const double shifted = static_cast<double>(logits[result.token]) - result.max;
   result.logprob = static_cast<float>(shifted - std::log(plain.total()));
+
+  if (request.wanted_logit && request.wanted >= 0) *request.wanted_logit = {request.wanted, logits[request.wanted]};
+  tell_best(logits, allowed, request.candidates);
+  if (!request.top.empty()) tell_best(logits, allowed_ids(logits.size(), {}), request.top);
   return result;
 }
 

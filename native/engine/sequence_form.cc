@@ -1,0 +1,74 @@
+// A sequence whose text has a given form.
+#include <algorithm>
+
+#include "denoise/choose.h"
+#include "engine/sequence.h"
+
+namespace sdar {
+
+/// Nothing can be released yet: one position at least is left to the first step.
+void Sequence::begin_form() {
+  // What a form forbids is known for one draft, not for each that a verification would leave.
+  if (request_.denoise.strategy == Strategy::self_verified)
+    request_.denoise.strategy = Strategy::low_confidence_dynamic;
+  form_ = std::make_unique<FormFilling>(request_.form, context_.end_id, limit_ - prompt_);
+  if (!context_.autoregressive) {
+    std::vector<int32_t> tokens = unreleased();
+    tokens.pop_back();
+    fill_forced(form_->forced(tokens));
+  }
+  ask_form();
+}
+
+/// Tokens of the active block that are not released, up to where the generation ends; -1 where masked.
+std::vector<int32_t> Sequence::unreleased() const {
+  std::vector<int32_t> tokens;
+  for (int32_t p = next_; p < std::min(active_ + request_.block_length, limit_); p++)
+    tokens.push_back(masked_ >> (p - active_) & 1 ? -1 : tokens_[p]);
+  return tokens;
+}
+
+void Sequence::ask_form() {
+  if (context_.autoregressive) return propose(proposed());
+  const std::vector<int32_t> tokens = unreleased();
+  limits_.fill({});
+  form_->ask(tokens, std::span(limits_).subspan(static_cast<size_t>(next_ - active_), tokens.size()));
+}
+
+void Sequence::fill_forced(std::span<const int32_t> tokens) {
+  for (const int32_t token : tokens) {
+    const int32_t offset = next_ - active_ + static_cast<int32_t>(&token - tokens.data());
+    fill(offset, {.token = token, .confidence = 1, .logprob = 0});
+    masked_ &= ~(uint64_t{1} << offset);
+  }
+}
+
+/// Writes what the form alone decides; false when that is nothing.
+bool Sequence::write_forced() {
+  std::vector<int32_t> tokens;
+  if (context_.autoregressive) {
+    tokens = form_->forced(std::vector<int32_t>(static_cast<size_t>(std::min(limit_ - active_, kMaxBlockLength)), -1));
+    tokens_.resize(active_ + static_cast<int32_t>(tokens.size()));
+    filled_.assign(tokens.size(), {});
+  } else {
+    tokens = form_->forced(unreleased());
+  }
+  fill_forced(tokens);
+  return !tokens.empty();
+}
+
+std::optional<FinishReason> Sequence::apply_form(const StepSequence& planned, const SequenceResult& result) {
+  SequenceResult formed = result;
+  if (context_.autoregressive) {
+    form_->decide(proposed().first(static_cast<size_t>(planned.window) - 1), request_, formed);
+    return apply_next(planned, formed);
+  }
+  const uint64_t open = form_->choose(unreleased(), next_ - active_, masked_, request_, formed);
+  float confidence[kMaxBlockLength], entropy[kMaxBlockLength];
+  for (size_t i = 0; i < kMaxBlockLength; i++)
+    confidence[i] = formed.at[i].confidence, entropy[i] = formed.at[i].entropy;
+  formed.filled = choose_positions(request_.denoise, request_.block_length, step_, open, confidence, entropy);
+  return apply_block(planned, formed);
+}
+
+}  // namespace sdar
