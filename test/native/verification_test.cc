@@ -227,7 +227,7 @@ TEST("whole generations are those of the rule written out with blocks of one pos
 TEST("requests that verify give the same bits alone, among others, preempted, and show every forward") {
   std::vector<Request> requests;
   for (int i = 0; i < full_or(24, 10); i++) {
-    Request r = harness::prompt_of(3 + i * 29 % 90, 50 + i, 40 + i * 7 % 60);
+    Request r = harness::prompt_of(3 + i * 29 % 90, 50 + i, 100 + i * 7 % 60);
     const int blocks[] = {8, 16, 4, 3, 64};
     r.block_length = blocks[i % 5];
     r.denoise = {.strategy = i % 5 == 3 ? Strategy::sequential : Strategy::self_verified, .threshold = 1};
@@ -242,7 +242,7 @@ TEST("requests that verify give the same bits alone, among others, preempted, an
     CHECK(expected[i].drafts == expected[i].forwards);
     if (i < 4) CHECK(harness::Runner(harness::small_engine()).run({r})[0].same(expected[i]));
   }
-  EngineOptions options = harness::small_engine(5 * 64);
+  EngineOptions options = harness::small_engine(9 * 64);
   options.prefix_cache = false;
   harness::Runner runner(options);
   const auto results = runner.run(requests);
