@@ -58,6 +58,7 @@ class Draft {
 
  private:
   void open(int32_t room);
+  bool ends(int32_t id) const;
   int32_t offset() const { return known_ - start_; }
 
   const DraftContext& context_;
