@@ -67,6 +67,7 @@ const draftSchema = strictObject({
   path: z.custom<string>(isPath, { error: "a folder or a hub id" }),
   weights: oneOf("auto", ...weightFormats).optional(),
   blockLength: integer(2, 64).optional(),
+  onlyIfFaster: boolean.optional(),
 } satisfies Record<keyof Exclude<NonNullable<LoadOptions["draft"]>, string>, z.ZodType>);
 
 const messageSchema = strictObject({
@@ -230,6 +231,7 @@ export function parseLoadOptions(input: LoadOptions = {}): ParsedLoadOptions {
       draftPath: draft ? findCheckpoint(draft.path) : "",
       draftWeights: draft?.weights ?? "auto",
       draftBlockLength: draft?.blockLength ?? 0,
+      draftOnlyIfFaster: draft?.onlyIfFaster ?? false,
       kvDtype: dtype === "auto" ? "" : dtype,
       prefillTokens: options.prefillTokens ?? 0,
       prefixCache: options.prefixCache ?? true,

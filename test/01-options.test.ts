@@ -218,6 +218,7 @@ t.test("defaults", async (t) => {
     draftPath: "",
     draftWeights: "auto",
     draftBlockLength: 0,
+    draftOnlyIfFaster: false,
     prefillTokens: 0,
     prefixCache: true,
     timeSteps: false,
@@ -306,7 +307,7 @@ t.test("what is given arrives", async (t) => {
     prefixCache: false,
     timeSteps: true,
     cuda: { warpgroupMma: true },
-    draft: { path: "sdar-nano", weights: "int8", blockLength: 8 },
+    draft: { path: "sdar-nano", weights: "int8", blockLength: 8, onlyIfFaster: true },
   });
   const kv = { kvTokens: 9, kvBytes: 0, kvDtype: "f32", prefillTokens: 7, prefixCache: false, timeSteps: true };
   const gpu = {
@@ -316,7 +317,7 @@ t.test("what is given arrives", async (t) => {
     cudaDependentLaunch: false,
     cudaWideExperts: false,
   };
-  const draft = { draftPath: shippedModelPath(), draftWeights: "int8", draftBlockLength: 8 };
+  const draft = { draftPath: shippedModelPath(), draftWeights: "int8", draftBlockLength: 8, draftOnlyIfFaster: true };
   t.same(down, { ...gpu, ...draft, device: "cpu", threads: 2, maxConcurrent: 3, cacheFolder: "", isa: "avx2", ...kv });
   t.equal(load({ weightCache: "/a/b" }).native.cacheFolder, "/a/b");
   delete process.env.SDAR_CACHE_DIR;

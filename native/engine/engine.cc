@@ -18,6 +18,7 @@ DraftContext draft_context(const Model& draft, const Model& target, const DraftO
           .context = draft.config.shape.context,
           .vocabulary = std::min(draft.config.shape.vocabulary, target.config.shape.vocabulary),
           .mask_id = draft.config.mask_token_id,
+          .only_if_faster = options.only_if_faster,
           .cost = static_cast<double>(draft.weights.bytes) / static_cast<double>(target.weights.bytes)};
 }
 

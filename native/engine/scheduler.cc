@@ -269,7 +269,11 @@ void Scheduler::compute() {
   stats_.sequences += static_cast<int64_t>(jobs.size());
   stats_.max_sequences = std::max(stats_.max_sequences, static_cast<int32_t>(jobs.size()));
   for (const JobPtr& job : running_) job->computed.steps++;
-  for (size_t i = 0; i < jobs.size(); i++) apply(*jobs[i], step.sequences()[i], results[i]);
+  for (size_t i = 0; i < jobs.size(); i++) {
+    const StepSequence& planned = step.sequences()[i];
+    if (planned.denoise) jobs[i]->seconds += seconds * planned.segment.rows / step.rows();
+    apply(*jobs[i], planned, results[i]);
+  }
 }
 
 void Scheduler::step() {
@@ -351,6 +355,7 @@ void Scheduler::finish(Job& job, FinishReason reason) {
                                       .computed = job.computed,
                                       .speculation = job.speculation()});
   stats_.finished[static_cast<int>(reason)]++;
+  if (drafter_ && reason != FinishReason::abort) drafter_->finished(job);
   forget(job);
 }
 
