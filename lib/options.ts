@@ -13,6 +13,7 @@ import {
 } from "./binding.js";
 import { findCheckpoint, userCache } from "./checkpoint.js";
 import { invalidOption, SdarError } from "./errors.js";
+import { type ParsedFormat, parseFormat } from "./format.js";
 import type { HeldLimits } from "./held.js";
 import { bounds, isPath, queueDefaults } from "./limits.js";
 import { denoiseOf, qualities, refuseBlockOptions, strategies } from "./quality.js";
@@ -35,6 +36,7 @@ import { isTokenList, parseBias, tokenIds } from "./token-lists.js";
 import type {
   DenoiseOptions,
   DisposeOptions,
+  Format,
   GenerateDefaults,
   GenerateRequest,
   LoadOptions,
@@ -145,6 +147,7 @@ const requestSchema = strictObject({
   messages: messagesSchema,
   tokens: tokenList,
   ...defaultFields,
+  format: z.unknown() as z.ZodType<Format>,
   signal,
 } satisfies Record<keyof GenerateRequest, z.ZodType>).partial();
 
@@ -259,6 +262,7 @@ export interface ParsedRequest {
   /** undefined: in `prompt`, not in `messages` */
   parseSpecial: boolean | undefined;
   native: Omit<NativeRequest, "id" | "tokens" | "answer" | "group" | "rank" | "tenant" | "deadlineMs">;
+  format: ParsedFormat | undefined;
   stop: string[];
   /** by the id of a token that a stop string names: that string, see Texts.stopsAtTokens */
   stopNames: ReadonlyMap<number, string>;
@@ -342,6 +346,7 @@ export function parseRequest(input: RequestFields, model: NativeModelInfo, defau
       salt: Buffer.from(r.cache?.salt ?? "", "utf16le").toString("latin1"),
       pin: r.cache?.pin ?? false,
     },
+    format: formatOf(r),
     stop,
     stopNames: new Map(),
     seed,
@@ -352,6 +357,13 @@ export function parseRequest(input: RequestFields, model: NativeModelInfo, defau
     whenFull: r.whenFull ?? "reject",
     signal: r.signal,
   };
+}
+
+function formatOf({ format, ignoreEos, minTokens }: Pick<RequestFields, "format" | "ignoreEos" | "minTokens">) {
+  if (format === undefined) return undefined;
+  if (ignoreEos) throw invalidOption("ignoreEos", ignoreEos, "none with format, which says where the text may end");
+  if (minTokens) throw invalidOption("minTokens", minTokens, "none with format, which says where the text may end");
+  return parseFormat(format);
 }
 
 function promptIds(ids: ArrayLike<number>, blockLength: number, model: NativeModelInfo): Int32Array {
