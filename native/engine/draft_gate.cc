@@ -1,17 +1,22 @@
 #include "engine/draft_gate.h"
 
+#include <algorithm>
+
 namespace sdar {
-namespace {
 
-constexpr double kKept = 0.9;  ///< of what older requests count, with each that ends
-
-}  // namespace
+/// On a busy machine some requests take many times as long: a mean would be theirs.
+double DraftGate::Kind::median() const {
+  std::array<double, kRecent> sorted = rates;
+  const auto count = std::min<int64_t>(ended, kRecent), middle = count / 2;
+  std::nth_element(sorted.begin(), sorted.begin() + middle, sorted.begin() + count);
+  return sorted[middle];
+}
 
 bool DraftGate::next() {
-  Kind &plain = kinds_[false], &drafted = kinds_[true];
+  const Kind &plain = kinds_[false], &drafted = kinds_[true];
   bool draft = plain.begun >= drafted.begun;  // in turns at first
   if (plain.ended >= kFirst && drafted.ended >= kFirst) {
-    draft = drafted.seconds * plain.tokens < plain.seconds * drafted.tokens;
+    draft = drafted.median() < plain.median();
     if (++asked_ % kRetry == 0) draft = !draft;
   }
   kinds_[draft].begun++;
@@ -21,9 +26,7 @@ bool DraftGate::next() {
 void DraftGate::observe(bool drafted, int32_t tokens, double seconds) {
   if (tokens <= 0) return;
   Kind& kind = kinds_[drafted];
-  kind.ended++;
-  kind.tokens = kKept * kind.tokens + tokens;
-  kind.seconds = kKept * kind.seconds + seconds;
+  kind.rates[kind.ended++ % kRecent] = seconds / tokens;
 }
 
 }  // namespace sdar
