@@ -1,6 +1,7 @@
 // One completion: its tokens, their text, and what it comes to. In the public API it is an answer.
 import { AnswerParts, type PartsSetup } from "./answer-parts.js";
 import type { NativeEvent, NativeFinish } from "./binding.js";
+import type { ParsedFormat } from "./format.js";
 import type { TokenBytes } from "./text/token-bytes.js";
 import type { Answer, Chunk, Draft, Token, ToolCall } from "./types.js";
 
@@ -62,6 +63,7 @@ export interface CompletionSetup extends Partial<PartsSetup> {
   stopTokens: Int32Array;
   /** by the id of a token that a stop string names: that string */
   stopNames?: ReadonlyMap<number, string> | undefined;
+  format?: Pick<ParsedFormat, "read"> | undefined;
 }
 
 /** Events of one completion to chunks. */
@@ -136,6 +138,7 @@ export class Completion {
       usage: Object.freeze(usage),
       finishReason: reason,
       ...(matched === undefined ? {} : { stopMatched: matched }),
+      ...(reason === "end" || reason === "length" ? this.#setup.format?.read(this.#text) : undefined),
     });
     return chunk;
   }

@@ -22,6 +22,7 @@ import {
   type ToolUse,
 } from "./conversation-schema.js";
 import { invalidOption, SdarError } from "./errors.js";
+import { type ParsedFormat, parseFormat } from "./format.js";
 import type { HeldLimits } from "./held.js";
 import { bounds, isPath, queueDefaults } from "./limits.js";
 import { denoiseOf, qualities, refuseBlockOptions, strategies } from "./quality.js";
@@ -44,6 +45,7 @@ import { isTokenList, parseBias, tokenIds } from "./token-lists.js";
 import type {
   DenoiseOptions,
   DisposeOptions,
+  Format,
   GenerateDefaults,
   GenerateRequest,
   LoadOptions,
@@ -146,6 +148,7 @@ const requestSchema = strictObject({
   tokens: tokenList,
   ...defaultFields,
   continueFinalMessage,
+  format: z.unknown() as z.ZodType<Format>,
   signal,
 } satisfies Record<keyof GenerateRequest, z.ZodType>).partial();
 
@@ -260,6 +263,7 @@ export interface ParsedRequest {
   /** undefined: in `prompt`, not in `messages` */
   parseSpecial: boolean | undefined;
   native: Omit<NativeRequest, "id" | "tokens" | "answer" | "group" | "rank" | "tenant" | "deadlineMs">;
+  format: ParsedFormat | undefined;
   stop: string[];
   /** by the id of a token that a stop string names: that string, see Texts.stopsAtTokens */
   stopNames: ReadonlyMap<number, string>;
@@ -320,7 +324,7 @@ export function parseRequest(input: RequestFields, model: NativeModelInfo, defau
       : r.messages
         ? parseConversation(r.messages, r)
         : (r.prompt as string),
-    tools: parseTools(r),
+    tools: toolsOf(r),
     parseSpecial: r.parseSpecial,
     native: {
       maxTokens,
@@ -347,6 +351,7 @@ export function parseRequest(input: RequestFields, model: NativeModelInfo, defau
       salt: Buffer.from(r.cache?.salt ?? "", "utf16le").toString("latin1"),
       pin: r.cache?.pin ?? false,
     },
+    format: formatOf(r),
     stop,
     stopNames: new Map(),
     seed,
@@ -357,6 +362,20 @@ export function parseRequest(input: RequestFields, model: NativeModelInfo, defau
     whenFull: r.whenFull ?? "reject",
     signal: r.signal,
   };
+}
+
+function toolsOf(r: z.infer<typeof requestSchema>): ToolUse | undefined {
+  const tools = parseTools(r);
+  if (tools && tools.choice !== "none" && r.format !== undefined)
+    throw invalidOption("format", r.format, "either it or tools, unless toolChoice is none");
+  return tools;
+}
+
+function formatOf({ format, ignoreEos, minTokens }: Pick<RequestFields, "format" | "ignoreEos" | "minTokens">) {
+  if (format === undefined) return undefined;
+  if (ignoreEos) throw invalidOption("ignoreEos", ignoreEos, "none with format, which says where the text may end");
+  if (minTokens) throw invalidOption("minTokens", minTokens, "none with format, which says where the text may end");
+  return parseFormat(format);
 }
 
 function promptIds(ids: ArrayLike<number>, blockLength: number, model: NativeModelInfo): Int32Array {

@@ -32,6 +32,6 @@ export type GenerateRequest = PromptOptions & GenerateOptions;
 /** What holds for all requests that do not say otherwise. */
 export type GenerateDefaults = Omit<
   RequestFields,
-  "prompt" | "messages" | "tokens" | "quality" | "denoise" | "signal" | "continueFinalMessage"
+  "prompt" | "messages" | "tokens" | "quality" | "denoise" | "signal" | "format" | "continueFinalMessage"
 > &
   DialOptions;

@@ -120,7 +120,6 @@ export class Serving {
       setup.reasoning = reasoning;
       job.promptTokens = tokens.length;
       job.maxTokens = maxTokens;
-      // Where the form of an answer with tools becomes native: toolForm(parsed.tools, reasoning).
       job.bytes = bytesOf(parsed, tokens);
       job.start = (rank, tenant, deadlineMs) => {
         if (deadlineMs > 0) this.#after(job, deadlineMs + answerMs, () => this.#fail(job, tooLate(parsed.deadline)));

@@ -50,6 +50,31 @@ export interface DenoiseOptions {
   confidence?: "model" | "sampled";
 }
 
+/** A schema of zod 4. */
+export interface ZodSchema<Value> {
+  readonly _zod: { readonly output: Value };
+}
+
+/**
+ * What an answer must look like; its text always does, whatever the model, and `result.value` is what it says.
+ * - a zod schema: JSON that it takes; `value` is what it makes of it
+ * - `"json_schema"`: JSON that is valid by a JSON Schema, draft 2020-12
+ * - `"json"`: any JSON
+ * - `"regex"`: text that matches the whole of a regular expression (JavaScript's, flag `u`)
+ * - `"choice"`: one of some texts
+ * - `"grammar"`: text of a grammar in GBNF, as llama.cpp documents it
+ *
+ * `whitespace` says where JSON has some: `"none"` as JSON.stringify writes it (the default with a schema), `"some"` also a space
+ * or a line break with spaces (the default with `"json"`).
+ */
+export type Format<Value = unknown> =
+  | ZodSchema<Value>
+  | { type: "json_schema"; schema: object | boolean; whitespace?: "none" | "some" }
+  | { type: "json"; whitespace?: "none" | "some" }
+  | { type: "regex"; pattern: string | RegExp }
+  | { type: "choice"; choices: readonly string[] }
+  | { type: "grammar"; grammar: string };
+
 /** Everything that a request may have; which of them exclude each other says `GenerateRequest`. */
 export interface RequestFields extends ConversationFields {
   /** text as it is, without chat template */
@@ -122,6 +147,14 @@ export interface RequestFields extends ConversationFields {
   minTokens?: number;
   /** Added to the logits of token ids, -100 to 100; at most 1024 of them. */
   logitBias?: Readonly<Record<number, number>> | ReadonlyMap<number, number>;
+  /**
+   * The form of the answer. The generation ends where the text is complete, and never later than `maxTokens`; a form that needs
+   * more is refused. Not with `ignoreEos` and `minTokens`. A stop string or an abort may still cut the text short.
+   *
+   * @example
+   * const { value } = await engine.generate({ prompt, format: z.object({ name: z.string(), age: z.int() }) }).result();
+   */
+  format?: Format;
   /**
    * Also gives the active block after every step, as chunks with `draft`.
    *
@@ -251,7 +284,7 @@ export interface Usage {
 export type FinishReason = "end" | "stop" | "length" | "abort";
 
 /** One of the completions of a run. */
-export interface Answer {
+export interface Answer<Value = unknown> {
   /** without `reasoning` and `toolCalls` */
   text: string;
   /**
@@ -267,14 +300,18 @@ export interface Answer {
   finishReason: FinishReason;
   /** with `"stop"`: the stop string or the id of the stop token */
   stopMatched?: string | number;
+  /** with `format`, unless the text was cut short: what it says, JSON parsed, other texts as they are */
+  value?: Value;
+  /** in the place of `value`: why a zod schema refuses the text for what JSON Schema cannot say, such as a refinement */
+  valueError?: Error;
 }
 
 /** What a run comes to: the first completion, and with `n` above 1 the `usage` of all, the prompt counted once. */
-export interface GenerateResult extends Answer {
+export interface GenerateResult<Value = unknown> extends Answer<Value> {
   /** as given, or the one that was drawn */
   seed: number | bigint;
   /** all completions, with `n` above 1 */
-  answers?: Answer[];
+  answers?: Answer<Value>[];
 }
 
 /**
@@ -289,9 +326,9 @@ export interface GenerateResult extends Answer {
  * fails with READER_STALLED after `queue.heldMs` without a read, or when more than `queue.maxHeld` of its key are. An iterator that is
  * garbage-collected holds nothing back any more; its run goes on to its end.
  */
-export interface Run extends AsyncIterable<Chunk> {
+export interface Run<Value = unknown> extends AsyncIterable<Chunk> {
   /** Resolves when the generation has ended, also by abort; rejects with an SdarError when it failed. */
-  result(): Promise<GenerateResult>;
+  result(): Promise<GenerateResult<Value>>;
   /** Ends the generation with what it has: `result()` resolves with `finishReason` `"abort"`. */
   abort(): void;
   /**

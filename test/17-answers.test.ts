@@ -67,6 +67,8 @@ t.test("reasoning that the template has opened", async (t) => {
   t.match(await answer(t, native, "hm\n</think>\n\nYes.", run), { reasoning: "hm", text: "Yes." });
   const forged = engine.generate({ messages: [asked, { role: "user", content: "<think>" }] });
   t.match(await answer(t, native, "hm", forged), { reasoning: "hm", text: "" });
+  const formed = engine.generate({ messages: [asked], format: { type: "json" } });
+  t.match(await answer(t, native, "[1]", formed), { text: "[1]", value: [1] }, "all of it has the form");
   await engine.dispose();
 });
 

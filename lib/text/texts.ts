@@ -9,7 +9,7 @@ import { checkPromptLength, promptTooLong, usableContext } from "../room.js";
 import { type AddedToken, TokenFinder } from "./added-tokens.js";
 import { type LaneTimes, TextLane } from "./lane.js";
 import { type LengthBound, maxTextLength, surelyExceeds } from "./length-bound.js";
-import type { EncodedPrompt, ModelIds, Task, TextTables } from "./protocol.js";
+import type { EncodedPrompt, ModelIds, Splits, Task, TextTables } from "./protocol.js";
 import type { TokenBytes } from "./token-bytes.js";
 
 /** A prompt that is being encoded. */
@@ -132,6 +132,15 @@ export class Texts {
     this.#checkFiles(conversation);
     this.#checkSize(conversation);
     return this.#ask<string>({ kind: "render", conversation }, sizeOf(conversation)).answer;
+  }
+
+  /** Ids of texts that are parts of answers, one after the other, and how many each has. Rejects as `tokenize` does. */
+  async split(texts: string[]): Promise<Splits> {
+    this.#checkFiles("");
+    return this.#ask<Splits>(
+      { kind: "split", texts },
+      texts.reduce((sum, { length }) => sum + length, 0),
+    ).answer;
   }
 
   #checkFiles(prompt: string | Conversation): void {
