@@ -64,13 +64,14 @@ export interface ZodSchema<Value> {
  * - `"choice"`: one of some texts
  * - `"grammar"`: text of a grammar in GBNF, as llama.cpp documents it
  *
- * `whitespace` says where JSON has some: `"none"` as JSON.stringify writes it (the default with a schema), `"some"` also a space
- * or a line break with spaces (the default with `"json"`).
+ * `whitespace` says where JSON has some: `"none"` as JSON.stringify writes it; `"space"` (the default with a schema) after each
+ * comma and colon, as Python writes it and most models have learnt it; `"some"` (the default with `"json"`) wherever JSON lets a
+ * space or a line break stand.
  */
 export type Format<Value = unknown> =
   | ZodSchema<Value>
-  | { type: "json_schema"; schema: object | boolean; whitespace?: "none" | "some" }
-  | { type: "json"; whitespace?: "none" | "some" }
+  | { type: "json_schema"; schema: object | boolean; whitespace?: "none" | "space" | "some" }
+  | { type: "json"; whitespace?: "none" | "space" | "some" }
   | { type: "regex"; pattern: string | RegExp }
   | { type: "choice"; choices: readonly string[] }
   | { type: "grammar"; grammar: string };
