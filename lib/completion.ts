@@ -138,7 +138,9 @@ export class Completion {
       usage: Object.freeze(usage),
       finishReason: reason,
       ...(matched === undefined ? {} : { stopMatched: matched }),
-      ...(reason === "end" || reason === "length" ? this.#setup.format?.read(this.#text) : undefined),
+      ...((reason === "end" || reason === "length") && this.#toolCalls.length === 0
+        ? this.#setup.format?.read(this.#text)
+        : undefined),
     });
     return chunk;
   }

@@ -12,12 +12,12 @@ export const bounds = {
   logitBias: 1024,
   messages: 4096,
   role: 64,
-  /** `tools`, calls of a message, and what a call's id has */
-  tools: 128,
-  callId: 256,
   /** `format` as JSON, and its choices */
   form: 2 ** 21,
   choices: 100_000,
+  /** `tools`, calls of a message, and what a call's id has */
+  tools: 128,
+  callId: 256,
   key: 256,
   salt: 1024,
   /** a path, a hub id, or the name of an instruction set */

@@ -147,8 +147,8 @@ const requestSchema = strictObject({
   messages: messagesSchema,
   tokens: tokenList,
   ...defaultFields,
-  continueFinalMessage,
   format: z.unknown() as z.ZodType<Format>,
+  continueFinalMessage,
   signal,
 } satisfies Record<keyof GenerateRequest, z.ZodType>).partial();
 
@@ -324,7 +324,7 @@ export function parseRequest(input: RequestFields, model: NativeModelInfo, defau
       : r.messages
         ? parseConversation(r.messages, r)
         : (r.prompt as string),
-    tools: toolsOf(r),
+    tools: parseTools(r),
     parseSpecial: r.parseSpecial,
     native: {
       maxTokens,
@@ -364,18 +364,12 @@ export function parseRequest(input: RequestFields, model: NativeModelInfo, defau
   };
 }
 
-function toolsOf(r: z.infer<typeof requestSchema>): ToolUse | undefined {
-  const tools = parseTools(r);
-  if (tools && tools.choice !== "none" && r.format !== undefined)
-    throw invalidOption("format", r.format, "either it or tools, unless toolChoice is none");
-  return tools;
-}
-
-function formatOf({ format, ignoreEos, minTokens }: Pick<RequestFields, "format" | "ignoreEos" | "minTokens">) {
-  if (format === undefined) return undefined;
-  if (ignoreEos) throw invalidOption("ignoreEos", ignoreEos, "none with format, which says where the text may end");
-  if (minTokens) throw invalidOption("minTokens", minTokens, "none with format, which says where the text may end");
-  return parseFormat(format);
+function formatOf({ format, tools, ignoreEos, minTokens }: Omit<RequestFields, "tokens">): ParsedFormat | undefined {
+  const form = format !== undefined ? "format" : tools?.length ? "tools" : undefined;
+  const allowed = `none with ${form}, which says where the text may end`;
+  if (form && ignoreEos) throw invalidOption("ignoreEos", ignoreEos, allowed);
+  if (form && minTokens) throw invalidOption("minTokens", minTokens, allowed);
+  return format === undefined ? undefined : parseFormat(format);
 }
 
 function promptIds(ids: ArrayLike<number>, blockLength: number, model: NativeModelInfo): Int32Array {

@@ -3,7 +3,7 @@ import t, { type Test } from "tap";
 import { AnswerParts, type Parts, type PartsSetup } from "../lib/answer-parts.js";
 import { parseTools } from "../lib/conversation-schema.js";
 import { ObjectScanner } from "../lib/object-scanner.js";
-import { toolForm } from "../lib/tool-form.js";
+import { answerForm } from "../lib/tool-form.js";
 import type { ToolCall, ToolChoice } from "../lib/types.js";
 
 type Whole = { text: string; reasoning: string; calls: [name: string, args: string][] };
@@ -192,31 +192,41 @@ t.test("the form that tools ask of an answer", async (t) => {
     { name: "weather", parameters },
     { type: "function" as const, function: { name: "now" } },
   ];
-  const form = (toolChoice?: ToolChoice, reasoning: PartsSetup["reasoning"] = "never", parallelToolCalls = true) => {
+  const form = (
+    toolChoice?: ToolChoice,
+    reasoning: PartsSetup["reasoning"] = "never",
+    parallelToolCalls = true,
+    format?: string,
+  ) => {
     const use = parseTools({ tools, parallelToolCalls, ...(toolChoice && { toolChoice }) });
-    return use && toolForm(use, reasoning);
+    return JSON.parse(answerForm(use, reasoning, format) ?? "null");
   };
   t.same(form(), {
-    type: "tools",
-    mark: "<tool_call>",
-    begin: "<tool_call>\n",
-    end: "\n</tool_call>",
-    between: "\n",
-    tools: [
-      { name: "weather", schema: parameters },
-      { name: "now", schema: { type: "object" } },
-    ],
-    choice: "auto",
-    parallel: true,
+    type: "answer",
     reasoning: null,
+    calls: {
+      mark: "<tool_call>",
+      begin: "<tool_call>\n",
+      end: "\n</tool_call>",
+      between: "\n",
+      tools: [
+        { name: "weather", schema: parameters },
+        { name: "now", schema: { type: "object" } },
+      ],
+      choice: "auto",
+      parallel: true,
+    },
+    format: null,
   });
   const chosen = { type: "function" as const, function: { name: "now" } };
   t.match(form(chosen, "open", false), {
-    choice: { name: "now" },
-    parallel: false,
+    calls: { choice: "required", parallel: false, tools: [{ name: "now" }] },
     reasoning: { open: "<think>", close: "</think>", opened: true },
   });
-  t.match(form("required", "possible"), { choice: "required", reasoning: { opened: false } });
-  t.match(form("none"), { choice: "none" });
+  t.match(form("required", "possible"), { calls: { choice: "required" }, reasoning: { opened: false } });
+  t.match(form("none"), { calls: { choice: "none" } });
+  t.same(form("auto", "never", true, '{"type":"json"}').format, { type: "json" });
+  t.equal(answerForm(undefined, "open"), undefined, "nothing is asked of it");
+  t.equal(answerForm(undefined, "never", '{"type":"json"}'), '{"type":"json"}');
   t.equal(parseTools({ tools: [] }), undefined);
 });

@@ -275,8 +275,6 @@ t.test("what is refused, by name", async (t) => {
   refuses({ templateOptions: [1] }, "templateOptions", /an object/);
   refuses({ templateOptions: { tools: [] } }, "templateOptions.tools", /other names than/);
   refuses({ templateOptions: { f: () => {} } }, "templateOptions.f", /a value of JSON/);
-  refuses({ tools: [now], format: { type: "json" } }, "format", /either it or tools/);
-  t.ok(request({ tools: [now], toolChoice: "none", format: { type: "json" } }).format);
   refuses({ continueFinalMessage: true }, "continueFinalMessage", /the last message is the assistant's/);
   refuses(
     { ...message({ toolCalls: [{ name: "f", arguments: {} }] }), continueFinalMessage: true },

@@ -75,7 +75,7 @@ export interface EncodedPrompt {
   reasoning: ReasoningStart;
 }
 
-export type AnswerValue = TextFiles | TextTables | EncodedPrompt | Splits | string;
+export type AnswerValue = TextFiles | TextTables | Splits | EncodedPrompt | string;
 
 export type Answer = { value: AnswerValue } | { error: FlatError };
 

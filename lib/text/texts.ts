@@ -136,7 +136,6 @@ export class Texts {
 
   /** Ids of texts that are parts of answers, one after the other, and how many each has. Rejects as `tokenize` does. */
   async split(texts: string[]): Promise<Splits> {
-    this.#checkFiles("");
     return this.#ask<Splits>(
       { kind: "split", texts },
       texts.reduce((sum, { length }) => sum + length, 0),
