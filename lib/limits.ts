@@ -8,6 +8,8 @@ export const bounds = {
   stopBytes: 1024,
   /** `stopTokens`, as given */
   stopTokens: 256,
+  /** `suppress`, as given */
+  suppress: 1024,
   /** `logitBias`: token ids */
   logitBias: 1024,
   messages: 4096,

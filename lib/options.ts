@@ -113,6 +113,11 @@ const defaultFields = {
   temperature: number("0 or a number from 1e-6 to 100", (v) => v === 0 || (v >= 1e-6 && v <= 100)),
   topK: integer(0),
   topP: number("a number above 0, up to 1", (v) => v > 0 && v <= 1),
+  minP: number("a number from 0 to 1", (v) => v >= 0 && v <= 1),
+  repetitionPenalty: number("a number from 0.1 to 10", (v) => v >= 0.1 && v <= 10),
+  presencePenalty: number("a number from -2 to 2", (v) => v >= -2 && v <= 2),
+  frequencyPenalty: number("a number from -2 to 2", (v) => v >= -2 && v <= 2),
+  topLogprobs: integer(0, 20),
   seed: z.custom<number | bigint>(
     (v) => (typeof v === "bigint" ? v >= 0n && v < 1n << 64n : Number.isSafeInteger(v) && (v as number) >= 0),
     { error: "an integer from 0 to 2^53 - 1, or a bigint from 0n to 2n**64n - 1n" },
@@ -124,6 +129,7 @@ const defaultFields = {
     }),
   ),
   stopTokens: tokenList,
+  suppress: tokenList,
   ignoreEos: boolean,
   minTokens: integer(0),
   logitBias: z.custom<NonNullable<RequestFields["logitBias"]>>(
@@ -307,7 +313,12 @@ export function parseRequest(input: RequestFields, model: NativeModelInfo, defau
   const seed = r.seed ?? randomInt(2 ** 48 - 1);
   const bias = reading("logitBias", () => parseBias(r.logitBias ?? {}, model.vocabSize));
   const stopTokens = tokenIds(r.stopTokens ?? [], "stopTokens", model.vocabSize, bounds.stopTokens);
-  if (minTokens > 0) checkSomeAllowed(stopTokens, r.ignoreEos ?? false, model);
+  const suppress = tokenIds(r.suppress ?? [], "suppress", model.vocabSize, bounds.suppress);
+  checkSomeAllowed("suppress", suppress, [], model);
+  if (minTokens > 0) {
+    const ends = r.ignoreEos ? [] : model.endTokenIds;
+    checkSomeAllowed("stopTokens", stopTokens, [...ends, ...suppress], model);
+  }
   const {
     strategy = "low_confidence_dynamic",
     steps = 0,
@@ -337,10 +348,16 @@ export function parseRequest(input: RequestFields, model: NativeModelInfo, defau
       temperature: r.temperature ?? 0,
       topK: r.topK ?? 0,
       topP: r.topP ?? 1,
+      minP: r.minP ?? 0,
+      repetitionPenalty: r.repetitionPenalty ?? 1,
+      presencePenalty: r.presencePenalty ?? 0,
+      frequencyPenalty: r.frequencyPenalty ?? 0,
+      topLogprobs: r.topLogprobs ?? 0,
       seed: BigInt(seed),
       sampledConfidence: confidence === "sampled",
       stop: stop.map((text) => encoder.encode(text)),
       stopTokens: Int32Array.from(new Set(stopTokens)),
+      suppress: Int32Array.from(new Set(suppress)),
       ignoreEos: r.ignoreEos ?? false,
       minTokens: Math.min(minTokens, model.contextLength),
       biasIds: Int32Array.from(bias, ([id]) => id),
@@ -364,7 +381,9 @@ export function parseRequest(input: RequestFields, model: NativeModelInfo, defau
   };
 }
 
-function formatOf({ format, tools, ignoreEos, minTokens }: Omit<RequestFields, "tokens">): ParsedFormat | undefined {
+type FormNames = "format" | "tools" | "ignoreEos" | "minTokens";
+
+function formatOf({ format, tools, ignoreEos, minTokens }: Pick<RequestFields, FormNames>): ParsedFormat | undefined {
   const form = format !== undefined ? "format" : tools?.length ? "tools" : undefined;
   const allowed = `none with ${form}, which says where the text may end`;
   if (form && ignoreEos) throw invalidOption("ignoreEos", ignoreEos, allowed);
@@ -378,9 +397,19 @@ function promptIds(ids: ArrayLike<number>, blockLength: number, model: NativeMod
   return tokenIds(ids, "tokens", model.vocabSize, model.contextLength);
 }
 
-/** Refuses `stopTokens` that leave no token for the positions before `minTokens`. */
-function checkSomeAllowed(stopTokens: Int32Array, ignoreEos: boolean, model: NativeModelInfo): void {
-  const banned = new Set([...stopTokens, ...(ignoreEos ? [] : model.endTokenIds), model.maskTokenId]);
+/** Refuses `ids` that, with `others`, leave no token to choose: for `stopTokens` at the positions before `minTokens`. */
+function checkSomeAllowed(
+  option: "suppress" | "stopTokens",
+  ids: Int32Array,
+  others: readonly number[],
+  model: NativeModelInfo,
+): void {
+  const banned = new Set([...ids, ...others, model.maskTokenId]);
+  banned.delete(-1); // a model without a mask
   if (banned.size < model.vocabSize) return;
-  throw invalidOption("stopTokens", stopTokens, "with minTokens, fewer than all tokens of the model");
+  throw invalidOption(
+    option,
+    ids,
+    `${option === "suppress" ? "" : "with minTokens, "}fewer than all tokens of the model`,
+  );
 }

@@ -121,6 +121,37 @@ export interface RequestFields extends ConversationFields {
    */
   topP?: number;
   /**
+   * Samples among tokens at least this many times as probable as the most probable one, 0 to 1; after `topK` and `topP`.
+   *
+   * @default 0
+   */
+  minP?: number;
+  /**
+   * Divides the logits above 0 of tokens of the prompt and of generated ones, and multiplies those below, 0.1 to 10. As
+   * the other two it counts tokens whose positions are filled, in the active block on both sides; masked ones it does not.
+   *
+   * @default 1
+   */
+  repetitionPenalty?: number;
+  /**
+   * Taken off the logits of generated tokens, -2 to 2.
+   *
+   * @default 0
+   */
+  presencePenalty?: number;
+  /**
+   * Taken off the logits of generated tokens, -2 to 2, once for each time that one was generated.
+   *
+   * @default 0
+   */
+  frequencyPenalty?: number;
+  /**
+   * How many of the most probable tokens at each position are told, 0 to 20, as `token.topLogprobs`.
+   *
+   * @default 0
+   */
+  topLogprobs?: number;
+  /**
    * Seed of sampling, 0 to 2^64 - 1; the same seed gives the same tokens.
    *
    * @default random, see `result.seed`
@@ -134,6 +165,8 @@ export interface RequestFields extends ConversationFields {
   stop?: string | readonly string[];
   /** Token ids that end the generation, besides the checkpoint's own; at most 256. */
   stopTokens?: readonly number[];
+  /** Token ids that are never chosen, at most 1024. They keep their probability. */
+  suppress?: readonly number[];
   /**
    * Goes on past the checkpoint's end tokens.
    *
@@ -230,6 +263,11 @@ export interface Token {
   confidence: number;
   /** natural logarithm of its probability, untempered and untruncated */
   logprob: number;
+  /**
+   * With `topLogprobs`: the most probable tokens of its position in the step that filled it, whether or not they could be
+   * chosen, most probable first; none of a token that the format alone decided.
+   */
+  topLogprobs?: { id: number; logprob: number }[];
 }
 
 /** The active block as a denoising step left it, for display. */

@@ -129,6 +129,11 @@ Request to_request(const Napi::Object& o) {
   r.temperature = real(o, "temperature");
   r.top_k = integer(o, "topK");
   r.top_p = real(o, "topP");
+  r.min_p = real(o, "minP");
+  r.repetition_penalty = real(o, "repetitionPenalty");
+  r.presence_penalty = real(o, "presencePenalty");
+  r.frequency_penalty = real(o, "frequencyPenalty");
+  r.top_logprobs = integer(o, "topLogprobs", 0, kMaxTopLogprobs);
   const Napi::Value seed = o.Get("seed");
   if (!seed.IsBigInt()) refuse(o.Env(), "seed", "a bigint");
   bool lossless = false;
@@ -145,6 +150,7 @@ Request to_request(const Napi::Object& o) {
     r.stop.emplace_back(reinterpret_cast<const char*>(bytes.Data()), bytes.ElementLength());
   }
   r.stop_tokens = int_array(o, "stopTokens");
+  r.suppress = int_array(o, "suppress");
   r.ignore_eos = boolean(o, "ignoreEos");
   r.min_tokens = integer(o, "minTokens");
   r.bias_ids = int_array(o, "biasIds");

@@ -1,6 +1,7 @@
 #include "engine/sequence.h"
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 
 #include "cache/page_pool.h"
@@ -35,6 +36,9 @@ Sequence::Sequence(Request request, const SequenceContext& context)
       next_(prompt_),
       stop_(request_.stop) {
   sort_unique(request_.stop_tokens);
+  suppressed_.insert(suppressed_.end(), request_.suppress.begin(), request_.suppress.end());
+  sort_unique(suppressed_);
+  if (TokenPenalties::wanted(request_)) penalties_.emplace(request_, request_.tokens);
   suppressed_early_ = suppressed_;
   suppressed_early_.insert(suppressed_early_.end(), request_.stop_tokens.begin(), request_.stop_tokens.end());
   if (!request_.ignore_eos)
@@ -67,13 +71,14 @@ void Sequence::open_block(int32_t position) {
   for (int32_t i = 0; i < block; i++)
     if (position + i >= prompt_) masked_ |= uint64_t{1} << i;
   tokens_.resize(position + block, context_.mask_id);
-  filled_.assign(block, {});
+  clear_filled(block);
 }
 
 void Sequence::propose(std::span<const int32_t> tokens) {
   tokens_.resize(active_);
   if (form_) tokens = tokens.first(static_cast<size_t>(form_->ask_next(tokens, limits_)));
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+  if (penalties_) penalties_->propose(proposed());
   masked_ = (uint64_t{2} << tokens.size()) - 1;
 }
 
@@ -99,6 +104,7 @@ StepSequence Sequence::plan(int32_t max_rows) const {
   s.suppressed_early = suppressed_early_;
   s.free_from = prompt_ + request_.min_tokens;
   if (!request_.given.empty()) s.limits = std::span(limits_).first(static_cast<size_t>(s.window_rows()));
+  if (penalties_) s.penalised = penalties_->tokens();
   if (form_) {
     s.limits = std::span(limits_).first(static_cast<size_t>(s.window_rows()));
     s.candidates = context_.autoregressive ? kNextCandidates : kBlockCandidates;
@@ -119,8 +125,12 @@ std::optional<FinishReason> Sequence::apply(const StepSequence& planned, const S
 
 std::optional<FinishReason> Sequence::apply_block(const SequenceResult& result) {
   adopt(active_);
-  for (int32_t i = 0; i < request_.block_length; i++)
-    if (result.filled >> i & 1) fill(i, result.at[i]);
+  const size_t top = static_cast<size_t>(request_.top_logprobs);
+  for (int32_t i = 0; i < request_.block_length; i++) {
+    if (!(result.filled >> i & 1)) continue;
+    const auto rank = static_cast<size_t>(std::popcount(masked_ & ((uint64_t{1} << i) - 1)));
+    fill(i, result.at[i], result.top.subspan(rank * top, top));
+  }
   masked_ &= ~result.filled;
   decided_ = std::popcount(result.filled);
   step_++;
@@ -139,7 +149,18 @@ std::optional<FinishReason> Sequence::go_on() {
   return std::nullopt;
 }
 
-void Sequence::fill(int32_t offset, const SampledToken& token) {
+void Sequence::clear_filled(size_t positions) {
+  filled_.assign(positions, {});
+  top_filled_.assign(positions * static_cast<size_t>(request_.top_logprobs), {});
+}
+
+void Sequence::fill(int32_t offset, const SampledToken& token, std::span<const RankedToken> top) {
+  for (size_t i = 0; i < top.size() && top[i].id >= 0; i++) {
+    const auto logprob = static_cast<float>(static_cast<double>(top[i].logit) - token.logsumexp);
+    top_filled_[static_cast<size_t>(offset) * top.size() + i] = {
+        .id = top[i].id, .logprob = top[i].id == token.token ? token.logprob : logprob};
+  }
+  if (penalties_) penalties_->add(token.token);
   tokens_[active_ + offset] = token.token;
   filled_[offset] = {.id = token.token,
                      .position = active_ + offset,
@@ -154,8 +175,9 @@ std::optional<FinishReason> Sequence::apply_next(const StepSequence& planned, co
   int32_t agreed = 0;
   while (agreed + 1 < planned.window && result.at[agreed].token == tokens_[active_ + agreed]) agreed++;
   tokens_.resize(active_ + agreed + 1);
-  filled_.assign(static_cast<size_t>(agreed) + 1, {});
-  for (int32_t i = 0; i <= agreed; i++) fill(i, result.at[i]);
+  clear_filled(static_cast<size_t>(agreed) + 1);
+  const size_t top = static_cast<size_t>(request_.top_logprobs);
+  for (int32_t i = 0; i <= agreed; i++) fill(i, result.at[i], result.top.subspan(static_cast<size_t>(i) * top, top));
   masked_ = 0;
   adopt(active_ + agreed);
   proposed_ += planned.window - 1, accepted_ += agreed;
@@ -168,6 +190,8 @@ std::optional<FinishReason> Sequence::release() {
   for (; next_ < end && !(masked_ >> (next_ - active_) & 1); next_++) {
     const TokenRecord& token = filled_[next_ - active_];
     records_.push_back(token);
+    const auto top = top_filled_.begin() + (next_ - active_) * request_.top_logprobs;
+    top_records_.insert(top_records_.end(), top, top + request_.top_logprobs);
     if (form_) form_->accept(token.id);
     std::optional<FinishReason> reason;
     const int64_t before = stop_.size();
@@ -197,6 +221,7 @@ std::optional<FinishReason> Sequence::release() {
 
 std::span<const TokenRecord> Sequence::take_released() {
   const std::span<const TokenRecord> fresh = std::span(records_).subspan(taken_);
+  top_taken_ = taken_ * static_cast<size_t>(request_.top_logprobs);
   taken_ = records_.size();
   return fresh;
 }
