@@ -132,6 +132,19 @@ export interface NativeRequest {
   salt: string;
   /** pages of the prompt are evicted only when nothing else is left to evict */
   pin: boolean;
+  /** of `NativeForm`, by the same engine */
+  form?: unknown;
+}
+
+/** A compiled form of answers. */
+export interface NativeForm {
+  form: unknown;
+  /** that a whole text takes, the end token not counted */
+  leastTokens: number;
+  /** what it holds in memory, about */
+  bytes: number;
+  /** texts that must come as they are somewhere in it, for setSplits */
+  runs: string[];
 }
 
 /** What became of a request since the last look; `request` is its id. */
@@ -234,6 +247,10 @@ export interface NativeEngine {
   /** Ids that end a generation, in the place of info().endTokenIds. Before the first submit. */
   setEndTokens(ids: Int32Array): void;
   info(): NativeModelInfo;
+  /** On a thread of its own; rejects with INVALID_OPTION. `json`: native/form/form.h says what it may be. */
+  compileForm(json: string): Promise<NativeForm>;
+  /** The tokenizer's ids of the form's `runs`, one after the other, and how many each has. Before the form is used. */
+  setSplits(form: unknown, ids: Int32Array, counts: Int32Array): void;
   submit(request: NativeRequest): void;
   abort(id: number): void;
   /** Takes no part in steps until resume(id); it may be preempted meanwhile. Unknown ids are ignored. */

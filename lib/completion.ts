@@ -1,5 +1,6 @@
 // One completion: its tokens, their text, and what it comes to. In the public API it is an answer.
 import type { NativeEvent, NativeFinish } from "./binding.js";
+import type { ParsedFormat } from "./format.js";
 import type { TokenBytes } from "./text/token-bytes.js";
 import type { Answer, Chunk, Draft, Token } from "./types.js";
 
@@ -61,6 +62,7 @@ export interface CompletionSetup {
   stopTokens: Int32Array;
   /** by the id of a token that a stop string names: that string */
   stopNames?: ReadonlyMap<number, string> | undefined;
+  format?: Pick<ParsedFormat, "read"> | undefined;
 }
 
 /** Events of one completion to chunks. */
@@ -129,6 +131,7 @@ export class Completion {
       usage: Object.freeze(usage),
       finishReason: reason,
       ...(matched === undefined ? {} : { stopMatched: matched }),
+      ...(reason === "end" || reason === "length" ? this.#setup.format?.read(this.#text) : undefined),
     });
     return chunk;
   }

@@ -5,17 +5,29 @@ import { findCheckpoint } from "./checkpoint.js";
 import { type Clock, systemClock } from "./clock.js";
 import { invalidOption, nameAndMessage, SdarError, wrapError } from "./errors.js";
 import { type EventName, eventNames, type Listener, type ListenerOptions, safely } from "./events.js";
+import type { ParsedFormat } from "./format.js";
+import { Forms } from "./forms.js";
 import { isPath } from "./limits.js";
 import { type MapOptions, type Mapped, mapRequests } from "./map.js";
-import type { Defaults } from "./options.js";
+import type { Defaults, ParsedRequest } from "./options.js";
+import { roomFor } from "./room.js";
 import { failedRun } from "./run.js";
 import { Serving, type ServingSetup } from "./serving.js";
 import { isAborted, onAbort } from "./signals.js";
 import type { EngineStats } from "./stats.js";
 import { checkDraft } from "./text/agreement.js";
-import { Texts } from "./text/texts.js";
+import { type Encoding, Texts } from "./text/texts.js";
 import { detokenize, type RenderOptions, type TokenizeOptions } from "./text/tools.js";
-import type { DisposeOptions, GenerateRequest, LoadOptions, Message, ModelInfo, RequestFields, Run } from "./types.js";
+import type {
+  DisposeOptions,
+  Format,
+  GenerateRequest,
+  LoadOptions,
+  Message,
+  ModelInfo,
+  RequestFields,
+  Run,
+} from "./types.js";
 
 /** A loaded checkpoint that generates for any number of requests at once, on a thread of its own. */
 export class Engine {
@@ -23,6 +35,7 @@ export class Engine {
   readonly model: ModelInfo;
   readonly #native: NativeEngine;
   readonly #texts: Texts;
+  readonly #forms: Forms;
   readonly #serving: Serving;
   readonly #clock: Clock;
   readonly #judge: Judge;
@@ -34,6 +47,7 @@ export class Engine {
     this.#native = native;
     this.model = model;
     this.#texts = texts;
+    this.#forms = new Forms(native, texts);
     this.#clock = settings.clock;
     this.#judge = settings.judge;
     this.#defaults = settings.defaults;
@@ -176,7 +190,7 @@ export class Engine {
    * advance. Keys (`key`) take turns so that each gets an even share of what is computed; one that had nothing waiting begins
    * with a head start. Within a key the order is that of priority and age, then of arrival.
    */
-  generate(request: GenerateRequest): Run {
+  generate<Value = unknown>(request: GenerateRequest & { format?: Format<Value> }): Run<Value> {
     const began = this.#clock.now();
     try {
       this.#checkAlive();
@@ -184,10 +198,30 @@ export class Engine {
       const stopNames = this.#texts.stopsAtTokens(parsed.stop);
       const stopTokens = Int32Array.from(new Set([...parsed.native.stopTokens, ...stopNames.keys()]));
       const named = { ...parsed, stopNames, native: { ...parsed.native, stopTokens } };
-      return this.#serving.start(named, this.#texts.encode(parsed), began);
+      const encoded = this.#texts.encode(parsed);
+      const prompt = parsed.format ? this.#withForm(named, encoded, parsed.format) : encoded;
+      return this.#serving.start(named, prompt, began) as Run<Value>;
     } catch (error) {
-      return failedRun(wrapError(error));
+      return failedRun(wrapError(error)) as Run<Value>;
     }
+  }
+
+  /** The prompt's tokens once the form is compiled, too. */
+  #withForm({ native }: ParsedRequest, prompt: Int32Array | Encoding, { json }: ParsedFormat): Encoding {
+    const compiled = this.#forms.compile(json);
+    const encoding = prompt instanceof Int32Array ? { tokens: Promise.resolve(prompt), cancel() {} } : prompt;
+    const tokens = Promise.all([encoding.tokens, compiled]).then(([ids, { form, leastTokens }]) => {
+      const left = roomFor(ids.length, native, this.model);
+      if (left < leastTokens)
+        throw new SdarError(
+          "INVALID_OPTION",
+          `format needs at least ${leastTokens} tokens; maxTokens and the context leave ${left}`,
+          { option: "maxTokens", allowed: `at least ${leastTokens}` },
+        );
+      native.form = form;
+      return ids;
+    });
+    return { tokens, cancel: encoding.cancel };
   }
 
   /**

@@ -3,6 +3,7 @@ export { Engine } from "./engine.js";
 export { type ErrorCode, SdarError, type SdarErrorJson } from "./errors.js";
 export type { EngineEvents, EventName, Listener, ListenerOptions, RequestInfo } from "./events.js";
 export type { MapOptions, Mapped } from "./map.js";
+export type { SamplingOptions } from "./sampling.js";
 export type { EngineStats } from "./stats.js";
 export type { RenderOptions, TokenizeOptions } from "./text/tools.js";
 export type {

@@ -14,6 +14,9 @@ export const bounds = {
   logitBias: 1024,
   messages: 4096,
   role: 64,
+  /** `format` as JSON, and its choices */
+  form: 2 ** 21,
+  choices: 100_000,
   key: 256,
   salt: 1024,
   /** a path, a hub id, or the name of an instruction set */

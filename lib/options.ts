@@ -13,6 +13,7 @@ import {
 } from "./binding.js";
 import { findCheckpoint, userCache } from "./checkpoint.js";
 import { invalidOption, SdarError } from "./errors.js";
+import { type ParsedFormat, parseFormat } from "./format.js";
 import type { HeldLimits } from "./held.js";
 import { bounds, isPath, queueDefaults } from "./limits.js";
 import { denoiseOf, qualities, refuseBlockOptions, strategies } from "./quality.js";
@@ -31,10 +32,11 @@ import {
   strictObject,
   text,
 } from "./schema.js";
-import { isTokenList, parseBias, tokenIds } from "./token-lists.js";
+import { checkSomeAllowed, isTokenList, parseBias, tokenIds } from "./token-lists.js";
 import type {
   DenoiseOptions,
   DisposeOptions,
+  Format,
   GenerateDefaults,
   GenerateRequest,
   LoadOptions,
@@ -150,6 +152,7 @@ const requestSchema = strictObject({
   messages: messagesSchema,
   tokens: tokenList,
   ...defaultFields,
+  format: z.unknown() as z.ZodType<Format>,
   signal,
 } satisfies Record<keyof GenerateRequest, z.ZodType>).partial();
 
@@ -263,6 +266,7 @@ export interface ParsedRequest {
   /** undefined: in `prompt`, not in `messages` */
   parseSpecial: boolean | undefined;
   native: Omit<NativeRequest, "id" | "tokens" | "answer" | "group" | "rank" | "tenant" | "deadlineMs">;
+  format: ParsedFormat | undefined;
   stop: string[];
   /** by the id of a token that a stop string names: that string, see Texts.stopsAtTokens */
   stopNames: ReadonlyMap<number, string>;
@@ -354,6 +358,7 @@ export function parseRequest(input: RequestFields, model: NativeModelInfo, defau
       salt: Buffer.from(r.cache?.salt ?? "", "utf16le").toString("latin1"),
       pin: r.cache?.pin ?? false,
     },
+    format: formatOf(r),
     stop,
     stopNames: new Map(),
     seed,
@@ -366,25 +371,15 @@ export function parseRequest(input: RequestFields, model: NativeModelInfo, defau
   };
 }
 
+function formatOf({ format, ignoreEos, minTokens }: Pick<RequestFields, "format" | "ignoreEos" | "minTokens">) {
+  if (format === undefined) return undefined;
+  if (ignoreEos) throw invalidOption("ignoreEos", ignoreEos, "none with format, which says where the text may end");
+  if (minTokens) throw invalidOption("minTokens", minTokens, "none with format, which says where the text may end");
+  return parseFormat(format);
+}
+
 function promptIds(ids: ArrayLike<number>, blockLength: number, model: NativeModelInfo): Int32Array {
   // Before anything that takes longer the longer it is.
   if (ids.length > 0) checkPromptLength(ids.length, blockLength, model);
   return tokenIds(ids, "tokens", model.vocabSize, model.contextLength);
-}
-
-/** Refuses `ids` that, with `others`, leave no token to choose: for `stopTokens` at the positions before `minTokens`. */
-function checkSomeAllowed(
-  option: "suppress" | "stopTokens",
-  ids: Int32Array,
-  others: readonly number[],
-  model: NativeModelInfo,
-): void {
-  const banned = new Set([...ids, ...others, model.maskTokenId]);
-  banned.delete(-1); // a model without a mask
-  if (banned.size < model.vocabSize) return;
-  throw invalidOption(
-    option,
-    ids,
-    `${option === "suppress" ? "" : "with minTokens, "}fewer than all tokens of the model`,
-  );
 }

@@ -29,6 +29,6 @@ export type GenerateRequest = PromptOptions & GenerateOptions;
 /** What holds for all requests that do not say otherwise. */
 export type GenerateDefaults = Omit<
   RequestFields,
-  "prompt" | "messages" | "tokens" | "quality" | "denoise" | "signal"
+  "prompt" | "messages" | "tokens" | "quality" | "denoise" | "signal" | "format"
 > &
   DialOptions;

@@ -3,6 +3,7 @@ import type { NativeEvent } from "./binding.js";
 import type { Clock } from "./clock.js";
 import { Completion, type Finish } from "./completion.js";
 import { SdarError } from "./errors.js";
+import type { ParsedFormat } from "./format.js";
 import { iteratorUsed, runHandle } from "./run-handle.js";
 import { onAbort } from "./signals.js";
 import type { TokenBytes } from "./text/token-bytes.js";
@@ -15,6 +16,7 @@ export interface RunSetup {
   stop: string[];
   stopTokens: Int32Array;
   stopNames?: ReadonlyMap<number, string> | undefined;
+  format?: Pick<ParsedFormat, "read"> | undefined;
   seed: number | bigint;
   /** how many completions */
   n: number;

@@ -1,6 +1,7 @@
 // The types of the public API.
 import type { NativeModelInfo } from "./binding.js";
 import type { Strategy } from "./quality.js";
+import type { SamplingOptions } from "./sampling.js";
 
 export type { LoadOptions } from "./load-options.js";
 export type { GenerateDefaults, GenerateOptions, GenerateRequest } from "./request.js";
@@ -55,8 +56,34 @@ export interface DenoiseOptions {
   confidence?: "model" | "sampled";
 }
 
+/** A schema of zod 4. */
+export interface ZodSchema<Value> {
+  readonly _zod: { readonly output: Value };
+}
+
+/**
+ * What an answer must look like; its text always does, whatever the model, and `result.value` is what it says.
+ * - a zod schema: JSON that it takes; `value` is what it makes of it
+ * - `"json_schema"`: JSON that is valid by a JSON Schema, draft 2020-12
+ * - `"json"`: any JSON
+ * - `"regex"`: text that matches the whole of a regular expression (JavaScript's, flag `u`)
+ * - `"choice"`: one of some texts
+ * - `"grammar"`: text of a grammar in GBNF, as llama.cpp documents it
+ *
+ * `whitespace` says where JSON has some: `"none"` as JSON.stringify writes it; `"space"` (the default with a schema) after each
+ * comma and colon, as Python writes it and most models have learnt it; `"some"` (the default with `"json"`) wherever JSON lets a
+ * space or a line break stand.
+ */
+export type Format<Value = unknown> =
+  | ZodSchema<Value>
+  | { type: "json_schema"; schema: object | boolean; whitespace?: "none" | "space" | "some" }
+  | { type: "json"; whitespace?: "none" | "space" | "some" }
+  | { type: "regex"; pattern: string | RegExp }
+  | { type: "choice"; choices: readonly string[] }
+  | { type: "grammar"; grammar: string };
+
 /** Everything that a request may have; which of them exclude each other says `GenerateRequest`. */
-export interface RequestFields {
+export interface RequestFields extends SamplingOptions {
   /** text as it is, without chat template */
   prompt?: string;
   /** a conversation, turned into text by the checkpoint's chat template */
@@ -89,53 +116,6 @@ export interface RequestFields {
    * @default none of these but `low_confidence_dynamic`, `threshold` 0.9
    */
   quality?: Quality;
-  /** 0 (default) takes the most probable token; else 1e-6 to 100. */
-  temperature?: number;
-  /** Samples among the k most probable tokens; 0 (default) among all. */
-  topK?: number;
-  /**
-   * Samples among the fewest tokens whose probability reaches this, above 0 to 1.
-   *
-   * @default 1
-   */
-  topP?: number;
-  /**
-   * Samples among tokens at least this many times as probable as the most probable one, 0 to 1; after `topK` and `topP`.
-   *
-   * @default 0
-   */
-  minP?: number;
-  /**
-   * Divides the logits above 0 of tokens of the prompt and of generated ones, and multiplies those below, 0.1 to 10. As
-   * the other two it counts tokens whose positions are filled, in the active block on both sides; masked ones it does not.
-   *
-   * @default 1
-   */
-  repetitionPenalty?: number;
-  /**
-   * Taken off the logits of generated tokens, -2 to 2.
-   *
-   * @default 0
-   */
-  presencePenalty?: number;
-  /**
-   * Taken off the logits of generated tokens, -2 to 2, once for each time that one was generated.
-   *
-   * @default 0
-   */
-  frequencyPenalty?: number;
-  /**
-   * How many of the most probable tokens at each position are told, 0 to 20, as `token.topLogprobs`.
-   *
-   * @default 0
-   */
-  topLogprobs?: number;
-  /**
-   * Seed of sampling, 0 to 2^64 - 1; the same seed gives the same tokens.
-   *
-   * @default random, see `result.seed`
-   */
-  seed?: number | bigint;
   /**
    * Text that ends the generation and is not part of the result's text: one string or up to 64, of 1 to 1024 bytes each. A
    * string that begins with the name of a special token ends it at that token, too; one that has such a name further
@@ -144,8 +124,6 @@ export interface RequestFields {
   stop?: string | readonly string[];
   /** Token ids that end the generation, besides the checkpoint's own; at most 256. */
   stopTokens?: readonly number[];
-  /** Token ids that are never chosen, at most 1024. They keep their probability. */
-  suppress?: readonly number[];
   /**
    * Goes on past the checkpoint's end tokens.
    *
@@ -158,8 +136,14 @@ export interface RequestFields {
    * @default 0
    */
   minTokens?: number;
-  /** Added to the logits of token ids, -100 to 100; at most 1024 of them. */
-  logitBias?: Readonly<Record<number, number>> | ReadonlyMap<number, number>;
+  /**
+   * The form of the answer. The generation ends where the text is complete, and never later than `maxTokens`; a form that needs
+   * more is refused. Not with `ignoreEos` and `minTokens`. A stop string or an abort may still cut the text short.
+   *
+   * @example
+   * const { value } = await engine.generate({ prompt, format: z.object({ name: z.string(), age: z.int() }) }).result();
+   */
+  format?: Format;
   /**
    * Also gives the active block after every step, as chunks with `draft`.
    *
@@ -290,7 +274,7 @@ export interface Usage {
 export type FinishReason = "end" | "stop" | "length" | "abort";
 
 /** One of the completions of a run. */
-export interface Answer {
+export interface Answer<Value = unknown> {
   text: string;
   /** all generated tokens, the one that ended the generation included */
   tokens: Token[];
@@ -298,14 +282,18 @@ export interface Answer {
   finishReason: FinishReason;
   /** with `"stop"`: the stop string or the id of the stop token */
   stopMatched?: string | number;
+  /** with `format`, unless the text was cut short: what it says, JSON parsed, other texts as they are */
+  value?: Value;
+  /** in the place of `value`: why a zod schema refuses the text for what JSON Schema cannot say, such as a refinement */
+  valueError?: Error;
 }
 
 /** What a run comes to: the first completion, and with `n` above 1 the `usage` of all, the prompt counted once. */
-export interface GenerateResult extends Answer {
+export interface GenerateResult<Value = unknown> extends Answer<Value> {
   /** as given, or the one that was drawn */
   seed: number | bigint;
   /** all completions, with `n` above 1 */
-  answers?: Answer[];
+  answers?: Answer<Value>[];
 }
 
 /**
@@ -320,9 +308,9 @@ export interface GenerateResult extends Answer {
  * fails with READER_STALLED after `queue.heldMs` without a read, or when more than `queue.maxHeld` of its key are. An iterator that is
  * garbage-collected holds nothing back any more; its run goes on to its end.
  */
-export interface Run extends AsyncIterable<Chunk> {
+export interface Run<Value = unknown> extends AsyncIterable<Chunk> {
   /** Resolves when the generation has ended, also by abort; rejects with an SdarError when it failed. */
-  result(): Promise<GenerateResult>;
+  result(): Promise<GenerateResult<Value>>;
   /** Ends the generation with what it has: `result()` resolves with `finishReason` `"abort"`. */
   abort(): void;
   /**

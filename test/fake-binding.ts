@@ -67,6 +67,13 @@ export class FakeNative implements NativeEngine {
     this.endTokens = ids;
   }
   info = () => this.model;
+  /** forms that were asked for, as JSON */
+  readonly forms: string[] = [];
+  async compileForm(json: string) {
+    this.forms.push(json);
+    return { form: json, leastTokens: 3, bytes: 1000, runs: [] };
+  }
+  setSplits() {}
   submit(request: NativeRequest) {
     if (this.refusal) throw this.refusal;
     this.requests.push(request);

@@ -41,7 +41,18 @@ export interface RenderTask {
   addGenerationPrompt: boolean;
 }
 
-export type Task = EncodeTask | RenderTask | { kind: "describe"; model: ModelIds };
+export interface SplitTask {
+  kind: "split";
+  texts: string[];
+}
+
+/** Ids of texts, one after the other, and how many each has. */
+export interface Splits {
+  ids: Int32Array;
+  counts: Int32Array;
+}
+
+export type Task = EncodeTask | RenderTask | SplitTask | { kind: "describe"; model: ModelIds };
 
 /** What there is to know once the files are read. */
 export interface TextFiles {
@@ -57,7 +68,7 @@ export interface TextTables {
   controlTokens: AddedToken[];
 }
 
-export type AnswerValue = TextFiles | TextTables | Int32Array | string;
+export type AnswerValue = TextFiles | TextTables | Splits | Int32Array | string;
 
 export type Answer = { value: AnswerValue } | { error: FlatError };
 

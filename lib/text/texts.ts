@@ -9,7 +9,7 @@ import type { Message } from "../types.js";
 import { type AddedToken, TokenFinder } from "./added-tokens.js";
 import { type LaneTimes, TextLane } from "./lane.js";
 import { type LengthBound, maxTextLength, surelyExceeds } from "./length-bound.js";
-import type { ModelIds, Task, TextTables } from "./protocol.js";
+import type { ModelIds, Splits, Task, TextTables } from "./protocol.js";
 import type { TokenBytes } from "./token-bytes.js";
 
 /** A prompt that is being encoded. */
@@ -130,6 +130,15 @@ export class Texts {
     this.#checkFiles(true);
     this.#checkSize(messages);
     return this.#ask<string>({ kind: "render", messages, addGenerationPrompt }, sizeOf(messages)).answer;
+  }
+
+  /** Ids of texts that are parts of answers, one after the other, and how many each has. Rejects as `tokenize` does. */
+  async split(texts: string[]): Promise<Splits> {
+    this.#checkFiles(false);
+    return this.#ask<Splits>(
+      { kind: "split", texts },
+      texts.reduce((sum, { length }) => sum + length, 0),
+    ).answer;
   }
 
   #checkFiles(template: boolean): void {

@@ -12,6 +12,8 @@ import {
   type EncodeTask,
   type ModelIds,
   type RenderTask,
+  type Splits,
+  type SplitTask,
   type Stage,
   stages,
   type Task,
@@ -88,6 +90,17 @@ class Texts {
     return this.#template.render(messages, { add_generation_prompt: addGenerationPrompt });
   }
 
+  /** As parts of answers: no special tokens around or in them. */
+  split({ texts }: SplitTask): Splits {
+    at("encode");
+    const options = { addSpecial: false, parse: "text", limit: Number.MAX_SAFE_INTEGER } as const;
+    const splits = texts.map((text) => this.#tokenizer.encode(text, options));
+    return {
+      ids: Int32Array.from(splits.flatMap((ids) => [...ids])),
+      counts: Int32Array.from(splits, (s) => s.length),
+    };
+  }
+
   #encode({ prompt, parseSpecial, limit, countUpTo }: EncodeTask): Int32Array {
     at("encode");
     const isText = typeof prompt === "string";
@@ -141,6 +154,7 @@ parentPort?.on("message", (task: Task) => {
   answer(() => {
     if (!texts) throw new SdarError("INTERNAL", "the text files were not read");
     if (task.kind === "describe") return texts.describe(task.model);
+    if (task.kind === "split") return texts.split(task);
     return task.kind === "render" ? texts.render(task) : texts.encode(task);
   });
 });

@@ -60,6 +60,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
         {InstanceMethod<&NativeEngine::set_token_bytes>("setTokenBytes"),
          InstanceMethod<&NativeEngine::set_end_tokens>("setEndTokens"), InstanceMethod<&NativeEngine::info>("info"),
          InstanceMethod<&NativeEngine::submit>("submit"), InstanceMethod<&NativeEngine::compile_form>("compileForm"),
+         InstanceMethod<&NativeEngine::set_splits>("setSplits"),
          InstanceMethod<&NativeEngine::signal<&Engine::abort>>("abort"),
          InstanceMethod<&NativeEngine::signal<&Engine::pause>>("pause"),
          InstanceMethod<&NativeEngine::signal<&Engine::resume>>("resume"),
@@ -145,6 +146,11 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
 
   Napi::Value compile_form(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] { return addon::compile_form(info, engine(info.Env()).forms()); });
+  }
+
+  Napi::Value set_splits(const Napi::CallbackInfo& info) {
+    addon::set_splits(info);
+    return info.Env().Undefined();
   }
 
   /// abort, pause or resume a request

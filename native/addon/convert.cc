@@ -166,6 +166,7 @@ Request to_request(const Napi::Object& o) {
     r.deadline = std::chrono::steady_clock::now() + std::chrono::microseconds(static_cast<int64_t>(deadline * 1000));
   r.salt = string(o, "salt");
   r.pin = boolean(o, "pin");
+  if (o.Has("given")) r.given = int_array(o, "given");
   if (const Napi::Value form = o.Get("form"); !form.IsUndefined()) r.form = to_form(form);
   return r;
 }

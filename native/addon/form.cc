@@ -5,7 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "addon/extension.h"
 #include "addon/task.h"
 #include "form/form.h"
 
@@ -42,26 +41,6 @@ Napi::Value from_handle(Napi::Env env, Handle&& compiled) {
   return result;
 }
 
-/// setSplits(form, ids, counts): the tokenizer's tokens of `runs`, one after the other. Once, before the form is used.
-Napi::Value set_splits(const Napi::CallbackInfo& info) {
-  Handle& handle = to_handle(info[0]);
-  const auto ids = info[1].As<Napi::Int32Array>(), counts = info[2].As<Napi::Int32Array>();
-  std::vector<std::vector<int32_t>> splits(std::min(handle.runs.size(), counts.ElementLength()));
-  size_t at = 0;
-  for (size_t i = 0; i < splits.size(); i++) {
-    for (int32_t n = 0; n < counts[i] && at < ids.ElementLength(); n++) splits[i].push_back(ids[at++]);
-  }
-  handle.form->set_splits(handle.runs, splits);
-  handle.runs.clear();
-  return info.Env().Undefined();
-}
-
-void define_forms(Napi::Env env, Napi::Object exports) {
-  exports.Set("setSplits", Napi::Function::New<set_splits>(env));
-}
-
-const Extension extension{define_forms};
-
 }  // namespace
 
 Napi::Value compile_form(const Napi::CallbackInfo& info, std::shared_ptr<Forms> forms) {
@@ -84,6 +63,20 @@ Napi::Value compile_form(const Napi::CallbackInfo& info, std::shared_ptr<Forms> 
         return compiled;
       },
       [](Napi::Env e, Handle& compiled) { return from_handle(e, std::move(compiled)); });
+}
+
+void set_splits(const Napi::CallbackInfo& info) {
+  if (info.Length() < 3 || !info[1].IsTypedArray() || !info[2].IsTypedArray())
+    throw Napi::TypeError::New(info.Env(), "setSplits takes a form and two Int32Arrays");
+  Handle& handle = to_handle(info[0]);
+  const auto ids = info[1].As<Napi::Int32Array>(), counts = info[2].As<Napi::Int32Array>();
+  std::vector<std::vector<int32_t>> splits(std::min(handle.runs.size(), counts.ElementLength()));
+  size_t at = 0;
+  for (size_t i = 0; i < splits.size(); i++) {
+    for (int32_t n = 0; n < counts[i] && at < ids.ElementLength(); n++) splits[i].push_back(ids[at++]);
+  }
+  handle.form->set_splits(handle.runs, splits);
+  handle.runs.clear();
 }
 
 std::shared_ptr<form::LiveForm> to_form(const Napi::Value& value) { return to_handle(value).form; }

@@ -23,7 +23,10 @@ Drafter::Drafter(Backend& backend, const DraftContext& draft, const SequenceCont
       max_rows_(max_rows),
       prefix_cache_(prefix_cache) {}
 
-void Drafter::join(Job& job) { job.draft = std::make_unique<Draft>(draft_, target_, job.request()); }
+void Drafter::join(Job& job) {
+  job.draft = std::make_unique<Draft>(draft_, target_, job.request());
+  if (!job.request().given.empty()) job.draft->stop();
+}
 
 PrefixRoot Drafter::root_of(const Job& job) const {
   const Request& r = job.request();

@@ -243,6 +243,10 @@ void Engine::check(const Request& r) const {
                                           std::to_string(r.block_length) + " takes at most " +
                                           std::to_string(usable - 1));
   const int64_t limit = std::min<int64_t>(prompt + r.max_tokens, usable);
+  require_ids(r.given, "given", shape.vocabulary);
+  if (!r.given.empty())
+    require(r.max_tokens == static_cast<int32_t>(r.given.size()) && r.ignore_eos && !r.form, "given",
+            static_cast<double>(r.given.size()), "as many as maxTokens, with ignoreEos and without a form");
   if (r.form) {
     require(forms_ && forms_->owns(*r.form), "format", 0, "a form that this engine compiled");
     require(!r.ignore_eos, "ignoreEos", 1, "none with a format");

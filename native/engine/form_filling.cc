@@ -208,7 +208,8 @@ int32_t FormFilling::ask_next(std::span<const int32_t> proposed, std::span<RowLi
     if (i == proposed.size()) return static_cast<int32_t>(i);
     const int32_t left = left_ - static_cast<int32_t>(i) - 1;
     const form::State next = form_->advance(state, proposed[i]);
-    if (next < 0 || !form_->fits(next, left)) return static_cast<int32_t>(i);
+    // What the form alone decides is written when the token before it is: no row may decide it otherwise.
+    if (next < 0 || !form_->fits(next, left) || !form_->forced(next, end_id_).empty()) return static_cast<int32_t>(i);
     state = next;
   }
 }

@@ -23,6 +23,7 @@ struct Request : SamplingParams {
   bool ignore_eos = false;
   int32_t min_tokens = 0;
   bool drafts = false;
+  std::vector<int32_t> given;            ///< the text itself, to be scored: max_tokens are as many, ignore_eos is set
   std::shared_ptr<form::LiveForm> form;  ///< that the text has; of this engine (Engine::compile)
 
   /// Requests of one group (0: none) are completions of one prompt: the others wait until completion 0 has it in the

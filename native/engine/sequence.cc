@@ -49,6 +49,7 @@ Sequence::Sequence(Request request, const SequenceContext& context)
       literal == tokens_.end() ? std::numeric_limits<int32_t>::max() : static_cast<int32_t>(literal - tokens_.begin());
   open_block(floor_to(prompt_, request_.block_length));
   if (request_.form) begin_form();
+  if (!request_.given.empty()) ask_given();
 }
 
 void Sequence::adopt(int32_t positions) {
@@ -103,6 +104,7 @@ StepSequence Sequence::plan(int32_t max_rows) const {
   s.suppressed_early = suppressed_early_;
   s.free_from = prompt_ + request_.min_tokens;
   if (penalties_) s.penalised = penalties_->tokens();
+  if (!request_.given.empty()) s.limits = std::span(limits_).first(static_cast<size_t>(s.window_rows()));
   if (form_) {
     s.limits = std::span(limits_).first(static_cast<size_t>(s.window_rows()));
     s.candidates = context_.autoregressive ? kNextCandidates : kBlockCandidates;
@@ -117,6 +119,7 @@ std::optional<FinishReason> Sequence::apply(const StepSequence& planned, const S
   }
   forwards_++;
   if (form_) return apply_form(planned, result);
+  if (!request_.given.empty()) return apply_given(planned, result);
   return context_.autoregressive ? apply_next(planned, result) : apply_block(result);
 }
 
@@ -142,6 +145,7 @@ std::optional<FinishReason> Sequence::go_on() {
     if (!form_ || !write_forced()) break;
   }
   if (form_) ask_form();
+  if (!request_.given.empty()) ask_given();
   return std::nullopt;
 }
 

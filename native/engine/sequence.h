@@ -122,6 +122,9 @@ class Sequence {
   /// `top`: SequenceResult::top of this position.
   void fill(int32_t offset, const SampledToken& token, std::span<const RankedToken> top = {});
   std::optional<FinishReason> release();
+  // Of a text that is scored (sequence_given.cc):
+  void ask_given();
+  std::optional<FinishReason> apply_given(const StepSequence& planned, const SequenceResult& result);
   // Of a given form (sequence_form.cc):
   void begin_form();
   std::optional<FinishReason> apply_form(const StepSequence& planned, const SequenceResult& result);

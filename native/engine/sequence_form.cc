@@ -33,10 +33,9 @@ void Sequence::ask_form() {
 }
 
 void Sequence::fill_forced(std::span<const int32_t> tokens) {
-  for (const int32_t token : tokens) {
-    const int32_t offset = next_ - active_ + static_cast<int32_t>(&token - tokens.data());
+  for (int32_t offset = next_ - active_; const int32_t token : tokens) {
     fill(offset, {.token = token, .confidence = 1, .logprob = 0});
-    masked_ &= ~(uint64_t{1} << offset);
+    masked_ &= ~(uint64_t{1} << offset++);
   }
 }
 

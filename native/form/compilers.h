@@ -8,7 +8,7 @@
 
 namespace sdar::form {
 
-enum class Whitespace { kNone, kSome };
+enum class Whitespace { kNone, kSpace, kSome };
 
 /// A rule for each; `add_json` is any value.
 uint32_t add_regex(Builder& builder, std::string_view pattern, const std::string& at);

@@ -15,8 +15,9 @@ namespace sdar::form {
 ///   {"type": "json"}                           any JSON value
 ///   {"type": "json_schema", "schema": {…}}     a JSON value that is valid (JSON Schema, draft 2020-12)
 ///   {"type": "grammar", "grammar": "…"}        GBNF
-/// `json` and `json_schema` take "whitespace": "none" is what JSON.stringify writes, "some" lets a space or a line break
-/// with at most 20 spaces stand where JSON allows any amount. The first is what json_schema does without, the second json.
+/// `json` and `json_schema` take "whitespace": "none" is what JSON.stringify writes; "space" has a space after each comma and
+/// colon, as Python's json.dumps writes it and most models have learnt it; "some" lets a space or a line break with at most
+/// 20 spaces stand where JSON allows any amount. json_schema has "space" without it, json "some".
 /// Throws Error(INVALID_OPTION): names the place in the form, what is wrong there, and what is allowed. Takes bounded time
 /// and memory, whatever the form.
 std::shared_ptr<const Program> compile(std::string_view json);

@@ -1,0 +1,80 @@
+// Compiled forms of answers, kept by what they say: compiling takes a thread of its own for up to a second.
+import { createHash } from "node:crypto";
+import type { NativeEngine, NativeForm } from "./binding.js";
+import { SdarError, wrapError } from "./errors.js";
+import type { Texts } from "./text/texts.js";
+
+/** Compiled ones that are kept for the next request, and their bytes together. */
+const mostKept = 256;
+const mostBytes = 128 * 2 ** 20;
+/** A form that many ask for at once is one. */
+const mostWaiting = 256;
+
+export class Forms {
+  readonly #native: NativeEngine;
+  readonly #texts: Texts;
+  /** by a hash of their JSON, the last used last */
+  readonly #forms = new Map<string, { form: Promise<NativeForm>; bytes: number }>();
+  /** the last of those that are compiled one after the other */
+  #last: Promise<unknown> = Promise.resolve();
+  #waiting = 0;
+
+  constructor(native: NativeEngine, texts: Texts) {
+    this.#native = native;
+    this.#texts = texts;
+  }
+
+  /** Rejects with INVALID_OPTION, QUEUE_FULL, and what the engine's end makes of it. */
+  compile(json: string): Promise<NativeForm> {
+    const key = createHash("sha256").update(json).digest("base64");
+    const known = this.#forms.get(key);
+    if (known) {
+      this.#forms.delete(key);
+      this.#forms.set(key, known);
+      return known.form;
+    }
+    if (this.#waiting >= mostWaiting)
+      return Promise.reject(
+        new SdarError("QUEUE_FULL", `the queue is full: ${this.#waiting} forms wait to be compiled`, {
+          retryAfterMs: 1000,
+        }),
+      );
+    this.#waiting++;
+    const form = this.#last.then(() => this.#compile(json)).finally(() => this.#waiting--);
+    this.#last = form.catch(() => {});
+    const entry = { form, bytes: 0 };
+    this.#forms.set(key, entry);
+    form.then(
+      ({ bytes }) => {
+        entry.bytes = bytes;
+        this.#forget();
+      },
+      () => this.#forms.delete(key),
+    );
+    return form;
+  }
+
+  async #compile(json: string): Promise<NativeForm> {
+    try {
+      const form = await this.#native.compileForm(json);
+      if (form.runs.length > 0) {
+        const { ids, counts } = await this.#texts.split(form.runs);
+        this.#native.setSplits(form.form, ids, counts);
+      }
+      return form;
+    } catch (error) {
+      const { code, message } = wrapError(error);
+      throw new SdarError(code, message, { ...(code === "INVALID_OPTION" && { option: "format" }), cause: error });
+    }
+  }
+
+  #forget(): void {
+    let bytes = 0;
+    for (const entry of this.#forms.values()) bytes += entry.bytes;
+    for (const [key, entry] of this.#forms) {
+      if (this.#forms.size <= mostKept && bytes <= mostBytes) return;
+      bytes -= entry.bytes;
+      this.#forms.delete(key);
+    }
+  }
+}

@@ -1,0 +1,270 @@
+// Generations of a given form: whatever the model wants, the text is of the form and within its budget.
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "check.h"
+#include "form/form.h"
+#include "harness.h"
+
+using namespace sdar;
+
+namespace {
+
+const char* const kForms[] = {
+    R"({"type":"json"})",
+    R"({"type":"json_schema","schema":{"type":"object","properties":{"name":{"type":"string","maxLength":12},)"
+    R"("qty":{"type":"integer","minimum":0,"maximum":120},"tags":{"type":"array","items":{"enum":["a","bc","name"]}}},)"
+    R"("required":["name","qty"],"additionalProperties":false}})",
+    R"({"type":"json_schema","schema":{"$ref":"#/$defs/tree","$defs":{"tree":{"type":"object","properties":)"
+    R"({"v":{"type":"number"},"c":{"type":"array","items":{"$ref":"#/$defs/tree"}}},"required":["v"],)"
+    R"("additionalProperties":false}}}})",
+    R"({"type":"json_schema","schema":{"anyOf":[{"type":"string","format":"date"},{"type":"boolean"},{"type":"null"}]}})",
+    R"({"type":"json_schema","whitespace":"some","schema":{"type":"object","properties":{"a":{"type":"string"},)"
+    R"("b":{"type":"boolean"}},"required":["a","b"],"additionalProperties":false}})",
+    R"({"type":"regex","pattern":"[a-z]+"})",
+    R"({"type":"regex","pattern":"(\\d{3}-){2}\\d{4}( ext \\d+)?"})",
+    R"({"type":"regex","pattern":"\\p{L}{2,9}!"})",
+    R"({"type":"regex","pattern":"the only answer"})",
+    R"({"type":"choice","choices":["name","names","null","中文","中","true"]})",
+    R"({"type":"choice","choices":["yes"]})",
+    R"({"type":"grammar","grammar":"root ::= \"(\" root \")\" root | [a-f]*"})",
+};
+constexpr int kFormCount = static_cast<int>(std::size(kForms));
+
+/// Every byte is a token, then come pieces; the rest, special tokens, have no bytes.
+TokenBytes token_table(int32_t vocabulary) {
+  static const std::vector<std::string> kPieces = {
+      "{\"", "\":\"", "\",\"", "\":", "name", "qty",  "\"}",  "true",  "null", "the",   "only",  " answer", "123",
+      "-",   "[]",    "}]",    "],",  "yes",  "中文", "é",    "\xe4",  "ab",   "cde",   "((",    "))",      "\\u00",
+      "  ",  "\n",    "{}",    "\"a", "date", "2024", "-01-", "false", "\",",  "\"v\"", "c\":[", "tag",     "s\":"};
+  TokenBytes table;
+  table.offsets.push_back(0);
+  const auto add = [&](std::string_view bytes) {
+    table.bytes.insert(table.bytes.end(), bytes.begin(), bytes.end());
+    table.offsets.push_back(static_cast<uint32_t>(table.bytes.size()));
+  };
+  // Shuffled, or a trained model would write what it knows.
+  for (int b = 0; b < 256; b++) add(std::string(1, static_cast<char>(b * 77 + 31)));
+  for (const std::string& piece : kPieces) add(piece);
+  while (static_cast<int32_t>(table.offsets.size()) <= vocabulary - 20)
+    add(kPieces[table.offsets.size() % kPieces.size()] + kPieces[table.offsets.size() * 7 % kPieces.size()]);
+  return table;
+}
+
+/// An engine with a table of tokens, and the forms compiled for it.
+class Formed {
+ public:
+  explicit Formed(const EngineOptions& options) : runner(options) {
+    table = token_table(vocabulary());
+    runner.engine().set_token_bytes(table);
+    runner.engine().set_end_ids({vocabulary() - 4, vocabulary() - 3});
+    for (const char* form : kForms) forms.push_back(runner.engine().forms()->compile(form, [] { return false; }));
+  }
+  int32_t vocabulary() { return runner.engine().model().config.shape.vocabulary; }
+
+  /// Whether the text of a result is of the form; an end token, if any, comes last.
+  bool valid(const Request& request, const harness::Result& result) {
+    form::LiveForm fresh(form::compile(kForms[form_of(request)]),
+                         std::shared_ptr<const form::Vocabulary>(&request.form->vocabulary(), [](auto) {}));
+    form::State state = fresh.start();
+    for (const TokenRecord& t : result.tokens) {
+      if (state == form::kEnded) return false;
+      state = fresh.advance(state, t.id);
+    }
+    return fresh.fits(state, 0);
+  }
+  int form_of(const Request& request) {
+    for (int i = 0; i < kFormCount; i++)
+      if (forms[i] == request.form) return i;
+    return -1;
+  }
+
+  harness::Runner runner;
+  TokenBytes table;
+  std::vector<std::shared_ptr<form::LiveForm>> forms;
+};
+
+Request random_request(Formed& on, std::mt19937& random, int i, bool autoregressive) {
+  Request r;
+  for (unsigned k = random() % 4 ? 40 + random() % 30 : 1 + random() % 9; k > 0; k--)
+    r.tokens.push_back(static_cast<int32_t>(random() % 500));
+  r.form = on.forms[static_cast<size_t>(i % kFormCount)];
+  const auto least = static_cast<int32_t>(r.form->least_tokens());
+  r.max_tokens = least + static_cast<int32_t>(random() % 4 == 0 ? random() % 3 : random() % 90);
+  if (r.max_tokens == 0) r.max_tokens = 1;
+  r.temperature = std::vector<float>{0, 0.7f, 1.3f, 2}[random() % 4];
+  r.top_k = random() % 4 == 0 ? 5 : 0;
+  r.top_p = random() % 4 == 0 ? 0.8f : 1;
+  r.seed = random();
+  if (random() % 5 == 0) r.bias_ids = {40, 77}, r.bias_values = {30.0f, -30.0f};
+  if (!autoregressive) {
+    r.block_length = std::vector<int32_t>{1, 2, 4, 5, 8, 16, 32, 64}[random() % 8];
+    r.denoise.strategy = static_cast<Strategy>(random() % kStrategies);
+    r.denoise.threshold = random() % 2 ? 0.9f : 0.05f;
+    r.denoise.entropy_bound = random() % 2 ? 0.3f : 9;
+    r.denoise.factor = random() % 2 ? 2.0f : 80;
+    r.denoise.steps = random() % 3 == 0 ? 2 : 0;
+    r.drafts = random() % 4 == 0;
+  }
+  return r;
+}
+
+/// Mixed, in a cache that is too small for all.
+void check_valid(const char* model, const EngineOptions& options, int count, uint32_t seed) {
+  Formed formed(options);
+  const bool autoregressive = formed.runner.engine().model().config.decoding == Decoding::autoregressive;
+  std::mt19937 random(seed);
+  std::vector<Request> requests;
+  for (int i = 0; i < count; i++) requests.push_back(random_request(formed, random, i, autoregressive));
+  const auto results = formed.runner.run(requests);
+  int ended = 0, full = 0, preempted = 0;
+  int64_t tokens = 0, forwards = 0;
+  for (size_t i = 0; i < results.size(); i++) {
+    const auto& result = results[i];
+    const std::string at =
+        std::string(model) + ", request " + std::to_string(i) + ", " + kForms[formed.form_of(requests[i])];
+    if (!result.error.empty()) check::fail(__FILE__, __LINE__, at + ": " + result.message);
+    if (static_cast<int>(result.tokens.size()) > requests[i].max_tokens)
+      check::fail(__FILE__, __LINE__, at + ": too long");
+    if (!formed.valid(requests[i], result)) check::fail(__FILE__, __LINE__, at + ": not of the form");
+    ended += result.reason == static_cast<int>(FinishReason::end);
+    full += result.reason == static_cast<int>(FinishReason::length);
+    preempted += result.preempted;
+    tokens += static_cast<int64_t>(result.tokens.size()), forwards += result.forwards;
+  }
+  CHECK(ended > 0 && full > 0 && ended + full == count);
+  CHECK(preempted > 0 || count < 50);
+  std::printf("# %s: %d texts, %d ended by themselves, %d preemptions, %.2f tokens per forward\n", model, count, ended,
+              preempted, double(tokens) / double(forwards));
+}
+
+int count_of(int full, int usual, int quick) {
+  return std::getenv("SDAR_TEST_FULL") ? full : harness::full_or(usual, quick);
+}
+
+}  // namespace
+
+TEST("texts are of their form and within their budget: blocks") {
+  check_valid("models/sdar-nano", {.path = "models/sdar-nano", .weights = WeightFormat::bf16, .kv_tokens = 640},
+              count_of(8000, 600, 60), 11);
+}
+
+TEST("texts are of their form and within their budget: autoregressive") {
+  check_valid("models/qwen3-nano", {.path = "models/qwen3-nano", .weights = WeightFormat::bf16, .kv_tokens = 640},
+              count_of(2000, 300, 40), 12);
+}
+
+TEST("texts are of their form and within their budget: lossless speculation, with the target's own tokens") {
+  const EngineOptions plain{.path = "models/qwen3-nano", .weights = WeightFormat::bf16};
+  EngineOptions drafted = plain;
+  drafted.draft.path = "models/sdar-nano";
+  EngineOptions small = drafted;
+  small.kv_tokens = 640;
+  check_valid("with a draft", small, count_of(1000, 120, 30), 13);
+  Formed alone(plain), with_draft(drafted);
+  std::mt19937 one(14), other(14);
+  std::vector<Request> a, b;
+  for (int i = 0; i < harness::full_or(60, 20); i++) {
+    a.push_back(random_request(alone, one, i, true));
+    b.push_back(random_request(with_draft, other, i, true));
+  }
+  const auto results = alone.runner.run(a), drafts = with_draft.runner.run(b);
+  for (size_t i = 0; i < a.size(); i++) CHECK(results[i].same_tokens(drafts[i]));
+}
+
+TEST("a request with a form gives the same bits alone and among others, with 1, 2 and 3 threads") {
+  for (const char* path : {"models/sdar-nano", "models/qwen3-nano"}) {
+    std::vector<harness::Result> alone;
+    for (int threads : {1, 2, 3}) {
+      Formed formed({.path = path, .weights = WeightFormat::bf16, .threads = threads});
+      std::mt19937 random(15);
+      std::vector<Request> requests;
+      for (int i = 0; i < harness::full_or(48, 16); i++)
+        requests.push_back(random_request(formed, random, i, path[7] == 'q'));
+      if (alone.empty())
+        for (const Request& r : requests) alone.push_back(formed.runner.run({r})[0]);
+      const auto together = formed.runner.run(requests);
+      for (size_t i = 0; i < requests.size(); i++) CHECK(together[i].same(alone[i]));
+    }
+  }
+}
+
+TEST("what leaves no choice takes no forward") {
+  Formed formed({.path = "models/sdar-nano", .weights = WeightFormat::f32});
+  Request r;
+  r.tokens = {1, 2, 3};
+  r.max_tokens = 40;
+  r.block_length = 4;
+  r.form = formed.runner.engine().forms()->compile(R"({"type":"regex","pattern":"abcdefghijklmnopqrstuvwxyz"})",
+                                                   [] { return false; });
+  const auto result = formed.runner.run({r})[0];
+  CHECK(result.reason == static_cast<int>(FinishReason::end));
+  CHECK(result.forwards == 1 && result.tokens.size() >= 20);
+}
+
+TEST("the score of a text is what each of its tokens had when it was written from left to right") {
+  for (const char* path : {"models/sdar-nano", "models/qwen3-nano"}) {
+    Formed formed({.path = path, .weights = WeightFormat::bf16});
+    std::mt19937 random(16);
+    std::vector<Request> requests, scores;
+    for (int i = 0; i < 12; i++) {
+      Request r = random_request(formed, random, i, path[7] == 'q');
+      r.form = nullptr;
+      r.bias_ids.clear(), r.bias_values.clear();
+      r.temperature = i % 2 ? 1.0f : 0;
+      r.top_k = 0, r.top_p = 1;
+      r.ignore_eos = true;
+      r.max_tokens = 1 + i * 13;
+      r.denoise = {.strategy = Strategy::sequential};
+      requests.push_back(r);
+    }
+    const auto written = formed.runner.run(requests);
+    for (size_t i = 0; i < written.size(); i++) {
+      Request r = requests[i];
+      r.temperature = 0;
+      for (const TokenRecord& t : written[i].tokens) r.given.push_back(t.id);
+      scores.push_back(r);
+    }
+    const auto scored = formed.runner.run(scores);
+    for (size_t i = 0; i < scored.size(); i++) {
+      CHECK(scored[i].tokens.size() == written[i].tokens.size());
+      CHECK(scored[i].reason == static_cast<int>(FinishReason::length));
+      for (size_t k = 0; k < scored[i].tokens.size(); k++) {
+        CHECK(scored[i].tokens[k].id == written[i].tokens[k].id);
+        CHECK_NEAR(scored[i].tokens[k].logprob, written[i].tokens[k].logprob, 1e-5);
+      }
+      if (path[7] == 'q') CHECK(scored[i].forwards * 4 <= requests[i].max_tokens + 16);
+    }
+  }
+}
+
+TEST("forms that cannot be are refused") {
+  Formed formed({.path = "models/sdar-nano", .weights = WeightFormat::f32});
+  Formed other({.path = "models/sdar-nano", .weights = WeightFormat::f32});
+  const auto refused = [&](Request r) {
+    r.tokens = {1};
+    try {
+      formed.runner.engine().submit(r);
+      return std::string();
+    } catch (const Error& e) {
+      return e.code() + ": " + e.what();
+    }
+  };
+  Request r;
+  r.max_tokens = 2;
+  r.form = formed.forms[6];
+  CHECK(refused(r).find("format needs at least " + std::to_string(r.form->least_tokens()) +
+                        " tokens; maxTokens and the context leave 2") != std::string::npos);
+  r.max_tokens = 50;
+  r.min_tokens = 1;
+  CHECK(refused(r).find("minTokens") != std::string::npos);
+  r.min_tokens = 0, r.ignore_eos = true;
+  CHECK(refused(r).find("ignoreEos") != std::string::npos);
+  r.ignore_eos = false, r.form = other.forms[6];
+  CHECK(refused(r).find("format") != std::string::npos);
+}
+
+int main(int argc, char** argv) { return check::run(argc, argv); }
