@@ -1,10 +1,11 @@
 // What limits, best ids and penalties cost in the lm_head, for each row, beside the row itself: a narrow model with the
 // vocabulary of a large one, so that the product with the weights hides nothing.
 //   lm_head_bench [--isa NAME] [--threads 1] [--vocabulary 151936] [--hidden 64] [--rows 16] [--seconds 1]
-// Prints JSON; times are medians in microseconds, `more_us` those above the plain row of the same temperature.
+// Prints JSON; times are the least of a row, `more_us` and `ratio` beside plain rows taken in turns.
 #include <cstdio>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "backend/host_step.h"
@@ -37,39 +38,57 @@ constexpr Kind kKinds[] = {{"plain", 1, 0, 0, 0, 0},
                            {"1000 penalised ids", 1, 0, 0, 1000, 0},
                            {"1000 suppressed ids", 1, 0, 0, 0, 1000}};
 
-double measure(const Settings& s, HostBackend& backend, const LmHeadArgs& args, const Kind& kind, float temperature) {
-  std::mt19937 random(3);
-  const auto words = static_cast<size_t>((s.vocabulary + 63) / 64), rows = static_cast<size_t>(s.rows);
-  const auto share = static_cast<uint32_t>(kind.allowed * 4294967295.0);
-  std::vector<uint64_t> masks(rows * words);
-  for (size_t i = 0; i < masks.size() * 64; i++) masks[i / 64] |= uint64_t{random() < share} << i % 64;
+/// Rows of one kind, and what they point to.
+struct Rows {
+  std::vector<uint64_t> masks;
   std::vector<PenalisedToken> penalised;
   std::vector<int32_t> suppressed;
-  for (int i = 0; i < kind.penalised; i++)
-    penalised.push_back({.id = static_cast<int32_t>(i * (s.vocabulary / 1000)), .less = 0.1f});
-  for (int i = 0; i < kind.suppressed; i++) suppressed.push_back(static_cast<int32_t>(random() % s.vocabulary));
-  std::vector<RankedToken> candidates(rows * static_cast<size_t>(kind.candidates)),
-      top(rows * static_cast<size_t>(kind.top));
-  std::vector<SampledRow> sampled(rows);
-  for (size_t i = 0; i < rows; i++) {
-    SampledRow& r = sampled[i];
-    r.row = static_cast<int32_t>(i), r.temperature = temperature, r.uniform = 0.5;
-    if (kind.allowed < 1) r.allowed = &masks[i * words];
-    r.candidates = std::span(candidates).subspan(i * static_cast<size_t>(kind.candidates), kind.candidates);
-    r.top = std::span(top).subspan(i * static_cast<size_t>(kind.top), kind.top);
-    r.penalised = penalised, r.repetition = 1.1f, r.suppressed = suppressed;
+  std::vector<RankedToken> candidates, top;
+  std::vector<SampledRow> sampled;
+  std::vector<SampledToken> tokens;
+
+  Rows(const Settings& s, const Kind& kind, float temperature) {
+    std::mt19937 random(3);
+    const auto words = static_cast<size_t>((s.vocabulary + 63) / 64), rows = static_cast<size_t>(s.rows);
+    const auto share = static_cast<uint32_t>(kind.allowed * 4294967295.0);
+    masks.resize(rows * words);
+    for (size_t i = 0; i < masks.size() * 64; i++) masks[i / 64] |= uint64_t{random() < share} << i % 64;
+    for (int i = 0; i < kind.penalised; i++)
+      penalised.push_back({.id = static_cast<int32_t>(i * s.vocabulary / kind.penalised), .less = 0.1f});
+    for (int i = 0; i < kind.suppressed; i++) suppressed.push_back(static_cast<int32_t>(random() % s.vocabulary));
+    const auto many = static_cast<size_t>(kind.candidates), best = static_cast<size_t>(kind.top);
+    candidates.resize(rows * many);
+    top.resize(rows * best);
+    sampled.resize(rows);
+    tokens.resize(rows);
+    for (size_t i = 0; i < rows; i++) {
+      SampledRow& r = sampled[i];
+      r.row = static_cast<int32_t>(i), r.temperature = temperature, r.uniform = 0.5;
+      if (kind.allowed < 1) r.allowed = &masks[i * words];
+      r.candidates = std::span(candidates).subspan(i * many, many);
+      r.top = std::span(top).subspan(i * best, best);
+      r.penalised = penalised, r.repetition = 1.1f, r.suppressed = suppressed;
+    }
   }
-  std::vector<SampledToken> tokens(rows);
-  Series seconds;
-  using Clock = std::chrono::steady_clock;
-  const auto begin = Clock::now();
-  while (seconds.values.size() < 5 || std::chrono::duration<double>(Clock::now() - begin).count() < s.seconds) {
-    const auto start = Clock::now();
+  double seconds(HostBackend& backend, const LmHeadArgs& args) {
+    const auto start = std::chrono::steady_clock::now();
     backend.begin_step({.sampled = sampled, .tokens = tokens});
     backend.lm_head(args);
-    seconds.values.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   }
-  return seconds.median() / s.rows * 1e6;
+};
+
+/// Least microseconds for a row, of this kind and of plain ones, taken in turns.
+std::pair<double, double> measure(const Settings& s, HostBackend& backend, const LmHeadArgs& args, const Kind& kind,
+                                  float temperature) {
+  Rows rows(s, kind, temperature), plain(s, kKinds[0], temperature);
+  Series of_kind, of_plain;
+  for (double spent = 0; of_kind.values.size() < 5 || spent < s.seconds;) {
+    of_plain.values.push_back(plain.seconds(backend, args));
+    of_kind.values.push_back(rows.seconds(backend, args));
+    spent += of_plain.values.back() + of_kind.values.back();
+  }
+  return {of_kind.least() / s.rows * 1e6, of_plain.least() / s.rows * 1e6};
 }
 
 }  // namespace
@@ -98,12 +117,10 @@ int main(int argc, char** argv) {
               s.isa.c_str(), s.threads, static_cast<long long>(s.vocabulary), static_cast<long long>(s.hidden), s.rows);
   const char* separator = "";
   for (const float temperature : {0.0f, 0.8f}) {
-    double plain = 0;
     for (const Kind& kind : kKinds) {
-      const double us = measure(s, *backend, args, kind, temperature);
-      if (&kind == kKinds) plain = us;
-      std::printf("%s\n  {\"what\": \"%s\", \"temperature\": %.1f, \"row_us\": %.1f, \"more_us\": %.1f}", separator,
-                  kind.name, static_cast<double>(temperature), us, us - plain);
+      const auto [us, plain] = measure(s, *backend, args, kind, temperature);
+      std::printf("%s\n  {\"what\": \"%s\", \"temperature\": %.1f, \"us\": %.1f, \"more_us\": %.1f, \"ratio\": %.2f}",
+                  separator, kind.name, static_cast<double>(temperature), us, us - plain, us / plain);
       std::fflush(stdout);
       separator = ",";
     }
