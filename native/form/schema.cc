@@ -64,8 +64,7 @@ class Compiler {
   void add(const Shape& shape, uint32_t from, uint32_t to) {
     if (shape.values) {
       std::vector<std::string> texts;
-      for (const Value* v : *shape.values)
-        if (merger_.allows(shape, *v)) texts.push_back(v->json());
+      for (const Value* v : merger_.listed(shape)) texts.push_back(v->json());
       return builder_.texts(from, texts, to);
     }
     for (const char* word : {"null", "true", "false"}) {

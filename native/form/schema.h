@@ -84,6 +84,8 @@ class SchemaMerger {
 
   bool valid(const Value& value, const Schemas& schemas);
   bool allows(const Shape& shape, const Value& value);
+  /// Those of shape.values that the rest of the shape allows.
+  std::vector<const Value*> listed(const Shape& shape);
   /// Texts of a string or a number, without what is subtracted.
   CharDfa texts(const Shape& shape, Types type);
   bool unbounded(const Shape& shape, Types type) const;
@@ -126,6 +128,15 @@ class SchemaMerger {
   bool apply_choice(const Value& schema, const std::string& name, const Value& value, Shape& shape,
                     const Pending& pending, std::vector<Pending>& more, std::vector<Choice>& choices);
   void work(size_t amount, const std::string& at);
+  /// Of so many values with one, as work.
+  static size_t comparisons(size_t values) { return 1 + values / 32; }
+  /// What a shape says of numbers and strings, made once for many values.
+  struct Bounds {
+    std::optional<Shape> shape;
+    std::optional<CharDfa> numbers, strings;
+  };
+  bool allows(const Shape& shape, const Value& value, Bounds& bounds);
+  bool allows_unlisted(const Shape& shape, const Value& value, Bounds& bounds);
   /// find(), fast in objects of many members too.
   const Value* find(const Value* object, const std::string& name);
   [[noreturn]] void refuse(const Value& schema, const std::string& keyword, const std::string& what) const;

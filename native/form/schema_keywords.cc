@@ -59,6 +59,7 @@ void SchemaMerger::apply_keyword(const Value& schema, const std::string& name, c
     if (name == "enum" && !value.is(Value::kArray)) wrong("a list");
     std::vector<const Value*> values;
     const auto add = [&](const Value& v) {
+      if (shape.values) work(comparisons(shape.values->size()), at());
       const auto same = [&](const Value* other) { return equal(*other, v); };
       if (!shape.values || std::ranges::any_of(*shape.values, same)) values.push_back(&v);
     };

@@ -52,8 +52,8 @@ CharDfa SchemaMerger::texts(const Shape& shape, Types type) {
   if (!has_type(shape, type)) return out;
   if (shape.values) {
     std::vector<std::u32string> all;
-    for (const Value* v : *shape.values)
-      if (type_of(*v) == type && allows(shape, *v)) all.push_back(code_points(type == kStrings ? v->text : v->json()));
+    for (const Value* v : listed(shape))
+      if (type_of(*v) == type) all.push_back(code_points(type == kStrings ? v->text : v->json()));
     return CharDfa::texts(all, shape.at);
   }
   if (type == kNumbers) {
@@ -82,20 +82,43 @@ bool SchemaMerger::valid(const Value& value, const Schemas& schemas) {
   return false;
 }
 
+std::vector<const Value*> SchemaMerger::listed(const Shape& shape) {
+  std::vector<const Value*> allowed;
+  Bounds bounds;
+  for (const Value* v : *shape.values)
+    if (allows_unlisted(shape, *v, bounds)) allowed.push_back(v);
+  return allowed;
+}
+
 bool SchemaMerger::allows(const Shape& shape, const Value& value) {
+  Bounds bounds;
+  return allows(shape, value, bounds);
+}
+
+bool SchemaMerger::allows(const Shape& shape, const Value& value, Bounds& bounds) {
+  if (shape.values) {
+    work(comparisons(shape.values->size()), shape.at);
+    if (std::ranges::none_of(*shape.values, [&](const Value* v) { return equal(*v, value); })) return false;
+  }
+  return allows_unlisted(shape, value, bounds);
+}
+
+bool SchemaMerger::allows_unlisted(const Shape& shape, const Value& value, Bounds& bounds) {
   if (!(shape.types & type_of(value))) return false;
-  if (shape.values && std::ranges::none_of(*shape.values, [&](const Value* v) { return equal(*v, value); }))
-    return false;
   for (const auto& minus : shape.minus)
     for (const Shape& other : *minus.shapes)
       if (allows(other, value)) return false;
   if (value.is(Value::kNumber) || value.is(Value::kString)) {
-    Shape bounds = shape;
-    bounds.values.reset();
-    bounds.minus.clear();
+    if (!bounds.shape) {
+      bounds.shape = shape;
+      bounds.shape->values.reset();
+      bounds.shape->minus.clear();
+    }
     const Types type = value.is(Value::kNumber) ? kNumbers : kStrings;
-    return unbounded(bounds, type) ||
-           texts(bounds, type).accepts(code_points(value.is(Value::kNumber) ? value.json() : value.text));
+    if (unbounded(*bounds.shape, type)) return true;
+    auto& machine = type == kNumbers ? bounds.numbers : bounds.strings;
+    if (!machine) machine = texts(*bounds.shape, type);
+    return machine->accepts(code_points(type == kNumbers ? value.json() : value.text));
   }
   if (value.is(Value::kArray)) {
     const auto size = static_cast<int64_t>(value.items.size());
@@ -211,8 +234,9 @@ bool SchemaMerger::apart(const Shape& a, const Shape& b, Types type, int depth) 
   if (!has_type(a, type) || !has_type(b, type)) return true;
   work(1, a.at);
   const auto none_of = [&](const Shape& values, const Shape& other) {
+    Bounds bounds;
     return values.values && std::ranges::none_of(*values.values, [&](const Value* v) {
-             return type_of(*v) == type && allows(other, *v);
+             return type_of(*v) == type && allows(other, *v, bounds);
            });
   };
   if (none_of(a, b) || none_of(b, a)) return true;

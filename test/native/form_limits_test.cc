@@ -116,6 +116,16 @@ TEST("forms that mean to explode are compiled or refused, and what is compiled s
                              "]}")},
       {"huge oneOf", schema(R"({"oneOf":[)" +
                             joined(10000, [](int i) { return R"({"minimum":)" + std::to_string(i) + "}"; }) + "]}")},
+      {"numbers of a long enum", schema(R"({"minimum":5,"multipleOf":3,"enum":[)" +
+                                        joined(100000, [](int i) { return std::to_string(i); }) + "]}")},
+      {"strings of a long enum", schema(R"({"pattern":"[0-9]$","enum":[)" +
+                                        joined(30000, [](int i) { return "\"c" + std::to_string(i) + "\""; }) + "]}")},
+      {"long enums together", schema(R"({"allOf":[{"enum":[)" +
+                                     joined(50000, [](int i) { return std::to_string(i); }) + R"(]},{"enum":[)" +
+                                     joined(50000, [](int i) { return std::to_string(i + 7); }) + "]}]}")},
+      {"all but a long enum", schema(R"({"enum":[)" + joined(50000, [](int i) { return std::to_string(i); }) +
+                                     R"(],"not":{"enum":[)" +
+                                     joined(50000, [](int i) { return std::to_string(i + 7); }) + "]}}")},
       {"long strings", schema(R"({"type":"string","minLength":3000,"maxLength":9000})")},
       {"too long strings", schema(R"({"type":"string","maxLength":100000000})")},
       {"many items", schema(R"({"type":"array","items":{"type":"integer"},"minItems":1000,"maxItems":5000})")},
