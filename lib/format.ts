@@ -97,8 +97,10 @@ function parseKind(given: { type?: unknown }): ParsedFormat {
 }
 
 function scored({ choices, probabilities = true }: { choices: readonly string[]; probabilities?: boolean }) {
-  const different = [...new Set(choices)];
-  return probabilities && different.length <= bounds.scoredChoices ? different : undefined;
+  if (!probabilities) return undefined;
+  const different = new Set<string>();
+  for (const choice of choices) if (different.add(choice).size > bounds.scoredChoices) return undefined;
+  return [...different];
 }
 
 /** What check() would copy value by value, and bound, stays as it is. */
@@ -146,14 +148,18 @@ function parseZod(schema: z.ZodType): ParsedFormat {
     json: write({ type: "json_schema", schema: described }),
     choices: undefined,
     read(text) {
-      const result = z.safeParse(schema, JSON.parse(text));
-      return result.success ? { value: result.data } : { valueError: result.error };
+      try {
+        return { value: z.parse(schema, JSON.parse(text)) };
+      } catch (cause) {
+        // Also what a refinement throws, or zod where one is asynchronous.
+        return { valueError: cause instanceof Error ? cause : new Error(describe(cause), { cause }) };
+      }
     },
   };
 }
 
 function write(form: unknown): string {
-  if (isLong(form, bounds.form)) throw tooLong();
+  checkSize(form);
   let json: string | undefined;
   try {
     json = JSON.stringify(form);
@@ -161,35 +167,41 @@ function write(form: unknown): string {
     const message = `format cannot be written as JSON: ${describe(cause)}`;
     throw new SdarError("INVALID_OPTION", message, { option: "format", allowed: "JSON values", cause });
   }
-  if (json.length > bounds.form) throw tooLong();
+  if (json.length > bounds.form) throw tooLarge(bounds.form, "characters of JSON");
   return json;
 }
 
-const tooLong = () =>
-  new SdarError("INVALID_OPTION", `format is longer than ${bounds.form} characters of JSON`, {
-    option: "format",
-    allowed: `at most ${bounds.form} characters of JSON`,
-  });
+function tooLarge(most: number, what: string): SdarError {
+  const allowed = `at most ${most} ${what}`;
+  return new SdarError("INVALID_OPTION", `format has more than ${most} ${what}`, { option: "format", allowed });
+}
 
-/** Whether it has more characters and values than `most`; looked at no further than that, however often a part is in it. */
-function isLong(form: unknown, most: number): boolean {
-  let left = most;
+/** JSON.stringify would leave it out, or write null in its place: a form that says less than it was given. */
+function jsonValue(value: unknown, name: string | number): unknown {
+  const kept = typeof value !== "function" && typeof value !== "symbol";
+  if ((kept || name === "toJSON") && (typeof value !== "number" || Number.isFinite(value))) return value;
+  throw invalidOption("format", value, `a JSON value as ${JSON.stringify(String(name).slice(0, 60))}`);
+}
+
+/** Looks no further than the bounds, however often a part is in it: what is within them is written in milliseconds. */
+function checkSize(form: unknown): void {
+  let characters = bounds.form;
+  let values: number = bounds.formValues;
   const open: unknown[] = [form];
-  for (let value = open.pop(); open.length > 0 || value !== undefined; value = open.pop()) {
-    left--;
-    if (typeof value === "string") left -= value.length;
+  while (open.length > 0) {
+    const value = open.pop();
+    if (typeof value === "string") characters -= value.length;
     else if (Array.isArray(value)) {
-      if (value.length > left) return true;
-      open.push(...value.slice(0, 1000));
-      for (let i = 1000; i < value.length; i++) open.push(value[i]);
+      values -= value.length;
+      if (values >= 0) for (let i = 0; i < value.length; i++) open.push(jsonValue(value[i], i));
     } else if (typeof value === "object" && value !== null) {
       for (const name in value) {
-        left -= name.length + 1;
-        if (left < 0) return true;
-        open.push((value as Record<string, unknown>)[name]);
+        characters -= name.length;
+        if (--values < 0 || characters < 0) break;
+        open.push(jsonValue((value as Record<string, unknown>)[name], name));
       }
     }
-    if (left < 0) return true;
+    if (characters < 0) throw tooLarge(bounds.form, "characters of JSON");
+    if (values < 0) throw tooLarge(bounds.formValues, "values");
   }
-  return false;
 }

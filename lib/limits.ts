@@ -14,9 +14,10 @@ export const bounds = {
   logitBias: 1024,
   messages: 4096,
   role: 64,
-  /** `format` as JSON, and its choices */
-  form: 2 ** 21,
-  choices: 100_000,
+  /** `format` as JSON, values in it, and its choices */
+  form: 2 ** 20,
+  formValues: 2 ** 15,
+  choices: 30_000,
   /** whose probabilities are told */
   scoredChoices: 64,
   /** `tools`, calls of a message, and what a call's id has */
