@@ -127,7 +127,7 @@ std::optional<FinishReason> Sequence::apply(const StepSequence& planned, const S
 std::optional<FinishReason> Sequence::apply_block(const StepSequence& planned, const SequenceResult& result) {
   adopt(active_);
   const bool verifies = planned.segment.masks > 0;
-  const uint64_t filled = verifies ? verified(planned, result) : result.filled;
+  const uint64_t filled = verifies && !form_ ? verified(planned, result) : result.filled;
   const int32_t first = planned.active_position() - active_;
   const size_t top = static_cast<size_t>(request_.top_logprobs);
   for (uint64_t left = filled; left; left &= left - 1) {
@@ -170,6 +170,7 @@ void Sequence::begin_verification(const SequenceResult& draft) {
   for (int32_t i = first; i < last; i++)
     if (masked_ >> i & 1) verification_[i] = draft.at[i].token;
   verification_.resize(2 * last + 1 - first, context_.mask_id);
+  if (form_) form_->ask(unreleased(), limits_, true);
 }
 
 /// What is known must be in the cache: a preemption may have come between a draft and this.

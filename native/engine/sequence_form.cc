@@ -62,6 +62,10 @@ std::optional<FinishReason> Sequence::apply_form(const StepSequence& planned, co
     form_->decide(proposed().first(static_cast<size_t>(planned.window) - 1), request_, formed);
     return apply_next(planned, formed);
   }
+  if (planned.segment.masks > 0) {
+    formed.filled = form_->verify(planned.masked, request_, formed) << (next_ - active_);
+    return apply_block(planned, formed);
+  }
   const uint64_t open = form_->choose(unreleased(), next_ - active_, masked_, request_, formed);
   float confidence[kMaxBlockLength], entropy[kMaxBlockLength];
   for (size_t i = 0; i < kMaxBlockLength; i++)
