@@ -12,6 +12,15 @@ import {
   weightFormats,
 } from "./binding.js";
 import { findCheckpoint, userCache } from "./checkpoint.js";
+import { type Conversation, type ConversationFields, conversationNames } from "./conversation.js";
+import {
+  conversationSchemas,
+  messagesSchema,
+  parseConversation,
+  parseTools,
+  refuseWithoutMessages,
+  type ToolUse,
+} from "./conversation-schema.js";
 import { invalidOption, SdarError } from "./errors.js";
 import { type ParsedFormat, parseFormat } from "./format.js";
 import type { HeldLimits } from "./held.js";
@@ -40,7 +49,6 @@ import type {
   GenerateDefaults,
   GenerateRequest,
   LoadOptions,
-  Message,
   RequestFields,
 } from "./types.js";
 
@@ -71,11 +79,6 @@ const draftSchema = strictObject({
   blockLength: integer(2, 64).optional(),
 } satisfies Record<keyof Exclude<NonNullable<LoadOptions["draft"]>, string>, z.ZodType>);
 
-const messageSchema = strictObject({
-  role: text(bounds.role).min(1, { error: "a role such as user" }),
-  content: z.string({ error: "a string" }),
-} satisfies Record<keyof Message, z.ZodType>);
-
 const denoiseSchema = strictObject({
   strategy: oneOf(...strategies),
   steps: integer(1, 64),
@@ -98,7 +101,10 @@ const stopText = z
   });
 const tokenList = z.custom<ArrayLike<number>>(isTokenList, { error: "a list of token ids" });
 
+const { continueFinalMessage, ...conversationDefaults } = conversationSchemas;
+
 const defaultFields = {
+  ...conversationDefaults,
   parseSpecial: boolean,
   maxTokens: integer(1),
   blockLength: integer(1, 64),
@@ -142,17 +148,13 @@ const defaultFields = {
 
 export const defaultsSchema = strictObject(defaultFields).partial();
 
-export const messagesSchema = z
-  .array(messageSchema, { error: "a list of messages" })
-  .min(1, { error: "at least one message" })
-  .max(bounds.messages, { error: `at most ${bounds.messages} messages` });
-
 const requestSchema = strictObject({
   prompt: z.string({ error: "a string" }),
   messages: messagesSchema,
   tokens: tokenList,
   ...defaultFields,
   format: z.unknown() as z.ZodType<Format>,
+  continueFinalMessage,
   signal,
 } satisfies Record<keyof GenerateRequest, z.ZodType>).partial();
 
@@ -262,7 +264,8 @@ export const parseDisposeOptions = (input: DisposeOptions): DisposeOptions => ch
 
 /** A request in the addon's terms, but for the prompt, which may still be text. */
 export interface ParsedRequest {
-  prompt: string | Message[] | Int32Array;
+  prompt: string | Conversation | Int32Array;
+  tools: ToolUse | undefined;
   /** undefined: in `prompt`, not in `messages` */
   parseSpecial: boolean | undefined;
   native: Omit<NativeRequest, "id" | "tokens" | "answer" | "group" | "rank" | "tenant" | "deadlineMs">;
@@ -285,6 +288,7 @@ function withDefaults(request: z.infer<typeof requestSchema>, defaults: Defaults
   const given = Object.fromEntries(Object.entries(request).filter(([, value]) => value !== undefined));
   const { quality, denoise, parseSpecial, ...rest } = defaults ?? {};
   const dial = request.quality === undefined && request.denoise === undefined ? { quality, denoise } : {};
+  if (!request.messages) for (const name of conversationNames) delete (rest as ConversationFields)[name];
   return { ...rest, ...dial, ...(request.tokens ? {} : { parseSpecial }), ...given };
 }
 
@@ -299,6 +303,7 @@ export function parseRequest(input: RequestFields, model: NativeModelInfo, defau
   }
   if (r.tokens && r.parseSpecial !== undefined)
     throw invalidOption("parseSpecial", r.parseSpecial, "it with prompt or messages");
+  if (!r.messages) refuseWithoutMessages(r);
   if (model.decoding === "autoregressive") refuseBlockOptions(r);
   const blockLength = r.blockLength ?? model.blockLength;
   // Anything above the context means the rest of it.
@@ -325,7 +330,12 @@ export function parseRequest(input: RequestFields, model: NativeModelInfo, defau
   const encoder = new TextEncoder();
   const stop = r.stop ?? [];
   return {
-    prompt: r.tokens ? promptIds(r.tokens, blockLength, model) : (r.messages ?? (r.prompt as string)),
+    prompt: r.tokens
+      ? promptIds(r.tokens, blockLength, model)
+      : r.messages
+        ? parseConversation(r.messages, r)
+        : (r.prompt as string),
+    tools: parseTools(r),
     parseSpecial: r.parseSpecial,
     native: {
       maxTokens,
@@ -371,11 +381,14 @@ export function parseRequest(input: RequestFields, model: NativeModelInfo, defau
   };
 }
 
-function formatOf({ format, ignoreEos, minTokens }: Pick<RequestFields, "format" | "ignoreEos" | "minTokens">) {
-  if (format === undefined) return undefined;
-  if (ignoreEos) throw invalidOption("ignoreEos", ignoreEos, "none with format, which says where the text may end");
-  if (minTokens) throw invalidOption("minTokens", minTokens, "none with format, which says where the text may end");
-  return parseFormat(format);
+type FormNames = "format" | "tools" | "ignoreEos" | "minTokens";
+
+function formatOf({ format, tools, ignoreEos, minTokens }: Pick<RequestFields, FormNames>): ParsedFormat | undefined {
+  const form = format !== undefined ? "format" : tools?.length ? "tools" : undefined;
+  const allowed = `none with ${form}, which says where the text may end`;
+  if (form && ignoreEos) throw invalidOption("ignoreEos", ignoreEos, allowed);
+  if (form && minTokens) throw invalidOption("minTokens", minTokens, allowed);
+  return format === undefined ? undefined : parseFormat(format);
 }
 
 function promptIds(ids: ArrayLike<number>, blockLength: number, model: NativeModelInfo): Int32Array {

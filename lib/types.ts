@@ -1,20 +1,15 @@
 // The types of the public API.
 import type { NativeModelInfo } from "./binding.js";
+import type { ConversationFields, Message, ToolCall } from "./conversation.js";
 import type { Strategy } from "./quality.js";
 import type { SamplingOptions } from "./sampling.js";
 
+export type { Message, MessageToolCall, TextPart, Tool, ToolCall, ToolChoice, ToolFunction } from "./conversation.js";
 export type { LoadOptions } from "./load-options.js";
 export type { GenerateDefaults, GenerateOptions, GenerateRequest } from "./request.js";
 export type { Strategy };
 
 export type Quality = "exact" | "balanced" | "fast";
-
-/** One message of a conversation, for the checkpoint's chat template. */
-export interface Message {
-  /** `"system"`, `"user"`, `"assistant"`, or another role that the template knows */
-  role: string;
-  content: string;
-}
 
 /** How positions of a block are chosen for filling. */
 export interface DenoiseOptions {
@@ -83,7 +78,7 @@ export type Format<Value = unknown> =
   | { type: "grammar"; grammar: string };
 
 /** Everything that a request may have; which of them exclude each other says `GenerateRequest`. */
-export interface RequestFields extends SamplingOptions {
+export interface RequestFields extends ConversationFields, SamplingOptions {
   /** text as it is, without chat template */
   prompt?: string;
   /** a conversation, turned into text by the checkpoint's chat template */
@@ -239,8 +234,12 @@ export interface Draft {
 export interface Chunk {
   /** which of `n` completions it belongs to, from 0 */
   answer: number;
-  /** Whole characters; may be empty while a character or a possible stop string is incomplete. */
+  /** Whole characters; may be empty while a character, a possible stop string, or what may begin a call is incomplete. */
   text: string;
+  /** text of the answer's `<think>` part, see `Answer.reasoning` */
+  reasoning?: string;
+  /** calls that became whole */
+  toolCalls?: ToolCall[];
   /** tokens that became final, in order of position */
   tokens: Token[];
   /** only with `drafts: true`, in chunks of their own */
@@ -275,7 +274,15 @@ export type FinishReason = "end" | "stop" | "length" | "abort";
 
 /** One of the completions of a run. */
 export interface Answer<Value = unknown> {
+  /** without `reasoning` and `toolCalls` */
   text: string;
+  /**
+   * What the answer has in `<think>` before everything else, where the chat template of `messages` knows such parts; without
+   * the line ends around it
+   */
+  reasoning?: string;
+  /** with `tools`: the calls in `<tool_call>`. What is no call of one of them stays text. */
+  toolCalls?: ToolCall[];
   /** all generated tokens, the one that ended the generation included */
   tokens: Token[];
   usage: Usage;

@@ -101,9 +101,14 @@ async function generate(given: string | undefined, flags: Flags, command: Comman
     timed.catch(() => {});
     const view = watch ? new WatchView(process.stdout, engine.model.endTokenIds) : undefined;
     let firstTextMs: number | undefined;
+    let thinking = false;
     for await (const chunk of run) {
       if (chunk.text !== "") firstTextMs ??= performance.now() - began;
       if (flags.json) continue;
+      // The answer alone is on standard output.
+      if (!view && chunk.reasoning !== undefined) process.stderr.write(printable(chunk.reasoning));
+      if (!view && thinking && chunk.text !== "") process.stderr.write("\n\n");
+      thinking = chunk.text === "" && (thinking || chunk.reasoning !== undefined);
       if (!view) process.stdout.write(isTerminal(process.stdout) ? printable(chunk.text) : chunk.text);
       for (const _ of view?.frames(chunk) ?? []) await sleep(flags.frame, undefined, { signal }).catch(() => {});
     }

@@ -103,8 +103,8 @@ StepSequence Sequence::plan(int32_t max_rows) const {
   s.suppressed = suppressed_;
   s.suppressed_early = suppressed_early_;
   s.free_from = prompt_ + request_.min_tokens;
-  if (penalties_) s.penalised = penalties_->tokens();
   if (!request_.given.empty()) s.limits = std::span(limits_).first(static_cast<size_t>(s.window_rows()));
+  if (penalties_) s.penalised = penalties_->tokens();
   if (form_) {
     s.limits = std::span(limits_).first(static_cast<size_t>(s.window_rows()));
     s.candidates = context_.autoregressive ? kNextCandidates : kBlockCandidates;

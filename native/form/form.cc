@@ -63,6 +63,7 @@ uint32_t add_form(Builder& builder, const Value& form) {
     if (!schema) refuse("format.schema is missing");
     return add_schema(builder, *schema, whitespace_of(form, Whitespace::kSpace), "format.schema");
   }
+  if (type == "answer") return add_answer(builder, form, add_form);
   refuse("format.type is " + form.find("type")->brief() +
          "; it must be \"json_schema\", \"json\", \"regex\", \"choice\" or \"grammar\"");
 }
