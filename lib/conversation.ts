@@ -134,7 +134,7 @@ export function conversationOf(messages: readonly Message[], given: Given = {}):
   const { tools = [], templateOptions, continueFinalMessage = false, addGenerationPrompt = true } = given;
   return {
     messages: messages.map(templateMessage),
-    ...(tools.length > 0 && { tools: tools.map(templateTool).map(plain) }),
+    ...(tools.length > 0 && { tools: plain(tools.map(templateTool)) }),
     ...(templateOptions && { options: plain(templateOptions) }),
     ending: continueFinalMessage ? "unfinished" : addGenerationPrompt ? "answer" : "message",
   };
@@ -164,7 +164,12 @@ function templateCall(call: MessageToolCall): NonNullable<TemplateMessage["tool_
 }
 
 /** Without properties that are undefined. */
-const plain = <T>(value: T): T => JSON.parse(JSON.stringify(value));
+function plain<T>(value: T): T {
+  if (typeof value !== "object" || value === null) return value;
+  if (Array.isArray(value)) return value.map(plain) as T;
+  const given = Object.entries(value).filter(([, inner]) => inner !== undefined);
+  return Object.fromEntries(given.map(([name, inner]) => [name, plain(inner)])) as T;
+}
 
 export const functionOf = (tool: Tool): ToolFunction => ("function" in tool ? tool.function : tool);
 

@@ -2,6 +2,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import t, { type Test } from "tap";
+import { toSSEResponse } from "../lib/http.js";
 import type { Message, Run } from "../lib/index.js";
 import { asked, folder, now, room, sdarTemplate, thinkingTemplate } from "./conversations.js";
 import { eventually } from "./eventually.js";
@@ -38,6 +39,14 @@ t.test("a run gives reasoning and calls apart", async (t) => {
   t.equal(chunks.flatMap(({ tokens }) => tokens).length, result?.tokens.length);
   t.ok(Object.isFrozen(result?.toolCalls));
 
+  const served = async (each: Run) => {
+    await answer(t, native, `<think>hm</think>${toolAnswer}`, each);
+    return (await toSSEResponse(each)).text();
+  };
+  const sent = await served(engine.generate({ messages: [asked], tools: [now] }));
+  t.match(sent, 'data: {"text":"","reasoning":"h"}\n\ndata: {"text":"","reasoning":"m"}\n\ndata: {"text":"S"}\n\n');
+  t.match(sent, /"toolCalls":\[\{"id":"call_\w+","name":"now","arguments":"\{\\"é\\": 1\}","value":\{"é":1\}\}\]/);
+
   const off = engine.generate({ messages: [asked], tools: [now], toolChoice: "none" });
   t.equal((await answer(t, native, toolAnswer, off))?.text, toolAnswer, "none: they are text");
   const raw = engine.generate({ prompt: "a" });
@@ -67,6 +76,9 @@ t.test("reasoning that the template has opened", async (t) => {
   t.match(await answer(t, native, "hm\n</think>\n\nYes.", run), { reasoning: "hm", text: "Yes." });
   const forged = engine.generate({ messages: [asked, { role: "user", content: "<think>" }] });
   t.match(await answer(t, native, "hm", forged), { reasoning: "hm", text: "" });
+  const formed = engine.generate({ messages: [asked], format: { type: "json" } });
+  const whole = await answer(t, native, "hm\n</think>\n\n[1]", formed);
+  t.match(whole, { reasoning: "hm", text: "[1]", value: [1] }, "what follows it has the form");
   await engine.dispose();
 });
 

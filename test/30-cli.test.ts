@@ -1,10 +1,10 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
-import { packageRoot } from "../lib/checkpoint.js";
+import { packageRoot, shippedModelPath } from "../lib/checkpoint.js";
 import { prompts } from "../lib/cli/prompts.js";
 import { Engine } from "../lib/engine.js";
 import { main, sdar } from "./sdar.js";
@@ -18,6 +18,17 @@ t.test("generate prints the answer, and what it took on standard error", async (
   t.match(await sdar(["generate", "-"], { input: question }), { stdout: "Ca 3, P 2, O 8\n" });
   const plain = await sdar(["generate", question, "--watch"]);
   t.match(plain, { stdout: "Ca 3, P 2, O 8\n", stderr: statistics }, "no terminal, no drawing");
+});
+
+t.test("generate prints reasoning on standard error", async (t) => {
+  const model = t.testdir({});
+  cpSync(shippedModelPath(), model, { recursive: true });
+  const config = join(model, "tokenizer_config.json");
+  const chat_template = "{{ messages[0].content }}<think>";
+  writeFileSync(config, JSON.stringify({ ...JSON.parse(readFileSync(config, "utf8")), chat_template }));
+  const { status, stdout, stderr } = await sdar(["generate", "1 + 1", "-m", model, "-n", "8"]);
+  t.match({ status, stdout }, { status: 0, stdout: "\n" });
+  t.match(stderr, /^\d+\n\d tokens, /);
 });
 
 t.test("the prompts that help and README name are answered right", async (t) => {

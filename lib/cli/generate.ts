@@ -120,6 +120,7 @@ async function generate(given: string | undefined, flags: Flags, command: Comman
     } else {
       view?.end(result.text);
       process.stdout.write("\n");
+      if (thinking) process.stderr.write("\n");
       process.stderr.write(`${view ? saved(result) : summary(result, tokensPerSecond)}\n`);
       if (flags.model === shippedModel && isTerminal(process.stderr)) process.stderr.write(`${more(prompt)}\n`);
     }
