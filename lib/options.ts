@@ -22,7 +22,7 @@ import {
   type ToolUse,
 } from "./conversation-schema.js";
 import { invalidOption, SdarError } from "./errors.js";
-import { type ParsedFormat, parseFormat } from "./format.js";
+import { formatOf, type ParsedFormat } from "./format.js";
 import type { HeldLimits } from "./held.js";
 import { bounds, isPath, queueDefaults } from "./limits.js";
 import { denoiseOf, qualities, refuseBlockOptions, strategies } from "./quality.js";
@@ -363,18 +363,6 @@ export function parseRequest(input: RequestFields, model: NativeModelInfo, defau
     whenFull: r.whenFull ?? "reject",
     signal: r.signal,
   };
-}
-
-function formatOf(request: z.infer<typeof requestSchema>): ParsedFormat | undefined {
-  const { format, tools, ignoreEos, minTokens, suppress, denoise } = request;
-  const form = format !== undefined ? "format" : tools?.length ? "tools" : undefined;
-  const allowed = `none with ${form}, which says where the text may end`;
-  if (form && ignoreEos) throw invalidOption("ignoreEos", ignoreEos, allowed);
-  if (form && minTokens) throw invalidOption("minTokens", minTokens, allowed);
-  if (form && suppress?.length) throw invalidOption("suppress", suppress, `none with ${form}: give a logitBias`);
-  if (form && denoise?.strategy === "self_verified")
-    throw invalidOption("denoise.strategy", denoise.strategy, `another one with ${form}`);
-  return format === undefined ? undefined : parseFormat(format);
 }
 
 function promptIds(ids: ArrayLike<number>, blockLength: number, model: NativeModelInfo): Int32Array {

@@ -3,6 +3,7 @@ import type { NativeModelInfo } from "./binding.js";
 import type { ConversationFields, Message, ToolCall } from "./conversation.js";
 import type { Strategy } from "./quality.js";
 import type { SamplingOptions } from "./sampling.js";
+import type { ScoredChoice } from "./score.js";
 
 export type { Message, MessageToolCall, TextPart, Tool, ToolCall, ToolChoice, ToolFunction } from "./conversation.js";
 export type { LoadOptions } from "./load-options.js";
@@ -76,7 +77,16 @@ export type Format<Value = unknown> =
   | { type: "json_schema"; schema: object | boolean; whitespace?: "none" | "space" | "some" }
   | { type: "json"; whitespace?: "none" | "space" | "some" }
   | { type: "regex"; pattern: string | RegExp }
-  | { type: "choice"; choices: readonly string[] }
+  | {
+      type: "choice";
+      choices: readonly string[];
+      /**
+       * Whether `result.choices` tells how probable each is: a forward for each, or several.
+       *
+       * @default true with at most 64
+       */
+      probabilities?: boolean;
+    }
   | { type: "grammar"; grammar: string };
 
 /** Everything that a request may have; which of them exclude each other says `GenerateRequest`. */
@@ -301,6 +311,12 @@ export interface Answer<Value = unknown> {
 export interface GenerateResult<Value = unknown> extends Answer<Value> {
   /** as given, or the one that was drawn */
   seed: number | bigint;
+  /**
+   * With a `format` of at most 64 choices: how probable each of them is, the others being impossible. Scored as `engine.score`
+   * does it, the end token after each included; in what the engine counts and tells, each is a request of its own. Not after
+   * reasoning or with tools.
+   */
+  choices?: ScoredChoice[];
   /** all completions, with `n` above 1 */
   answers?: Answer<Value>[];
 }
