@@ -169,6 +169,7 @@ void Sequence::begin_verification(const SequenceResult& draft) {
   verification_.assign(tokens_.begin() + active_, tokens_.begin() + active_ + last);
   for (int32_t i = first; i < last; i++)
     if (masked_ >> i & 1) verification_[i] = draft.at[i].token;
+  if (penalties_) penalties_->propose(std::span(verification_).subspan(static_cast<size_t>(first)), masked_ >> first);
   verification_.resize(2 * last + 1 - first, context_.mask_id);
   if (form_) form_->ask(unreleased(), limits_, true);
 }

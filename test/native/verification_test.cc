@@ -231,6 +231,7 @@ TEST("requests that verify give the same bits alone, among others, preempted, an
     const int blocks[] = {8, 16, 4, 3, 64};
     r.block_length = blocks[i % 5];
     r.denoise = {.strategy = i % 5 == 3 ? Strategy::sequential : Strategy::self_verified, .threshold = 1};
+    if (i % 3 == 1) r.frequency_penalty = 0.5f, r.repetition_penalty = 1.2f, r.top_logprobs = 3;
     r.temperature = 0.1f, r.seed = i;  // makes a random model confident
     r.drafts = true;
     r.rank = i;
