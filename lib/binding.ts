@@ -3,6 +3,7 @@ import { createRequire } from "node:module";
 import { findAddon, platformName } from "./addon-file.js";
 import { packageRoot } from "./checkpoint.js";
 import { SdarError } from "./errors.js";
+import { decodeEvents, type NativeRecords } from "./records.js";
 import type { FinishReason, Token } from "./types.js";
 
 const require = createRequire(import.meta.url);
@@ -95,11 +96,19 @@ export interface NativeRequest {
   /** 0 means all */
   topK: number;
   topP: number;
+  /** 0 means all */
+  minP: number;
+  /** 1 means none */
+  repetitionPenalty: number;
+  presencePenalty: number;
+  frequencyPenalty: number;
+  topLogprobs: number;
   seed: bigint;
   /** confidence is the probability after truncation */
   sampledConfidence: boolean;
   stop: Uint8Array[];
   stopTokens: Int32Array;
+  suppress: Int32Array;
   ignoreEos: boolean;
   minTokens: number;
   biasIds: Int32Array;
@@ -284,100 +293,6 @@ export interface Binding {
   /** opens the CUDA library and probes the driver, which may take a moment */
   probeCuda(): NativeCuda;
 }
-
-/** What the addon gives for events: records [kind, request, length, ...payload], as native/engine/events.h has them. */
-interface NativeRecords {
-  records: Float64Array;
-  errors: { code: string; message: string }[];
-}
-
-// The numbers, names and orders of native/engine/events.h and request.h.
-export const eventKind = { tokens: 1, finished: 2, failed: 3, draft: 4, started: 5, preempted: 6 } as const;
-export const tokenFields = [
-  "id",
-  "position",
-  "block",
-  "step",
-  "confidence",
-  "logprob",
-] as const satisfies (keyof Token)[];
-export const finishReasons = ["end", "stop", "length", "abort"] as const satisfies FinishReason[];
-
-function decodeEvents({ records, errors }: NativeRecords): NativeEvent[] {
-  const events: NativeEvent[] = [];
-  for (let at = 0; at < records.length; ) {
-    const [kind, request, length] = records.subarray(at, at + 3) as unknown as [number, number, number];
-    const event = decodeEvent(kind, request, [...records.subarray(at + 3, at + 3 + length)], errors);
-    if (event) events.push(event);
-    at += 3 + length;
-  }
-  return events;
-}
-
-function decodeEvent(
-  kind: number,
-  request: number,
-  payload: number[],
-  errors: NativeRecords["errors"],
-): NativeEvent | undefined {
-  switch (kind) {
-    case eventKind.tokens: {
-      const [releasedBytes = 0, forwards = 0, rows = 0, steps = 0, ...rest] = payload;
-      const tokens = groups(rest, tokenFields.length).map(decodeToken);
-      return { kind: "tokens", request, releasedBytes, tokens, forwards, computed: { rows, steps } };
-    }
-    case eventKind.finished: {
-      const [
-        reason = 0,
-        textBytes = 0,
-        promptTokens = 0,
-        cachedTokens = 0,
-        completionTokens = 0,
-        forwards = 0,
-        rows = 0,
-        steps = 0,
-        ...more
-      ] = payload;
-      const usage = { promptTokens, cachedTokens, completionTokens, forwards, computed: { rows, steps } };
-      if (more.length > 0) Object.assign(usage, decodeSpeculation(more));
-      return { kind: "finished", request, reason: finishReasons[reason] as FinishReason, textBytes, ...usage };
-    }
-    case eventKind.failed: {
-      const [index = 0, rows = 0, steps = 0] = payload;
-      const error = errors[index] ?? { code: "INTERNAL", message: "unknown" };
-      return { kind: "failed", request, ...error, computed: { rows, steps } };
-    }
-    case eventKind.draft: {
-      const [block = 0, step = 0, position = 0, ...slots] = payload;
-      return { kind: "draft", request, block, step, position, slots: groups(slots, 2).map(decodeSlot) };
-    }
-    case eventKind.started: {
-      const [cachedTokens = 0] = payload;
-      return { kind: "started", request, cachedTokens };
-    }
-    case eventKind.preempted:
-      return { kind: "preempted", request };
-    default:
-      return undefined;
-  }
-}
-
-const groups = (values: number[], size: number): number[][] =>
-  Array.from({ length: values.length / size }, (_, i) => values.slice(size * i, size * (i + 1)));
-
-function decodeToken(values: number[]): Token {
-  const [id, position, block, step, confidence, logprob] = values as [number, number, number, number, number, number];
-  return { id, position, block, step, confidence, logprob };
-}
-
-const decodeSpeculation = ([draftForwards = 0, drafted = 0, accepted = 0]: number[]) => ({
-  draftForwards,
-  drafted,
-  accepted,
-});
-
-/** -1: masked; a step of -1: the prompt's. */
-const decodeSlot = ([id = -1, step = -1]: number[]) => (id < 0 ? null : { id, step: step < 0 ? null : step });
 
 /** The addon's engine, with events decoded. */
 function withEvents(engine: Omit<NativeEngine, "takeEvents"> & { takeRecords(): NativeRecords }): NativeEngine {

@@ -1,4 +1,5 @@
 // A conversation: what was said, and which of it still goes into the prompt.
+import type { ConversationFields } from "./conversation.js";
 import { SdarError, wrapError } from "./errors.js";
 import { laterRun } from "./run-handle.js";
 import type { GenerateDefaults, GenerateOptions, GenerateRequest, GenerateResult, Message, Run } from "./types.js";
@@ -47,11 +48,14 @@ export interface ChatState {
 export interface ChatEngine {
   readonly model: { contextLength: number; blockLength: number };
   generate(request: GenerateRequest): Run;
-  countTokens(messages: readonly Message[]): Promise<number>;
+  countTokens(
+    messages: readonly Message[],
+    options: Pick<ConversationFields, "tools" | "templateOptions">,
+  ): Promise<number>;
 }
 
 /** Options of one answer. */
-export type SendOptions = Omit<GenerateOptions, "n">;
+export type SendOptions = Omit<GenerateOptions, "n"> & Omit<ConversationFields, "continueFinalMessage">;
 
 /** Tokens that an answer has room for at least, when nobody says how many it may have: this part of the context. */
 const answerShare = 1 / 4;
@@ -86,17 +90,23 @@ export class Chat {
   }
 
   /**
-   * Says something and begins the answer. Both are in `messages` once the run has ended; an aborted one leaves what was
-   * answered so far, one that failed leaves neither, so that it can be sent again. One at a time: while an answer is being
-   * generated, the run rejects with INVALID_OPTION.
+   * Says something as the user, or adds messages such as the results of tools, and begins the answer. All are in `messages`
+   * once the run has ended, the answer with its calls; an aborted one leaves what was answered so far, one that failed leaves
+   * none, so that it can be sent again. One at a time: while an answer is being generated, the run rejects with
+   * INVALID_OPTION.
+   *
+   * @example
+   * const { toolCalls = [] } = await chat.send("Is it warm in Rome?", { tools }).result();
+   * const results = toolCalls.map(({ id, value }) => ({ role: "tool", toolCallId: id, content: weather(value) }));
+   * console.log(await chat.send(results, { tools }).text());
    */
-  send(text: string, options: SendOptions = {}): Run {
-    const said: Message = { role: "user", content: text };
+  send(said: string | readonly Message[], options: SendOptions = {}): Run {
+    const added: readonly Message[] = Array.isArray(said) ? [...said] : [{ role: "user", content: said as string }];
     if (this.#busy) return laterRun(Promise.reject(busy()));
     this.#busy = true;
-    const run = laterRun(this.#start(said, options));
+    const run = laterRun(this.#start(added, options));
     run.result().then(
-      (result) => this.#heard(said, result),
+      (result) => this.#heard(added, result),
       () => {
         this.#busy = false;
       },
@@ -115,36 +125,47 @@ export class Chat {
     return { ...(system === undefined ? {} : { system }), messages: [...this.messages], contextShift, cut };
   }
 
-  #heard(said: Message, { text }: GenerateResult): void {
+  #heard(added: readonly Message[], { text, reasoning, toolCalls }: GenerateResult): void {
     this.#busy = false;
-    this.#state.messages.push(said, { role: "assistant", content: text });
+    this.#state.messages.push(...added, {
+      role: "assistant",
+      content: text,
+      ...(reasoning !== undefined && { reasoning }),
+      ...(toolCalls && { toolCalls }),
+    });
   }
 
-  async #start(said: Message, options: SendOptions): Promise<Run> {
+  async #start(added: readonly Message[], options: SendOptions): Promise<Run> {
     try {
-      if (this.#state.contextShift) await this.#makeRoom(said, options);
+      if (this.#state.contextShift) await this.#makeRoom(added, options);
       const { generate, cut } = this.#state;
       const dial = (options.quality ?? options.denoise) ? { quality: undefined, denoise: undefined } : {};
-      const messages = this.#prompt(cut, said);
+      const messages = this.#prompt(cut, added);
       return this.#engine.generate({ ...generate, ...dial, ...options, messages } as GenerateRequest);
     } catch (error) {
       throw wrapError(error);
     }
   }
 
-  #prompt(cut: number, said: Message): Message[] {
+  #prompt(cut: number, added: readonly Message[]): Message[] {
     const { system, messages } = this.#state;
     const first = system === undefined ? [] : [{ role: "system", content: system }];
-    return [...first, ...messages.slice(cut), said];
+    return [...first, ...messages.slice(cut), ...added];
   }
 
-  async #makeRoom(said: Message, options: SendOptions): Promise<void> {
+  async #makeRoom(added: readonly Message[], options: SendOptions): Promise<void> {
     const { contextLength } = this.#engine.model;
-    const { maxTokens = Math.floor(contextLength * answerShare) } = { ...this.#state.generate, ...options };
+    const settings = { ...this.#state.generate, ...options };
+    const { maxTokens = Math.floor(contextLength * answerShare), tools, templateOptions } = settings;
+    const given = { ...(tools && { tools }), ...(templateOptions && { templateOptions }) };
     const room = contextLength - Math.min(maxTokens, contextLength / 2);
-    const fits = async (cut: number, most: number) => (await this.#engine.countTokens(this.#prompt(cut, said))) <= most;
-    if (this.#state.messages.length > this.#state.cut && !(await fits(this.#state.cut, room)))
-      this.#state.cut = await this.#cutFor((cut) => fits(cut, room / 2));
+    const fits = async (cut: number, most: number) =>
+      (await this.#engine.countTokens(this.#prompt(cut, added), given)) <= most;
+    if (this.#state.messages.length <= this.#state.cut || (await fits(this.#state.cut, room))) return;
+    const cut = await this.#cutFor((cut) => fits(cut, room / 2));
+    // Results of tools stay with their calls, and with what was asked.
+    const asked = this.#state.messages.findLastIndex(({ role }) => role === "user");
+    this.#state.cut = added[0]?.role === "tool" ? Math.max(this.#state.cut, Math.min(cut, asked)) : cut;
   }
 
   /** The fewest messages left out that are enough: what a user says stays with its answer. */

@@ -1,8 +1,9 @@
 // One completion: its tokens, their text, and what it comes to. In the public API it is an answer.
+import { AnswerParts, type PartsSetup } from "./answer-parts.js";
 import type { NativeEvent, NativeFinish } from "./binding.js";
 import type { ParsedFormat } from "./format.js";
 import type { TokenBytes } from "./text/token-bytes.js";
-import type { Answer, Chunk, Draft, Token } from "./types.js";
+import type { Answer, Chunk, Draft, Token, ToolCall } from "./types.js";
 
 // A byte order mark is text like any other.
 const newDecoder = () => new TextDecoder("utf-8", { ignoreBOM: true });
@@ -55,7 +56,7 @@ function bytesOf(table: TokenBytes | undefined, id: number): Uint8Array {
 export type Finish = Omit<NativeFinish, "computed">;
 type EventOf<Kind extends NativeEvent["kind"]> = Extract<NativeEvent, { kind: Kind }>;
 
-export interface CompletionSetup {
+export interface CompletionSetup extends Partial<PartsSetup> {
   /** undefined: chunks have no text */
   tokenBytes?: TokenBytes | undefined;
   stop: string[];
@@ -72,6 +73,10 @@ export class Completion {
   readonly #bytes: TokenText;
   readonly #tokens: Token[] = [];
   #text = "";
+  #reasoning = "";
+  readonly #toolCalls: ToolCall[] = [];
+  /** from the first text on, where there is more in an answer than text */
+  #parts: AnswerParts | undefined;
   /** once it has ended */
   answer: Answer | undefined;
 
@@ -103,7 +108,7 @@ export class Completion {
       if (!slot && last) last.text += text;
       tokens.push(slot && { ...slot, text });
     }
-    return { ...this.#chunk("", []), draft: { block, step, position, tokens } };
+    return { answer: this.#index, text: "", tokens: [], draft: { block, step, position, tokens } };
   }
 
   /** How it ends with what it has, when the native side is not waited for. */
@@ -113,7 +118,7 @@ export class Completion {
 
   /** The chunk may be empty. */
   finish({ reason, textBytes, promptTokens, cachedTokens, completionTokens, forwards, ...more }: Finish): Chunk {
-    const chunk = this.#chunk(this.#bytes.take(textBytes, true), []);
+    const chunk = this.#chunk(this.#bytes.take(textBytes, true), [], true);
     const tokensPerForward = forwards > 0 ? completionTokens / forwards : 0;
     const usage = {
       promptTokens,
@@ -127,11 +132,15 @@ export class Completion {
     // Whoever gets it may be one of several.
     this.answer = Object.freeze({
       text: this.#text,
+      ...(this.#reasoning !== "" && { reasoning: this.#reasoning }),
+      ...(this.#toolCalls.length > 0 && { toolCalls: Object.freeze(this.#toolCalls) as ToolCall[] }),
       tokens: Object.freeze(this.#tokens) as Token[],
       usage: Object.freeze(usage),
       finishReason: reason,
       ...(matched === undefined ? {} : { stopMatched: matched }),
-      ...(reason === "end" || reason === "length" ? this.#setup.format?.read(this.#text) : undefined),
+      ...((reason === "end" || reason === "length") && this.#toolCalls.length === 0
+        ? this.#setup.format?.read(this.#text)
+        : undefined),
     });
     return chunk;
   }
@@ -142,9 +151,14 @@ export class Completion {
     return this.#setup.stop.find((stop) => this.#bytes.hasAt(stop, textBytes));
   }
 
-  #chunk(text: string, tokens: Token[]): Chunk {
-    this.#text += text;
-    return { answer: this.#index, text, tokens };
+  #chunk(text: string, tokens: Token[], last = false): Chunk {
+    const { reasoning = "never", calls } = this.#setup;
+    if (reasoning !== "never" || calls) this.#parts ??= new AnswerParts({ reasoning, calls });
+    const parts = this.#parts?.take(text, last) ?? { text };
+    this.#text += parts.text;
+    this.#reasoning += parts.reasoning ?? "";
+    if (parts.toolCalls) this.#toolCalls.push(...parts.toolCalls);
+    return { answer: this.#index, ...parts, tokens };
   }
 }
 

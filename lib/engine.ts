@@ -5,7 +5,6 @@ import { findCheckpoint } from "./checkpoint.js";
 import { type Clock, systemClock } from "./clock.js";
 import { invalidOption, nameAndMessage, SdarError, wrapError } from "./errors.js";
 import { type EventName, eventNames, type Listener, type ListenerOptions, safely } from "./events.js";
-import type { ParsedFormat } from "./format.js";
 import { Forms } from "./forms.js";
 import { isPath } from "./limits.js";
 import { type MapOptions, type Mapped, mapRequests } from "./map.js";
@@ -18,6 +17,7 @@ import type { EngineStats } from "./stats.js";
 import { checkDraft } from "./text/agreement.js";
 import { type Encoding, Texts } from "./text/texts.js";
 import { detokenize, type RenderOptions, type TokenizeOptions } from "./text/tools.js";
+import { answerForm } from "./tool-form.js";
 import type {
   DisposeOptions,
   Format,
@@ -199,29 +199,35 @@ export class Engine {
       const stopTokens = Int32Array.from(new Set([...parsed.native.stopTokens, ...stopNames.keys()]));
       const named = { ...parsed, stopNames, native: { ...parsed.native, stopTokens } };
       const encoded = this.#texts.encode(parsed);
-      const prompt = parsed.format ? this.#withForm(named, encoded, parsed.format) : encoded;
+      const prompt = parsed.format || parsed.tools ? this.#withForm(named, encoded) : encoded;
       return this.#serving.start(named, prompt, began) as Run<Value>;
     } catch (error) {
       return failedRun(wrapError(error)) as Run<Value>;
     }
   }
 
-  /** The prompt's tokens once the form is compiled, too. */
-  #withForm({ native }: ParsedRequest, prompt: Int32Array | Encoding, { json }: ParsedFormat): Encoding {
-    const compiled = this.#forms.compile(json);
-    const encoding = prompt instanceof Int32Array ? { tokens: Promise.resolve(prompt), cancel() {} } : prompt;
-    const tokens = Promise.all([encoding.tokens, compiled]).then(([ids, { form, leastTokens }]) => {
-      const left = roomFor(ids.length, native, this.model);
-      if (left < leastTokens)
-        throw new SdarError(
-          "INVALID_OPTION",
-          `format needs at least ${leastTokens} tokens; maxTokens and the context leave ${left}`,
-          { option: "maxTokens", allowed: `at least ${leastTokens}` },
-        );
+  /** The prompt once the form of the answer is compiled, too. */
+  #withForm({ native, format, tools }: ParsedRequest, given: Int32Array | Encoding): Encoding {
+    const encoding: Encoding =
+      given instanceof Int32Array
+        ? { prompt: Promise.resolve({ tokens: given, reasoning: "never" }), cancel() {} }
+        : given;
+    const prompt = encoding.prompt.then(async (found) => {
+      const json = answerForm(tools, found.reasoning, format?.json);
+      if (json === undefined) return found;
+      const { form, leastTokens } = await this.#forms.compile(json);
+      const left = roomFor(found.tokens.length, native, this.model);
+      if (left < leastTokens) {
+        const needs = `${format ? "format needs" : "tools need"} at least ${leastTokens} tokens`;
+        throw new SdarError("INVALID_OPTION", `${needs}; maxTokens and the context leave ${left}`, {
+          option: "maxTokens",
+          allowed: `at least ${leastTokens}`,
+        });
+      }
       native.form = form;
-      return ids;
+      return found;
     });
-    return { tokens, cancel: encoding.cancel };
+    return { prompt, cancel: encoding.cancel };
   }
 
   /**
@@ -268,8 +274,7 @@ export class Engine {
    */
   async renderMessages(messages: readonly Message[], options: RenderOptions = {}): Promise<string> {
     this.#checkAlive();
-    const { messages: given, addGenerationPrompt } = this.#judge.parseRender(messages, options);
-    return this.#texts.render(given, addGenerationPrompt);
+    return this.#texts.render(this.#judge.parseRender(messages, options));
   }
 
   /**

@@ -14,7 +14,7 @@ export interface ParsedFormat {
   read(text: string): Pick<{ value: unknown; valueError: Error }, "value"> | { valueError: Error };
 }
 
-const whitespace = oneOf("none", "some").optional();
+const whitespace = oneOf("none", "space", "some").optional();
 const string = z.string({ error: "a string" });
 const kinds = {
   json_schema: strictObject({

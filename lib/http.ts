@@ -60,9 +60,10 @@ const event = (name: string, data: object) =>
   `event: ${name}\ndata: ${JSON.stringify(data, (_, value) => (typeof value === "bigint" ? String(value) : value))}\n\n`;
 
 /** `data:` alone is an event called "message": what a browser's EventSource gives to `onmessage`. */
-function chunkEvent({ answer, text, draft }: Chunk): string {
+function chunkEvent({ answer, text, reasoning, toolCalls, draft }: Chunk): string {
   if (draft) return event("draft", draft);
-  return text === "" ? "" : `data: ${JSON.stringify(answer === 0 ? { text } : { text, answer })}\n\n`;
+  if (text === "" && reasoning === undefined && !toolCalls) return "";
+  return `data: ${JSON.stringify({ text, reasoning, toolCalls, ...(answer > 0 && { answer }) })}\n\n`;
 }
 
 function doneEvent({ finishReason, stopMatched, usage, seed }: GenerateResult): string {

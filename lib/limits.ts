@@ -8,6 +8,8 @@ export const bounds = {
   stopBytes: 1024,
   /** `stopTokens`, as given */
   stopTokens: 256,
+  /** `suppress`, as given */
+  suppress: 1024,
   /** `logitBias`: token ids */
   logitBias: 1024,
   messages: 4096,
@@ -15,6 +17,9 @@ export const bounds = {
   /** `format` as JSON, and its choices */
   form: 2 ** 21,
   choices: 100_000,
+  /** `tools`, calls of a message, and what a call's id has */
+  tools: 128,
+  callId: 256,
   key: 256,
   salt: 1024,
   /** a path, a hub id, or the name of an instruction set */

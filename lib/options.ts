@@ -12,6 +12,15 @@ import {
   weightFormats,
 } from "./binding.js";
 import { findCheckpoint, userCache } from "./checkpoint.js";
+import { type Conversation, type ConversationFields, conversationNames } from "./conversation.js";
+import {
+  conversationSchemas,
+  messagesSchema,
+  parseConversation,
+  parseTools,
+  refuseWithoutMessages,
+  type ToolUse,
+} from "./conversation-schema.js";
 import { invalidOption, SdarError } from "./errors.js";
 import { type ParsedFormat, parseFormat } from "./format.js";
 import type { HeldLimits } from "./held.js";
@@ -40,7 +49,6 @@ import type {
   GenerateDefaults,
   GenerateRequest,
   LoadOptions,
-  Message,
   RequestFields,
 } from "./types.js";
 
@@ -72,11 +80,6 @@ const draftSchema = strictObject({
   onlyIfFaster: boolean.optional(),
 } satisfies Record<keyof Exclude<NonNullable<LoadOptions["draft"]>, string>, z.ZodType>);
 
-const messageSchema = strictObject({
-  role: text(bounds.role).min(1, { error: "a role such as user" }),
-  content: z.string({ error: "a string" }),
-} satisfies Record<keyof Message, z.ZodType>);
-
 const denoiseSchema = strictObject({
   strategy: oneOf(...strategies),
   steps: integer(1, 64),
@@ -99,7 +102,10 @@ const stopText = z
   });
 const tokenList = z.custom<ArrayLike<number>>(isTokenList, { error: "a list of token ids" });
 
+const { continueFinalMessage, ...conversationDefaults } = conversationSchemas;
+
 const defaultFields = {
+  ...conversationDefaults,
   parseSpecial: boolean,
   maxTokens: integer(1),
   blockLength: integer(1, 64),
@@ -108,6 +114,11 @@ const defaultFields = {
   temperature: number("0 or a number from 1e-6 to 100", (v) => v === 0 || (v >= 1e-6 && v <= 100)),
   topK: integer(0),
   topP: number("a number above 0, up to 1", (v) => v > 0 && v <= 1),
+  minP: number("a number from 0 to 1", (v) => v >= 0 && v <= 1),
+  repetitionPenalty: number("a number from 0.1 to 10", (v) => v >= 0.1 && v <= 10),
+  presencePenalty: number("a number from -2 to 2", (v) => v >= -2 && v <= 2),
+  frequencyPenalty: number("a number from -2 to 2", (v) => v >= -2 && v <= 2),
+  topLogprobs: integer(0, 20),
   seed: z.custom<number | bigint>(
     (v) => (typeof v === "bigint" ? v >= 0n && v < 1n << 64n : Number.isSafeInteger(v) && (v as number) >= 0),
     { error: "an integer from 0 to 2^53 - 1, or a bigint from 0n to 2n**64n - 1n" },
@@ -119,6 +130,7 @@ const defaultFields = {
     }),
   ),
   stopTokens: tokenList,
+  suppress: tokenList,
   ignoreEos: boolean,
   minTokens: integer(0),
   logitBias: z.custom<NonNullable<RequestFields["logitBias"]>>(
@@ -137,17 +149,13 @@ const defaultFields = {
 
 export const defaultsSchema = strictObject(defaultFields).partial();
 
-export const messagesSchema = z
-  .array(messageSchema, { error: "a list of messages" })
-  .min(1, { error: "at least one message" })
-  .max(bounds.messages, { error: `at most ${bounds.messages} messages` });
-
 const requestSchema = strictObject({
   prompt: z.string({ error: "a string" }),
   messages: messagesSchema,
   tokens: tokenList,
   ...defaultFields,
   format: z.unknown() as z.ZodType<Format>,
+  continueFinalMessage,
   signal,
 } satisfies Record<keyof GenerateRequest, z.ZodType>).partial();
 
@@ -258,7 +266,8 @@ export const parseDisposeOptions = (input: DisposeOptions): DisposeOptions => ch
 
 /** A request in the addon's terms, but for the prompt, which may still be text. */
 export interface ParsedRequest {
-  prompt: string | Message[] | Int32Array;
+  prompt: string | Conversation | Int32Array;
+  tools: ToolUse | undefined;
   /** undefined: in `prompt`, not in `messages` */
   parseSpecial: boolean | undefined;
   native: Omit<NativeRequest, "id" | "tokens" | "answer" | "group" | "rank" | "tenant" | "deadlineMs">;
@@ -281,6 +290,7 @@ function withDefaults(request: z.infer<typeof requestSchema>, defaults: Defaults
   const given = Object.fromEntries(Object.entries(request).filter(([, value]) => value !== undefined));
   const { quality, denoise, parseSpecial, ...rest } = defaults ?? {};
   const dial = request.quality === undefined && request.denoise === undefined ? { quality, denoise } : {};
+  if (!request.messages) for (const name of conversationNames) delete (rest as ConversationFields)[name];
   return { ...rest, ...dial, ...(request.tokens ? {} : { parseSpecial }), ...given };
 }
 
@@ -295,6 +305,7 @@ export function parseRequest(input: RequestFields, model: NativeModelInfo, defau
   }
   if (r.tokens && r.parseSpecial !== undefined)
     throw invalidOption("parseSpecial", r.parseSpecial, "it with prompt or messages");
+  if (!r.messages) refuseWithoutMessages(r);
   if (model.decoding === "autoregressive") refuseBlockOptions(r);
   const blockLength = r.blockLength ?? model.blockLength;
   // Anything above the context means the rest of it.
@@ -304,7 +315,12 @@ export function parseRequest(input: RequestFields, model: NativeModelInfo, defau
   const seed = r.seed ?? randomInt(2 ** 48 - 1);
   const bias = reading("logitBias", () => parseBias(r.logitBias ?? {}, model.vocabSize));
   const stopTokens = tokenIds(r.stopTokens ?? [], "stopTokens", model.vocabSize, bounds.stopTokens);
-  if (minTokens > 0) checkSomeAllowed(stopTokens, r.ignoreEos ?? false, model);
+  const suppress = tokenIds(r.suppress ?? [], "suppress", model.vocabSize, bounds.suppress);
+  checkSomeAllowed("suppress", suppress, [], model);
+  if (minTokens > 0) {
+    const ends = r.ignoreEos ? [] : model.endTokenIds;
+    checkSomeAllowed("stopTokens", stopTokens, [...ends, ...suppress], model);
+  }
   const {
     strategy = "low_confidence_dynamic",
     steps = 0,
@@ -319,7 +335,12 @@ export function parseRequest(input: RequestFields, model: NativeModelInfo, defau
   const encoder = new TextEncoder();
   const stop = r.stop ?? [];
   return {
-    prompt: r.tokens ? promptIds(r.tokens, blockLength, model) : (r.messages ?? (r.prompt as string)),
+    prompt: r.tokens
+      ? promptIds(r.tokens, blockLength, model)
+      : r.messages
+        ? parseConversation(r.messages, r)
+        : (r.prompt as string),
+    tools: parseTools(r),
     parseSpecial: r.parseSpecial,
     native: {
       maxTokens,
@@ -332,10 +353,16 @@ export function parseRequest(input: RequestFields, model: NativeModelInfo, defau
       temperature: r.temperature ?? 0,
       topK: r.topK ?? 0,
       topP: r.topP ?? 1,
+      minP: r.minP ?? 0,
+      repetitionPenalty: r.repetitionPenalty ?? 1,
+      presencePenalty: r.presencePenalty ?? 0,
+      frequencyPenalty: r.frequencyPenalty ?? 0,
+      topLogprobs: r.topLogprobs ?? 0,
       seed: BigInt(seed),
       sampledConfidence: confidence === "sampled",
       stop: stop.map((text) => encoder.encode(text)),
       stopTokens: Int32Array.from(new Set(stopTokens)),
+      suppress: Int32Array.from(new Set(suppress)),
       ignoreEos: r.ignoreEos ?? false,
       minTokens: Math.min(minTokens, model.contextLength),
       biasIds: Int32Array.from(bias, ([id]) => id),
@@ -359,11 +386,14 @@ export function parseRequest(input: RequestFields, model: NativeModelInfo, defau
   };
 }
 
-function formatOf({ format, ignoreEos, minTokens }: Pick<RequestFields, "format" | "ignoreEos" | "minTokens">) {
-  if (format === undefined) return undefined;
-  if (ignoreEos) throw invalidOption("ignoreEos", ignoreEos, "none with format, which says where the text may end");
-  if (minTokens) throw invalidOption("minTokens", minTokens, "none with format, which says where the text may end");
-  return parseFormat(format);
+type FormNames = "format" | "tools" | "ignoreEos" | "minTokens";
+
+function formatOf({ format, tools, ignoreEos, minTokens }: Pick<RequestFields, FormNames>): ParsedFormat | undefined {
+  const form = format !== undefined ? "format" : tools?.length ? "tools" : undefined;
+  const allowed = `none with ${form}, which says where the text may end`;
+  if (form && ignoreEos) throw invalidOption("ignoreEos", ignoreEos, allowed);
+  if (form && minTokens) throw invalidOption("minTokens", minTokens, allowed);
+  return format === undefined ? undefined : parseFormat(format);
 }
 
 function promptIds(ids: ArrayLike<number>, blockLength: number, model: NativeModelInfo): Int32Array {
@@ -372,9 +402,19 @@ function promptIds(ids: ArrayLike<number>, blockLength: number, model: NativeMod
   return tokenIds(ids, "tokens", model.vocabSize, model.contextLength);
 }
 
-/** Refuses `stopTokens` that leave no token for the positions before `minTokens`. */
-function checkSomeAllowed(stopTokens: Int32Array, ignoreEos: boolean, model: NativeModelInfo): void {
-  const banned = new Set([...stopTokens, ...(ignoreEos ? [] : model.endTokenIds), model.maskTokenId]);
+/** Refuses `ids` that, with `others`, leave no token to choose: for `stopTokens` at the positions before `minTokens`. */
+function checkSomeAllowed(
+  option: "suppress" | "stopTokens",
+  ids: Int32Array,
+  others: readonly number[],
+  model: NativeModelInfo,
+): void {
+  const banned = new Set([...ids, ...others, model.maskTokenId]);
+  banned.delete(-1); // a model without a mask
   if (banned.size < model.vocabSize) return;
-  throw invalidOption("stopTokens", stopTokens, "with minTokens, fewer than all tokens of the model");
+  throw invalidOption(
+    option,
+    ids,
+    `${option === "suppress" ? "" : "with minTokens, "}fewer than all tokens of the model`,
+  );
 }

@@ -1,22 +1,14 @@
 // Events of one request to chunks and a result.
 import type { NativeEvent } from "./binding.js";
 import type { Clock } from "./clock.js";
-import { Completion, type Finish } from "./completion.js";
+import { Completion, type CompletionSetup, type Finish } from "./completion.js";
 import { SdarError } from "./errors.js";
-import type { ParsedFormat } from "./format.js";
 import { iteratorUsed, runHandle } from "./run-handle.js";
 import { onAbort } from "./signals.js";
-import type { TokenBytes } from "./text/token-bytes.js";
 import type { Answer, Chunk, GenerateResult, Run, Usage } from "./types.js";
 
-export interface RunSetup {
-  /** undefined: chunks have no text */
-  tokenBytes?: TokenBytes | undefined;
+export interface RunSetup extends CompletionSetup {
   promptTokens: number;
-  stop: string[];
-  stopTokens: Int32Array;
-  stopNames?: ReadonlyMap<number, string> | undefined;
-  format?: Pick<ParsedFormat, "read"> | undefined;
   seed: number | bigint;
   /** how many completions */
   n: number;
@@ -145,14 +137,14 @@ export class RunState {
     if (this.#settled) return;
     const completion = this.#completions[index];
     const chunk = event.kind === "tokens" ? completion?.tokens(event) : completion?.draft(event);
-    if (chunk && (chunk.text !== "" || chunk.tokens.length > 0 || chunk.draft)) this.#push(chunk);
+    if (chunk && (hasText(chunk) || chunk.tokens.length > 0 || chunk.draft)) this.#push(chunk);
   }
 
   /** The run ends with its last completion. */
   finish(index: number, how: Finish): void {
     if (this.#settled) return;
     const chunk = this.#completions[index]?.finish(how);
-    if (chunk && chunk.text !== "") this.#push(chunk);
+    if (chunk && hasText(chunk)) this.#push(chunk);
     const answers = this.#completions.map(({ answer }) => answer).filter((answer) => answer !== undefined);
     const [first] = answers;
     if (!first || answers.length < this.#completions.length) return;
@@ -294,6 +286,7 @@ const forgotten = new FinalizationRegistry<RunState>((run) => run.forget());
 /** What several may read, none of them changes. */
 function freeze(chunk: Chunk): void {
   Object.freeze(chunk.tokens);
+  Object.freeze(chunk.toolCalls);
   if (chunk.draft) {
     for (const token of chunk.draft.tokens) Object.freeze(token);
     Object.freeze(chunk.draft.tokens);
@@ -301,6 +294,8 @@ function freeze(chunk: Chunk): void {
   }
   Object.freeze(chunk);
 }
+
+const hasText = ({ text, reasoning, toolCalls }: Chunk) => text !== "" || reasoning !== undefined || toolCalls;
 
 const size = ({ tokens, draft }: Chunk) => tokens.length + (draft?.tokens.length ?? 0);
 

@@ -26,7 +26,17 @@ export const strictObject = <Shape extends z.ZodRawShape>(shape: Shape) =>
   });
 
 /** Options whose values are objects of their own kinds; whoever takes them checks them. */
-const taken = new Set(["signal", "tokens", "stopTokens", "logitBias", "format", "schema", "pattern", "choices"]);
+const taken = new Set([
+  "signal",
+  "tokens",
+  "stopTokens",
+  "suppress",
+  "logitBias",
+  "format",
+  "schema",
+  "pattern",
+  "choices",
+]);
 
 /**
  * A copy of options, in which each property is read once: what getters and proxies say does not change under the checks, nor

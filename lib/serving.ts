@@ -16,8 +16,10 @@ import { patienceMs, type RunSetup, RunState } from "./run.js";
 import { isAborted } from "./signals.js";
 import { type EngineStats, RecentRates } from "./stats.js";
 import { RequestSpan } from "./telemetry.js";
+import type { EncodedPrompt } from "./text/protocol.js";
 import type { Encoding } from "./text/texts.js";
 import type { TokenBytes } from "./text/token-bytes.js";
+import { callsOf } from "./tool-form.js";
 import type { GenerateResult, Run } from "./types.js";
 
 export interface ServingSetup {
@@ -73,6 +75,7 @@ export class Serving {
     this.#nextId += n;
     const setup: RunSetup = {
       ...parsed,
+      calls: callsOf(parsed.tools),
       tokenBytes,
       promptTokens: 0,
       stopTokens: native.stopTokens,
@@ -112,8 +115,9 @@ export class Serving {
       expire: () => run.fail(tooLate(parsed.deadline)),
       stalled: (error) => this.#fail(job, error),
     };
-    const enqueue = (tokens: Int32Array, maxTokens: number) => {
+    const enqueue = ({ tokens, reasoning }: EncodedPrompt, maxTokens: number) => {
       setup.promptTokens = tokens.length;
+      setup.reasoning = reasoning;
       job.promptTokens = tokens.length;
       job.maxTokens = maxTokens;
       job.bytes = bytesOf(parsed, tokens);
@@ -130,24 +134,24 @@ export class Serving {
       return run.handle;
     }
     this.#jobs.add(job);
-    if (encoded && room !== undefined) enqueue(encoded, room);
-    else this.#encode(job, prompt as Encoding, (tokens) => enqueue(tokens, roomFor(tokens.length, native, model)));
+    if (encoded && room !== undefined) enqueue({ tokens: encoded, reasoning: "never" }, room);
+    else this.#encode(job, prompt as Encoding, (found) => enqueue(found, roomFor(found.tokens.length, native, model)));
     return run.handle;
   }
 
   /** Lets a request wait for its tokens; abort, deadline and dispose end it meanwhile as they do later. */
-  #encode(job: Job, { tokens, cancel }: Encoding, then: (tokens: Int32Array) => void): void {
+  #encode(job: Job, { prompt, cancel }: Encoding, then: (found: EncodedPrompt) => void): void {
     if (Number.isFinite(job.dueAt)) this.#after(job, job.dueAt - this.#setup.clock.now(), () => job.expire());
     job.stopEncoding = () => {
       job.stopEncoding = undefined;
       job.stopTimer();
       cancel();
     };
-    tokens
-      .then((ids) => {
+    prompt
+      .then((found) => {
         if (job.run.settled) return;
         job.stopEncoding?.();
-        then(ids);
+        then(found);
       })
       .catch((error) => {
         if (job.run.settled) return;

@@ -2,31 +2,43 @@
 import { z } from "zod";
 import type { NativeModelInfo } from "./binding.js";
 import type { ChatOptions, ChatState } from "./chat.js";
+import type { Conversation } from "./conversation.js";
+import {
+  conversationSchemas,
+  messageList,
+  messagesSchema,
+  parseConversation,
+  refuseWithoutMessages,
+} from "./conversation-schema.js";
 import { invalidOption } from "./errors.js";
 import type { ListenerOptions } from "./events.js";
 import { bounds } from "./limits.js";
 import type { MapOptions } from "./map.js";
-import { defaultsSchema, messagesSchema, parseRequest } from "./options.js";
+import { defaultsSchema, parseRequest } from "./options.js";
 import { boolean, callback, check, integer, reading, signal, strictObject } from "./schema.js";
 import type { RenderOptions, TokenizeOptions } from "./text/tools.js";
 import { isTokenList, tokenIds } from "./token-lists.js";
 import type { Message } from "./types.js";
 
+const { tools, templateOptions, continueFinalMessage } = conversationSchemas;
+const renderFields = {
+  addGenerationPrompt: boolean,
+  tools,
+  templateOptions,
+  continueFinalMessage,
+} satisfies Record<keyof RenderOptions, z.ZodType>;
+const renderSchema = strictObject(renderFields).partial();
+
 const tokenizeSchema = strictObject({
   parseSpecial: boolean,
+  ...renderFields,
 } satisfies Record<keyof TokenizeOptions, z.ZodType>).partial();
-
-const renderSchema = strictObject({
-  addGenerationPrompt: boolean,
-} satisfies Record<keyof RenderOptions, z.ZodType>).partial();
 
 const listenerSchema = strictObject({ signal } satisfies Record<keyof ListenerOptions, z.ZodType>).partial();
 
 const chatSchema = strictObject({
   system: z.string({ error: "a string" }),
-  messages: z.array(messagesSchema.element, { error: "a list of messages" }).max(bounds.messages, {
-    error: `at most ${bounds.messages} messages`,
-  }),
+  messages: messageList,
   contextShift: boolean,
   cut: integer(0, bounds.messages),
   generate: defaultsSchema,
@@ -40,21 +52,20 @@ const mapSchema = strictObject({
 } satisfies Record<keyof MapOptions, z.ZodType>).partial();
 
 export interface Prompt {
-  prompt: string | Message[];
+  prompt: string | Conversation;
   parseSpecial: boolean | undefined;
 }
 
 /** Throws INVALID_OPTION, as all of these do. */
 export function parsePrompt(prompt: string | readonly Message[], options: TokenizeOptions): Prompt {
-  const { parseSpecial } = check(tokenizeSchema, options, "options");
-  if (typeof prompt === "string") return { prompt, parseSpecial };
-  return { prompt: parseMessages(prompt), parseSpecial };
+  const { parseSpecial, ...given } = check(tokenizeSchema, options, "options");
+  if (typeof prompt !== "string") return { prompt: parseConversation(parseMessages(prompt), given), parseSpecial };
+  refuseWithoutMessages(given);
+  return { prompt, parseSpecial };
 }
 
-export function parseRender(messages: readonly Message[], options: RenderOptions) {
-  const { addGenerationPrompt = true } = check(renderSchema, options, "options");
-  return { messages: parseMessages(messages), addGenerationPrompt };
-}
+export const parseRender = (messages: readonly Message[], options: RenderOptions): Conversation =>
+  parseConversation(parseMessages(messages), check(renderSchema, options, "options"));
 
 /** Throws TOKEN_OUT_OF_RANGE, too. */
 export function parseTokens(tokens: unknown, { vocabSize }: NativeModelInfo): Int32Array {

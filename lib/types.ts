@@ -1,19 +1,14 @@
 // The types of the public API.
 import type { NativeModelInfo } from "./binding.js";
+import type { ConversationFields, Message, ToolCall } from "./conversation.js";
 import type { Strategy } from "./quality.js";
 
+export type { Message, MessageToolCall, TextPart, Tool, ToolCall, ToolChoice, ToolFunction } from "./conversation.js";
 export type { LoadOptions } from "./load-options.js";
 export type { GenerateDefaults, GenerateOptions, GenerateRequest } from "./request.js";
 export type { Strategy };
 
 export type Quality = "exact" | "balanced" | "fast";
-
-/** One message of a conversation, for the checkpoint's chat template. */
-export interface Message {
-  /** `"system"`, `"user"`, `"assistant"`, or another role that the template knows */
-  role: string;
-  content: string;
-}
 
 /** How positions of a block are chosen for filling. */
 export interface DenoiseOptions {
@@ -71,19 +66,20 @@ export interface ZodSchema<Value> {
  * - `"choice"`: one of some texts
  * - `"grammar"`: text of a grammar in GBNF, as llama.cpp documents it
  *
- * `whitespace` says where JSON has some: `"none"` as JSON.stringify writes it (the default with a schema), `"some"` also a space
- * or a line break with spaces (the default with `"json"`).
+ * `whitespace` says where JSON has some: `"none"` as JSON.stringify writes it; `"space"` (the default with a schema) after each
+ * comma and colon, as Python writes it and most models have learnt it; `"some"` (the default with `"json"`) wherever JSON lets a
+ * space or a line break stand.
  */
 export type Format<Value = unknown> =
   | ZodSchema<Value>
-  | { type: "json_schema"; schema: object | boolean; whitespace?: "none" | "some" }
-  | { type: "json"; whitespace?: "none" | "some" }
+  | { type: "json_schema"; schema: object | boolean; whitespace?: "none" | "space" | "some" }
+  | { type: "json"; whitespace?: "none" | "space" | "some" }
   | { type: "regex"; pattern: string | RegExp }
   | { type: "choice"; choices: readonly string[] }
   | { type: "grammar"; grammar: string };
 
 /** Everything that a request may have; which of them exclude each other says `GenerateRequest`. */
-export interface RequestFields {
+export interface RequestFields extends ConversationFields {
   /** text as it is, without chat template */
   prompt?: string;
   /** a conversation, turned into text by the checkpoint's chat template */
@@ -127,6 +123,37 @@ export interface RequestFields {
    */
   topP?: number;
   /**
+   * Samples among tokens at least this many times as probable as the most probable one, 0 to 1; after `topK` and `topP`.
+   *
+   * @default 0
+   */
+  minP?: number;
+  /**
+   * Divides the logits above 0 of tokens of the prompt and of generated ones, and multiplies those below, 0.1 to 10. As
+   * the other two it counts tokens whose positions are filled, in the active block on both sides; masked ones it does not.
+   *
+   * @default 1
+   */
+  repetitionPenalty?: number;
+  /**
+   * Taken off the logits of generated tokens, -2 to 2.
+   *
+   * @default 0
+   */
+  presencePenalty?: number;
+  /**
+   * Taken off the logits of generated tokens, -2 to 2, once for each time that one was generated.
+   *
+   * @default 0
+   */
+  frequencyPenalty?: number;
+  /**
+   * How many of the most probable tokens at each position are told, 0 to 20, as `token.topLogprobs`.
+   *
+   * @default 0
+   */
+  topLogprobs?: number;
+  /**
    * Seed of sampling, 0 to 2^64 - 1; the same seed gives the same tokens.
    *
    * @default random, see `result.seed`
@@ -140,6 +167,8 @@ export interface RequestFields {
   stop?: string | readonly string[];
   /** Token ids that end the generation, besides the checkpoint's own; at most 256. */
   stopTokens?: readonly number[];
+  /** Token ids that are never chosen, at most 1024. They keep their probability. */
+  suppress?: readonly number[];
   /**
    * Goes on past the checkpoint's end tokens.
    *
@@ -236,6 +265,11 @@ export interface Token {
   confidence: number;
   /** natural logarithm of its probability, untempered and untruncated */
   logprob: number;
+  /**
+   * With `topLogprobs`: the most probable tokens of its position in the step that filled it, whether or not they could be
+   * chosen, most probable first; none of a token that the format alone decided.
+   */
+  topLogprobs?: { id: number; logprob: number }[];
 }
 
 /** The active block as a denoising step left it, for display. */
@@ -252,8 +286,12 @@ export interface Draft {
 export interface Chunk {
   /** which of `n` completions it belongs to, from 0 */
   answer: number;
-  /** Whole characters; may be empty while a character or a possible stop string is incomplete. */
+  /** Whole characters; may be empty while a character, a possible stop string, or what may begin a call is incomplete. */
   text: string;
+  /** text of the answer's `<think>` part, see `Answer.reasoning` */
+  reasoning?: string;
+  /** calls that became whole */
+  toolCalls?: ToolCall[];
   /** tokens that became final, in order of position */
   tokens: Token[];
   /** only with `drafts: true`, in chunks of their own */
@@ -288,7 +326,15 @@ export type FinishReason = "end" | "stop" | "length" | "abort";
 
 /** One of the completions of a run. */
 export interface Answer<Value = unknown> {
+  /** without `reasoning` and `toolCalls` */
   text: string;
+  /**
+   * What the answer has in `<think>` before everything else, where the chat template of `messages` knows such parts; without
+   * the line ends around it
+   */
+  reasoning?: string;
+  /** with `tools`: the calls in `<tool_call>`. What is no call of one of them stays text. */
+  toolCalls?: ToolCall[];
   /** all generated tokens, the one that ended the generation included */
   tokens: Token[];
   usage: Usage;

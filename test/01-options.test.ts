@@ -58,6 +58,12 @@ t.test("requests refuse every option out of range", async (t) => {
     temperature: [-1, 1e-9, 101, ...noNumbers],
     topK: [-1, ...noIntegers],
     topP: [0, -0.5, 1.01, ...noNumbers],
+    minP: [-0.1, 1.01, ...noNumbers],
+    repetitionPenalty: [0, 0.09, 10.1, -1, ...noNumbers],
+    presencePenalty: [-2.1, 2.1, ...noNumbers],
+    frequencyPenalty: [-2.1, 2.1, ...noNumbers],
+    topLogprobs: [-1, 21, ...noIntegers],
+    suppress: [3, "3", [1.5], [Number.NaN], null, new Array(1025).fill(1)],
     seed: [-1, -1n, 1n << 64n, 0.5, 2 ** 53, "1", null, Number.NaN],
     stop: ["", [""], ["a", ""], 3, [3], null],
     stopTokens: [3, "3", [1.5], [Number.NaN], null],
@@ -88,6 +94,7 @@ t.test("requests refuse every option out of range", async (t) => {
   });
   for (const [options, option] of [
     [{ stopTokens: [560] }, "stopTokens[0]"],
+    [{ suppress: [1, 560] }, "suppress[1]"],
     [{ tokens: [3, -1] }, "tokens[1]"],
     [{ logitBias: { 560: 1 } }, "logitBias[0]"],
   ] as const) {
@@ -195,6 +202,12 @@ t.test("defaults", async (t) => {
     temperature: 0,
     topK: 0,
     topP: 1,
+    minP: 0,
+    repetitionPenalty: 1,
+    presencePenalty: 0,
+    frequencyPenalty: 0,
+    topLogprobs: 0,
+    suppress: new Int32Array(),
     sampledConfidence: false,
     ignoreEos: false,
     minTokens: 0,
@@ -262,6 +275,12 @@ t.test("what is given arrives", async (t) => {
     temperature: 0.5,
     topK: 3,
     topP: 1e-3,
+    minP: 0.05,
+    repetitionPenalty: 1.3,
+    presencePenalty: -2,
+    frequencyPenalty: 0.5,
+    topLogprobs: 20,
+    suppress: [9, 4, 9],
     seed: (1n << 64n) - 1n,
     stop: ["é", "b"],
     stopTokens: [5],
@@ -277,7 +296,19 @@ t.test("what is given arrives", async (t) => {
   });
   t.match(native, { priority: -100, salt: "s", pin: true, drafts: true });
   t.match(native, { maxTokens: 64, blockLength: 64, strategy: 3, steps: 64, threshold: 0, entropyBound: 0 });
-  t.match(native, { sampledConfidence: true, temperature: 0.5, topK: 3, topP: 1e-3, seed: 0xffffffffffffffffn });
+  t.match(native, {
+    sampledConfidence: true,
+    temperature: 0.5,
+    topK: 3,
+    topP: 1e-3,
+    minP: 0.05,
+    repetitionPenalty: 1.3,
+    presencePenalty: -2,
+    frequencyPenalty: 0.5,
+    topLogprobs: 20,
+    suppress: Int32Array.of(9, 4),
+    seed: 0xffffffffffffffffn,
+  });
   t.same(native.stop, [Uint8Array.of(0xc3, 0xa9), Uint8Array.of(98)]);
   t.same(
     [native.stopTokens, native.biasIds, native.biasValues],

@@ -32,7 +32,7 @@ async function textsOf(t: Test, folder: string, times?: ConstructorParameters<ty
   await texts.load();
   await texts.fit(model);
   const encode = async (request: GenerateRequest) =>
-    [...(await (texts.encode(parseRequest(request, model)) as Encoding).tokens)] as number[];
+    [...(await (texts.encode(parseRequest(request, model)) as Encoding).prompt).tokens] as number[];
   return { texts, encode };
 }
 
@@ -222,8 +222,8 @@ t.test("texts that wait are bounded, and their keys take turns", async (t) => {
   const { texts } = await textsOf(t, folderOf(t));
   const order: string[] = [];
   const add = (key: string) => {
-    const { tokens } = texts.encode(parseRequest({ prompt: key, key }, model)) as Encoding;
-    return tokens.then(() => order.push(key));
+    const { prompt } = texts.encode(parseRequest({ prompt: key, key }, model)) as Encoding;
+    return prompt.then(() => order.push(key));
   };
   await Promise.all(["a", "a", "a", "b", "b"].map(add));
   t.equal(order.join(""), "aabab", "the first is under way when the others come");

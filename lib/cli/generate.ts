@@ -28,6 +28,7 @@ interface Flags {
   temperature?: number;
   topK?: number;
   topP?: number;
+  minP?: number;
   seed?: number | bigint;
   stop?: string[];
   device?: LoadOptions["device"];
@@ -65,6 +66,7 @@ export function generateCommand(): Command {
     .option("--temperature <t>", "0 takes the most probable token (default: 0)", numeric)
     .option("--top-k <k>", "sample among the k most probable tokens", whole)
     .option("--top-p <p>", "sample among the fewest tokens of this probability", numeric)
+    .option("--min-p <p>", "sample among tokens this many times as probable as the best", numeric)
     .option("--seed <n>", "seed of sampling (default: random)", seed)
     .optionsGroup("Model and machine:")
     .option("-m, --model <model>", "checkpoint folder, hub id in the local cache, or the shipped model", shippedModel)
@@ -99,9 +101,14 @@ async function generate(given: string | undefined, flags: Flags, command: Comman
     timed.catch(() => {});
     const view = watch ? new WatchView(process.stdout, engine.model.endTokenIds) : undefined;
     let firstTextMs: number | undefined;
+    let thinking = false;
     for await (const chunk of run) {
       if (chunk.text !== "") firstTextMs ??= performance.now() - began;
       if (flags.json) continue;
+      // The answer alone is on standard output.
+      if (!view && chunk.reasoning !== undefined) process.stderr.write(printable(chunk.reasoning));
+      if (!view && thinking && chunk.text !== "") process.stderr.write("\n\n");
+      thinking = chunk.text === "" && (thinking || chunk.reasoning !== undefined);
       if (!view) process.stdout.write(isTerminal(process.stdout) ? printable(chunk.text) : chunk.text);
       for (const _ of view?.frames(chunk) ?? []) await sleep(flags.frame, undefined, { signal }).catch(() => {});
     }
@@ -125,13 +132,13 @@ async function generate(given: string | undefined, flags: Flags, command: Comman
 function request(prompt: string, flags: Flags): GenerateRequest {
   const { strategy, steps, threshold, entropyBound, factor, quality, system } = flags;
   const denoise = { strategy, steps, threshold, entropyBound, factor };
-  const { blockLength, maxTokens, ignoreEos, temperature, topK, topP, seed, stop } = flags;
+  const { blockLength, maxTokens, ignoreEos, temperature, topK, topP, minP, seed, stop } = flags;
   const messages = [{ role: "user", content: prompt }];
   if (system !== undefined) messages.unshift({ role: "system", content: system });
   return {
     ...(flags.raw ? { prompt } : { messages }),
     ...(Object.values(denoise).some((value) => value !== undefined) ? { denoise } : {}),
-    ...{ quality, blockLength, maxTokens, ignoreEos, temperature, topK, topP, seed, stop },
+    ...{ quality, blockLength, maxTokens, ignoreEos, temperature, topK, topP, minP, seed, stop },
   } as GenerateRequest; // flags that exclude each other are refused by the engine
 }
 

@@ -1,13 +1,14 @@
-// Conversations to text in which names of control tokens, where they come from a message, stay text: characters that could
-// spell such a name are replaced by private-use stand-ins before the template sees them, and put back between the tokens.
+// Conversations to text in which names of control tokens, where they come from messages, tools or options, stay text:
+// characters that could spell such a name are replaced by private-use stand-ins before the template sees them, and put back
+// between the tokens.
 
+import type { Conversation } from "../conversation.js";
 import { SdarError } from "../errors.js";
-import type { Message } from "../types.js";
 import { type AddedToken, TokenFinder } from "./added-tokens.js";
 
-/** What renders messages: the checkpoint's chat template. */
+/** What renders conversations: the checkpoint's chat template. */
 interface Renderer {
-  render(messages: readonly Message[]): string;
+  renderConversation(conversation: Conversation): string;
 }
 
 export interface PromptText {
@@ -32,15 +33,17 @@ export class MessageText {
   }
 
   /** Throws TEMPLATE_FAILED. */
-  render(messages: readonly Message[], parseSpecial: boolean): PromptText {
-    const plain = this.#template.render(messages);
-    if (parseSpecial || !mentions(messages, this.#keys)) return { text: plain };
-    const standIns = new StandIns([...this.#keys], JSON.stringify(messages) + plain);
+  render(conversation: Conversation, parseSpecial: boolean): PromptText {
+    const plain = this.#template.renderConversation(conversation);
+    const given = JSON.stringify(conversation);
+    if (parseSpecial || !mentions(given, this.#keys)) return { text: plain };
+    const standIns = new StandIns([...this.#keys], given + plain);
     // Best, no key of a message is left that a template could make a name of by cutting and joining. A template that looks
     // for such characters itself (</think>) writes something else then: it gets the messages with only whole names replaced.
-    const marked = this.#template.render(mapText(messages, (text) => this.#markKeys(text, standIns)));
+    const rendered = (map: (text: string) => string) => this.#template.renderConversation(mapText(conversation, map));
+    const marked = rendered((text) => this.#markKeys(text, standIns));
     if (standIns.restore(marked) === plain) return { text: marked, restore: standIns.restore };
-    const named = this.#template.render(mapText(messages, (text) => this.#markNames(text, standIns)));
+    const named = rendered((text) => this.#markNames(text, standIns));
     // If it made a name of what was none, the one with all keys replaced is at least no forgery.
     const safe = this.#controlsOf(named) === this.#controlsOf(marked);
     return { text: safe ? named : marked, restore: standIns.restore };
@@ -125,22 +128,25 @@ function keyOf(name: string): number {
   return sign >= 0 ? sign : Math.max(0, name.search(/\S/));
 }
 
-/** All text in the fields of messages, names below the fields included. */
-function mapText(messages: readonly Message[], map: (text: string) => string): Message[] {
+/** All text in messages, tools and options, but for the names of messages' fields and of options. */
+function mapText({ messages, tools, options, ...rest }: Conversation, map: (text: string) => string): Conversation {
   const mapped = (value: unknown): unknown => {
     if (typeof value === "string") return map(value);
     if (Array.isArray(value)) return value.map(mapped);
     if (typeof value !== "object" || value === null) return value;
     return Object.fromEntries(Object.entries(value).map(([name, inner]) => [map(name), mapped(inner)]));
   };
-  return messages.map(
-    (message) =>
-      Object.fromEntries(Object.entries(message).map(([name, value]) => [name, mapped(value)])) as unknown as Message,
-  );
+  const mappedFields = <T extends object>(fields: T) =>
+    Object.fromEntries(Object.entries(fields).map(([name, value]) => [name, mapped(value)])) as T;
+  return {
+    ...rest,
+    messages: messages.map(mappedFields),
+    ...(tools && { tools: tools.map(mappedFields) }),
+    ...(options && { options: mappedFields(options) }),
+  };
 }
 
-function mentions(messages: readonly Message[], keys: Set<string>): boolean {
-  const text = JSON.stringify(messages);
+function mentions(json: string, keys: Set<string>): boolean {
   // JSON escapes these two, and as part of a name they are rare.
-  return [...keys].some((key) => key === '"' || key === "\\" || text.includes(key));
+  return [...keys].some((key) => key === '"' || key === "\\" || json.includes(key));
 }

@@ -1,8 +1,9 @@
 // What the thread for texts and the engine say to each other.
 
+import type { Conversation } from "../conversation.js";
 import type { ErrorDetails, SdarError } from "../errors.js";
-import type { Message } from "../types.js";
 import type { AddedToken } from "./added-tokens.js";
+import type { ReasoningStart } from "./conversation-text.js";
 import type { LengthBound } from "./length-bound.js";
 import type { TokenBytes } from "./token-bytes.js";
 
@@ -27,7 +28,7 @@ export interface WorkerData {
 
 export interface EncodeTask {
   kind: "encode";
-  prompt: string | Message[];
+  prompt: string | Conversation;
   parseSpecial: boolean;
   /** tokens at most */
   limit: number;
@@ -37,8 +38,7 @@ export interface EncodeTask {
 
 export interface RenderTask {
   kind: "render";
-  messages: Message[];
-  addGenerationPrompt: boolean;
+  conversation: Conversation;
 }
 
 export interface SplitTask {
@@ -57,6 +57,7 @@ export type Task = EncodeTask | RenderTask | SplitTask | { kind: "describe"; mod
 /** What there is to know once the files are read. */
 export interface TextFiles {
   hasTemplate: boolean;
+  takesTools: boolean;
   /** of tokenizer_config.json, else of special_tokens_map.json */
   eosTokenId: number | undefined;
 }
@@ -68,7 +69,13 @@ export interface TextTables {
   controlTokens: AddedToken[];
 }
 
-export type AnswerValue = TextFiles | TextTables | Splits | Int32Array | string;
+/** A prompt as the engine takes it. */
+export interface EncodedPrompt {
+  tokens: Int32Array;
+  reasoning: ReasoningStart;
+}
+
+export type AnswerValue = TextFiles | TextTables | Splits | EncodedPrompt | string;
 
 export type Answer = { value: AnswerValue } | { error: FlatError };
 

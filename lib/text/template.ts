@@ -1,11 +1,15 @@
 // Conversations to text, by the checkpoint's chat template.
 import { join } from "node:path";
 import { readOptional } from "../checkpoint.js";
-import { SdarError } from "../errors.js";
+import type { Conversation } from "../conversation.js";
+import { invalidOption, SdarError } from "../errors.js";
 import { compileTemplate } from "../jinja/template.js";
-import type { Message } from "../types.js";
+import { type ReasoningStart, reasoningStart, textArguments, unfinished } from "./conversation-text.js";
 
 export class ChatTemplate {
+  /** whether it can be given tools, whose calls are JSON in <tool_call> */
+  readonly takesTools: boolean;
+  readonly #source: string;
   readonly #render: (variables: Record<string, unknown>) => string;
   readonly #specialTokens: Record<string, string>;
 
@@ -15,6 +19,10 @@ export class ChatTemplate {
    */
   constructor(source: string | SdarError, config: Record<string, unknown>, origin: string) {
     this.#specialTokens = specialTokens(config);
+    this.#source = typeof source === "string" ? source : "";
+    // Qwen3-Coder's are <function=…> in the same mark.
+    const [knows, others] = ["<tool_call>", "<function="].map((mark) => this.#source.includes(mark));
+    this.takesTools = /\btools\b/.test(this.#source) && knows === true && !others;
     const compiled = typeof source === "string" ? compile(source, origin) : source;
     this.#render =
       compiled instanceof SdarError
@@ -42,7 +50,7 @@ export class ChatTemplate {
    * add_generation_prompt=True, **variables) makes it. `variables` are the template's others, such as `tools` or
    * `enable_thinking`. Throws TEMPLATE_FAILED, also when the template refuses.
    */
-  render(messages: readonly Message[], variables: Record<string, unknown> = {}): string {
+  render(messages: readonly object[], variables: Record<string, unknown> = {}): string {
     const given = { tools: null, documents: null, ...this.#specialTokens, add_generation_prompt: true, ...variables };
     try {
       return this.#render({ ...given, messages });
@@ -52,6 +60,27 @@ export class ChatTemplate {
         cause,
       });
     }
+  }
+
+  /** A conversation with what belongs to it. Throws TEMPLATE_FAILED, also where a last message cannot be gone on with. */
+  renderConversation(given: Conversation): string {
+    const calling = given.messages.findIndex(({ tool_calls }) => tool_calls);
+    if (calling >= 0 && !this.#source.includes("tool_calls"))
+      throw invalidOption(
+        `messages[${calling}].toolCalls`,
+        given.messages,
+        "none, for the chat template knows no calls",
+      );
+    const conversation = /arguments is string/.test(this.#source) ? given : textArguments(given);
+    const { tools = null, options, ending } = conversation;
+    const variables = { ...options, tools, add_generation_prompt: ending === "answer" };
+    if (ending !== "unfinished") return this.render(conversation.messages, variables);
+    return unfinished(conversation, (messages) => this.render(messages, variables));
+  }
+
+  /** Where the answer to a conversation stands, whose text ends like this. */
+  reasoningStart(conversation: Conversation, text: string): ReasoningStart {
+    return /<\/?think>/.test(this.#source) ? reasoningStart(conversation, text) : "never";
   }
 }
 

@@ -2,19 +2,19 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { NativeModelInfo } from "../binding.js";
+import type { Conversation } from "../conversation.js";
 import { invalidOption, SdarError } from "../errors.js";
 import type { ParsedRequest } from "../options.js";
 import { checkPromptLength, promptTooLong, usableContext } from "../room.js";
-import type { Message } from "../types.js";
 import { type AddedToken, TokenFinder } from "./added-tokens.js";
 import { type LaneTimes, TextLane } from "./lane.js";
 import { type LengthBound, maxTextLength, surelyExceeds } from "./length-bound.js";
-import type { ModelIds, Splits, Task, TextTables } from "./protocol.js";
+import type { EncodedPrompt, ModelIds, Splits, Task, TextTables } from "./protocol.js";
 import type { TokenBytes } from "./token-bytes.js";
 
 /** A prompt that is being encoded. */
 export interface Encoding {
-  tokens: Promise<Int32Array>;
+  prompt: Promise<EncodedPrompt>;
   /** nobody waits for it any more */
   cancel(): void;
 }
@@ -55,6 +55,7 @@ export class Texts {
   #model: NativeModelInfo | undefined;
   #bound: LengthBound | undefined;
   #control = new TokenFinder([]);
+  #takesTools = false;
   #waitingSize = 0;
   #closed: SdarError | undefined;
 
@@ -70,8 +71,9 @@ export class Texts {
   /** Reads the files. Rejects with FILE_UNREADABLE, TOKENIZER_INVALID, UNSUPPORTED_TOKENIZER or TEMPLATE_FAILED. */
   async load(): Promise<void> {
     if (!this.hasTokenizer) return;
-    const { hasTemplate, eosTokenId } = await this.#short.load();
+    const { hasTemplate, takesTools, eosTokenId } = await this.#short.load();
     this.hasTemplate = hasTemplate;
+    this.#takesTools = takesTools;
     this.#eosTokenId = eosTokenId;
   }
 
@@ -100,67 +102,72 @@ export class Texts {
   encode({ prompt, parseSpecial, native, key, whenFull }: ParsedRequest): Int32Array | Encoding {
     if (prompt instanceof Int32Array) return prompt;
     const model = this.#model as NativeModelInfo;
-    this.#checkFiles(typeof prompt !== "string");
-    if (prompt.length === 0) checkPromptLength(0, native.blockLength, model);
+    this.#checkFiles(prompt);
+    if (prompt === "") checkPromptLength(0, native.blockLength, model);
     const limit = usableContext(native.blockLength, model) - 1;
     const tooLong = (promptTokens?: number) => promptTooLong(promptTokens, native.blockLength, model);
     const size = sizeOf(prompt);
     // What a template makes of messages nobody knows: those are measured once they are rendered.
     const surely = typeof prompt === "string" && size > countUpTo && this.#bound;
     if (size > maxTextLength || (surely && surelyExceeds(prompt, limit, surely))) throw tooLong();
-    const { tokens, cancel } = this.#encode(prompt, { parseSpecial, limit, key, wait: whenFull === "wait" });
-    const told = tokens.catch((error) => {
+    const { prompt: encoded, cancel } = this.#encode(prompt, { parseSpecial, limit, key, wait: whenFull === "wait" });
+    const told = encoded.catch((error) => {
       throw error instanceof SdarError && error.code === "PROMPT_TOO_LONG" ? tooLong(error.promptTokens) : error;
     });
-    return { tokens: told, cancel };
+    return { prompt: told, cancel };
   }
 
   /**
    * Ids that a text or messages would have as a prompt, however many. Rejects with TOKENIZER_MISSING, TEMPLATE_MISSING,
    * TEMPLATE_FAILED, TOKENIZER_INVALID, QUEUE_FULL, PROMPT_TOO_LONG.
    */
-  async tokenize(prompt: string | Message[], parseSpecial: boolean | undefined): Promise<Int32Array> {
-    this.#checkFiles(typeof prompt !== "string");
+  async tokenize(prompt: string | Conversation, parseSpecial: boolean | undefined): Promise<Int32Array> {
+    this.#checkFiles(prompt);
     this.#checkSize(prompt);
-    return this.#encode(prompt, { parseSpecial, limit: Number.MAX_SAFE_INTEGER }).tokens;
+    return (await this.#encode(prompt, { parseSpecial, limit: Number.MAX_SAFE_INTEGER }).prompt).tokens;
   }
 
   /** What the chat template makes of messages. Rejects as `tokenize` does. */
-  async render(messages: Message[], addGenerationPrompt: boolean): Promise<string> {
-    this.#checkFiles(true);
-    this.#checkSize(messages);
-    return this.#ask<string>({ kind: "render", messages, addGenerationPrompt }, sizeOf(messages)).answer;
+  async render(conversation: Conversation): Promise<string> {
+    this.#checkFiles(conversation);
+    this.#checkSize(conversation);
+    return this.#ask<string>({ kind: "render", conversation }, sizeOf(conversation)).answer;
   }
 
   /** Ids of texts that are parts of answers, one after the other, and how many each has. Rejects as `tokenize` does. */
   async split(texts: string[]): Promise<Splits> {
-    this.#checkFiles(false);
     return this.#ask<Splits>(
       { kind: "split", texts },
       texts.reduce((sum, { length }) => sum + length, 0),
     ).answer;
   }
 
-  #checkFiles(template: boolean): void {
+  #checkFiles(prompt: string | Conversation): void {
     const missing = (what: string, option: string) => `${this.#folder} has no ${what}; give ${option} instead`;
     if (!this.hasTokenizer) throw new SdarError("TOKENIZER_MISSING", missing("tokenizer.json", "tokens"));
-    if (template && !this.hasTemplate)
-      throw new SdarError("TEMPLATE_MISSING", missing("chat template", "prompt or tokens"));
+    if (typeof prompt === "string") return;
+    if (!this.hasTemplate) throw new SdarError("TEMPLATE_MISSING", missing("chat template", "prompt or tokens"));
+    if (prompt.tools && !this.#takesTools)
+      throw invalidOption(
+        "tools",
+        prompt.tools,
+        "them with a checkpoint whose chat template has calls as JSON in <tool_call>",
+      );
   }
 
-  #checkSize(prompt: string | Message[]): void {
+  #checkSize(prompt: string | Conversation): void {
     const size = sizeOf(prompt);
     if (size > maxTextLength)
       throw new SdarError("PROMPT_TOO_LONG", `the text has ${size} characters; at most ${maxTextLength} are allowed`);
   }
 
   #encode(
-    prompt: string | Message[],
+    prompt: string | Conversation,
     { parseSpecial = typeof prompt === "string", limit, key, wait }: EncodeSettings,
   ): Encoding {
     const task = { kind: "encode", prompt, parseSpecial, limit, countUpTo } as const;
-    const { answer, cancel } = this.#ask<Int32Array>(task, sizeOf(prompt), key, wait);
-    return { tokens: answer, cancel };
+    const { answer, cancel } = this.#ask<EncodedPrompt>(task, sizeOf(prompt), key, wait);
+    return { prompt: answer, cancel };
   }
 
   #ask<T>(task: Task, size: number, key?: string, wait = false): { answer: Promise<T>; cancel(): void } {
@@ -237,9 +244,9 @@ export class Texts {
   }
 }
 
-/** Characters of a text, or of all text in messages and what each message costs besides. */
-function sizeOf(messages: string | readonly Message[]): number {
-  if (typeof messages === "string") return messages.length;
+/** Characters of a text, or of all text in a conversation and what each message costs besides. */
+function sizeOf(prompt: string | Conversation): number {
+  if (typeof prompt === "string") return prompt.length;
   const size = (value: unknown): number => {
     if (typeof value === "string") return value.length;
     if (typeof value !== "object" || value === null) return 1;
@@ -247,5 +254,5 @@ function sizeOf(messages: string | readonly Message[]): number {
     for (const [name, inner] of Object.entries(value)) sum += name.length + size(inner);
     return sum;
   };
-  return messages.length * perMessage + size(messages);
+  return prompt.messages.length * perMessage + size(prompt);
 }

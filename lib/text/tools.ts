@@ -1,10 +1,11 @@
 // What an engine does with texts besides generating: tokens of a text, the text of tokens, messages as text.
+import type { ConversationFields } from "../conversation.js";
 import { SdarError } from "../errors.js";
 
 import type { Texts } from "./texts.js";
 
-/** What `engine.tokenize` and `engine.countTokens` take besides. */
-export interface TokenizeOptions {
+/** What `engine.tokenize` and `engine.countTokens` take besides; all but `parseSpecial` with messages only. */
+export interface TokenizeOptions extends RenderOptions {
   /**
    * Whether names of special tokens are read as those tokens.
    *
@@ -14,11 +15,11 @@ export interface TokenizeOptions {
 }
 
 /** What `engine.renderMessages` takes besides. */
-export interface RenderOptions {
+export interface RenderOptions extends Pick<ConversationFields, "tools" | "templateOptions" | "continueFinalMessage"> {
   /**
    * Whether the text ends with what asks for the assistant's answer.
    *
-   * @default true
+   * @default true, false with `continueFinalMessage`
    */
   addGenerationPrompt?: boolean;
 }

@@ -3,12 +3,13 @@
 import { join } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
 import { readJson } from "../checkpoint.js";
+import type { Conversation } from "../conversation.js";
 import { SdarError, wrapError } from "../errors.js";
-import type { Message } from "../types.js";
-import { MessageText, type PromptText } from "./prompt.js";
+import { MessageText } from "./prompt.js";
 import {
   type Answer,
   type AnswerValue,
+  type EncodedPrompt,
   type EncodeTask,
   type ModelIds,
   type RenderTask,
@@ -52,8 +53,14 @@ class Texts {
     const { tokenizer, template, eosTokenId } = load();
     this.#tokenizer = tokenizer;
     this.#template = template;
-    this.files = { hasTemplate: template !== undefined, eosTokenId };
+    const takesTools = template?.takesTools === true && !this.#hides("<tool_call>");
+    this.files = { hasTemplate: template !== undefined, takesTools, eosTokenId };
     if (model) this.#know(model);
+  }
+
+  /** Whether it is a special token, which has no text in an answer. */
+  #hides(mark: string): boolean {
+    return this.#tokenizer.added.control.some(({ content, special }) => special && content === mark);
   }
 
   #know({ vocabSize, control }: ModelIds): void {
@@ -73,10 +80,10 @@ class Texts {
     };
   }
 
-  encode(task: EncodeTask): Int32Array {
-    const ids = this.#encode(task);
-    const odd = ids.find((id) => id >= this.#vocabSize);
-    if (odd === undefined) return ids;
+  encode(task: EncodeTask): EncodedPrompt {
+    const encoded = this.#encode(task);
+    const odd = encoded.tokens.find((id) => id >= this.#vocabSize);
+    if (odd === undefined) return encoded;
     throw new SdarError(
       "TOKENIZER_INVALID",
       `tokenizer.json of ${folder} has token ${odd}; the model has ${this.#vocabSize}`,
@@ -84,10 +91,10 @@ class Texts {
   }
 
   /** What the template makes of messages, as text. */
-  render({ messages, addGenerationPrompt }: RenderTask): string {
+  render({ conversation }: RenderTask): string {
     at("render");
     if (!this.#template) throw noTemplate();
-    return this.#template.render(messages, { add_generation_prompt: addGenerationPrompt });
+    return this.#template.renderConversation(conversation);
   }
 
   /** As parts of answers: no special tokens around or in them. */
@@ -101,16 +108,18 @@ class Texts {
     };
   }
 
-  #encode({ prompt, parseSpecial, limit, countUpTo }: EncodeTask): Int32Array {
+  #encode({ prompt, parseSpecial, limit, countUpTo }: EncodeTask): EncodedPrompt {
     at("encode");
     const isText = typeof prompt === "string";
-    const { text, restore } = isText ? { text: prompt } : this.#rendered(prompt, parseSpecial);
+    const { text, restore, reasoning } = isText
+      ? { text: prompt, restore: undefined, reasoning: "never" as const }
+      : this.#rendered(prompt, parseSpecial);
     // A template writes the special tokens itself.
     const options: Omit<EncodeOptions, "limit"> = isText
       ? { addSpecial: true, parse: parseSpecial ? "all" : "text" }
       : { addSpecial: false, ...(restore && { restore }) };
     try {
-      return this.#tokenizer.encode(text, { ...options, limit });
+      return { tokens: this.#tokenizer.encode(text, { ...options, limit }), reasoning };
     } catch (error) {
       if (!(error instanceof SdarError && error.code === "PROMPT_TOO_LONG") || text.length > countUpTo) throw error;
       const { message } = error;
@@ -118,12 +127,13 @@ class Texts {
     }
   }
 
-  #rendered(messages: Message[], parseSpecial: boolean): PromptText {
+  #rendered(conversation: Conversation, parseSpecial: boolean) {
     at("render");
-    if (!this.#messages) throw noTemplate();
-    const rendered = this.#messages.render(messages, parseSpecial);
+    if (!this.#messages || !this.#template) throw noTemplate();
+    const { text, restore } = this.#messages.render(conversation, parseSpecial);
+    const reasoning = this.#hides("</think>") ? "never" : this.#template.reasoningStart(conversation, text);
     at("encode");
-    return rendered;
+    return { text, restore, reasoning };
   }
 }
 
@@ -134,7 +144,7 @@ function answer(work: () => AnswerValue): void {
   const moved: ArrayBuffer[] = [];
   try {
     const value = work();
-    if (value instanceof Int32Array) moved.push(value.buffer as ArrayBuffer);
+    if (typeof value === "object" && "tokens" in value) moved.push(value.tokens.buffer as ArrayBuffer);
     reply = { value };
   } catch (cause) {
     const { code, message, option, allowed, promptTokens } = wrapError(cause);

@@ -130,6 +130,11 @@ Request to_request(const Napi::Object& o) {
   r.temperature = real(o, "temperature");
   r.top_k = integer(o, "topK");
   r.top_p = real(o, "topP");
+  r.min_p = real(o, "minP");
+  r.repetition_penalty = real(o, "repetitionPenalty");
+  r.presence_penalty = real(o, "presencePenalty");
+  r.frequency_penalty = real(o, "frequencyPenalty");
+  r.top_logprobs = integer(o, "topLogprobs", 0, kMaxTopLogprobs);
   const Napi::Value seed = o.Get("seed");
   if (!seed.IsBigInt()) refuse(o.Env(), "seed", "a bigint");
   bool lossless = false;
@@ -146,6 +151,7 @@ Request to_request(const Napi::Object& o) {
     r.stop.emplace_back(reinterpret_cast<const char*>(bytes.Data()), bytes.ElementLength());
   }
   r.stop_tokens = int_array(o, "stopTokens");
+  r.suppress = int_array(o, "suppress");
   r.ignore_eos = boolean(o, "ignoreEos");
   r.min_tokens = integer(o, "minTokens");
   r.bias_ids = int_array(o, "biasIds");
@@ -161,6 +167,7 @@ Request to_request(const Napi::Object& o) {
     r.deadline = std::chrono::steady_clock::now() + std::chrono::microseconds(static_cast<int64_t>(deadline * 1000));
   r.salt = string(o, "salt");
   r.pin = boolean(o, "pin");
+  if (o.Has("given")) r.given = int_array(o, "given");
   if (const Napi::Value form = o.Get("form"); !form.IsUndefined()) r.form = to_form(form);
   return r;
 }

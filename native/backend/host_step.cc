@@ -1,5 +1,6 @@
 #include "backend/host_step.h"
 
+#include <algorithm>
 #include <bit>
 #include <chrono>
 #include <utility>
@@ -43,6 +44,24 @@ class TimedOps final : public Ops {
 };
 
 }  // namespace
+
+void add_bias(const SampledRow& row, float* logits, int64_t first, int64_t n) {
+  const auto low = std::lower_bound(row.bias_ids.begin(), row.bias_ids.end(), static_cast<int32_t>(first));
+  for (auto id = low; id != row.bias_ids.end() && *id < first + n; ++id)
+    logits[*id - first] += row.bias_values[id - row.bias_ids.begin()];
+}
+
+void penalise(const SampledRow& row, float* logits, int64_t first, int64_t n) {
+  const auto& list = row.penalised;
+  auto at = std::partition_point(list.begin(), list.end(), [&](const auto& token) { return token.id < first; });
+  for (; at != list.end() && at->id < first + n; ++at) {
+    const auto next = at + 1;
+    const bool replaced = next != list.end() && next->id == at->id && next->from <= row.offset;
+    if (at->from > row.offset || replaced) continue;
+    float& logit = logits[at->id - first];
+    logit = penalised_logit(logit, row.repetition, at->less);
+  }
+}
 
 void HostBackend::configure(const ModelShape& shape, const CacheShape& cache, const ModelWeights& weights,
                             const RunOptions& options) {
@@ -137,7 +156,10 @@ void HostBackend::add_sampled_rows(const StepSequence& s) {
                         .confidence = p.confidence,
                         .suppressed = position < s.free_from ? s.suppressed_early : s.suppressed,
                         .bias_ids = p.bias_ids,
-                        .bias_values = p.bias_values});
+                        .bias_values = p.bias_values,
+                        .penalised = s.penalised,
+                        .repetition = p.repetition_penalty,
+                        .offset = offset});
     if (s.limits.empty()) continue;
     sampled_.back().allowed = s.limits[offset].allowed;
     sampled_.back().wanted = s.limits[offset].wanted;

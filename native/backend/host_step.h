@@ -22,13 +22,20 @@ struct SampledRow {
   std::span<const int32_t> suppressed{};  ///< ids never chosen; they keep their probability
   std::span<const int32_t> bias_ids{};    ///< ascending; the bias is added to the logits before anything else
   std::span<const float> bias_values{};
-  const uint64_t* allowed = nullptr;  ///< RowLimits::allowed
-  int32_t wanted = -1;                ///< RowLimits::wanted
+  std::span<const PenalisedToken> penalised{};  ///< StepSequence::penalised …
+  float repetition = 1;                         ///< … SamplingParams::repetition_penalty …
+  int32_t offset = 0;                           ///< … and the offset of the active block that this row decides
+  const uint64_t* allowed = nullptr;            ///< RowLimits::allowed
+  int32_t wanted = -1;                          ///< RowLimits::wanted
   // Where to tell what else is asked of a row whose logits are finite.
   RankedToken* wanted_logit = nullptr;
   std::span<RankedToken> candidates{};  ///< best ids that may be chosen, at most kMaxCandidates
   std::span<RankedToken> top{};         ///< best ids of all, at most kMaxTopLogprobs
 };
+
+/// Of a row's logits first … first + n − 1, in the order that step.h says.
+void add_bias(const SampledRow& row, float* logits, int64_t first, int64_t n);
+void penalise(const SampledRow& row, float* logits, int64_t first, int64_t n);
 
 /// What the ops of a step work on; stays as it is until the last of them.
 struct StepRows {
@@ -37,7 +44,7 @@ struct StepRows {
   std::span<const int32_t> ids{};         ///< [rows], for embed
   std::span<const SampledRow> sampled{};  ///< rows of the lm_head …
   std::span<SampledToken> tokens{};       ///< … and what it makes of each
-  float* logits = nullptr;                ///< [sampled, vocabulary] when wanted, bias added
+  float* logits = nullptr;                ///< [sampled, vocabulary] when wanted, with bias and penalties
 };
 
 class HostBackend : public Backend, public Ops {

@@ -2,10 +2,13 @@
 // denoising block, committed block followed by the next one's first denoising. All kinds are computed alike.
 #pragma once
 #include <array>
+#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
+#include "denoise/penalties.h"
 #include "denoise/strategy.h"
 #include "util/host_device.h"
 
@@ -61,10 +64,18 @@ struct SamplingParams {
   uint64_t seed = 0;
   int32_t completion = 0;  ///< index among the completions of one prompt
   Confidence confidence = Confidence::model;
-  int32_t top_logprobs = 0;        ///< best ids of each position that are told
+  int32_t top_logprobs = 0;      ///< best ids of each position that are told
+  float repetition_penalty = 1;  ///< of StepSequence::penalised: see denoise/penalties.h; 1: none
+  float presence_penalty = 0, frequency_penalty = 0;
   std::vector<int32_t> bias_ids;   ///< ascending; the bias is added to the logits before anything else
   std::vector<float> bias_values;  ///< one per id
 };
+
+/// Min-p keeps ids whose logit is at least the best one's plus this, an f32 sum. −∞: all.
+inline float min_p_range(float min_p, float temperature) {
+  if (!(min_p > 0)) return -std::numeric_limits<float>::infinity();
+  return static_cast<float>(std::log(static_cast<double>(min_p)) * static_cast<double>(temperature));
+}
 
 /// What a masked position's row may choose, and what else its logits are asked.
 struct RowLimits {
@@ -91,6 +102,7 @@ struct StepSequence {
   std::span<const int32_t> suppressed{};        ///< ids never chosen …
   std::span<const int32_t> suppressed_early{};  ///< … and at positions before `free_from`: `suppressed`, then others
   int32_t free_from = 0;
+  std::span<const PenalisedToken> penalised{};  ///< ascending by id, then by `from`; after the bias
   std::span<const RowLimits> limits{};  ///< by offset of the active block, read at masked ones; empty: no limits
   int32_t candidates = 0;               ///< of each masked position, how many of its best ids are told
 
@@ -117,7 +129,8 @@ class Step {
   std::span<const StepSequence> sequences() const { return sequences_; }
   int32_t rows() const { return rows_; }
 
-  /// When set, receives the logits of all sampled rows in order, [sampled rows, vocabulary] f32, bias added.
+  /// When set, receives the logits of all sampled rows in order, [sampled rows, vocabulary] f32, with bias and
+  /// penalties.
   float* logits = nullptr;
 
  private:

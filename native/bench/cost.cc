@@ -187,8 +187,8 @@ Cost lm_head_cost(const DeviceMatrix& weight, int32_t max_count, int32_t count, 
   const Blocks blocks(weight, count, launched.row_tiles, token_tiles);
   const int64_t tiles = int64_t{count} * lm_head_tiles(weight.rows);
   Cost c = loop_cost(weight, count, blocks);
-  c.loaded += launched.x * launched.y * 4 * per_warp(4) + tiles * 8 * 20;  // the count; 8 lanes read the sampled row
-  c.loaded_once += 4 + count * 20;
+  c.loaded += launched.x * launched.y * 4 * per_warp(4) + tiles * 8 * 28;  // the count; 8 lanes read the sampled row
+  c.loaded_once += 4 + count * 28;
   c.stored = tiles * (16 + 4) + int64_t{logits} * weight.rows * 4;
   return c;
 }
@@ -204,7 +204,7 @@ Cost sample_cost(int32_t vocabulary, int32_t max_count, int32_t count) {
   // A pass over the logits; then the part of the warp that holds the token, and the token's 256 ids.
   const int64_t logits = int64_t{vocabulary} * 4, warps = 24;
   Cost c;
-  c.loaded = max_count * warps * per_warp(4) + count * warps * per_warp(12 * 4);
+  c.loaded = max_count * warps * per_warp(4) + count * warps * per_warp(14 * 4);
   c.loaded += count * (logits + (vocabulary > warps * 256 ? logits / warps : 0) + 256 * 4);
   c.loaded_once = count * logits;
   c.stored = count * 4 * 4;
@@ -232,12 +232,13 @@ Cost combine_cost(const CombineParams& a) {
           .stored = a.tokens * row};
 }
 
-Cost gather_rows_cost(const GatherRowsParams& a, int32_t slots, int32_t masked, int32_t positions) {
+Cost gather_rows_cost(const GatherRowsParams& a, int32_t slots, int32_t masked, int32_t positions, int32_t limited) {
   // A thread per slot reads 12 bytes; then each lane of a slot's warp 4, and 16 where it has a block.
   Cost c;
-  c.loaded = a.tables.count * (12 + per_warp(4)) + slots * per_warp(12 + 4) + masked * 64 + (positions - masked) * 4;
-  c.loaded_once = a.tables.count * 12 + slots * 64 + (positions - masked) * 4;
-  c.stored = a.tables.count * 4 + positions * 4 + masked * (44 + 4) + (a.max_count - masked) * 4 + 4;
+  c.loaded = a.tables.count * (12 + per_warp(4)) + slots * per_warp(12 + 4) + masked * 100 + limited * 8 +
+             (positions - masked) * 4;
+  c.loaded_once = a.tables.count * 12 + slots * 100 + limited * 8 + (positions - masked) * 4;
+  c.stored = a.tables.count * 4 + positions * 4 + masked * (92 + 4) + (a.max_count - masked) * 4 + 4;
   return c;
 }
 

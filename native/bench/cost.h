@@ -57,8 +57,9 @@ Cost route_cost(const RouteParams& args);
 Cost group_cost(const GroupParams& args);
 Cost combine_cost(const CombineParams& args);
 
-/// slots: with an active block; masked, positions: of all those blocks together.
-Cost gather_rows_cost(const GatherRowsParams& args, int32_t slots, int32_t masked, int32_t positions);
+/// slots: with an active block; masked, positions: of all those blocks together; limited: masked ones with limits.
+Cost gather_rows_cost(const GatherRowsParams& args, int32_t slots, int32_t masked, int32_t positions,
+                      int32_t limited = 0);
 /// filled: positions that get a token.
 Cost select_unmask_cost(const DenoiseTables& tables, int32_t slots, int32_t masked, int32_t filled);
 

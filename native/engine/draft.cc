@@ -18,18 +18,20 @@ int32_t floor_to(int32_t value, int32_t step) { return value / step * step; }
 Draft::Draft(const DraftContext& context, const SequenceContext& target, const Request& request)
     : context_(context),
       sampling_(request),
-      suppressed_{context.mask_id},
+      suppressed_(request.suppress),
       free_from_(static_cast<int32_t>(request.tokens.size()) + request.min_tokens),
       policy_(context.cost) {
   // Every position that is sampled is looked at here; with the target's random numbers, so that where both are of one
   // mind they also draw the same token.
   sampling_.denoise = {.strategy = Strategy::sequential, .steps = 1};
   sampling_.confidence = Confidence::model;
+  sampling_.top_logprobs = 0;
+  suppressed_.push_back(context.mask_id);
   std::vector<int32_t> early = request.stop_tokens;
   if (!request.ignore_eos) early.insert(early.end(), target.end_ids.begin(), target.end_ids.end());
   std::sort(early.begin(), early.end());
   early.erase(std::unique(early.begin(), early.end()), early.end());
-  std::erase(early, context.mask_id);
+  std::erase_if(early, [&](int32_t id) { return std::ranges::find(suppressed_, id) != suppressed_.end(); });
   suppressed_early_ = suppressed_;
   suppressed_early_.insert(suppressed_early_.end(), early.begin(), early.end());
 }
@@ -71,7 +73,8 @@ void Draft::open(int32_t room) {
 }
 
 bool Draft::ends(int32_t id) const {
-  return std::binary_search(suppressed_early_.begin() + 1, suppressed_early_.end(), id);
+  return std::binary_search(suppressed_early_.begin() + static_cast<std::ptrdiff_t>(suppressed_.size()),
+                            suppressed_early_.end(), id);
 }
 
 int32_t Draft::pages_needed() const { return pages_for(end_, context_.block_length); }

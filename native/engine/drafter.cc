@@ -25,6 +25,7 @@ Drafter::Drafter(Backend& backend, const DraftContext& draft, const SequenceCont
 
 void Drafter::join(Job& job) {
   job.draft = std::make_unique<Draft>(draft_, target_, job.request());
+  if (!job.request().given.empty()) job.draft->stop();
   if (!draft_.only_if_faster) return;
   job.drafted_for = gate_.next();
   if (!job.drafted_for) job.draft->stop();

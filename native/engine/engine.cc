@@ -204,6 +204,7 @@ void Engine::check(const Request& r) const {
   if (r.tokens.empty()) throw Error(code::kEmptyPrompt, "the prompt is empty; give at least one token");
   require_ids(r.tokens, "tokens", shape.vocabulary);
   require_ids(r.stop_tokens, "stopTokens", shape.vocabulary);
+  require_ids(r.suppress, "suppress", shape.vocabulary);
   require_ids(r.bias_ids, "logitBias", shape.vocabulary);
   require(r.block_length >= 1 && r.block_length <= kMaxBlockLength, "blockLength", r.block_length,
           "an integer from 1 to 64");
@@ -224,6 +225,13 @@ void Engine::check(const Request& r) const {
   require(r.temperature >= 0 && r.temperature <= 100, "temperature", r.temperature, "a number from 0 to 100");
   require(r.top_k >= 0, "topK", r.top_k, "an integer >= 0");
   require(r.top_p > 0 && r.top_p <= 1, "topP", r.top_p, "a number above 0, up to 1");
+  require(r.min_p >= 0 && r.min_p <= 1, "minP", r.min_p, "a number from 0 to 1");
+  require(r.repetition_penalty >= 0.1f && r.repetition_penalty <= 10, "repetitionPenalty", r.repetition_penalty,
+          "a number from 0.1 to 10");
+  require(std::abs(r.presence_penalty) <= 2, "presencePenalty", r.presence_penalty, "a number from -2 to 2");
+  require(std::abs(r.frequency_penalty) <= 2, "frequencyPenalty", r.frequency_penalty, "a number from -2 to 2");
+  require(r.top_logprobs >= 0 && r.top_logprobs <= kMaxTopLogprobs, "topLogprobs", r.top_logprobs,
+          "an integer from 0 to 20");
   require(r.completion >= 0, "answer", r.completion, "an integer >= 0");
   require(std::isfinite(r.rank), "rank", r.rank, "finite numbers");
   require(r.bias_ids.size() == r.bias_values.size(), "logitBias", r.bias_values.size(), "one value per token id");
@@ -239,6 +247,10 @@ void Engine::check(const Request& r) const {
                                           std::to_string(r.block_length) + " takes at most " +
                                           std::to_string(usable - 1));
   const int64_t limit = std::min<int64_t>(prompt + r.max_tokens, usable);
+  require_ids(r.given, "given", shape.vocabulary);
+  if (!r.given.empty())
+    require(r.max_tokens == static_cast<int32_t>(r.given.size()) && r.ignore_eos && !r.form, "given",
+            static_cast<double>(r.given.size()), "as many as maxTokens, with ignoreEos and without a form");
   if (r.form) {
     require(forms_ && forms_->owns(*r.form), "format", 0, "a form that this engine compiled");
     require(!r.ignore_eos, "ignoreEos", 1, "none with a format");

@@ -23,16 +23,18 @@ void EventBuffer::append(std::initializer_list<double> head, size_t more) {
 }
 
 void EventBuffer::tokens(uint64_t request, int64_t released_bytes, int32_t forwards, const Computed& computed,
-                         std::span<const TokenRecord> tokens, bool first) {
-  const size_t numbers = kTokenFields.size() * tokens.size();
+                         std::span<const TokenRecord> tokens, std::span<const RankedLogprob> top, bool first) {
+  const size_t ranked = top.size() / tokens.size();
+  const size_t numbers = kTokenFields.size() * tokens.size() + 2 * top.size();
   const auto [rows, steps] = computed;
-  append({kTokens, double(request), double(4 + numbers), double(released_bytes), double(forwards), double(rows),
-          double(steps)},
+  append({kTokens, double(request), double(5 + numbers), double(released_bytes), double(forwards), double(rows),
+          double(steps), double(ranked)},
          numbers);
   auto& out = pending_.records;
   for (const TokenRecord& t : tokens)
     out.insert(out.end(), {double(t.id), double(t.position), double(t.block), double(t.step), double(t.confidence),
                            double(t.logprob)});
+  for (const RankedLogprob& r : top) out.insert(out.end(), {double(r.id), double(r.logprob)});
   urgent_ |= first;
 }
 

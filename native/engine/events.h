@@ -1,8 +1,9 @@
 // What the step loop tells the outside: one coalescing buffer that the reader swaps out, with at most one wake-up
-// pending. lib/binding.ts decodes the records; this is where their format stands:
+// pending. lib/records.ts decodes the records; this is where their format stands:
 //   [kind, request, length of payload, payload …], with the payload
-//   tokens     released bytes of text, which no stop string can take back; forwards, rows and steps so far; then
-//              kTokenFields of each, by position
+//   tokens     released bytes of text, which no stop string can take back; forwards, rows and steps so far; the number of
+//              ids ranked for each token; then kTokenFields of each token, by position; then, for each, the ranked ids
+//              with their log probabilities, −1 where there is none
 //   finished   reason, bytes of text, tokens of the prompt, cached ones of them, completion tokens, forwards, rows, steps;
 //              where a draft model proposes, its forwards among all, drafted tokens, accepted ones
 //   failed     index into EventBatch::failures, rows, steps
@@ -69,9 +70,9 @@ class EventBuffer {
   /// `wake` is called, from the step loop's thread and outside any lock, when events wait and no wake-up is pending.
   explicit EventBuffer(std::function<void()> wake) : wake_(std::move(wake)) {}
 
-  /// `first`: of that request
+  /// `top`: as many for each of `tokens`, which are not empty. `first`: of that request
   void tokens(uint64_t request, int64_t released_bytes, int32_t forwards, const Computed& computed,
-              std::span<const TokenRecord> tokens, bool first);
+              std::span<const TokenRecord> tokens, std::span<const RankedLogprob> top, bool first);
   /// It first takes part in a step; so many tokens of its prompt were found in the cache.
   void started(uint64_t request, int32_t cached_tokens);
   /// It lost its pages and waits to be computed again.

@@ -19,9 +19,11 @@ struct Request : SamplingParams {
   int32_t block_length = 0;       ///< 1 … 64; 0: the checkpoint's
   std::vector<std::string> stop;  ///< bytes
   std::vector<int32_t> stop_tokens;
+  std::vector<int32_t> suppress;  ///< ids never chosen
   bool ignore_eos = false;
   int32_t min_tokens = 0;
   bool drafts = false;
+  std::vector<int32_t> given;            ///< the text itself, to be scored: max_tokens are as many, ignore_eos is set
   std::shared_ptr<form::LiveForm> form;  ///< that the text has; of this engine (Engine::compile)
 
   /// Requests of one group (0: none) are completions of one prompt: the others wait until completion 0 has it in the
@@ -46,6 +48,12 @@ struct TokenRecord {
   int32_t block = 0;
   int32_t step = 0;
   float confidence = 0;
+  float logprob = 0;
+};
+
+/// One of a token's most probable alternatives, or itself.
+struct RankedLogprob {
+  int32_t id = -1;  ///< −1: the vocabulary has no more
   float logprob = 0;
 };
 

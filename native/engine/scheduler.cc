@@ -333,7 +333,7 @@ void Scheduler::apply(Job& job, const StepSequence& planned, const SequenceResul
     events_.draft(id, draft.block, draft.step, draft.position, draft.ids, draft.steps);
   }
   if (const auto fresh = sequence.take_released(); !fresh.empty())
-    events_.tokens(id, sequence.released_bytes(), job.forwards(), job.computed, fresh,
+    events_.tokens(id, sequence.released_bytes(), job.forwards(), job.computed, fresh, sequence.released_top(),
                    static_cast<int>(fresh.size()) == sequence.completion_tokens());
   if (reason) finish(job, *reason);
 }

@@ -1,6 +1,7 @@
 #include "engine/sequence.h"
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 
 #include "cache/page_pool.h"
@@ -35,6 +36,9 @@ Sequence::Sequence(Request request, const SequenceContext& context)
       next_(prompt_),
       stop_(request_.stop) {
   sort_unique(request_.stop_tokens);
+  suppressed_.insert(suppressed_.end(), request_.suppress.begin(), request_.suppress.end());
+  sort_unique(suppressed_);
+  if (TokenPenalties::wanted(request_)) penalties_.emplace(request_, request_.tokens);
   suppressed_early_ = suppressed_;
   suppressed_early_.insert(suppressed_early_.end(), request_.stop_tokens.begin(), request_.stop_tokens.end());
   if (!request_.ignore_eos)
@@ -45,6 +49,7 @@ Sequence::Sequence(Request request, const SequenceContext& context)
       literal == tokens_.end() ? std::numeric_limits<int32_t>::max() : static_cast<int32_t>(literal - tokens_.begin());
   open_block(floor_to(prompt_, request_.block_length));
   if (request_.form) begin_form();
+  if (!request_.given.empty()) ask_given();
 }
 
 void Sequence::adopt(int32_t positions) {
@@ -66,13 +71,14 @@ void Sequence::open_block(int32_t position) {
   for (int32_t i = 0; i < block; i++)
     if (position + i >= prompt_) masked_ |= uint64_t{1} << i;
   tokens_.resize(position + block, context_.mask_id);
-  filled_.assign(block, {});
+  clear_filled(block);
 }
 
 void Sequence::propose(std::span<const int32_t> tokens) {
   tokens_.resize(active_);
   if (form_) tokens = tokens.first(static_cast<size_t>(form_->ask_next(tokens, limits_)));
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+  if (penalties_) penalties_->propose(proposed());
   masked_ = (uint64_t{2} << tokens.size()) - 1;
 }
 
@@ -98,6 +104,8 @@ StepSequence Sequence::plan(int32_t max_rows) const {
   s.suppressed = suppressed_;
   s.suppressed_early = suppressed_early_;
   s.free_from = prompt_ + request_.min_tokens;
+  if (!request_.given.empty()) s.limits = std::span(limits_).first(static_cast<size_t>(s.window_rows()));
+  if (penalties_) s.penalised = penalties_->tokens();
   if (form_) {
     s.limits = std::span(limits_).first(static_cast<size_t>(s.window_rows()));
     s.candidates = context_.autoregressive ? kNextCandidates : kBlockCandidates;
@@ -112,6 +120,7 @@ std::optional<FinishReason> Sequence::apply(const StepSequence& planned, const S
   }
   forwards_++;
   if (form_) return apply_form(planned, result);
+  if (!request_.given.empty()) return apply_given(planned, result);
   return context_.autoregressive ? apply_next(planned, result) : apply_block(planned, result);
 }
 
@@ -119,13 +128,17 @@ std::optional<FinishReason> Sequence::apply_block(const StepSequence& planned, c
   adopt(active_);
   const bool verifies = planned.segment.masks > 0;
   const uint64_t filled = verifies ? verified(planned, result) : result.filled;
-  const int32_t first = planned.active_position() - active_;
-  for (uint64_t left = filled; left; left &= left - 1)
-    fill(std::countr_zero(left), result.at[std::countr_zero(left) - first]);
   decided_ = std::popcount(filled);
   if (filled == 0 && request_.denoise.strategy == Strategy::self_verified) {
     begin_verification(result);
     return std::nullopt;
+  }
+  const int32_t first = planned.active_position() - active_;
+  const size_t top = static_cast<size_t>(request_.top_logprobs);
+  for (uint64_t left = filled; left; left &= left - 1) {
+    const int32_t i = std::countr_zero(left);
+    const auto rank = static_cast<size_t>(std::popcount(masked_ & ((uint64_t{1} << i) - 1)));
+    fill(i, result.at[i - first], result.top.subspan(rank * top, top));
   }
   verification_.clear();
   masked_ &= ~filled;
@@ -141,46 +154,22 @@ std::optional<FinishReason> Sequence::go_on() {
     if (!form_ || !write_forced()) break;
   }
   if (form_) ask_form();
+  if (!request_.given.empty()) ask_given();
   return std::nullopt;
 }
 
-/// The draft's tokens up to the last masked position, then a mask for each position from the first masked one to it.
-void Sequence::begin_verification(const SequenceResult& draft) {
-  const int32_t first = std::countr_zero(masked_), last = 63 - std::countl_zero(masked_);
-  verification_.assign(tokens_.begin() + active_, tokens_.begin() + active_ + last);
-  for (int32_t i = first; i < last; i++)
-    if (masked_ >> i & 1) verification_[i] = draft.at[i].token;
-  verification_.resize(2 * last + 1 - first, context_.mask_id);
+void Sequence::clear_filled(size_t positions) {
+  filled_.assign(positions, {});
+  top_filled_.assign(positions * static_cast<size_t>(request_.top_logprobs), {});
 }
 
-/// What is known must be in the cache: a preemption may have come between a draft and this.
-void Sequence::plan_verification(StepSequence& s) const {
-  s.denoise = committed_ == active_;
-  if (!s.denoise) {
-    s.segment.rows = std::min(s.segment.rows, active_ - committed_);
-    return;
+void Sequence::fill(int32_t offset, const SampledToken& token, std::span<const RankedToken> top) {
+  for (size_t i = 0; i < top.size() && top[i].id >= 0; i++) {
+    const auto logprob = static_cast<float>(static_cast<double>(top[i].logit) - token.logsumexp);
+    top_filled_[static_cast<size_t>(offset) * top.size() + i] = {
+        .id = top[i].id, .logprob = top[i].id == token.token ? token.logprob : logprob};
   }
-  s.segment.rows = static_cast<int32_t>(verification_.size());
-  s.window = s.segment.masks = 64 - std::countl_zero(masked_) - std::countr_zero(masked_);
-  s.ids = verification_.data();
-  s.masked = masked_ >> std::countr_zero(masked_);
-}
-
-/// From the left: the drafted tokens that a verification decides as well, and the first that it does not. Both forwards
-/// sample with the random number of (seed, completion, position, step), so that each token has the distribution of
-/// blocks of one position, whatever was drafted.
-uint64_t Sequence::verified(const StepSequence& planned, const SequenceResult& result) const {
-  const int32_t first = planned.active_position() - active_, tokens = planned.segment.tokens();
-  uint64_t accepted = 0;
-  for (uint64_t left = masked_; left; left &= left - 1) {
-    const int32_t i = std::countr_zero(left);
-    accepted |= left & (~left + 1);
-    if (i < tokens && result.at[i - first].token != verification_[i]) break;
-  }
-  return accepted;
-}
-
-void Sequence::fill(int32_t offset, const SampledToken& token) {
+  if (penalties_) penalties_->add(token.token);
   tokens_[active_ + offset] = token.token;
   filled_[offset] = {.id = token.token,
                      .position = active_ + offset,
@@ -195,8 +184,9 @@ std::optional<FinishReason> Sequence::apply_next(const StepSequence& planned, co
   int32_t agreed = 0;
   while (agreed + 1 < planned.window && result.at[agreed].token == tokens_[active_ + agreed]) agreed++;
   tokens_.resize(active_ + agreed + 1);
-  filled_.assign(static_cast<size_t>(agreed) + 1, {});
-  for (int32_t i = 0; i <= agreed; i++) fill(i, result.at[i]);
+  clear_filled(static_cast<size_t>(agreed) + 1);
+  const size_t top = static_cast<size_t>(request_.top_logprobs);
+  for (int32_t i = 0; i <= agreed; i++) fill(i, result.at[i], result.top.subspan(static_cast<size_t>(i) * top, top));
   masked_ = 0;
   adopt(active_ + agreed);
   proposed_ += planned.window - 1, accepted_ += agreed;
@@ -209,6 +199,8 @@ std::optional<FinishReason> Sequence::release() {
   for (; next_ < end && !(masked_ >> (next_ - active_) & 1); next_++) {
     const TokenRecord& token = filled_[next_ - active_];
     records_.push_back(token);
+    const auto top = top_filled_.begin() + (next_ - active_) * request_.top_logprobs;
+    top_records_.insert(top_records_.end(), top, top + request_.top_logprobs);
     if (form_) form_->accept(token.id);
     std::optional<FinishReason> reason;
     const int64_t before = stop_.size();
@@ -238,6 +230,7 @@ std::optional<FinishReason> Sequence::release() {
 
 std::span<const TokenRecord> Sequence::take_released() {
   const std::span<const TokenRecord> fresh = std::span(records_).subspan(taken_);
+  top_taken_ = taken_ * static_cast<size_t>(request_.top_logprobs);
   taken_ = records_.size();
   return fresh;
 }

@@ -14,6 +14,7 @@
 
 #include "backend/step.h"
 #include "engine/form_filling.h"
+#include "engine/penalties.h"
 #include "engine/request.h"
 #include "engine/stop_matcher.h"
 
@@ -49,6 +50,8 @@ class Sequence {
 
   /// Tokens released since the last call: the filled run from the start of the generation, up to where it ended.
   std::span<const TokenRecord> take_released();
+  /// Of the tokens last taken: SamplingParams::top_logprobs most probable ids each, of those that the form wrote none.
+  std::span<const RankedLogprob> released_top() const { return std::span(top_records_).subspan(top_taken_); }
   int64_t released_bytes() const { return finished_ ? text_end_ : stop_.released(); }
   /// Ends with what has been released, when the request is aborted or failed.
   void finish_early() { finished_ = true; }
@@ -114,14 +117,20 @@ class Sequence {
   /// Rows after the known ones in a step that samples.
   int32_t rows_beyond() const { return static_cast<int32_t>(tokens_.size()) - active_; }
   void open_block(int32_t position);
+  void clear_filled(size_t positions);
   std::optional<FinishReason> apply_block(const StepSequence& planned, const SequenceResult& result);
   std::optional<FinishReason> apply_next(const StepSequence& planned, const SequenceResult& result);
+  std::optional<FinishReason> go_on();
+  /// `top`: SequenceResult::top of this position.
+  void fill(int32_t offset, const SampledToken& token, std::span<const RankedToken> top = {});
+  std::optional<FinishReason> release();
+  // Of a draft that is verified (sequence_verification.cc):
   void begin_verification(const SequenceResult& draft);
   void plan_verification(StepSequence& step) const;
   uint64_t verified(const StepSequence& planned, const SequenceResult& result) const;
-  std::optional<FinishReason> go_on();
-  void fill(int32_t offset, const SampledToken& token);
-  std::optional<FinishReason> release();
+  // Of a text that is scored (sequence_given.cc):
+  void ask_given();
+  std::optional<FinishReason> apply_given(const StepSequence& planned, const SequenceResult& result);
   // Of a given form (sequence_form.cc):
   void begin_form();
   std::optional<FinishReason> apply_form(const StepSequence& planned, const SequenceResult& result);
@@ -134,12 +143,15 @@ class Sequence {
   const SequenceContext& context_;
   int32_t prompt_;
   int32_t limit_;                          ///< generation ends before this position
-  std::vector<int32_t> suppressed_;        ///< ids never chosen: the mask id, where there is one
+  std::vector<int32_t> suppressed_;        ///< ids never chosen: the mask id, where there is one, `suppress`
   std::vector<int32_t> suppressed_early_;  ///< and, before min_tokens, what would end the generation
   std::vector<int32_t> tokens_;            ///< by position; the mask id where masked; proposed ones at the end
   std::vector<TokenRecord> filled_;        ///< by position - active_, of the active block
   std::vector<TokenRecord> records_;       ///< released tokens
   size_t taken_ = 0;
+  std::vector<RankedLogprob> top_filled_, top_records_;  ///< [·, top_logprobs] of filled_ and records_
+  size_t top_taken_ = 0;
+  std::optional<TokenPenalties> penalties_;
   int32_t committed_ = 0;
   int32_t computed_ = 0;  ///< most positions that were ever committed
   int32_t shareable_;

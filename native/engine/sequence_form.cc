@@ -48,7 +48,7 @@ bool Sequence::write_forced() {
   if (context_.autoregressive) {
     tokens = form_->forced(std::vector<int32_t>(static_cast<size_t>(std::min(limit_ - active_, kMaxBlockLength)), -1));
     tokens_.resize(active_ + static_cast<int32_t>(tokens.size()));
-    filled_.assign(tokens.size(), {});
+    clear_filled(tokens.size());
   } else {
     tokens = form_->forced(unreleased());
   }

@@ -26,8 +26,9 @@ Whitespace whitespace_of(const Value& form, Whitespace otherwise) {
   const Value* member = form.find("whitespace");
   if (!member) return otherwise;
   if (member->is(Value::kString) && member->text == "none") return Whitespace::kNone;
+  if (member->is(Value::kString) && member->text == "space") return Whitespace::kSpace;
   if (member->is(Value::kString) && member->text == "some") return Whitespace::kSome;
-  refuse("format.whitespace is " + member->brief() + "; it must be \"none\" or \"some\"");
+  refuse("format.whitespace is " + member->brief() + "; it must be \"none\", \"space\" or \"some\"");
 }
 
 void check_members(const Value& form, std::initializer_list<std::string_view> known) {
@@ -60,8 +61,9 @@ uint32_t add_form(Builder& builder, const Value& form) {
     check_members(form, {"schema", "whitespace"});
     const Value* schema = form.find("schema");
     if (!schema) refuse("format.schema is missing");
-    return add_schema(builder, *schema, whitespace_of(form, Whitespace::kNone), "format.schema");
+    return add_schema(builder, *schema, whitespace_of(form, Whitespace::kSpace), "format.schema");
   }
+  if (type == "answer") return add_answer(builder, form, add_form);
   refuse("format.type is " + form.find("type")->brief() +
          "; it must be \"json_schema\", \"json\", \"regex\", \"choice\" or \"grammar\"");
 }

@@ -8,7 +8,7 @@ constexpr int kMostIndent = 20;
 }  // namespace
 
 void JsonRules::space(uint32_t from, uint32_t to) {
-  if (whitespace_ == Whitespace::kNone) return builder_.empty(from, to);
+  if (whitespace_ != Whitespace::kSome) return builder_.empty(from, to);
   if (!space_) {
     space_ = builder_.rule("space");
     const uint32_t start = builder_[*space_].start, accept = builder_[*space_].accept;
@@ -31,6 +31,7 @@ void JsonRules::space(uint32_t from, uint32_t to) {
 void JsonRules::punctuation(uint32_t from, char c, uint32_t to) {
   const uint32_t after = builder_.state();
   builder_.bytes(from, static_cast<uint8_t>(c), static_cast<uint8_t>(c), after);
+  if (whitespace_ == Whitespace::kSpace && (c == ',' || c == ':')) return builder_.bytes(after, ' ', ' ', to);
   space(after, to);
 }
 

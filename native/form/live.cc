@@ -67,7 +67,46 @@ std::vector<int32_t> LiveForm::forced(State state, int32_t end_id) {
   }
   const std::string run = automaton_.forced(state, kMostRunBytes);
   const auto known = splits_.find(run);
-  return known != splits_.end() ? known->second : longest_first(run);
+  std::vector<int32_t> tokens = known != splits_.end() ? known->second : longest_first(run);
+  // The first token in whose place a longer one could go on past the run is the model's choice.
+  const State after = automaton_.advance(state, run);
+  for (size_t i = 0, at = 0; i < tokens.size(); at += vocabulary().bytes(tokens[i++]).size())
+    if (goes_past(std::string_view(run).substr(at), after)) tokens.resize(i);
+  return tokens;
+}
+
+/// 0: no token begins like this.
+uint32_t LiveForm::node_of(std::string_view bytes) const {
+  const auto& nodes = vocabulary().nodes();
+  uint32_t at = vocabulary().child(static_cast<uint8_t>(bytes[0]));
+  for (size_t depth = 1; at != 0 && depth < bytes.size(); depth++) {
+    const uint32_t end = nodes[at].end;
+    uint32_t child = at + 1;
+    while (child < end && nodes[child].byte != static_cast<uint8_t>(bytes[depth])) child = nodes[child].end;
+    at = child < end ? child : 0;
+  }
+  return at;
+}
+
+/// Whether a token has these bytes and more that the form takes after them.
+bool LiveForm::goes_past(std::string_view bytes, State after) {
+  const uint32_t top = node_of(bytes);
+  if (top == 0) return false;
+  const auto& nodes = vocabulary().nodes();
+  std::vector<State> path{after};  // by depth below top
+  for (uint32_t i = top + 1; i < nodes[top].end;) {
+    const size_t depth = static_cast<size_t>(nodes[i].depth - nodes[top].depth);
+    const State next = automaton_.advance(path[depth - 1], nodes[i].byte);
+    if (next == kDead) {
+      i = nodes[i].end;
+      continue;
+    }
+    if (nodes[i].first < nodes[i].last) return true;
+    path.resize(depth);
+    path.push_back(next);
+    i++;
+  }
+  return false;
 }
 
 /// Up to where no token goes on.

@@ -40,7 +40,8 @@ class LiveForm {
   /// A token that brings the text nearest to its end; −1 where it can end.
   int32_t nearest(State state) { return allowed_.nearest(state); }
   /// Tokens that must come next, as the tokenizer splits the run that they spell where it was asked, else the longest
-  /// first. Ends before a choice; an end token where nothing else can come.
+  /// first. Ends before a choice: also that between a run's last token and a longer one that goes on past the run. An end
+  /// token where nothing else can come.
   std::vector<int32_t> forced(State state, int32_t end_id);
 
   /// States that must outlive trim() are known by where they are kept.
@@ -53,6 +54,8 @@ class LiveForm {
 
  private:
   std::vector<int32_t> longest_first(std::string_view run) const;
+  uint32_t node_of(std::string_view bytes) const;
+  bool goes_past(std::string_view bytes, State after);
 
   Automaton automaton_;
   AllowedTokens allowed_;

@@ -2,6 +2,7 @@
 // vocabularies; the same bits in any batch.
 #include "check.h"
 #include "cpu_kernels.h"
+#include "limited_rows.h"
 
 using namespace sdar;
 using namespace oracle;
@@ -87,71 +88,31 @@ TEST("greedy and sampled tokens with their numbers, with and without the logits 
   }
 }
 
-/// What is asked of a row beside its token: owns what a SampledRow points to.
-struct Limited {
-  std::vector<uint64_t> allowed;
-  std::vector<int32_t> suppressed;
-  std::vector<RankedToken> candidates, top;
-  RankedToken wanted;
-  SampledRow request;
-
-  /// `share` of ids allowed, in single bits or runs.
-  Limited(Random& random, int vocabulary, double share) : allowed((vocabulary + 63) / 64, 0) {
-    if (share < 1) {
-      const int run = 1 + random.below(200);
-      for (int id = 0; id < vocabulary; id += run) {
-        if (random.uniform() > share) continue;
-        for (int i = id; i < std::min(vocabulary, id + run); i++) allowed[i / 64] |= uint64_t{1} << i % 64;
-      }
-      allowed.back() |= ~uint64_t{0} << 63;  // beyond the vocabulary a bit means nothing
-      if (vocabulary % 64 == 0) allowed.back() &= ~(uint64_t{1} << 63);
-    }
-    for (int i = random.below(3) * random.below(100); i > 0; i--) suppressed.push_back(random.below(vocabulary));
-    candidates.resize(random.below(2) ? random.below(33) : 0);
-    top.resize(random.below(2) ? random.below(21) : 0);
-    request.temperature = random.below(2) ? random.between(0.2, 2) : 0.0f;
-    if (random.below(3) == 0) request.top_k = 1 + random.below(40);
-    if (random.below(3) == 0) request.top_p = random.between(0.05, 1);
-    if (random.below(3) == 0) request.min_p = random.between(0.001, 1);
-    request.uniform = random.uniform();
-    request.confidence = random.below(2) ? Confidence::model : Confidence::sampled;
-    if (random.below(2)) request.wanted = random.below(vocabulary);
-    if (share < 1) request.allowed = allowed.data();
-    point();
-  }
-  void point() {
-    request.suppressed = suppressed;
-    request.candidates = candidates, request.top = top, request.wanted_logit = &wanted;
-  }
-};
-
-TEST("only allowed ids are chosen; candidates, wanted and top are those of a full sort") {
+TEST("limits and penalties: only allowed ids are chosen; candidates, wanted and top are those of a full sort") {
   Random random(11);
   for (const std::string& isa : fast_sets()) {
     for (int vocabulary : {2, 63, 64, 255, 256, 257, 1030}) {
       Identity head(isa, 3, vocabulary);
       Matrix x = random_matrix(random, 4, vocabulary);
       for (int i = 0; i < vocabulary; i++) x.data[vocabulary + i] = std::nearbyint(2 * x.data[vocabulary + i]);  // ties
-      std::vector<std::unique_ptr<Limited>> rows;
-      std::vector<SampledRow> requests;
-      for (int i = 0; i < 120; i++) {
-        const double share[] = {1, 0.7, 0.1, 0.01};
-        rows.push_back(std::make_unique<Limited>(random, vocabulary, share[i % 4]));
-        rows.back()->request.row = random.below(4);
-        requests.push_back(rows.back()->request);
+      const auto rows = limited_rows(random, 120, 4, vocabulary);
+      std::vector<SampledRow> requests, plain;
+      for (const auto& row : rows) {
+        requests.push_back(row->request);
+        plain.push_back({.row = row->request.row});
       }
-      std::vector<float> all;
+      std::vector<float> all, unpenalised;
+      head.run(x, plain, &unpenalised);
       const auto results = head.run(x, requests, &all);
       for (size_t i = 0; i < requests.size(); i++) {
         const std::span<const float> logits(&all[i * vocabulary], static_cast<size_t>(vocabulary));
         const std::vector<int32_t> ids = ranked_ids(logits, requests[i]);
         CHECK(results[i].finite == !ids.empty());
+        const auto first = unpenalised.begin() + static_cast<std::ptrdiff_t>(i * vocabulary);
+        CHECK(std::ranges::equal(rows[i]->applied({first, first + vocabulary}), logits));
         if (ids.empty()) continue;
         compare(results[i], logits, requests[i], isa);
-        CHECK(tells_best(rows[i]->candidates, ids, logits));
-        CHECK(tells_best(rows[i]->top, ranked_ids(logits, requests[i], true), logits));
-        CHECK(rows[i]->wanted.id == requests[i].wanted);
-        if (rows[i]->wanted.id >= 0) CHECK(rows[i]->wanted.logit == logits[rows[i]->wanted.id]);
+        CHECK(tells_all(*rows[i], logits));
       }
       const auto without = head.run(x, requests, nullptr);
       for (size_t i = 0; i < requests.size(); i++) CHECK(same(results[i], without[i]) || !results[i].finite);

@@ -15,7 +15,8 @@ constexpr int32_t kMaskId = 99;
 struct Tables {
   std::vector<cuda::DenoiseSlot> slots;
   std::vector<int32_t> tokens;
-  int rows = 0, masked = 0, active = 0, positions = 0;
+  std::vector<cuda::DeviceRowLimits> limits{{}};
+  int rows = 0, masked = 0, active = 0, positions = 0, limited = 0;
 
   Tables(Random& random, int count) {
     for (int i = 0; i < count; i++) {
@@ -32,15 +33,23 @@ struct Tables {
       s.position = 64 * random.below(9), s.step = random.below(5), s.answer = random.below(3);
       s.temperature = random.below(2) ? random.between(0.5, 1) : 0;
       s.top_p = random.between(0.5, 1), s.top_k = random.below(50), s.sampled_confidence = random.below(2);
+      s.min_p_range = -random.between(0, 3);
       s.suppressed = random.below(9), s.suppressed_count = random.below(3), s.early_count = 1 + random.below(2);
       s.free_from = s.position + random.below(20);
       s.bias = random.below(9), s.bias_count = random.below(3);
+      s.candidates = random.below(2) * random.below(33), s.top = random.below(2) * random.below(21);
+      s.tells_wanted = random.below(2), s.ranked = random.below(1000);
+      s.limits = random.below(2) ? static_cast<int32_t>(limits.size()) : -1;
+      for (int offset = 0; s.limits >= 0 && offset < s.block_length; offset++)
+        limits.push_back({random.below(9) - 1, random.below(90) - 1});
+      s.penalised = random.below(9), s.penalised_count = random.below(3), s.repetition = random.between(0.5, 2);
       if (i % 5 == 3) {
         s.row = -1;
       } else {
         s.row = rows + 2;
         rows += 2 + s.block_length;
         masked += count_bits(s.masked);
+        limited += s.limits < 0 ? 0 : count_bits(s.masked);
         active++;
         positions += s.block_length;
       }
@@ -59,10 +68,12 @@ void steps(Random& random, int count, int spare, bool counting = false) {
   const Buffer<cuda::DenoiseOutcome> outcomes(static_cast<size_t>(count), "outcomes");
   const Buffer<cuda::DeviceSampledRow> sampled(static_cast<size_t>(t.masked + spare), "sampled rows");
   const cuda::DenoiseTables tables{slots.get(), tokens.get(), outcomes.get(), count, kMaskId};
-  const cuda::GatherRowsParams args{tables, sampled.get(), rows.get(), counts.get(), t.masked + spare, ids.get()};
+  const Buffer<cuda::DeviceRowLimits> limits(t.limits, "limits");
+  const cuda::GatherRowsParams args{tables,           sampled.get(), rows.get(), counts.get(),
+                                    t.masked + spare, ids.get(),     0,          limits.get()};
   cuda::gather_rows(nullptr, args);
   CHECK(claimed("denoise.cu", "gather_rows"));
-  if (counting) check_cost(cuda::gather_rows_cost(args, t.active, t.masked, t.positions));
+  if (counting) check_cost(cuda::gather_rows_cost(args, t.active, t.masked, t.positions, t.limited));
 
   const std::vector<int32_t> chunks = counts.values();
   for (int chunk = 0; chunk < static_cast<int>(chunks.size()); chunk++)
@@ -70,7 +81,7 @@ void steps(Random& random, int count, int spare, bool counting = false) {
   const std::vector<int32_t> got_rows = rows.values();
   std::vector<cuda::DeviceSampledRow> got(static_cast<size_t>(t.masked));
   for (int i = 0; i < t.masked; i++) {  // the end of the struct is padding
-    cuda_host::download(&got[i], sampled.get() + i, offsetof(cuda::DeviceSampledRow, logits) + sizeof(int32_t));
+    cuda_host::download(&got[i], sampled.get() + i, offsetof(cuda::DeviceSampledRow, repetition) + sizeof(float));
   }
   std::vector<cuda::DeviceSampledToken> results(static_cast<size_t>(t.masked));
   for (auto& r : results) {
@@ -91,9 +102,19 @@ void steps(Random& random, int count, int spare, bool counting = false) {
       CHECK(got_rows[index] == s.row + offset);
       CHECK(r.uniform == philox_uniform(s.seed, s.position + offset, s.step, s.answer));
       CHECK(r.temperature == s.temperature && r.top_p == s.top_p && r.top_k == s.top_k);
+      CHECK(r.min_p_range == s.min_p_range);
       CHECK(r.sampled_confidence == s.sampled_confidence && r.suppressed == s.suppressed && r.bias == s.bias);
       CHECK(r.suppressed_count == s.suppressed_count + (s.position + offset < s.free_from ? s.early_count : 0));
-      CHECK(r.bias_count == s.bias_count && r.logits == (s.temperature > 0 ? index % cuda::kLmHeadChunk : -1));
+      const bool stores = s.temperature > 0 || s.candidates > 0 || s.top > 0 || s.tells_wanted;
+      CHECK(r.bias_count == s.bias_count && r.logits == (stores ? index % cuda::kLmHeadChunk : -1));
+      const int all = count_bits(s.masked), before = count_bits(s.masked & ((uint64_t{1} << offset) - 1));
+      const cuda::DeviceRowLimits limit = s.limits < 0 ? cuda::DeviceRowLimits{} : t.limits[s.limits + offset];
+      CHECK(r.mask == limit.mask && r.wanted == limit.wanted);
+      CHECK(r.candidates == s.candidates && r.candidates_at == s.ranked + before * s.candidates);
+      CHECK(r.wanted_at == (s.tells_wanted ? s.ranked + all * s.candidates + before : -1));
+      CHECK(r.top == s.top && r.top_at == s.ranked + all * (s.candidates + s.tells_wanted) + before * s.top);
+      CHECK(r.penalised == s.penalised && r.penalised_count == s.penalised_count && r.repetition == s.repetition);
+      CHECK(r.offset == offset);
       index++;
     }
   }

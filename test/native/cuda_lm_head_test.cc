@@ -2,6 +2,7 @@
 // the same bits in any batch.
 #include "backend/cuda/kernels/lm_head.h"
 #include "cuda_tensors.h"
+#include "limited_rows.h"
 
 using namespace sdar;
 using namespace oracle;
@@ -20,12 +21,16 @@ Outcome run(const DeviceWeight& weight, const Matrix& x, std::span<const Sampled
   std::vector<cuda::DeviceSampledRow> device(static_cast<size_t>(most));
   std::vector<int32_t> suppressed{-7}, bias_ids{-7};
   std::vector<float> bias_values{0};
+  std::vector<uint64_t> masks;
+  std::vector<PenalisedToken> penalised{{.id = -7}};
+  int places = 0;
   Matrix input{most, x.cols, std::vector<float>(static_cast<size_t>(most * x.cols), kNan)};
   int rows = 0;
   for (int i = 0; i < count; i++) {
     const SampledRow& r = sampled[i];
     cuda::DeviceSampledRow& d = device[i];
     d.uniform = r.uniform, d.temperature = r.temperature, d.top_p = r.top_p, d.top_k = r.top_k;
+    d.min_p_range = min_p_range(r.min_p, r.temperature);
     d.sampled_confidence = r.confidence == Confidence::sampled;
     d.suppressed = static_cast<int32_t>(suppressed.size()),
     d.suppressed_count = static_cast<int32_t>(r.suppressed.size());
@@ -33,7 +38,21 @@ Outcome run(const DeviceWeight& weight, const Matrix& x, std::span<const Sampled
     d.bias = static_cast<int32_t>(bias_ids.size()), d.bias_count = static_cast<int32_t>(r.bias_ids.size());
     bias_ids.insert(bias_ids.end(), r.bias_ids.begin(), r.bias_ids.end());
     bias_values.insert(bias_values.end(), r.bias_values.begin(), r.bias_values.end());
-    d.logits = all_logits || r.temperature > 0 ? rows++ : -1;
+    const bool ranks = !r.candidates.empty() || !r.top.empty() || r.wanted_logit;
+    d.logits = all_logits || ranks || r.temperature > 0 ? rows++ : -1;
+    const auto words = static_cast<size_t>(cuda::mask_words(vocabulary));
+    if (r.allowed) {
+      d.mask = static_cast<int32_t>(masks.size() / words);
+      masks.insert(masks.end(), r.allowed, r.allowed + words);
+    }
+    d.wanted = r.wanted, d.wanted_at = r.wanted_logit ? places++ : -1;
+    const auto place = [&](size_t n) { return std::exchange(places, places + static_cast<int>(n)); };
+    d.candidates = static_cast<int32_t>(r.candidates.size()), d.candidates_at = place(r.candidates.size());
+    d.top = static_cast<int32_t>(r.top.size()), d.top_at = place(r.top.size());
+    d.penalised = static_cast<int32_t>(penalised.size());
+    d.penalised_count = static_cast<int32_t>(r.penalised.size());
+    penalised.insert(penalised.end(), r.penalised.begin(), r.penalised.end());
+    d.offset = r.offset, d.repetition = r.repetition;
     std::copy_n(x.row(r.row), x.cols, &input.data[static_cast<size_t>(i * x.cols)]);
   }
   for (int i = count; i < most; i++) device[i].temperature = 1;
@@ -41,18 +60,33 @@ Outcome run(const DeviceWeight& weight, const Matrix& x, std::span<const Sampled
   const Buffer<int32_t> device_count(std::vector<int32_t>{count}, "count"), device_suppressed(suppressed, "suppressed"),
       device_bias_ids(bias_ids, "bias ids");
   const Buffer<float> device_bias(bias_values, "bias values");
+  const Buffer<uint64_t> device_masks(masks, "masks");
+  const Buffer<PenalisedToken> device_penalised(penalised, "penalised");
+  const Buffer<RankedToken> ranked(std::vector<RankedToken>(static_cast<size_t>(places)), "ranked");
   const size_t tiles = static_cast<size_t>(cuda::lm_head_tiles(vocabulary));
   const Buffer<float> numbers(most * tiles * 4, "numbers"), logits(static_cast<size_t>(rows * vocabulary), "logits");
   const Buffer<int32_t> best_ids(most * tiles, "best ids");
   const Buffer<cuda::DeviceSampledToken> results(static_cast<size_t>(most), "results");
   const auto activations = put_tiles(input, "activations");
   const cuda::SampledRows lists{device_sampled.get(),    device_count.get(),    most,
-                                device_suppressed.get(), device_bias_ids.get(), device_bias.get()};
-  const cuda::LmHeadBuffers buffers{numbers.get(), best_ids.get(), logits.get(), results.get()};
+                                device_suppressed.get(), device_bias_ids.get(), device_bias.get(),
+                                device_masks.get(),      device_penalised.get()};
+  const cuda::LmHeadBuffers buffers{numbers.get(), best_ids.get(), logits.get(), results.get(), ranked.get()};
   cuda::lm_head(nullptr, {weight.view, activations->get(), lists, buffers});
   cuda::lm_head_merge(nullptr, {vocabulary, lists, buffers});
+  cuda::rank_ids(nullptr, {vocabulary, lists, buffers});
+  if (places > 0) CHECK(claimed("rank_ids.cu", "rank_ids"));
   cuda::sample(nullptr, {vocabulary, lists, buffers});
   Outcome outcome;
+  const std::vector<RankedToken> told = ranked.values();
+  for (int i = 0; i < count; i++) {
+    const auto take = [&](int32_t at, std::span<RankedToken> to) {
+      std::copy_n(told.begin() + at, to.size(), to.begin());
+    };
+    take(device[i].candidates_at, sampled[i].candidates);
+    take(device[i].top_at, sampled[i].top);
+    if (sampled[i].wanted_logit) *sampled[i].wanted_logit = told[static_cast<size_t>(device[i].wanted_at)];
+  }
   outcome.results.resize(static_cast<size_t>(count));
   cuda_host::download(outcome.results.data(), results.get(), outcome.results.size() * sizeof(cuda::DeviceSampledToken));
   if (rows > 0) outcome.logits = {rows, vocabulary, logits.values()};
@@ -90,6 +124,7 @@ struct Samples {
       if (i % 3) r.temperature = random.between(0.1, 2);
       if (i % 4 == 1) r.top_k = 1 + random.below(vocabulary);
       if (i % 5 < 2) r.top_p = random.between(0.05, 1);
+      if (i % 7 < 2) r.min_p = random.between(0.01, 1);
       r.uniform = random.uniform();
       r.confidence = i % 2 ? Confidence::model : Confidence::sampled;
       for (int j = 0; j < i % 3 && j < vocabulary - 1; j++) suppressed[i].push_back(random.below(vocabulary));
@@ -127,6 +162,37 @@ TEST("lm_head: greedy and sampled tokens with their numbers, over odd vocabulari
           CHECK(relative_error(logits, biased) < 1e-5);
           compare(with.results[i], logits, r);
         }
+      }
+    }
+  });
+}
+
+TEST("lm_head: limits and penalties: only allowed ids are chosen; candidates, wanted and top of a full sort") {
+  cuda_host::each_order([] {
+    Random random(8);
+    for (int vocabulary : {2, 64, 129, 1030, 4500}) {
+      const int rows = 3, hidden = 128;
+      Matrix m = random_matrix(random, vocabulary, hidden, 0.5);
+      for (int id = 0; id < vocabulary; id += 3) std::fill_n(&m.data[static_cast<size_t>(id) * hidden], hidden, 0.25f);
+      const DeviceWeight weight(WeightKind::table, WeightFormat::bf16, {m});  // a third of the ids tie
+      const Matrix x = rounded(random_matrix(random, rows, hidden), WeightFormat::bf16);
+      const auto limited = limited_rows(random, vocabulary > 2000 ? 9 : 30, rows, vocabulary);
+      std::vector<SampledRow> requests, plain;
+      for (const auto& row : limited) {
+        requests.push_back(row->request);
+        plain.push_back({.row = row->request.row});
+      }
+      const Outcome unpenalised = run(weight, x, plain, true), got = run(weight, x, requests, true, 2);
+      for (size_t i = 0; i < requests.size(); i++) {
+        const auto row_of = [&](const Outcome& o) {
+          return std::span(o.logits.row(static_cast<int64_t>(i)), static_cast<size_t>(vocabulary));
+        };
+        const auto logits = row_of(got), before = row_of(unpenalised);
+        CHECK(std::ranges::equal(limited[i]->applied({before.begin(), before.end()}), logits));
+        CHECK(got.results[i].finite == !ranked_ids(logits, requests[i]).empty());
+        if (!got.results[i].finite) continue;
+        compare(got.results[i], logits, requests[i]);
+        CHECK(tells_all(*limited[i], logits));
       }
     }
   });

@@ -10,14 +10,18 @@ namespace {
 
 struct Request {
   std::vector<float> logits;
-  float temperature = 1, top_p = 1;
+  float temperature = 1, top_p = 1, min_p = 0;
   int32_t top_k = 0;
   double uniform = 0.5;
   bool sampled = true;
   std::vector<int32_t> suppressed = {};
+  std::vector<uint64_t> allowed = {};  ///< empty: all
 };
 
-bool is_suppressed(const Request& r, int32_t id) { return std::ranges::find(r.suppressed, id) != r.suppressed.end(); }
+bool is_suppressed(const Request& r, int32_t id) {
+  if (!r.allowed.empty() && !(r.allowed[static_cast<size_t>(id) / 64] >> id % 64 & 1)) return true;
+  return std::ranges::find(r.suppressed, id) != r.suppressed.end();
+}
 
 struct Expected {
   int32_t token = 0;
@@ -59,6 +63,10 @@ Expected expected_of(const Request& r) {
     }
     ids.resize(n);
   }
+  if (r.min_p > 0) {
+    const float least = best + min_p_range(r.min_p, r.temperature);
+    std::erase_if(ids, [&](int32_t id) { return l[id] < least; });
+  }
   const uint64_t total = sum();
   const uint64_t target = std::min(static_cast<uint64_t>(r.uniform * static_cast<double>(total)) + 1, total);
   std::ranges::sort(ids);
@@ -86,13 +94,16 @@ std::vector<cuda::DeviceSampledToken> run(const std::vector<Request>& requests) 
   std::vector<cuda::DeviceSampledRow> device(count);
   std::vector<cuda::DeviceSampledToken> merged(count);
   std::vector<int32_t> suppressed{-7};
+  std::vector<uint64_t> masks;
   std::vector<float> logits, numbers(count * tiles * 4, kNan);
   for (size_t i = 0; i < count; i++) {
     const Request& r = requests[i];
-    device[i] = {r.uniform, r.temperature, r.top_p, r.top_k, r.sampled};
+    device[i] = {r.uniform, r.temperature, r.top_p, min_p_range(r.min_p, r.temperature), r.top_k, r.sampled};
     device[i].suppressed = static_cast<int32_t>(suppressed.size());
     device[i].suppressed_count = static_cast<int32_t>(r.suppressed.size());
     device[i].logits = static_cast<int32_t>(i);
+    if (!r.allowed.empty()) device[i].mask = static_cast<int32_t>(masks.size() / r.allowed.size());
+    masks.insert(masks.end(), r.allowed.begin(), r.allowed.end());
     suppressed.insert(suppressed.end(), r.suppressed.begin(), r.suppressed.end());
     logits.insert(logits.end(), r.logits.begin(), r.logits.end());
     for (size_t tile = 0; tile < tiles; tile++) numbers[(i * tiles + tile) * 4 + 1] = -INFINITY;
@@ -112,11 +123,12 @@ std::vector<cuda::DeviceSampledToken> run(const std::vector<Request>& requests) 
   const Buffer<cuda::DeviceSampledRow> device_requests(device, "requests");
   const Buffer<int32_t> device_count(std::vector<int32_t>{static_cast<int32_t>(count)}, "count"),
       device_suppressed(suppressed, "suppressed");
+  const Buffer<uint64_t> device_masks(masks, "masks");
   const Buffer<float> device_logits(logits, "logits"), device_numbers(numbers, "numbers");
   const Buffer<cuda::DeviceSampledToken> results(merged, "results");
   cuda::sample(nullptr, {static_cast<int32_t>(vocabulary),
                          {device_requests.get(), device_count.get(), static_cast<int32_t>(count),
-                          device_suppressed.get(), nullptr, nullptr},
+                          device_suppressed.get(), nullptr, nullptr, device_masks.get()},
                          {device_numbers.get(), nullptr, device_logits.get(), results.get()}});
   return results.values();
 }
@@ -160,6 +172,16 @@ Request request_of(Random& random, Kind kind, int vocabulary, int top_k, float t
   r.temperature = temperatures[random.below(4)];
   r.uniform = random.uniform();
   r.sampled = random.below(2);
+  if (random.below(3) == 0) r.min_p = random.below(2) ? random.between(1e-4f, 0.3f) : 1;
+  if (random.below(4) == 0) {
+    const int share = 1 + random.below(40);
+    r.allowed.resize(static_cast<size_t>(cuda::mask_words(vocabulary)), ~uint64_t{0} << vocabulary % 64);
+    if (vocabulary % 64 == 0) r.allowed.back() = 0;
+    std::fill(r.allowed.begin(), r.allowed.end() - 1, 0);
+    for (int id = random.below(vocabulary); id < vocabulary; id += 1 + random.below(share))
+      r.allowed[static_cast<size_t>(id) / 64] |= uint64_t{1} << id % 64;
+    return r;
+  }
   for (int i = random.below(4); i > 0 && vocabulary > 8; i--) r.suppressed.push_back(random.below(vocabulary));
   if (random.below(3) == 0 && vocabulary > 8) {
     const auto best = std::ranges::max_element(r.logits) - r.logits.begin();
@@ -203,6 +225,8 @@ TEST("sample: a vocabulary as large as models have") {
   for (Kind kind : kKinds) {
     requests.push_back(request_of(random, kind, 151936, 50, 0.95f));
     requests.push_back(request_of(random, kind, 151936, 0, 0.9f));
+    requests.push_back(request_of(random, kind, 151936, 0, 1));
+    requests.back().min_p = 0.05f;
   }
   requests.push_back(request_of(random, Kind::uniform, 151936, 0, 1));
   requests.push_back(request_of(random, Kind::ties, 151936, 5000, 1));
@@ -221,13 +245,16 @@ TEST("sample: bytes as cost.h tells, and as the kernel's comment does with top-k
     check_cost(plain);
     CHECK(claimed("sample.cu", "sample"));
     if (vocabulary < 80000) continue;
-    const auto more_passes = [&](Kind kind, int top_k, float top_p) {
-      run({{.logits = logits_of(random, kind, vocabulary), .top_p = top_p, .top_k = top_k}});
+    const auto more_passes = [&](Kind kind, int top_k, float top_p, float min_p = 0) {
+      run({{.logits = logits_of(random, kind, vocabulary), .top_p = top_p, .min_p = min_p, .top_k = top_k}});
       return static_cast<double>(cuda_host::last_launch().loaded - plain.loaded / 4) / (4.0 * vocabulary);
     };
     CHECK_NEAR(more_passes(Kind::uniform, 50, 0.95f), 0, 0.1);
     CHECK_NEAR(more_passes(Kind::spread, cuda::lm_head_tiles(vocabulary), 0.95f), 0, 0.1);
     CHECK_NEAR(more_passes(Kind::peaked, 0, 0.95f), 0, 0.1);
+    CHECK_NEAR(more_passes(Kind::peaked, 0, 1, 0.05f), 0, 0.1);
+    CHECK_NEAR(more_passes(Kind::equal, 0, 1, 0.05f), 1, 0.1);  // a list that overflows
+    CHECK_NEAR(more_passes(Kind::peaked, 50, 0.95f, 0.05f), 0, 0.1);
     CHECK_NEAR(more_passes(Kind::uniform, 0, 0.9f), 4, 1);
   }
 }

@@ -48,6 +48,7 @@ std::vector<Request> mixed(int count) {
       r.temperature = 0.4f + 0.2f * float(i % 4);
       r.top_k = i % 5 == 0 ? 0 : 3 + i;
       r.top_p = i % 7 == 0 ? 1.0f : 0.8f;
+      r.min_p = i % 11 == 0 ? 0.1f : 0;
       r.confidence = i % 4 == 1 ? sdar::Confidence::sampled : sdar::Confidence::model;
     }
     r.seed = 1000 + i;
@@ -241,6 +242,7 @@ TEST("requests that cannot run are refused and say why") {
   refuse(kInvalidOption, "temperature", [](Request& r) { r.temperature = INFINITY; });
   refuse(kInvalidOption, "topK", [](Request& r) { r.top_k = -2; });
   refuse(kInvalidOption, "topP", [](Request& r) { r.top_p = 0; });
+  refuse(kInvalidOption, "minP", [](Request& r) { r.min_p = 1.5f; });
   refuse(kInvalidOption, "minTokens", [](Request& r) { r.min_tokens = -1; });
   refuse(kInvalidOption, "logitBias", [](Request& r) { r.bias_ids = {1}, r.bias_values = {NAN}; });
   refuse(kInvalidOption, "stop", [](Request& r) { r.stop = {""}; });

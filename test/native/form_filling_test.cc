@@ -205,6 +205,42 @@ TEST("what leaves no choice takes no forward") {
   CHECK(result.forwards == 1 && result.tokens.size() >= 20);
 }
 
+TEST("the score of a text is what each of its tokens had when it was written from left to right") {
+  for (const char* path : {"models/sdar-nano", "models/qwen3-nano"}) {
+    Formed formed({.path = path, .weights = WeightFormat::bf16});
+    std::mt19937 random(16);
+    std::vector<Request> requests, scores;
+    for (int i = 0; i < 12; i++) {
+      Request r = random_request(formed, random, i, path[7] == 'q');
+      r.form = nullptr;
+      r.bias_ids.clear(), r.bias_values.clear();
+      r.temperature = i % 2 ? 1.0f : 0;
+      r.top_k = 0, r.top_p = 1;
+      r.ignore_eos = true;
+      r.max_tokens = 1 + i * 13;
+      r.denoise = {.strategy = Strategy::sequential};
+      requests.push_back(r);
+    }
+    const auto written = formed.runner.run(requests);
+    for (size_t i = 0; i < written.size(); i++) {
+      Request r = requests[i];
+      r.temperature = 0;
+      for (const TokenRecord& t : written[i].tokens) r.given.push_back(t.id);
+      scores.push_back(r);
+    }
+    const auto scored = formed.runner.run(scores);
+    for (size_t i = 0; i < scored.size(); i++) {
+      CHECK(scored[i].tokens.size() == written[i].tokens.size());
+      CHECK(scored[i].reason == static_cast<int>(FinishReason::length));
+      for (size_t k = 0; k < scored[i].tokens.size(); k++) {
+        CHECK(scored[i].tokens[k].id == written[i].tokens[k].id);
+        CHECK_NEAR(scored[i].tokens[k].logprob, written[i].tokens[k].logprob, 1e-5);
+      }
+      if (path[7] == 'q') CHECK(scored[i].forwards * 4 <= requests[i].max_tokens + 16);
+    }
+  }
+}
+
 TEST("forms that cannot be are refused") {
   Formed formed({.path = "models/sdar-nano", .weights = WeightFormat::f32});
   Formed other({.path = "models/sdar-nano", .weights = WeightFormat::f32});

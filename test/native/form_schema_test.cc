@@ -24,7 +24,7 @@ std::string read(const std::filesystem::path& path) {
 }
 
 std::shared_ptr<const Program> schema(const std::string& json) {
-  return compile(R"({"type":"json_schema","schema":)" + json + "}");
+  return compile(R"({"type":"json_schema","whitespace":"none","schema":)" + json + "}");
 }
 
 bool matches(Automaton& automaton, const std::string& text) {

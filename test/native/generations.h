@@ -36,12 +36,18 @@ inline std::vector<Request> sampled(int count) {
     r.temperature = i % 4 == 3 ? 0 : 0.5f + 0.3f * float(i % 3);
     r.top_k = i % 2 ? 5 + i : 0;
     r.top_p = i % 3 ? 0.9f : 1;
+    r.min_p = i % 5 ? 0 : 0.1f;
     r.seed = 77 + uint64_t(i);
     r.completion = i % 3;
     r.confidence = i % 2 ? Confidence::sampled : Confidence::model;
     r.max_tokens = 12;
     r.min_tokens = i;
     r.stop_tokens = {5, 48};
+    r.top_logprobs = i % 3 == 1 ? 4 : 0;
+    if (i % 4 > 1) r.repetition_penalty = 1.3f, r.frequency_penalty = 0.2f, r.presence_penalty = -0.1f;
+    if (i % 4 == 2) r.suppress = {7, 12, 300};
+    if (i % 8 == 5)
+      for (int id = 0; id < 40; id++) r.suppress.push_back(id * 5);
     if (i % 2) r.bias_ids = {3, 40, 77}, r.bias_values = {-2, 3, 1};
   }
   return requests;

@@ -40,8 +40,9 @@ inline int full_or(int many, int few) { return quick() ? few : many; }
 
 struct Result {
   std::vector<sdar::TokenRecord> tokens;
-  int ends = 0;     ///< how often it ended: 1
-  int reason = -1;  ///< FinishReason, -1 when failed
+  std::vector<sdar::RankedLogprob> top;  ///< [tokens, top_logprobs]
+  int ends = 0;                          ///< how often it ended: 1
+  int reason = -1;                       ///< FinishReason, -1 when failed
   std::string error;
   std::string message;
   int64_t text_bytes = 0;
@@ -63,7 +64,8 @@ struct Result {
           a.confidence != b.confidence || a.logprob != b.logprob)
         return false;
     }
-    return true;
+    return std::equal(top.begin(), top.end(), other.top.begin(), other.top.end(),
+                      [](const auto& a, const auto& b) { return a.id == b.id && a.logprob == b.logprob; });
   }
 };
 
@@ -122,9 +124,13 @@ class Runner {
       const double* payload = &r[i + 3];
       if (r[i] == sdar::EventBuffer::kTokens) {
         result.released_bytes = int64_t(payload[0]);
-        for (size_t k = 4; k < size_t(r[i + 2]); k += 6)
-          result.tokens.push_back({int32_t(payload[k]), int32_t(payload[k + 1]), int32_t(payload[k + 2]),
-                                   int32_t(payload[k + 3]), float(payload[k + 4]), float(payload[k + 5])});
+        const size_t top = size_t(payload[4]), count = (size_t(r[i + 2]) - 5) / (6 + 2 * top);
+        const double *token = payload + 5, *ranked = token + 6 * count;
+        for (size_t k = 0; k < count; k++, token += 6)
+          result.tokens.push_back({int32_t(token[0]), int32_t(token[1]), int32_t(token[2]), int32_t(token[3]),
+                                   float(token[4]), float(token[5])});
+        for (size_t k = 0; k < count * top; k++, ranked += 2)
+          result.top.push_back({int32_t(ranked[0]), float(ranked[1])});
       } else if (r[i] == sdar::EventBuffer::kFinished) {
         result.ends++;
         ended_.push_back(uint64_t(r[i + 1]));

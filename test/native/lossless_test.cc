@@ -43,6 +43,7 @@ std::vector<Request> mixed(int count) {
     r.temperature = i % 3 == 1 ? 0.3f + 0.3f * float(i % 4) : 0;
     r.top_k = i % 5 == 1 ? 3 + i : 0;
     r.top_p = i % 4 ? 0.9f : 1;
+    r.min_p = i % 5 ? 0 : 0.1f;
     r.seed = 100 + uint64_t(i);
     r.completion = i % 3;
     r.ignore_eos = i % 4 != 0;

@@ -235,6 +235,20 @@ TEST("lm_head: min-p by hand") {
   CHECK(at(0, {.min_p = 1}).token == 0);
 }
 
+TEST("lm_head: penalties by hand, after the bias") {
+  const std::vector<float> logits{4, -2, 1, 3};
+  const PenalisedToken penalised[] = {{0, 0, 0.5f}, {1, 0, 0}, {2, 2, 1}, {3, 0, 1}, {3, 1, 2}, {3, 3, 9}};
+  const int32_t bias_ids[] = {1};
+  const float bias[] = {1};
+  std::vector<float> written;
+  SampledRow row{.bias_ids = bias_ids, .bias_values = bias, .penalised = penalised, .repetition = 2, .offset = 1};
+  CHECK(head_of(logits, row, &written).token == 0);
+  CHECK_NEAR(relative_error(written, std::vector<float>{1.5, -2, 1, -0.5}), 0, 1e-6);
+  row.offset = 3;
+  head_of(logits, row, &written);
+  CHECK_NEAR(relative_error(written, std::vector<float>{1.5, -2, -0.5, -7.5}), 0, 1e-6);
+}
+
 TEST("lm_head: only allowed ids are chosen, and the best ones told") {
   const std::vector<float> logits{5, 1, 4, 4, -2, 3};
   const uint64_t allowed[] = {0b111010};  // all but 0 and 2

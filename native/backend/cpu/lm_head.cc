@@ -97,10 +97,8 @@ void LmHead::prepare_rows(std::span<const SampledRow> requests) {
 
 LmHead::Partial LmHead::reduce(int64_t row, const SampledRow& request, float* logits, int64_t first, int64_t n,
                                int worker) {
-  const auto low = std::lower_bound(request.bias_ids.begin(), request.bias_ids.end(), static_cast<int32_t>(first));
-  for (auto id = low; id != request.bias_ids.end() && *id < first + n; ++id) {
-    logits[*id - first] += request.bias_values[id - request.bias_ids.begin()];
-  }
+  add_bias(request, logits, first, n);
+  penalise(request, logits, first, n);
   Partial partial;
   partial.stats = matmul_.kernels().logit_stats(logits, n, 1.0f);
   partial.best = partial.stats.max;

@@ -1,7 +1,6 @@
 #include "backend/cpu/sampling.h"
 
 #include <bit>
-#include <cmath>
 #include <limits>
 
 namespace sdar::cpu {
@@ -113,9 +112,8 @@ Choice Sampler::sample(std::span<const float> logits, float best, int64_t allowe
   if (request.top_k > 0 && request.top_k < allowed) cut = cut_by_count(logits, best, scale, request.top_k);
   if (request.top_p < 1) cut = cut_by_mass(logits, best, scale, request.top_p, cut);
 
-  if (request.min_p > 0) {  // ids after the last are not kept by it
-    const double below = std::log(static_cast<double>(request.min_p)) * static_cast<double>(request.temperature);
-    const Cut least{static_cast<float>(best + below), std::numeric_limits<int32_t>::max()};
+  if (request.min_p > 0) {
+    const Cut least{best + min_p_range(request.min_p, request.temperature), std::numeric_limits<int32_t>::max()};
     if (!least.keeps(cut.logit, cut.id)) cut = least;
   }
 

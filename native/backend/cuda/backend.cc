@@ -162,7 +162,7 @@ void CudaBackend::upload_expert_pointers(std::span<const Weight* const> experts)
 
 std::span<const SequenceResult> CudaBackend::run(const Step& step) {
   input_->lay_out(step);
-  if ((input_->shape().sampling || step.logits) && !state_.logits)
+  if ((input_->shape().sampling || input_->shape().ranking || step.logits) && !state_.logits)
     state_.logits = memory_.take<float>(logits_count(state_.shape), "logits");
   LaunchGraph once(device_, options_.time_ops);
   if (step.logits) record(once, step.logits);
@@ -187,9 +187,24 @@ std::span<const SequenceResult> CudaBackend::run(const Step& step) {
   for (size_t i = 0; i < results_.size(); i++) {
     results_[i].filled = 0;
     results_[i].finite = true;
+    results_[i].candidates = results_[i].wanted = results_[i].top = {};
     if (step.sequences()[i].denoise) take_result(step.sequences()[i], input_->outcomes[slot++], results_[i]);
   }
+  share_ranked(step);
   return results_;
+}
+
+void CudaBackend::share_ranked(const Step& step) {
+  const RankedToken* next = input_->ranked.host();
+  const auto take = [&](size_t n) { return std::span(std::exchange(next, next + n), n); };
+  for (size_t i = 0; i < results_.size(); i++) {
+    const StepSequence& s = step.sequences()[i];
+    if (!s.denoise) continue;
+    const auto masked = static_cast<size_t>(std::popcount(s.masked));
+    results_[i].candidates = take(masked * static_cast<size_t>(s.candidates));
+    results_[i].wanted = take(s.limits.empty() ? 0 : masked);
+    results_[i].top = take(masked * static_cast<size_t>(s.sampling->top_logprobs));
+  }
 }
 
 /// After a step that broke off: what it has issued still reads the arrays that the next one fills.

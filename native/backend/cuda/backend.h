@@ -56,6 +56,7 @@ class CudaBackend final : public Backend {
   LaunchGraph& recorded();
   void record(LaunchGraph& graph, float* logits);
   void wait_quietly() noexcept;
+  void share_ranked(const Step& step);
   void take_result(const StepSequence& sequence, const DenoiseOutcome& outcome, SequenceResult& result) const;
 
   Device device_;

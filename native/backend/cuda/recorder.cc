@@ -167,12 +167,14 @@ void LaunchRecorder::lm_head(const LmHeadArgs& args) {
     chunk.data += first;
     chunk.count += first / kLmHeadChunk;
     chunk.max_count = std::min(kLmHeadChunk, all - first);
-    const LmHeadBuffers buffers{work.head_numbers, work.head_ids, model_.logits, input_.results.get() + first};
+    const LmHeadBuffers buffers{work.head_numbers, work.head_ids, model_.logits, input_.results.get() + first,
+                                input_.ranked.get()};
     graph_.add<Kernel::lm_head>({.weight = weight.matrix,
                                  .activations = work.tiles + activation_elements(first, model_.shape.hidden),
                                  .rows = chunk,
                                  .buffers = buffers});
     graph_.add<Kernel::lm_head_merge>({vocabulary, chunk, buffers});
+    if (input_.shape().ranking) graph_.add<Kernel::rank_ids>({vocabulary, chunk, buffers});
     if (input_.shape().sampling) graph_.add<Kernel::sample>({vocabulary, chunk, buffers});
     const int32_t wanted = std::min(kLmHeadChunk, input_.sampled_count() - first);
     if (logits_ && wanted > 0)

@@ -3,7 +3,9 @@
 #pragma once
 #include <compare>
 #include <cstdint>
+#include <map>
 #include <span>
+#include <tuple>
 #include <vector>
 
 #include "backend/backend.h"
@@ -20,6 +22,7 @@ struct StepShape {
   int32_t sampled = 0;                       ///< rows of the lm_head
   int32_t slots = 0;
   bool sampling = false;  ///< some row has a temperature
+  bool ranking = false;   ///< some row tells candidates, a wanted id or the best of all
   auto operator<=>(const StepShape&) const = default;
 };
 
@@ -60,6 +63,7 @@ class StepInput {
   StepArray<int32_t> sampled_at, sampled_counts;
   StepArray<DenoiseOutcome> outcomes;
   StepArray<DeviceSampledToken> results;
+  StepArray<RankedToken> ranked;  ///< of each slot, in order: as SequenceResult's lists
 
  private:
   template <class T>
@@ -72,16 +76,31 @@ class StepInput {
   int32_t add_suppressed(std::span<const int32_t> ids);
   int32_t add_bias(std::span<const int32_t> ids, std::span<const float> values);
   void add_slot(const StepSequence& sequence);
+  void lay_out_limits(std::span<const StepSequence> sequences);
+  bool has_limits(const StepSequence& sequence) const;
+  int32_t mask_of(const uint64_t* allowed, std::span<const int32_t> suppressed);
+  int32_t add_penalised(std::span<const PenalisedToken> tokens);
 
   int32_t group_, max_rows_;
   StepShape shape_;
   uint64_t version_ = 0;
   size_t segment_count_ = 0, page_count_ = 0, slot_count_ = 0, suppressed_count_ = 0, bias_count_ = 0;
   size_t masked_count_ = 0;  ///< sampled rows that are somebody's
+  size_t penalised_count_ = 0, ranked_count_ = 0;
+  int32_t vocabulary_;
+  /// What a mask is made of: pointers of allowed ids and of suppressed ones, and the number of these.
+  using MaskSource = std::tuple<const uint64_t*, const int32_t*, size_t>;
+  std::map<MaskSource, int32_t> mask_numbers_;
+  std::vector<MaskSource> mask_sources_;
+  std::vector<DeviceRowLimits> row_limits_;
+  std::vector<int32_t> slot_limits_;  ///< of each slot, in row_limits_
   std::vector<DeviceSegment> device_segments_;
   StepArray<DeviceSegment> segments_;
   StepArray<int32_t> row_segment_, page_ids_, tokens_, suppressed_, bias_ids_;
   StepArray<float> bias_values_;
+  StepArray<uint64_t> masks_;
+  StepArray<DeviceRowLimits> limits_;
+  StepArray<PenalisedToken> penalised_;
   StepArray<DenoiseSlot> slots_;
 };
 

@@ -1,6 +1,6 @@
 // The types as strict as a project may have them.
 import { createServer } from "node:http";
-import { Engine, type GenerateOptions, type GenerateRequest, SdarError } from "sdar-engine";
+import { Engine, type GenerateOptions, type GenerateRequest, type Message, SdarError, type Tool } from "sdar-engine";
 import { httpStatusOf, pipeSSE } from "sdar-engine/http";
 
 const engine = await Engine.load("sdar-nano", { generate: { maxTokens: 16 } });
@@ -12,6 +12,21 @@ const two: GenerateRequest = { prompt: "a", tokens: [1] };
 const none: GenerateRequest = { maxTokens: 1 };
 // @ts-expect-error: either quality or denoise
 const both: GenerateRequest = { prompt: "a", quality: "fast", denoise: { steps: 1 } };
+const tools: Tool[] = [
+  { name: "now" },
+  { type: "function", function: { name: "weather", parameters: { type: "object" }, strict: true } },
+];
+// @ts-expect-error: tools are for messages
+const raw: GenerateRequest = { prompt: "a", tools };
+// @ts-expect-error: a message has content, if only null
+const empty: Message = { role: "assistant" };
+// @ts-expect-error: parts are text
+const image: Message = { role: "user", content: [{ type: "image_url", image_url: "" }] };
+const messages: Message[] = [{ role: "user", content: [{ type: "text", text: "Now?" }] }];
+const { toolCalls = [], reasoning } = await engine.generate({ messages, tools, toolChoice: { name: "now" } }).result();
+messages.push({ role: "assistant", content: null, toolCalls, ...(reasoning !== undefined && { reasoning }) });
+for (const { id, value } of toolCalls) messages.push({ role: "tool", toolCallId: id, content: String(value.zone) });
+await engine.countTokens(messages, { tools, templateOptions: { enable_thinking: false } });
 // @ts-expect-error: not for everybody
 Engine.loadWith;
 const text: string = await engine.generate(request).text();
@@ -24,4 +39,4 @@ createServer(async (_, response) => {
   await pipeSSE(engine.generate({ prompt: "1" }), response);
 });
 new Response(engine.generate({ prompt: "1" }).toReadableStream());
-console.log(text, two, none, both, httpStatusOf(new SdarError("QUEUE_FULL", "full")));
+console.log(text, two, none, both, raw, empty, image, httpStatusOf(new SdarError("QUEUE_FULL", "full")));

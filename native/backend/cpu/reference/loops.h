@@ -20,7 +20,7 @@ void matmul(const float* in, int32_t m, const PackedWeight& weight, float* out);
 /// out[m, n] = silu(g)·u for both[m, 2n] = g (first n columns), u.
 void silu_multiply(const float* both, int32_t m, int64_t n, float* out);
 
-/// Adds the request's bias to `logits` [vocabulary], then chooses as backend/step.h says. Probabilities are computed in
+/// Adds the request's bias to `logits` [vocabulary], penalises them, then chooses as backend/step.h says. Probabilities are computed in
 /// double, sums run over ids in ascending order. Also not finite: every id is suppressed.
 SampledToken choose_token(std::span<float> logits, const SampledRow& request);
 

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <vector>
 
 #include "backend/cpu/reference/loops.h"
@@ -99,6 +100,10 @@ Choice sample(std::span<const float> logits, std::vector<int32_t> ids, float bes
 
 SampledToken choose_token(std::span<float> logits, const SampledRow& request) {
   for (size_t i = 0; i < request.bias_ids.size(); i++) logits[request.bias_ids[i]] += request.bias_values[i];
+  std::map<int32_t, float> less;  // of an id the last entry that holds for this row
+  for (const PenalisedToken& token : request.penalised)
+    if (token.from <= request.offset) less[token.id] = token.less;
+  for (const auto& [id, amount] : less) logits[id] = penalised_logit(logits[id], request.repetition, amount);
 
   SampledToken result;
   const std::vector<int32_t> allowed = allowed_ids(logits.size(), request);

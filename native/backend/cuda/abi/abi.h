@@ -8,7 +8,7 @@
 
 namespace sdar::cuda {
 
-constexpr uint32_t kAbiVersion = 6;
+constexpr uint32_t kAbiVersion = 7;
 
 extern "C" {
 

@@ -29,7 +29,9 @@ SDAR_DEVICE int before_in_warp(int x) {
   return sum - x;
 }
 
-SDAR_DEVICE void put_sampled(const GatherRowsParams& a, const DenoiseSlot* slot, int offset, int index) {
+/// `before`: of the block's `masked` positions those before `offset`.
+SDAR_DEVICE void put_sampled(const GatherRowsParams& a, const DenoiseSlot* slot, int offset, int index, int before,
+                             int masked) {
   const int position = load_global<int32_t>(&slot->position) + offset;
   const float temperature = load_global<float>(&slot->temperature);
   const int suppressed = load_global<int32_t>(&slot->suppressed_count);
@@ -41,6 +43,7 @@ SDAR_DEVICE void put_sampled(const GatherRowsParams& a, const DenoiseSlot* slot,
                                    load_global<int32_t>(&slot->answer)));
   store_global<float>(&to->temperature, temperature);
   store_global<float>(&to->top_p, load_global<float>(&slot->top_p));
+  store_global<float>(&to->min_p_range, load_global<float>(&slot->min_p_range));
   store_global<int32_t>(&to->top_k, load_global<int32_t>(&slot->top_k));
   store_global<int32_t>(&to->sampled_confidence, load_global<int32_t>(&slot->sampled_confidence));
   store_global<int32_t>(&to->suppressed, load_global<int32_t>(&slot->suppressed));
@@ -48,7 +51,23 @@ SDAR_DEVICE void put_sampled(const GatherRowsParams& a, const DenoiseSlot* slot,
                         early ? suppressed + load_global<int32_t>(&slot->early_count) : suppressed);
   store_global<int32_t>(&to->bias, load_global<int32_t>(&slot->bias));
   store_global<int32_t>(&to->bias_count, load_global<int32_t>(&slot->bias_count));
-  store_global<int32_t>(&to->logits, temperature > 0 || a.all_logits ? index % kLmHeadChunk : -1);
+  const int candidates = load_global<int32_t>(&slot->candidates), top = load_global<int32_t>(&slot->top);
+  const bool tells_wanted = load_global<int32_t>(&slot->tells_wanted) != 0;
+  const bool stores = temperature > 0 || a.all_logits || candidates > 0 || top > 0 || tells_wanted;
+  store_global<int32_t>(&to->logits, stores ? index % kLmHeadChunk : -1);
+  const int limits = load_global<int32_t>(&slot->limits), ranked = load_global<int32_t>(&slot->ranked);
+  const Words2 limit = limits < 0 ? Words2{{~0u, ~0u}} : load_global<Words2>(a.limits + limits + offset);
+  store_global<int32_t>(&to->mask, static_cast<int32_t>(limit.w[0]));
+  store_global<int32_t>(&to->wanted, static_cast<int32_t>(limit.w[1]));
+  store_global<int32_t>(&to->wanted_at, tells_wanted ? ranked + masked * candidates + before : -1);
+  store_global<int32_t>(&to->candidates, candidates);
+  store_global<int32_t>(&to->candidates_at, ranked + before * candidates);
+  store_global<int32_t>(&to->top, top);
+  store_global<int32_t>(&to->top_at, ranked + masked * (candidates + tells_wanted) + before * top);
+  store_global<int32_t>(&to->penalised, load_global<int32_t>(&slot->penalised));
+  store_global<int32_t>(&to->penalised_count, load_global<int32_t>(&slot->penalised_count));
+  store_global<int32_t>(&to->offset, offset);
+  store_global<float>(&to->repetition, load_global<float>(&slot->repetition));
   store_global<int32_t>(a.rows + index, load_global<int32_t>(&slot->row) + offset);
 }
 
@@ -89,7 +108,9 @@ SDAR_KERNEL(kGatherThreads, 1, gather_rows, GatherRowsParams a) {
       store_global<int32_t>(
           a.ids + row + offset,
           is_masked && !keeps_ids ? t.mask_id : load_global<int32_t>(t.tokens + index * kMaxBlockLength + offset));
-      if (is_masked) put_sampled(a, slot, offset, begin + count_bits(masked & ((uint64_t{1} << offset) - 1)));
+      if (!is_masked) continue;
+      const int before = count_bits(masked & ((uint64_t{1} << offset) - 1));
+      put_sampled(a, slot, offset, begin + before, before, count_bits(masked));
     }
   }
 }

@@ -22,11 +22,22 @@ struct DenoiseSlot {
   int32_t answer = 0;
   float temperature = 0;
   float top_p = 1;
+  float min_p_range = -INFINITY;
   int32_t top_k = 0;
   int32_t sampled_confidence = 0;
   int32_t suppressed = 0, suppressed_count = 0;  ///< ids never chosen, in SampledRows::suppressed …
   int32_t early_count = 0, free_from = 0;        ///< … and those after them, at positions before free_from
   int32_t bias = 0, bias_count = 0;
+  int32_t limits = -1;  ///< in GatherRowsParams::limits, of the block's first offset; −1: none
+  int32_t ranked = 0;   ///< the first place in LmHeadBuffers::ranked: candidates, wanted ids, top of all masked
+  int32_t candidates = 0, tells_wanted = 0, top = 0;  ///< how many of each masked position are told
+  int32_t penalised = 0, penalised_count = 0;
+  float repetition = 1;
+};
+
+/// Of an offset of a block: as in DeviceSampledRow.
+struct DeviceRowLimits {
+  int32_t mask = -1, wanted = -1;
 };
 
 /// What a step did to a slot's block; the host reads it when the step is done.
@@ -61,6 +72,7 @@ struct GatherRowsParams {
   int32_t max_count = 0;                ///< at least the number of masked positions
   int32_t* ids = nullptr;               ///< [rows of the step]
   int32_t all_logits = 0;               ///< greedy rows have a row of the logits, too
+  const DeviceRowLimits* limits = nullptr;
 };
 void gather_rows(Stream stream, const GatherRowsParams& args);
 

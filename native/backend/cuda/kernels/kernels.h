@@ -33,7 +33,8 @@ namespace sdar::cuda {
   X(group)                   \
   X(gemm_grouped)            \
   X(combine)                 \
-  X(gemm_grouped_wide)
+  X(gemm_grouped_wide)       \
+  X(rank_ids)
 
 #define SDAR_NUMBER(name) name,
 enum class Kernel : int32_t { SDAR_CUDA_KERNELS(SDAR_NUMBER) };

@@ -7,6 +7,7 @@
 #include "backend/cuda/kernels/device.cuh"
 #include "backend/cuda/kernels/gemm_tile.cuh"
 #include "backend/cuda/kernels/lm_head.h"
+#include "denoise/penalties.h"
 
 namespace sdar::cuda {
 namespace {
@@ -36,6 +37,36 @@ SDAR_DEVICE void put_logits(const typename T::Accumulators& acc) {
   }
 }
 
+/// The logits of this lane that are of penalised ids.
+SDAR_DEVICE void penalise(const SampledRows& rows, const DeviceSampledRow* sampled, int count, int first, int lane,
+                          float (&logits)[kEach]) {
+  const PenalisedToken* list = rows.penalised + load_global_cached<int32_t>(&sampled->penalised);
+  const int offset = load_global_cached<int32_t>(&sampled->offset);
+  const float repetition = load_global_cached<float>(&sampled->repetition);
+  int low = 0, high = count;  // the first entry of an id of this tile
+  while (low < high) {
+    const int middle = (low + high) / 2;
+    if (load_global_cached<int32_t>(&list[middle].id) < first) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  for (; low < count; low++) {
+    const int id = load_global_cached<int32_t>(&list[low].id), at = id - first;
+    if (at >= kLmHeadTile) break;
+    if (load_global_cached<int32_t>(&list[low].from) > offset) continue;
+    const bool replaced = low + 1 < count && load_global_cached<int32_t>(&list[low + 1].id) == id &&
+                          load_global_cached<int32_t>(&list[low + 1].from) <= offset;
+    if (replaced) continue;
+    const float less = load_global_cached<float>(&list[low].less);
+    SDAR_UNROLL
+    for (int i = 0; i < kEach; i++) {
+      if (at == i * kLanes + lane) logits[i] = penalised_logit(logits[i], repetition, less);
+    }
+  }
+}
+
 /// One row's tile of ids, first … first + 63; `logits` are this lane's. Lanes of a row that is none take part
 /// in the shuffles.
 SDAR_DEVICE void reduce(const LmHeadParams& a, int index, bool exists, int first, float (&logits)[kEach]) {
@@ -61,7 +92,20 @@ SDAR_DEVICE void reduce(const LmHeadParams& a, int index, bool exists, int first
       if (at == i * kLanes + lane) logits[i] += value;
     }
   }
+  const int penalties = exists ? load_global_cached<int32_t>(&sampled->penalised_count) : 0;
+  if (penalties > 0) penalise(a.rows, sampled, penalties, first, lane, logits);
+
   uint32_t suppressed = 0;  // bit i: logits[i]
+  const int mask = exists ? load_global_cached<int32_t>(&sampled->mask) : -1;
+  if (mask >= 0) {
+    const uint64_t* words = a.rows.masks + int64_t{mask} * mask_words(vocabulary);
+    const Words2 allowed = load_global_cached<Words2>(words + first / 64);
+    SDAR_UNROLL
+    for (int i = 0; i < kEach; i++) {
+      const int bit = i * kLanes + lane;
+      suppressed |= (~allowed.w[bit / 32] >> bit % 32 & 1) << i;
+    }
+  }
   const int suppressed_begin = exists ? load_global_cached<int32_t>(&sampled->suppressed) : 0;
   const int suppressed_count = exists ? load_global_cached<int32_t>(&sampled->suppressed_count) : 0;
   for (int i = 0; i < suppressed_count; i++) {

@@ -23,6 +23,7 @@ struct Row {
   const float* logits;
   const float* numbers;  ///< of its tiles
   const int32_t* suppressed;
+  const uint32_t* mask;  ///< of the ids that may be chosen, a bit each; null: all
   int suppressed_count, vocabulary;
   float best, scale;  ///< the largest allowed logit; 1 / T
 
@@ -48,6 +49,14 @@ struct Row {
         c.allowed |= static_cast<uint32_t>(exists) << i;
       }
     }
+    if (mask) {
+      SDAR_UNROLL
+      for (int i = 0; i < kEach; i++) {
+        const int word = index * kEach + i;
+        if (!in_range(word * kWarp, vocabulary)) break;
+        if (!(load_global_cached<uint32_t>(mask + word) >> lane_index() & 1)) c.allowed &= ~(1u << i);
+      }
+    }
     for (int i = 0; i < suppressed_count; i++) {
       const int at = load_global_cached<int32_t>(suppressed + i) - c.first;
       if (at >= 0 && at < kChunk && at % kWarp == 0) c.allowed &= ~(1u << at / kWarp);
@@ -55,16 +64,24 @@ struct Row {
     return c;
   }
 
-  /// The least logit of the list: at least `wanted` allowed ids reach it, as each of that many tiles has one. Within a
-  /// bin: the last bits would spare few ids.
-  SDAR_DEVICE float list_bound(int wanted) const {
+  SDAR_DEVICE bool may_choose(int id) const {
+    if (mask && !(load_global_cached<uint32_t>(mask + id / 32) >> id % 32 & 1)) return false;
+    for (int i = 0; i < suppressed_count; i++) {
+      if (load_global_cached<int32_t>(suppressed + i) == id) return false;
+    }
+    return true;
+  }
+
+  /// The least logit of the list: at least `wanted` ids reach it, as each of that many tiles has one. Within a bin: the
+  /// last bits would spare few ids. `column` of the tiles' numbers: 0 for all ids, 1 for those that may be chosen.
+  SDAR_DEVICE float list_bound(int wanted, int column) const {
     const int tiles = lm_head_tiles(vocabulary);
     if (wanted > tiles) return -INFINITY;
     Range range{key_of(-INFINITY), key_of(best), 0};
     while (range.shift() > 0) {
       const int shift = range.shift();
       for (int tile = thread_index(); in_range(tile, tiles); tile += kThreads) {
-        const uint32_t key = key_of(load_global_cached<float>(numbers + tile * 4 + 1));
+        const uint32_t key = key_of(load_global_cached<float>(numbers + tile * 4 + column));
         if (range.holds(key)) add_to_bin(range, shift, key, 1);
       }
       range = narrowed(range, shift, static_cast<uint64_t>(wanted));
@@ -237,5 +254,21 @@ struct Row {
     return id;
   }
 };
+
+/// Sampled row `index`; best and scale are not set.
+SDAR_DEVICE Row row_of(const SampledRows& rows, const LmHeadBuffers& buffers, int index, int vocabulary) {
+  const DeviceSampledRow* sampled = rows.data + index;
+  const int mask = load_global_cached<int32_t>(&sampled->mask);
+  Row row;
+  row.logits = buffers.logits + int64_t{load_global_cached<int32_t>(&sampled->logits)} * vocabulary;
+  row.numbers = buffers.numbers + int64_t{index} * lm_head_tiles(vocabulary) * 4;
+  row.suppressed = rows.suppressed + load_global_cached<int32_t>(&sampled->suppressed);
+  row.mask =
+      mask < 0 ? nullptr : reinterpret_cast<const uint32_t*>(rows.masks + int64_t{mask} * mask_words(vocabulary));
+  row.suppressed_count = load_global_cached<int32_t>(&sampled->suppressed_count);
+  row.vocabulary = vocabulary;
+  row.best = row.scale = 0;
+  return row;
+}
 
 }  // namespace sdar::cuda::sampling
