@@ -43,6 +43,7 @@ export interface NativeLoadOptions {
   draftWeights: WeightFormat | "auto";
   /** 0: its own, at least 16 */
   draftBlockLength: number;
+  draftOnlyIfFaster: boolean;
   /** `seconds` of the counters on a GPU, too */
   timeSteps: boolean;
   /** code for GPUs that is off until it is measured */

@@ -56,8 +56,12 @@ export interface LoadOptions {
    */
   draft?:
     | string
-    /** `weights` as above; positions drafted together, 2 to 64, by default the checkpoint's and at least 16 */
-    | { path: string; weights?: "auto" | WeightFormat; blockLength?: number };
+    /**
+     * `weights` as above; positions drafted together, 2 to 64, by default the checkpoint's and at least 16;
+     * `onlyIfFaster` to draft only for requests while those that were drafted for took less time a token, by the clock,
+     * which leaves the tokens as they are but makes the numbers of `usage` depend on the machine
+     */
+    | { path: string; weights?: "auto" | WeightFormat; blockLength?: number; onlyIfFaster?: boolean };
   /**
    * Maximum of requests in one forward, 1 to 4096; more wait. A GPU takes 1024 at most.
    *

@@ -77,6 +77,7 @@ const draftSchema = strictObject({
   path: z.custom<string>(isPath, { error: "a folder or a hub id" }),
   weights: oneOf("auto", ...weightFormats).optional(),
   blockLength: integer(2, 64).optional(),
+  onlyIfFaster: boolean.optional(),
 } satisfies Record<keyof Exclude<NonNullable<LoadOptions["draft"]>, string>, z.ZodType>);
 
 const denoiseSchema = strictObject({
@@ -241,6 +242,7 @@ export function parseLoadOptions(input: LoadOptions = {}): ParsedLoadOptions {
       draftPath: draft ? findCheckpoint(draft.path) : "",
       draftWeights: draft?.weights ?? "auto",
       draftBlockLength: draft?.blockLength ?? 0,
+      draftOnlyIfFaster: draft?.onlyIfFaster ?? false,
       kvDtype: dtype === "auto" ? "" : dtype,
       prefillTokens: options.prefillTokens ?? 0,
       prefixCache: options.prefixCache ?? true,
@@ -327,6 +329,9 @@ export function parseRequest(input: RequestFields, model: NativeModelInfo, defau
     factor = 2,
     confidence,
   } = denoiseOf(r);
+  if (strategy === "self_verified" && model.device !== "cpu") {
+    throw invalidOption("denoise.strategy", strategy, `any other on ${model.device}: only the CPU verifies`);
+  }
   const encoder = new TextEncoder();
   const stop = r.stop ?? [];
   return {
@@ -381,13 +386,15 @@ export function parseRequest(input: RequestFields, model: NativeModelInfo, defau
   };
 }
 
-type FormNames = "format" | "tools" | "ignoreEos" | "minTokens";
-
-function formatOf({ format, tools, ignoreEos, minTokens }: Pick<RequestFields, FormNames>): ParsedFormat | undefined {
+function formatOf(request: z.infer<typeof requestSchema>): ParsedFormat | undefined {
+  const { format, tools, ignoreEos, minTokens, suppress, denoise } = request;
   const form = format !== undefined ? "format" : tools?.length ? "tools" : undefined;
   const allowed = `none with ${form}, which says where the text may end`;
   if (form && ignoreEos) throw invalidOption("ignoreEos", ignoreEos, allowed);
   if (form && minTokens) throw invalidOption("minTokens", minTokens, allowed);
+  if (form && suppress?.length) throw invalidOption("suppress", suppress, `none with ${form}: give a logitBias`);
+  if (form && denoise?.strategy === "self_verified")
+    throw invalidOption("denoise.strategy", denoise.strategy, `another one with ${form}`);
   return format === undefined ? undefined : parseFormat(format);
 }
 

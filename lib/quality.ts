@@ -9,6 +9,7 @@ export const strategies = [
   "sequential",
   "entropy_bounded",
   "pairwise_factor",
+  "self_verified",
 ] as const;
 export type Strategy = (typeof strategies)[number];
 
@@ -19,6 +20,7 @@ export const shortNames = {
   sequential: "sequential",
   entropy_bounded: "entropy",
   pairwise_factor: "pairwise",
+  self_verified: "verified",
 } as const satisfies Record<Strategy, string>;
 
 /** The strategy that a short or a whole name means; undefined for none. */

@@ -17,7 +17,9 @@ export interface DenoiseOptions {
    * `low_confidence_static` would fill; that one fills the most confident, `sequential` the leftmost, both in equal
    * shares per step; `entropy_bounded` those of least entropy while its sum stays below `entropyBound`;
    * `pairwise_factor` the most confident, the k-th while k(k-1)/2 · (1 - confidence) stays below `factor`: the fewer
-   * are filled together, the less sure they need be.
+   * are filled together, the less sure they need be; `self_verified` drafts all of the block, and where a second
+   * forward is expected to pay has it judged from the left as in blocks of one position: what agrees is kept, the
+   * first token that does not is replaced; else it fills as `low_confidence_dynamic` does. On the CPU only.
    *
    * @default "low_confidence_dynamic"
    */
@@ -29,7 +31,7 @@ export interface DenoiseOptions {
    */
   steps?: number;
   /**
-   * For `low_confidence_dynamic`, a probability from 0 to 1.
+   * For `low_confidence_dynamic` and `self_verified`, a probability from 0 to 1.
    *
    * @default 0.9
    */

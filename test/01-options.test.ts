@@ -231,6 +231,7 @@ t.test("defaults", async (t) => {
     draftPath: "",
     draftWeights: "auto",
     draftBlockLength: 0,
+    draftOnlyIfFaster: false,
     prefillTokens: 0,
     prefixCache: true,
     timeSteps: false,
@@ -316,6 +317,14 @@ t.test("what is given arrives", async (t) => {
   t.same([stop, seed], [["é", "b"], 0xffffffffffffffffn]);
   const pairwise = { strategy: "pairwise_factor", factor: 0 };
   t.match(request({ denoise: pairwise }).native, { strategy: 4, factor: 0 });
+  t.match(request({ denoise: { strategy: "self_verified", threshold: 0 } }).native, { strategy: 5, threshold: 0 });
+  const onGpu = () =>
+    parseRequest({ prompt: "x", denoise: { strategy: "self_verified" } }, { ...fakeInfo, device: "cuda:0" });
+  t.throws(onGpu, {
+    code: "INVALID_OPTION",
+    option: "denoise.strategy",
+    message: /"self_verified".*any other on cuda:0/,
+  });
   t.same(request({ logitBias: { 3: 1 }, stop: "x" }).native.biasIds, Int32Array.of(3));
   const { native: down } = load({
     device: "cpu",
@@ -329,7 +338,7 @@ t.test("what is given arrives", async (t) => {
     prefixCache: false,
     timeSteps: true,
     cuda: { warpgroupMma: true },
-    draft: { path: "sdar-nano", weights: "int8", blockLength: 8 },
+    draft: { path: "sdar-nano", weights: "int8", blockLength: 8, onlyIfFaster: true },
   });
   const kv = { kvTokens: 9, kvBytes: 0, kvDtype: "f32", prefillTokens: 7, prefixCache: false, timeSteps: true };
   const gpu = {
@@ -339,7 +348,7 @@ t.test("what is given arrives", async (t) => {
     cudaDependentLaunch: false,
     cudaWideExperts: false,
   };
-  const draft = { draftPath: shippedModelPath(), draftWeights: "int8", draftBlockLength: 8 };
+  const draft = { draftPath: shippedModelPath(), draftWeights: "int8", draftBlockLength: 8, draftOnlyIfFaster: true };
   t.same(down, { ...gpu, ...draft, device: "cpu", threads: 2, maxConcurrent: 3, cacheFolder: "", isa: "avx2", ...kv });
   t.equal(load({ weightCache: "/a/b" }).native.cacheFolder, "/a/b");
   delete process.env.SDAR_CACHE_DIR;

@@ -116,6 +116,7 @@ export async function openBench(
         draftPath: "",
         draftWeights: "auto",
         draftBlockLength: 0,
+        draftOnlyIfFaster: false,
         prefillTokens: 0,
         prefixCache: false,
         timeSteps: false,

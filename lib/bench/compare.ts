@@ -20,6 +20,7 @@ interface Flags {
   sdar: string;
   ar: string;
   lossless?: boolean;
+  onlyIfFaster?: boolean;
   device: NonNullable<LoadOptions["device"]>;
   prompts?: string;
   limit?: number;
@@ -43,6 +44,10 @@ export function compareCommand(): Command {
     .option(
       "--lossless",
       "also the parent with the SDAR model drafting for it: the parent's own tokens in fewer forwards",
+    )
+    .option(
+      "--only-if-faster",
+      "with --lossless: draft only while requests that are drafted for take less time a token",
     )
     .option("--prompts <file>", "JSON lines with prompt and answer (default: the repository's held-out samples)")
     .option("--limit <n>", "most prompts to run", whole(1))
@@ -72,7 +77,8 @@ async function measure(flags: Flags): Promise<void> {
   const load = { device, weights, threads, isa };
   await using parent = await Engine.load(ar, load);
   await using child = await Engine.load(sdar, load);
-  await using both = flags.lossless ? await Engine.load(ar, { ...load, draft: { path: sdar, weights } }) : undefined;
+  const draft = { path: sdar, weights, onlyIfFaster: flags.onlyIfFaster };
+  await using both = flags.lossless ? await Engine.load(ar, { ...load, draft }) : undefined;
   expect("--ar", parent, "autoregressive");
   expect("--sdar", child, "block_diffusion");
   const { threshold, blockLength, maxTokens } = flags;

@@ -21,6 +21,7 @@ const dials = {
   },
   pairwise_factor: { option: "factor", values: [20, 15, 10, 7, 5, 4, 3, 2, 1.5, 1, 0.5, 0.2, 0.1, 0.05] },
   entropy_bounded: { option: "entropyBound", values: [4, 3, 2, 1.4, 1, 0.7, 0.5, 0.35, 0.2, 0.1, 0.05] },
+  self_verified: { option: "threshold", values: [0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1] },
   low_confidence_static: { option: "steps", values: [1, 2, 3, 4, 8] },
   sequential: { option: "steps", values: [1, 2, 3, 4, 8] },
 } as const satisfies Record<Strategy, { option: keyof DenoiseOptions; values: readonly number[] }>;

@@ -103,6 +103,7 @@ EngineOptions to_options(const Napi::Object& o) {
   options.draft.path = string(o, "draftPath");
   options.draft.weights = format<WeightFormat>(o, "draftWeights", kWeightFormats, "auto");
   options.draft.block_length = integer(o, "draftBlockLength", 0, kMaxBlockLength);
+  options.draft.only_if_faster = boolean(o, "draftOnlyIfFaster");
   options.cuda_warpgroup_mma = boolean(o, "cudaWarpgroupMma");
   options.cuda_dependent_launch = boolean(o, "cudaDependentLaunch");
   options.cuda_wide_experts = boolean(o, "cudaWideExperts");

@@ -87,6 +87,8 @@ class Backend {
   /// From any thread, when nothing more is wanted of this backend: the step that runs, and later ones, end soon with
   /// Error(DISPOSED). Where steps are short, as on a GPU, nothing need happen.
   virtual void interrupt() {}
+  /// Whether segments may verify (Segment::masks).
+  virtual bool can_verify() const { return true; }
   virtual int32_t max_sequences() const { return std::numeric_limits<int32_t>::max(); }
   /// Since the start; what a backend cannot tell apart stays 0.
   virtual const StepSeconds& seconds() const = 0;

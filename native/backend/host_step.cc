@@ -176,7 +176,7 @@ void HostBackend::unmask(const StepSequence& s, const SampledToken* sampled, Seq
     confidence[offset] = token.confidence;
     entropy[offset] = token.entropy;
   }
-  if (result.finite)
+  if (result.finite && s.segment.masks == 0)
     result.filled = choose_positions(s.sampling->denoise, s.window_rows(), s.step, s.masked, confidence, entropy);
 }
 

@@ -26,12 +26,30 @@ SDAR_HOST_DEVICE constexpr int32_t tokens_per_page(int32_t block_length) {
 /// The row at position p attends to every position k with k / block_length <= p / block_length. Keys and values before
 /// `position` are in the pages, or written there by other segments of the step; all of the step's are written (rounded
 /// to the KV format) before any is read.
+///
+/// With `masks` > 0 the segment verifies: its rows see what they would in blocks of one position, in the pages of
+/// `block_length`. It has rows − masks drafted tokens from `position` on, each of which sees the keys up to its own, and
+/// then `masks` rows whose positions end with the one after the last token: each sees the keys before its own, and its
+/// own key and value, which (rounded alike) are in no page. Only `position` is a multiple of `block_length`.
 struct Segment {
   int32_t row = 0;
   int32_t rows = 0;
   int32_t position = 0;
   int32_t block_length = 1;
   const int32_t* pages = nullptr;  ///< page ids, host memory, valid during the step
+  int32_t masks = 0;               ///< rows of a verification that are in no page, the last ones
+
+  int32_t tokens() const { return rows - masks; }
+  /// End of the positions that it writes to the pages.
+  int32_t end() const { return position + tokens(); }
+  bool in_pages(int32_t r) const { return r < tokens(); }
+  /// Of its row r.
+  int32_t position_of(int32_t r) const { return position + r + (in_pages(r) ? 0 : 1 - masks); }
+  /// End of the keys in the pages that row r sees.
+  int32_t visible_end(int32_t r) const {
+    const int32_t p = position_of(r);
+    return masks == 0 ? (p / block_length + 1) * block_length : in_pages(r) ? p + 1 : p;
+  }
 };
 
 enum class Confidence : uint8_t { model, sampled };
@@ -70,7 +88,8 @@ constexpr int32_t kMaxCandidates = 32, kMaxTopLogprobs = 20;
 
 /// One sequence's rows: `segment.rows` consecutive positions. With `denoise` the last rows are the active block, or the
 /// window of an autoregressive sequence, whose rows decide the positions after them: its masked ones are sampled, and
-/// those that the strategy selects are filled.
+/// those that the strategy selects are filled. Where the segment verifies, its mask rows are the window, and what is
+/// filled means nothing.
 struct StepSequence {
   Segment segment;               ///< `row` is set by Step::add
   const int32_t* ids = nullptr;  ///< [rows], the mask id at masked positions of a block
@@ -89,8 +108,10 @@ struct StepSequence {
 
   int32_t window_rows() const { return window > 0 ? window : segment.block_length; }
   /// First position that the active block decides.
-  int32_t active_position() const { return segment.position + segment.rows - window_rows() + ahead; }
-  /// Row of the step that decides it.
+  int32_t active_position() const { return segment.position_of(segment.rows - window_rows()) + ahead; }
+  /// First position of the active block of a sequence that has blocks.
+  int32_t block_position() const { return segment.masks > 0 ? segment.position : active_position(); }
+  /// Row of the step that decides the first position.
   int32_t active_row() const { return segment.row + segment.rows - window_rows(); }
 };
 

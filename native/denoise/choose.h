@@ -31,9 +31,21 @@ SDAR_HOST_DEVICE inline int32_t best_position(uint64_t candidates, const float* 
   return best;
 }
 
+/// Tokens that verifying a draft is expected to bring: the first masked one is replaced when it is rejected, each later
+/// one is reached when all before it are accepted, which their confidences are taken as the probabilities of.
+SDAR_HOST_DEVICE inline float verified_tokens(uint64_t masked, const float* confidence) {
+  float tokens = 0, reached = 1;
+  for (int32_t i = 0; i < 64; i++) {
+    if (!(masked >> i & 1)) continue;
+    tokens += reached;
+    reached *= confidence[i];
+  }
+  return tokens;
+}
+
 /// `masked`: bit i says that offset i of the block is masked; confidence and entropy [block_length] are read there
-/// only. Returns the offsets to fill, a subset of `masked`, never empty unless `masked` is. block_length <= 64. Ties go
-/// to the lower position.
+/// only. Returns the offsets to fill, a subset of `masked`, empty only if `masked` is or a draft is to be verified.
+/// block_length <= 64. Ties go to the lower position.
 /// - low_confidence_dynamic: all of confidence > threshold if they are at least n_s, else the n_s of highest confidence
 /// - low_confidence_static: the n_s of highest confidence
 /// - sequential: the n_s leftmost
@@ -42,6 +54,9 @@ SDAR_HOST_DEVICE inline int32_t best_position(uint64_t candidates, const float* 
 ///   n_s. So the fewer are filled together, the less sure they need be: a wrong guess matters to every pair it is part
 ///   of, and what is left over is decided with the others in view. A larger factor fills a superset. Fast-dLLM's factor
 ///   rule ("Fast-dLLM: Training-free Acceleration of Diffusion LLM", 2025) has k + 1 in the place of k(k-1)/2.
+/// - self_verified: none, which has the draft verified by a second forward, where that is expected to bring more tokens
+///   a forward; else what low_confidence_dynamic fills. Source: "S2D2: Fast Decoding for Diffusion LLMs via Training-Free
+///   Self-Speculation", arXiv 2603.25702; the rule is ours.
 SDAR_HOST_DEVICE inline uint64_t choose_positions(const DenoiseParams& params, int32_t block_length, int32_t step,
                                                   uint64_t masked, const float* confidence, const float* entropy) {
   int32_t wanted = fills_at_step(block_length, params.steps, step);
@@ -70,11 +85,15 @@ SDAR_HOST_DEVICE inline uint64_t choose_positions(const DenoiseParams& params, i
     return chosen;
   }
 
-  if (params.strategy == Strategy::low_confidence_dynamic) {
+  if (params.strategy == Strategy::low_confidence_dynamic || params.strategy == Strategy::self_verified) {
     for (int32_t i = 0; i < block_length; i++) {
       if (masked >> i & 1 && confidence[i] > params.threshold) chosen |= uint64_t{1} << i;
     }
-    if (count_bits(chosen) >= wanted) return chosen;
+    const int32_t sure = count_bits(chosen);
+    if (params.strategy == Strategy::self_verified && chosen != masked &&
+        verified_tokens(masked, confidence) > static_cast<float>(2 * (sure > wanted ? sure : wanted)))
+      return 0;
+    if (sure >= wanted) return chosen;
     chosen = 0;
   }
 

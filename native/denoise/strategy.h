@@ -13,14 +13,15 @@ enum class Strategy : uint8_t {
   low_confidence_static,
   sequential,
   entropy_bounded,
-  pairwise_factor
+  pairwise_factor,
+  self_verified
 };
-constexpr int32_t kStrategies = 5;
+constexpr int32_t kStrategies = 6;
 
 struct DenoiseParams {
   Strategy strategy = Strategy::low_confidence_dynamic;
   int32_t steps = 0;            ///< S; 0: the block length
-  float threshold = 0.9f;       ///< τ of low_confidence_dynamic
+  float threshold = 0.9f;       ///< τ of low_confidence_dynamic and self_verified
   float entropy_bound = 0.35f;  ///< γ of entropy_bounded, nats
   float factor = 2;             ///< f of pairwise_factor
 };

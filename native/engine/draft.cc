@@ -72,6 +72,10 @@ void Draft::open(int32_t room) {
   confidences_.assign(room_, 0);
 }
 
+bool Draft::ends(int32_t id) const {
+  return std::binary_search(suppressed_early_.begin() + 1, suppressed_early_.end(), id);
+}
+
 int32_t Draft::pages_needed() const { return pages_for(end_, context_.block_length); }
 
 StepSequence Draft::plan(int32_t max_rows) const {
@@ -123,8 +127,9 @@ std::span<const int32_t> Draft::apply(const StepSequence& planned, const Sequenc
   steps_taken_ = step_;
   const std::span<const int32_t> drafted = std::span(tokens_).subspan(known_, room_);
   int32_t worth = policy_.worthwhile(confidences_);
+  // Nothing follows what ends the generation, and the target itself decides whether it comes.
   for (int32_t i = 0; i < worth; i++)
-    if (drafted[i] >= context_.vocabulary) worth = i;
+    if (drafted[i] >= context_.vocabulary || ends(drafted[i])) worth = i;
   return drafted.first(worth);
 }
 

@@ -22,7 +22,8 @@ struct DraftContext {
   int32_t context = 0;     ///< positions of the draft model
   int32_t vocabulary = 0;  ///< ids that both models know
   int32_t mask_id = 0;
-  double cost = 1;  ///< of a forward of the draft model, in those of the target
+  bool only_if_faster = false;  ///< DraftGate decides which requests are drafted for
+  double cost = 1;              ///< of a forward of the draft model, in those of the target
 };
 
 class Draft {
@@ -58,6 +59,7 @@ class Draft {
 
  private:
   void open(int32_t room);
+  bool ends(int32_t id) const;
   int32_t offset() const { return known_ - start_; }
 
   const DraftContext& context_;

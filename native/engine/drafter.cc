@@ -25,7 +25,10 @@ Drafter::Drafter(Backend& backend, const DraftContext& draft, const SequenceCont
 
 void Drafter::join(Job& job) {
   job.draft = std::make_unique<Draft>(draft_, target_, job.request());
-  if (!job.request().given.empty()) job.draft->stop();
+  if (!job.request().given.empty()) return job.draft->stop();
+  if (!draft_.only_if_faster) return;
+  job.drafted_for = gate_.next();
+  if (!job.drafted_for) job.draft->stop();
 }
 
 PrefixRoot Drafter::root_of(const Job& job) const {
@@ -81,10 +84,12 @@ void Drafter::step(std::span<const JobPtr> jobs, EngineStats& stats) {
   if (step_.rows() == 0) return;
   const auto start = std::chrono::steady_clock::now();
   const auto results = backend_.run(step_);
-  stats.draft_seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  stats.draft_seconds += seconds;
   stats.draft_steps++;
   for (size_t i = 0; i < jobs_.size(); i++) {
     Job& job = *jobs_[i];
+    job.seconds += seconds * step_.sequences()[i].segment.rows / step_.rows();
     stats.draft_forwards += step_.sequences()[i].denoise;
     job.sequence.propose(job.draft->apply(step_.sequences()[i], results[i]));
     index_full_pages(job);

@@ -8,6 +8,7 @@
 #include "backend/backend.h"
 #include "cache/page_pool.h"
 #include "engine/draft.h"
+#include "engine/draft_gate.h"
 #include "engine/job.h"
 #include "engine/stats.h"
 
@@ -23,6 +24,8 @@ class Drafter {
   /// At most one forward: brings what is known of these jobs into the draft's cache and proposes to their sequences.
   /// Pages that cannot be had cost a job its proposals, nothing else. Throws what Backend::run does.
   void step(std::span<const JobPtr> jobs, EngineStats& stats);
+  /// What a finished job took is known.
+  void finished(const Job& job) { gate_.observe(job.drafted_for, job.sequence.completion_tokens(), job.seconds); }
   /// Drops the job's references to pages.
   void release(Job& job);
 
@@ -34,6 +37,7 @@ class Drafter {
 
   Backend& backend_;
   DraftContext draft_;
+  DraftGate gate_;
   const SequenceContext& target_;
   PagePool pool_;
   int32_t max_rows_;

@@ -18,6 +18,7 @@ DraftContext draft_context(const Model& draft, const Model& target, const DraftO
           .context = draft.config.shape.context,
           .vocabulary = std::min(draft.config.shape.vocabulary, target.config.shape.vocabulary),
           .mask_id = draft.config.mask_token_id,
+          .only_if_faster = options.only_if_faster,
           .cost = static_cast<double>(draft.weights.bytes) / static_cast<double>(target.weights.bytes)};
 }
 
@@ -211,6 +212,9 @@ void Engine::check(const Request& r) const {
     require(r.block_length == 1, "blockLength", r.block_length, "none for an autoregressive model");
     require(!r.drafts, "drafts", 1, "none for an autoregressive model");
   }
+  if (r.denoise.strategy == Strategy::self_verified && !model_->backend->can_verify())
+    throw Error(code::kInvalidOption,
+                "denoise.strategy is \"self_verified\"; on " + model_->backend->device() + " allowed: any other");
   require(r.max_tokens >= 1, "maxTokens", r.max_tokens, "an integer >= 1");
   require(r.min_tokens >= 0, "minTokens", r.min_tokens, "an integer >= 0");
   require(r.denoise.steps >= 0, "steps", r.denoise.steps, "an integer >= 1, or 0 for blockLength");
@@ -251,6 +255,9 @@ void Engine::check(const Request& r) const {
     require(forms_ && forms_->owns(*r.form), "format", 0, "a form that this engine compiled");
     require(!r.ignore_eos, "ignoreEos", 1, "none with a format");
     require(r.min_tokens == 0, "minTokens", r.min_tokens, "none with a format");
+    require(r.denoise.strategy != Strategy::self_verified, "denoise.strategy", static_cast<int>(r.denoise.strategy),
+            "another than self_verified with a format");
+    require(r.suppress.empty(), "suppress", static_cast<double>(r.suppress.size()), "none with a format");
     if (limit - prompt < r.form->least_tokens())
       throw Error(code::kInvalidOption, "format needs at least " + std::to_string(r.form->least_tokens()) +
                                             " tokens; maxTokens and the context leave " +

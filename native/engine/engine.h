@@ -25,6 +25,7 @@ struct DraftOptions {
   std::string path = {};                               ///< as EngineOptions::path; empty: none
   std::optional<WeightFormat> weights = std::nullopt;  ///< as EngineOptions::weights
   int32_t block_length = 0;                            ///< 0: the checkpoint's, at least 16
+  bool only_if_faster = false;  ///< by the clock; how much is drafted then depends on the machine
 };
 
 struct EngineOptions {

@@ -20,6 +20,8 @@ struct Job {
   int32_t shared_pages = 0;      ///< pages from the first on that came from the prefix index or were entered into it
   int32_t cached_tokens = 0;     ///< of the prompt, found when it was admitted first
   Computed computed;
+  double seconds = 0;       ///< its share, by rows, of the steps that decided its tokens and of drafts
+  bool drafted_for = true;  ///< where a draft model speculates: DraftGate let it
   bool started = false;
   bool resumed = false;  ///< after a pause, until it runs again
   bool ended = false;

@@ -1,7 +1,6 @@
 #include "engine/scheduler.h"
 
 #include <algorithm>
-#include <bit>
 #include <new>
 #include <unordered_set>
 
@@ -270,7 +269,11 @@ void Scheduler::compute() {
   stats_.sequences += static_cast<int64_t>(jobs.size());
   stats_.max_sequences = std::max(stats_.max_sequences, static_cast<int32_t>(jobs.size()));
   for (const JobPtr& job : running_) job->computed.steps++;
-  for (size_t i = 0; i < jobs.size(); i++) apply(*jobs[i], step.sequences()[i], results[i]);
+  for (size_t i = 0; i < jobs.size(); i++) {
+    const StepSequence& planned = step.sequences()[i];
+    if (planned.denoise) jobs[i]->seconds += seconds * planned.segment.rows / step.rows();
+    apply(*jobs[i], planned, results[i]);
+  }
 }
 
 void Scheduler::step() {
@@ -308,7 +311,7 @@ void Scheduler::apply(Job& job, const StepSequence& planned, const SequenceResul
   if (!result.finite) {
     fail(job, {code::kNumericError, "a NaN or an infinity appeared in the logits at positions " +
                                         std::to_string(planned.active_position()) + " to " +
-                                        std::to_string(planned.segment.position + planned.segment.rows - 1)});
+                                        std::to_string(planned.segment.position_of(planned.segment.rows - 1))});
     return;
   }
   const Sequence::CacheRows cached = sequence.cache_rows(planned);
@@ -319,10 +322,9 @@ void Scheduler::apply(Job& job, const StepSequence& planned, const SequenceResul
   if (planned.denoise) {
     stats_.drafted_tokens += sequence.proposed_tokens() - drafted;
     stats_.accepted_tokens += sequence.accepted_tokens() - accepted;
-    const int filled = sequence.decided();
     stats_.forwards++;
-    stats_.filled_tokens += filled;
-    stats_.tokens_per_forward[filled]++;
+    stats_.filled_tokens += sequence.decided();
+    stats_.tokens_per_forward[sequence.decided()]++;
   }
   cache_.index_full_pages(job);
   const uint64_t id = job.request().id;
@@ -353,6 +355,7 @@ void Scheduler::finish(Job& job, FinishReason reason) {
                                       .computed = job.computed,
                                       .speculation = job.speculation()});
   stats_.finished[static_cast<int>(reason)]++;
+  if (drafter_ && reason != FinishReason::abort) drafter_->finished(job);
   forget(job);
 }
 

@@ -58,7 +58,9 @@ class Sequence {
   /// More than one block of known positions is not in the cache yet.
   bool prefilling() const { return active_ - committed_ > request_.block_length; }
   /// Of a step that takes all known positions that are not in the cache yet and the active block or proposed tokens.
-  int32_t rows_left() const { return active_ - committed_ + rows_beyond(); }
+  int32_t rows_left() const {
+    return active_ - committed_ + (verification_.empty() ? rows_beyond() : static_cast<int32_t>(verification_.size()));
+  }
   /// Masked positions of the active block; where autoregressive, those that a step decides.
   int32_t masked() const { return std::popcount(masked_); }
 
@@ -116,8 +118,11 @@ class Sequence {
   int32_t rows_beyond() const { return static_cast<int32_t>(tokens_.size()) - active_; }
   void open_block(int32_t position);
   void clear_filled(size_t positions);
-  std::optional<FinishReason> apply_block(const SequenceResult& result);
+  std::optional<FinishReason> apply_block(const StepSequence& planned, const SequenceResult& result);
   std::optional<FinishReason> apply_next(const StepSequence& planned, const SequenceResult& result);
+  void begin_verification(const SequenceResult& draft);
+  void plan_verification(StepSequence& step) const;
+  uint64_t verified(const StepSequence& planned, const SequenceResult& result) const;
   std::optional<FinishReason> go_on();
   /// `top`: SequenceResult::top of this position.
   void fill(int32_t offset, const SampledToken& token, std::span<const RankedToken> top = {});
@@ -152,7 +157,8 @@ class Sequence {
   int32_t active_ = 0;  ///< first position of the active block; autoregressive, the next one to be decided
   int32_t step_ = 0;
   uint64_t masked_ = 0;  ///< bit i: position active_ + i is masked, or is decided by the next step that samples
-  int32_t next_;         ///< first position not released
+  std::vector<int32_t> verification_;  ///< ids of the rows that verify the draft of the active block; empty: none is to
+  int32_t next_;                       ///< first position not released
   int32_t forwards_ = 0;
   int32_t proposed_ = 0, accepted_ = 0, decided_ = 0;
   std::unique_ptr<FormFilling> form_;  ///< with a form: has accepted what was released

@@ -8,6 +8,9 @@ namespace sdar {
 
 /// Nothing can be released yet: one position at least is left to the first step.
 void Sequence::begin_form() {
+  // What a form forbids is known for one draft, not for each that a verification would leave.
+  if (request_.denoise.strategy == Strategy::self_verified)
+    request_.denoise.strategy = Strategy::low_confidence_dynamic;
   form_ = std::make_unique<FormFilling>(request_.form, context_.end_id, limit_ - prompt_);
   if (!context_.autoregressive) {
     std::vector<int32_t> tokens = unreleased();
@@ -64,7 +67,7 @@ std::optional<FinishReason> Sequence::apply_form(const StepSequence& planned, co
   for (size_t i = 0; i < kMaxBlockLength; i++)
     confidence[i] = formed.at[i].confidence, entropy[i] = formed.at[i].entropy;
   formed.filled = choose_positions(request_.denoise, request_.block_length, step_, open, confidence, entropy);
-  return apply_block(formed);
+  return apply_block(planned, formed);
 }
 
 }  // namespace sdar

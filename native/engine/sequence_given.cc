@@ -33,7 +33,7 @@ std::optional<FinishReason> Sequence::apply_given(const StepSequence& planned, c
     token.confidence = std::exp(token.logprob);
   }
   if (context_.autoregressive) proposed_ -= rows - 1, accepted_ -= rows - 1;  // nobody proposed them
-  return context_.autoregressive ? apply_next(planned, scored) : apply_block(scored);
+  return context_.autoregressive ? apply_next(planned, scored) : apply_block(planned, scored);
 }
 
 }  // namespace sdar

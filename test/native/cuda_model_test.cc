@@ -55,7 +55,7 @@ TEST("the CPU's tokens with every strategy, in a mixed batch, in three orders of
   const Executor executor;
   // Each case with one strategy, or with all of them.
   std::vector<Request> requests;
-  for (int shift = 0; shift < (kFull ? kStrategies : 1); shift++)
+  for (int shift = 0; shift < (kFull ? kGpuStrategies : 1); shift++)
     for (Request& r : requests_of(kCount, shift)) requests.push_back(std::move(r));
   const Results want = harness::Runner(options_of("cpu")).run(requests);
   Results first;
@@ -232,6 +232,11 @@ TEST("what this backend cannot run is refused by name; auto takes the CPU then")
   CHECK_THROWS("INVALID_OPTION", "isa", load_model(isa, {}));
   CHECK(load_model(options_of("auto", WeightFormat::f32), {})->backend->device() == "cpu");
   CHECK(load_model(options_of("auto"), {})->backend->device() == "cuda:0");
+  Request verified = requests_of(1, 0)[0];
+  verified.denoise.strategy = Strategy::self_verified;
+  harness::Runner runner(options_of("cuda"));
+  CHECK_THROWS("INVALID_OPTION", "denoise.strategy is \"self_verified\"; on cuda:0 allowed: any other",
+               runner.submit(verified));
   CHECK_THROWS("UNSUPPORTED_DEVICE", "this machine has one GPU, cuda:0", load_model(options_of("cuda:1"), {}));
   CHECK_THROWS("UNSUPPORTED_DEVICE", "allowed: auto, cpu, cuda, cuda:N", load_model(options_of("cuda:x"), {}));
 }

@@ -1,6 +1,7 @@
 // Philox against its published vectors; the strategies against tables and a second, sorting implementation.
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <numeric>
 #include <random>
 #include <set>
@@ -33,11 +34,19 @@ uint64_t naive_choice(const DenoiseParams& params, int block_length, int step, u
     case Strategy::low_confidence_static:
       std::stable_sort(order.begin(), order.end(), by_confidence);
       break;
+    case Strategy::self_verified:
     case Strategy::low_confidence_dynamic: {
+      // Tokens of a verification: each position is filled when all before it are accepted.
+      double tokens = 0;
+      for (size_t i = 0; i < order.size(); i++)
+        tokens += std::accumulate(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(i), 1.0,
+                                  [&](double p, int at) { return p * confidence[at]; });
       std::stable_sort(order.begin(), order.end(), by_confidence);
       const auto sure =
           std::count_if(order.begin(), order.end(), [&](int i) { return confidence[i] > params.threshold; });
       n = std::max(n, static_cast<size_t>(sure));
+      const bool all = static_cast<size_t>(sure) == order.size();
+      if (params.strategy == Strategy::self_verified && !all && tokens > 2 * static_cast<double>(n)) return 0;
       break;
     }
     case Strategy::entropy_bounded: {
@@ -188,8 +197,25 @@ TEST("strategies: random blocks give what sorting gives") {
     const uint64_t chosen = choose_positions(params, block_length, step, masked, confidence.data(), entropy.data());
     CHECK(chosen == naive_choice(params, block_length, step, masked, confidence, entropy));
     CHECK((chosen & ~masked) == 0);
-    CHECK((chosen == 0) == (masked == 0));
+    CHECK((chosen == 0) == (masked == 0) || params.strategy == Strategy::self_verified);
+    CHECK(chosen != 0 || std::popcount(masked) != 1);
   }
+}
+
+TEST("self_verified: a verification is worth it where it brings more than two forwards do without") {
+  const auto chosen = [](const std::vector<float>& confidence, uint64_t masked, float threshold, int steps = 0) {
+    return choose(Strategy::self_verified, steps, 0, masked, confidence, threshold);
+  };
+  const std::vector<float> sure{0.95f, 0.8f, 0.9f, 0.3f};  // 1, then 0.95, 0.76, 0.684: 3.394 tokens
+  CHECK(chosen(sure, 0b1111, 0.9f) == 0);                  // one above the threshold
+  CHECK(chosen(sure, 0b1111, 0.85f) == 0b0101);            // two
+  CHECK(chosen(sure, 0b1111, 0.99f) == 0 && chosen(sure, 0b1111, 1) == 0);
+  CHECK(chosen(sure, 0b1111, 0.2f) == 0b1111);                       // all: nothing is left to verify
+  CHECK(chosen(sure, 0b0011, 0.9f) == 0b0001);                       // 1.95 tokens of two masked positions
+  CHECK(chosen(sure, 0b1110, 0.95f) == 0);                           // 1 + 0.8 + 0.72
+  CHECK(chosen(sure, 0b1111, 1, 2) == 0b0101);                       // n_s = 2 without it
+  CHECK(chosen({0.5f, 0.9f, 0.9f, 0.9f}, 0b1111, 0.95f) == 0);       // 1 + 0.5 + 0.45 + 0.405
+  CHECK(chosen({0.3f, 0.9f, 0.9f, 0.9f}, 0b1111, 0.95f) == 0b0010);  // 1 + 0.3 + 0.27 + 0.243: the best one
 }
 
 TEST("pairwise_factor: a larger factor, and more confidence anywhere, fill a superset") {

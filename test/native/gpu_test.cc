@@ -36,7 +36,7 @@ TEST("every golden case with every strategy: the CPU's tokens, alone as in a bat
   if (cuda::probe().first < 0) return;
   std::vector<Request> requests;
   const int count = static_cast<int>(golden::cases("sdar-nano").size());
-  for (int shift = 0; shift < kStrategies; shift++)
+  for (int shift = 0; shift < kGpuStrategies; shift++)
     for (Request& r : requests_of(count, shift)) requests.push_back(std::move(r));
   for (WeightFormat weights : {WeightFormat::bf16, WeightFormat::int8, WeightFormat::int4}) {
     const Results want = harness::Runner(options_of("cpu", weights)).run(requests);

@@ -29,8 +29,6 @@ constexpr T round_up(T n, T multiple) {
   return (n + multiple - 1) / multiple * multiple;
 }
 constexpr int32_t chunks_of(int32_t pages) { return (pages + kChunkPages - 1) / kChunkPages; }
-/// End of the keys that the query at `position` sees.
-constexpr int32_t visible_end(int32_t position, int32_t block) { return (position / block + 1) * block; }
 
 }  // namespace
 
@@ -71,7 +69,8 @@ void Attention::configure(const ModelShape& shape, const CacheShape& cache, int3
   const size_t table = round_up<size_t>(max_rows * inverse_frequency_.size(), 16);
   const size_t queries = static_cast<size_t>(max_rows) * shape.heads * dim;
   const size_t scores = padded_rows * kPageSlots;
-  const size_t worker = 2 * state_floats(unit_rows) + scores + padded_rows + scores / 2 + dim;
+  const size_t own = pages_.slab_bytes() / sizeof(float);
+  const size_t worker = 2 * state_floats(unit_rows) + scores + padded_rows + scores / 2 + dim + own;
   if (!scratch_.reserve((2 * table + queries + threads * worker + state_capacity_) * sizeof(float))) {
     throw Error(code::kOutOfMemory, "no memory for the workspaces of attention");
   }
@@ -84,7 +83,8 @@ void Attention::configure(const ModelShape& shape, const CacheShape& cache, int3
   for (int32_t i = 0; i < threads; i++) {
     const State whole = state_at(take(state_floats(unit_rows)), unit_rows);
     const State chunk = state_at(take(state_floats(unit_rows)), unit_rows);
-    workers_.push_back({whole, chunk, take(scores), take(padded_rows), take(scores / 2), take(dim)});
+    workers_.push_back({whole, chunk, take(scores), take(padded_rows), take(scores / 2), take(dim),
+                        reinterpret_cast<std::byte*>(take(own))});
   }
   states_ = take(state_capacity_);
   finished_.reset(new std::atomic<int32_t>[static_cast<size_t>(split_capacity_) * shape.kv_heads]());
@@ -117,8 +117,8 @@ void Attention::place_rows() {
   for (const Segment& s : segments_) {
     const int32_t per_page = tokens_per_page(s.block_length);
     for (int32_t r = 0; r < s.rows; r++) {
-      const int32_t position = s.position + r;
-      rows_.push_back({s.row + r, position, s.pages[position / per_page], position % per_page});
+      const int32_t position = s.position_of(r);
+      rows_.push_back({s.row + r, position, s.pages[position / per_page], s.in_pages(r) ? position % per_page : -1});
     }
   }
 }
@@ -130,10 +130,9 @@ void Attention::plan(int32_t threads) {
   int64_t total = 0;
   for (size_t i = 0; i < segments_.size(); i++) {
     const Segment& s = segments_[i];
-    for (int32_t begin = 0; begin < s.rows; begin += unit_queries_) {
-      const int32_t end = std::min(begin + unit_queries_, s.rows);
-      const int32_t keys = visible_end(s.position + end - 1, s.block_length);
-      const int32_t pages = (keys - 1) / tokens_per_page(s.block_length) + 1;
+    for (int32_t begin = 0, end; begin < s.rows; begin = end) {
+      end = std::min(begin + unit_queries_, s.in_pages(begin) ? s.tokens() : s.rows);
+      const int32_t pages = s.position_of(end - 1) / tokens_per_page(s.block_length) + 1;
       units_.push_back({static_cast<int32_t>(i), begin, end, pages});
       total += static_cast<int64_t>(std::max(rows_of(units_.back()), kLeastCost)) * pages;
     }
@@ -232,8 +231,12 @@ void Attention::prepare(const AttentionArgs& args, const float* q_norm, const fl
     norm_and_rotate(qkv + (kv_head * group_ + g) * dim, q_norm, row.row, scale, worker.head);
     store_query(kv_head, row.row, g, worker.head);
   }
-  std::byte* slab = pages_.slab(row.page, args.layer, kv_head);
   norm_and_rotate(key, k_norm, row.row, 1.0f, worker.head);
+  if (row.slot < 0) {
+    std::memcpy(key, worker.head, dim * sizeof(float));
+    return;
+  }
+  std::byte* slab = pages_.slab(row.page, args.layer, kv_head);
   pages_.write_key(slab, row.slot, worker.head);
   pages_.write_value(slab, row.slot, value);
 }
@@ -242,14 +245,14 @@ void Attention::attend(const AttentionArgs& args, const Task& task, int32_t kv_h
   const Unit& unit = units_[task.unit];
   const int32_t chunks = chunks_of(unit.pages);
   if (task.chunk < 0) {
-    run_chunk(unit, args.layer, kv_head, 0, worker.whole, worker);
+    run_chunk(unit, args, kv_head, 0, worker.whole, worker);
     for (int32_t c = 1; c < chunks; c++) {
-      run_chunk(unit, args.layer, kv_head, c, worker.chunk, worker);
+      run_chunk(unit, args, kv_head, c, worker.chunk, worker);
       merge(unit, c, worker.whole, worker.chunk);
     }
     return finish(unit, kv_head, worker.whole, args.out);
   }
-  run_chunk(unit, args.layer, kv_head, task.chunk, chunk_state(unit, kv_head, task.chunk), worker);
+  run_chunk(unit, args, kv_head, task.chunk, chunk_state(unit, kv_head, task.chunk), worker);
   std::atomic<int32_t>& finished = finished_[unit.split + kv_head];
   if (finished.fetch_add(1, std::memory_order_acq_rel) + 1 < chunks) return;
   finished.store(0, std::memory_order_relaxed);  // who comes last merges all
@@ -258,8 +261,23 @@ void Attention::attend(const AttentionArgs& args, const Task& task, int32_t kv_h
   finish(unit, kv_head, whole, args.out);
 }
 
-void Attention::run_chunk(const Unit& unit, int32_t layer, int32_t kv_head, int32_t chunk, const State& state,
-                          Worker& worker) {
+/// Of a row that is in no page: its own key and value, as one page more that holds nothing else.
+void Attention::pass_own(const Unit& unit, int32_t q, const AttentionArgs& args, int32_t kv_head, PagePass& pass,
+                         Worker& worker) const {
+  const int32_t dim = shape_.head_dim;
+  const size_t row = static_cast<size_t>(segments_[unit.segment].row + q);
+  const float* key = args.qkv + (row * (shape_.heads + 2 * shape_.kv_heads) + shape_.heads + kv_head) * dim;
+  pages_.write_key(worker.own, 0, key);
+  pages_.write_value(worker.own, 0, key + shape_.kv_heads * dim);
+  const std::byte* slab = std::exchange(pass.slab, worker.own);
+  pass.keys = 1;
+  pass.next = nullptr;
+  kernel_.pass(pass);
+  pass.slab = slab;
+}
+
+void Attention::run_chunk(const Unit& unit, const AttentionArgs& args, int32_t kv_head, int32_t chunk,
+                          const State& state, Worker& worker) {
   const Segment& s = segments_[unit.segment];
   const int32_t per_page = tokens_per_page(s.block_length), dim = pages_.dim();
   const int32_t first_page = chunk * kChunkPages, last_page = std::min(first_page + kChunkPages, unit.pages) - 1;
@@ -272,25 +290,28 @@ void Attention::run_chunk(const Unit& unit, int32_t layer, int32_t kv_head, int3
   pass.correction = worker.correction;
   pass.weights = worker.weights;
   for (int32_t page = first_page; page <= last_page; page++) {
-    pass.first = page == first_page;
-    pass.slab = pages_.slab(s.pages[page], layer, kv_head);
-    pass.next = page < last_page ? pages_.slab(s.pages[page + 1], layer, kv_head) : nullptr;
+    pass.slab = pages_.slab(s.pages[page], args.layer, kv_head);
+    pass.next = page < last_page ? pages_.slab(s.pages[page + 1], args.layer, kv_head) : nullptr;
     // All queries that see the whole page go together, the others block by block: no key is masked within a pass.
     for (int32_t q = unit.begin; q < unit.end;) {
-      const int32_t visible = visible_end(s.position + q, s.block_length);
-      const int32_t keys = std::min(visible - page * per_page, per_page);
-      const int32_t end = keys == per_page ? unit.end : std::min(unit.end, visible - s.position);
+      const int32_t visible = s.visible_end(q), keys = std::min(visible - page * per_page, per_page);
+      const bool in_pages = s.in_pages(q);
+      const int32_t alike = in_pages ? std::min(unit.end, visible - s.position) : q + 1;
+      const int32_t end = keys == per_page ? unit.end : alike;
+      const size_t row = static_cast<size_t>(q - unit.begin) * group_;
+      pass.first = page == first_page;
+      pass.rows = (end - q) * group_;
+      pass.q = queries + q * query_bytes;
+      pass.max = state.max + row;
+      pass.sum = state.sum + row * 16;
+      pass.acc = state.acc + row * dim;
       if (keys > 0) {
-        const size_t row = static_cast<size_t>(q - unit.begin) * group_;
-        pass.rows = (end - q) * group_;
         pass.keys = keys;
-        pass.q = queries + q * query_bytes;
-        pass.max = state.max + row;
-        pass.sum = state.sum + row * 16;
-        pass.acc = state.acc + row * dim;
         kernel_.pass(pass);
         pass.next = nullptr;
+        pass.first = false;
       }
+      if (!in_pages && s.position_of(q) / per_page == page) pass_own(unit, q, args, kv_head, pass, worker);
       q = end;
     }
   }
@@ -300,7 +321,8 @@ void Attention::run_chunk(const Unit& unit, int32_t layer, int32_t kv_head, int3
 void Attention::merge(const Unit& unit, int32_t chunk, const State& into, const State& from) const {
   const Segment& s = segments_[unit.segment];
   const int32_t start = chunk * kChunkPages * tokens_per_page(s.block_length), dim = pages_.dim();
-  const int32_t first = std::max(unit.begin, start - s.position);
+  int32_t first = unit.begin;
+  while (s.position_of(first) < start) first++;
   for (size_t r = static_cast<size_t>(first - unit.begin) * group_; r < static_cast<size_t>(rows_of(unit)); r++) {
     const float max = std::max(into.max[r], from.max[r]);
     const float a = std::exp2(into.max[r] - max), b = std::exp2(from.max[r] - max);

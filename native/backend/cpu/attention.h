@@ -43,10 +43,11 @@ class Attention {
   struct Worker {
     State whole, chunk;
     float *scores, *correction, *weights;
-    float* head;  ///< [dim]
+    float* head;     ///< [dim]
+    std::byte* own;  ///< a slab, for the key and value of a row that are in no page
   };
   struct Row {
-    int32_t row, position, page, slot;
+    int32_t row, position, page, slot;  ///< slot -1: its key and value go to no page
   };
   struct Unit {
     int32_t segment;
@@ -68,7 +69,10 @@ class Attention {
   void norm_and_rotate(const float* x, const float* norm, int32_t row, float scale, float* out) const;
   void store_query(int32_t kv_head, int32_t row, int32_t head_in_group, const float* x);
   void attend(const AttentionArgs& args, const Task& task, int32_t kv_head, Worker& worker);
-  void run_chunk(const Unit& unit, int32_t layer, int32_t kv_head, int32_t chunk, const State& state, Worker& worker);
+  void pass_own(const Unit& unit, int32_t q, const AttentionArgs& args, int32_t kv_head, PagePass& pass,
+                Worker& worker) const;
+  void run_chunk(const Unit& unit, const AttentionArgs& args, int32_t kv_head, int32_t chunk, const State& state,
+                 Worker& worker);
   void merge(const Unit& unit, int32_t chunk, const State& into, const State& from) const;
   void finish(const Unit& unit, int32_t kv_head, const State& state, float* out) const;
 

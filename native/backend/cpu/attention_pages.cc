@@ -19,7 +19,7 @@ constexpr size_t element_bytes(KvFormat f) { return f == KvFormat::f32 ? 4 : f =
 constexpr size_t part_bytes(int32_t head_dim, KvFormat format) {
   return static_cast<size_t>(kPageSlots) * padded(head_dim) * element_bytes(format);
 }
-constexpr size_t slab_bytes(int32_t head_dim, KvFormat format) {
+constexpr size_t bytes_of_slab(int32_t head_dim, KvFormat format) {
   return 2 * (part_bytes(head_dim, format) + (format == KvFormat::int8 ? kPageSlots * sizeof(float) : 0));
 }
 
@@ -46,7 +46,7 @@ void LazyMemory::release() {
 }
 
 size_t KvPages::page_bytes(const ModelShape& shape, KvFormat format) {
-  return static_cast<size_t>(shape.layers) * shape.kv_heads * slab_bytes(shape.head_dim, format);
+  return static_cast<size_t>(shape.layers) * shape.kv_heads * bytes_of_slab(shape.head_dim, format);
 }
 
 void KvPages::configure(const ModelShape& shape, const CacheShape& cache) {
@@ -55,7 +55,7 @@ void KvPages::configure(const ModelShape& shape, const CacheShape& cache) {
   head_dim_ = shape.head_dim;
   dim_ = padded(shape.head_dim);
   part_bytes_ = part_bytes(head_dim_, format_);
-  slab_bytes_ = slab_bytes(head_dim_, format_);
+  slab_bytes_ = bytes_of_slab(head_dim_, format_);
   layer_bytes_ = slab_bytes_ * shape.kv_heads;
   const size_t bytes = page_bytes(shape, format_), pages = static_cast<size_t>(std::max<int64_t>(cache.pages, 0));
   if (pages > std::numeric_limits<size_t>::max() / std::max<size_t>(bytes, 1) || !memory_.reserve(pages * bytes)) {

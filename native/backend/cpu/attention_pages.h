@@ -35,6 +35,8 @@ class KvPages {
   /// Throws Error(OUT_OF_MEMORY).
   void configure(const ModelShape& shape, const CacheShape& cache);
 
+  /// A multiple of 64.
+  size_t slab_bytes() const { return slab_bytes_; }
   KvFormat format() const { return format_; }
   /// head_dim rounded up to a multiple of 16.
   int32_t dim() const { return dim_; }

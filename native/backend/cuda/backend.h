@@ -43,6 +43,7 @@ class CudaBackend final : public Backend {
                  const RunOptions& options) override;
 
   std::span<const SequenceResult> run(const Step& step) override;
+  bool can_verify() const override { return false; }
   int32_t max_sequences() const override { return kMaxSlots; }
   /// All 0 unless RunOptions::time_ops: timestamps separate launches that would follow one another at once.
   const StepSeconds& seconds() const override { return seconds_; }

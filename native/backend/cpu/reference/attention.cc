@@ -71,7 +71,7 @@ void Attention::begin_step(std::span<const Segment> segments, int32_t rows) {
   for (const Segment& s : segments) {
     for (int32_t r = 0; r < s.rows; r++) {
       for (size_t i = 0; i < half; i++) {
-        const Rotation turn = rotation(inverse_frequency_[i], s.position + r, factor);
+        const Rotation turn = rotation(inverse_frequency_[i], s.position_of(r), factor);
         cos_[(s.row + r) * half + i] = turn.cos;
         sin_[(s.row + r) * half + i] = turn.sin;
       }
@@ -131,6 +131,13 @@ void Attention::read(const std::byte* from, float* vector) const {
   }
 }
 
+/// A vector as it comes back from a page.
+void Attention::rounded(const float* vector, float* to) {
+  written_.resize(vector_bytes(shape_.head_dim, cache_.format));
+  write(written_.data(), vector);
+  read(written_.data(), to);
+}
+
 namespace {
 void add_bias(const Weight* bias, int32_t n, float* x) {
   for (int32_t i = 0; bias && i < n; i++) x[i] += packed(*bias).vector()[i];
@@ -149,6 +156,7 @@ void Attention::run(const AttentionArgs& args) {
       for (int32_t h = 0; h < heads; h++) norm_and_rotate(q + h * dim, *args.q_norm, s.row + r);
       for (int32_t h = 0; h < kv_heads; h++) {
         norm_and_rotate(k + h * dim, *args.k_norm, s.row + r);
+        if (!s.in_pages(r)) continue;
         write(vector_at(s, s.position + r, args.layer, false, h), k + h * dim);
         write(vector_at(s, s.position + r, args.layer, true, h), v + h * dim);
       }
@@ -162,10 +170,10 @@ void Attention::run(const AttentionArgs& args) {
 /// All queries of the segment that read this KV head.
 void Attention::attend(const Segment& segment, int32_t kv_head, const AttentionArgs& args) {
   const int32_t dim = shape_.head_dim, heads = shape_.heads, group = heads / shape_.kv_heads;
-  const int32_t end = segment.position + segment.rows;
-  keys_.resize(static_cast<size_t>(end) * dim);
+  const int32_t end = segment.end(), kv_heads = shape_.kv_heads;
+  keys_.resize(static_cast<size_t>(end + 1) * dim);  // a mask row's own is the last it sees
   values_.resize(keys_.size());
-  scores_.resize(end);
+  scores_.resize(end + 1);
   for (int32_t p = 0; p < end; p++) {
     read(vector_at(segment, p, args.layer, false, kv_head), &keys_[static_cast<size_t>(p) * dim]);
     read(vector_at(segment, p, args.layer, true, kv_head), &values_[static_cast<size_t>(p) * dim]);
@@ -173,10 +181,19 @@ void Attention::attend(const Segment& segment, int32_t kv_head, const AttentionA
   const double scale = 1 / std::sqrt(static_cast<double>(dim));
   std::vector<double> sum(dim);
   for (int32_t r = 0; r < segment.rows; r++) {
-    const int32_t visible = ((segment.position + r) / segment.block_length + 1) * segment.block_length;
+    const size_t row = static_cast<size_t>(segment.row + r);
+    int32_t visible = segment.visible_end(r);
+    std::vector<float> key, value;  // in whose place a mask row's own are
+    if (!segment.in_pages(r)) {
+      const size_t at = static_cast<size_t>(visible++) * dim;
+      const float* own = args.qkv + (row * (heads + 2 * kv_heads) + heads + kv_head) * dim;
+      key.assign(&keys_[at], &keys_[at] + dim);
+      value.assign(&values_[at], &values_[at] + dim);
+      rounded(own, &keys_[at]);
+      rounded(own + kv_heads * dim, &values_[at]);
+    }
     for (int32_t h = kv_head * group; h < (kv_head + 1) * group; h++) {
-      const size_t row = static_cast<size_t>(segment.row + r);
-      const float* q = args.qkv + (row * (heads + 2 * shape_.kv_heads) + h) * dim;
+      const float* q = args.qkv + (row * (heads + 2 * kv_heads) + h) * dim;
       for (int32_t p = 0; p < visible; p++) {
         scores_[p] = static_cast<float>(scale * dot(q, &keys_[static_cast<size_t>(p) * dim], dim));
       }
@@ -191,6 +208,9 @@ void Attention::attend(const Segment& segment, int32_t kv_head, const AttentionA
       float* out = args.out + (row * heads + h) * dim;
       for (int32_t i = 0; i < dim; i++) out[i] = static_cast<float>(sum[i] / total);
     }
+    if (key.empty()) continue;
+    std::copy(key.begin(), key.end(), &keys_[static_cast<size_t>(visible - 1) * dim]);
+    std::copy(value.begin(), value.end(), &values_[static_cast<size_t>(visible - 1) * dim]);
   }
 }
 

@@ -32,6 +32,7 @@ class Attention {
   std::byte* vector_at(const Segment& segment, int32_t position, int32_t layer, bool value, int32_t head) const;
   void write(std::byte* to, const float* vector) const;
   void read(const std::byte* from, float* vector) const;
+  void rounded(const float* vector, float* to);
   void attend(const Segment& segment, int32_t kv_head, const AttentionArgs& args);
 
   ModelShape shape_;
@@ -41,6 +42,7 @@ class Attention {
   std::vector<Segment> segments_;
   std::vector<float> cos_, sin_;               ///< [rows, head_dim / 2]
   std::vector<float> keys_, values_, scores_;  ///< of one KV head of one sequence: [positions, head_dim], [positions]
+  std::vector<std::byte> written_;
 };
 
 }  // namespace sdar::cpu::reference
