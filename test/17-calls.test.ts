@@ -192,6 +192,7 @@ t.test("the form that tools ask of an answer", async (t) => {
   const tools = [
     { name: "weather", parameters },
     { type: "function" as const, function: { name: "now" } },
+    { name: "at", parameters: { properties: {} } },
   ];
   const form = (
     toolChoice?: ToolChoice,
@@ -213,6 +214,7 @@ t.test("the form that tools ask of an answer", async (t) => {
       tools: [
         { name: "weather", schema: parameters },
         { name: "now", schema: { type: "object" } },
+        { name: "at", schema: { properties: {}, type: "object" } },
       ],
       choice: "auto",
       parallel: true,
