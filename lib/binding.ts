@@ -135,6 +135,8 @@ export interface NativeRequest {
   pin: boolean;
   /** of `NativeForm`, by the same engine */
   form?: unknown;
+  /** the text itself, to be scored: `maxTokens` are as many, and `ignoreEos` is set */
+  given?: Int32Array;
 }
 
 /** A compiled form of answers. */

@@ -1,4 +1,6 @@
 // The engine as users see it: loads a checkpoint, turns requests into runs, hands events to them.
+
+import { AbortWait } from "./abort-wait.js";
 import { type Binding, loadBinding, type NativeEngine } from "./binding.js";
 import { Chat, type ChatOptions } from "./chat.js";
 import { findCheckpoint } from "./checkpoint.js";
@@ -8,16 +10,16 @@ import { type EventName, eventNames, type Listener, type ListenerOptions, safely
 import { Forms } from "./forms.js";
 import { isPath } from "./limits.js";
 import { type MapOptions, type Mapped, mapRequests } from "./map.js";
-import type { Defaults, ParsedRequest } from "./options.js";
-import { roomFor } from "./room.js";
+import type { Defaults } from "./options.js";
 import { failedRun } from "./run.js";
+import type { Score, ScoreRequest } from "./score.js";
+import { Scoring } from "./scoring.js";
 import { Serving, type ServingSetup } from "./serving.js";
 import { isAborted, onAbort } from "./signals.js";
 import type { EngineStats } from "./stats.js";
 import { checkDraft } from "./text/agreement.js";
-import { type Encoding, Texts } from "./text/texts.js";
+import { Texts } from "./text/texts.js";
 import { detokenize, type RenderOptions, type TokenizeOptions } from "./text/tools.js";
-import { answerForm } from "./tool-form.js";
 import type {
   DisposeOptions,
   Format,
@@ -36,6 +38,7 @@ export class Engine {
   readonly #native: NativeEngine;
   readonly #texts: Texts;
   readonly #forms: Forms;
+  readonly #scoring: Scoring;
   readonly #serving: Serving;
   readonly #clock: Clock;
   readonly #judge: Judge;
@@ -52,6 +55,7 @@ export class Engine {
     this.#judge = settings.judge;
     this.#defaults = settings.defaults;
     this.#serving = new Serving({ ...settings, native, model, path: model.path, tokenBytes: texts.tokenBytes });
+    this.#scoring = new Scoring(this.#serving, texts, settings.judge, model);
   }
 
   /**
@@ -199,35 +203,33 @@ export class Engine {
       const stopTokens = Int32Array.from(new Set([...parsed.native.stopTokens, ...stopNames.keys()]));
       const named = { ...parsed, stopNames, native: { ...parsed.native, stopTokens } };
       const encoded = this.#texts.encode(parsed);
-      const prompt = parsed.format || parsed.tools ? this.#withForm(named, encoded) : encoded;
-      return this.#serving.start(named, prompt, began) as Run<Value>;
+      const prompt = parsed.format || parsed.tools ? this.#forms.add(named, encoded, this.model) : encoded;
+      const run = this.#serving.start(named, prompt, began) as Run<Value>;
+      const choices = parsed.tools ? undefined : parsed.format?.choices;
+      return choices ? this.#scoring.withChoices(run, choices, request, encoded, began) : run;
     } catch (error) {
       return failedRun(wrapError(error)) as Run<Value>;
     }
   }
 
-  /** The prompt once the form of the answer is compiled, too. */
-  #withForm({ native, format, tools }: ParsedRequest, given: Int32Array | Encoding): Encoding {
-    const encoding: Encoding =
-      given instanceof Int32Array
-        ? { prompt: Promise.resolve({ tokens: given, reasoning: "never" }), cancel() {} }
-        : given;
-    const prompt = encoding.prompt.then(async (found) => {
-      const json = answerForm(tools, found.reasoning, format?.json);
-      if (json === undefined) return found;
-      const { form, leastTokens } = await this.#forms.compile(json);
-      const left = roomFor(found.tokens.length, native, this.model);
-      if (left < leastTokens) {
-        const needs = `${format ? "format needs" : "tools need"} at least ${leastTokens} tokens`;
-        throw new SdarError("INVALID_OPTION", `${needs}; maxTokens and the context leave ${left}`, {
-          option: "maxTokens",
-          allowed: `at least ${leastTokens}`,
-        });
-      }
-      native.form = form;
-      return found;
-    });
-    return { prompt, cancel: encoding.cancel };
+  /**
+   * How probable the model finds a text after a prompt. An autoregressive model's log-probabilities are exact, and the whole text
+   * takes a forward or a few. One that denoises blocks gives those of writing the block from left to right, each position with the
+   * ones before it in view and the rest masked, at a forward a token: what `sequential` would write has them, and they are
+   * those of one distribution over texts, but other orders of filling have others. Rejects as `generate` does, and with
+   * `ABORTED`.
+   *
+   * @example
+   * const { logprob } = await engine.score({ prompt: "1 + 1 =", completion: " 2" });
+   */
+  async score(request: ScoreRequest): Promise<Score> {
+    const began = this.#clock.now();
+    this.#checkAlive();
+    const { request: parsed, completion, endToken } = this.#judge.parseScore(request, this.model);
+    const encoded = this.#texts.encode(parsed);
+    const text = completion instanceof Int32Array ? completion : (await this.#texts.split([completion])).ids;
+    const prompt = encoded instanceof Int32Array ? encoded : (await encoded.prompt).tokens;
+    return this.#scoring.score(parsed, prompt, text, endToken, began);
   }
 
   /**
@@ -372,37 +374,6 @@ export class Engine {
 
   #checkAlive(): void {
     if (this.#disposal || this.#draining) throw disposed();
-  }
-}
-
-/** Hears an AbortSignal while something is waited for. */
-class AbortWait {
-  readonly #signal: AbortSignal | undefined;
-  readonly #stopListening: () => void;
-  readonly #late: Promise<never>;
-  #timer: NodeJS.Timeout | undefined;
-
-  constructor(signal: AbortSignal | undefined, cancel: () => void) {
-    this.#signal = signal;
-    let late = () => {};
-    this.#late = new Promise((_, reject) => {
-      late = () => reject(signal?.reason);
-    });
-    this.#late.catch(() => {});
-    this.#stopListening = onAbort(signal, () => {
-      cancel();
-      // What is cancelled ends soon and has then freed all; a device or disk that does not answer is not waited for.
-      this.#timer = setTimeout(late, 50);
-    });
-  }
-
-  race<T>(work: Promise<T>): Promise<T> {
-    return this.#signal ? Promise.race([work, this.#late]) : work;
-  }
-
-  end(): void {
-    clearTimeout(this.#timer);
-    this.#stopListening();
   }
 }
 

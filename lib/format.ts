@@ -3,12 +3,12 @@ import { z } from "zod";
 import { describe, invalidOption, SdarError } from "./errors.js";
 import { bounds } from "./limits.js";
 import { check, oneOf, reading, strictObject } from "./schema.js";
-import type { Format } from "./types.js";
+import type { Format, RequestFields } from "./types.js";
 
 export interface ParsedFormat {
   /** as form::compile takes it */
   json: string;
-  /** texts to choose among, where it is a choice */
+  /** texts to choose among, where their probabilities are wanted */
   choices: readonly string[] | undefined;
   /** What a whole text says. */
   read(text: string): Pick<{ value: unknown; valueError: Error }, "value"> | { valueError: Error };
@@ -35,6 +35,7 @@ const kinds = {
       (v) => Array.isArray(v) && v.length > 0 && v.length <= bounds.choices && v.every((c) => typeof c === "string"),
       { error: `a list of 1 to ${bounds.choices} strings` },
     ),
+    probabilities: z.boolean({ error: "true or false" }).optional(),
   }),
   grammar: strictObject({ type: z.literal("grammar"), grammar: string }),
 } as const;
@@ -49,8 +50,24 @@ const isPlain = (v: unknown): v is object =>
 /** A schema of zod 4, of whichever copy. */
 const isZod = (v: object): v is z.ZodType => isPlain((v as { _zod?: unknown })._zod) || "_zod" in v;
 
-/** Throws INVALID_OPTION; what the addon compiles it may still refuse. */
-export function parseFormat(given: unknown): ParsedFormat {
+interface FormFields extends Pick<RequestFields, "format" | "tools" | "ignoreEos" | "minTokens" | "denoise"> {
+  suppress?: ArrayLike<number> | undefined;
+}
+
+/** What a checked request asks of its answer. Throws INVALID_OPTION; what the addon compiles it may still refuse. */
+export function formatOf(request: FormFields): ParsedFormat | undefined {
+  const { format, tools, ignoreEos, minTokens, suppress, denoise } = request;
+  const form = format !== undefined ? "format" : tools?.length ? "tools" : undefined;
+  const allowed = `none with ${form}, which says where the text may end`;
+  if (form && ignoreEos) throw invalidOption("ignoreEos", ignoreEos, allowed);
+  if (form && minTokens) throw invalidOption("minTokens", minTokens, allowed);
+  if (form && suppress?.length) throw invalidOption("suppress", suppress, `none with ${form}: give a logitBias`);
+  if (form && denoise?.strategy === "self_verified")
+    throw invalidOption("denoise.strategy", denoise.strategy, `another one with ${form}`);
+  return format === undefined ? undefined : parseFormat(format);
+}
+
+function parseFormat(given: unknown): ParsedFormat {
   return reading("format", () => {
     if (typeof given !== "object" || given === null)
       throw invalidOption("format", given, `a zod schema, or an object whose type is one of ${names.join(", ")}`);
@@ -71,12 +88,17 @@ function parseKind(given: { type?: unknown }): ParsedFormat {
     case "regex":
       return { json: write({ type: "regex", pattern: patternOf(parsed.pattern) }), choices: undefined, read: asText };
     case "choice":
-      return { json: write(parsed), choices: Object.freeze([...new Set(parsed.choices)]), read: asText };
+      return { json: write({ type, choices: parsed.choices }), choices: scored(parsed), read: asText };
     case "grammar":
       return { json: write(parsed), choices: undefined, read: asText };
     default:
       return { json: write(parsed), choices: undefined, read: asJson };
   }
+}
+
+function scored({ choices, probabilities = true }: { choices: readonly string[]; probabilities?: boolean }) {
+  const different = [...new Set(choices)];
+  return probabilities && different.length <= bounds.scoredChoices ? different : undefined;
 }
 
 /** What check() would copy value by value, and bound, stays as it is. */

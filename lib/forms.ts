@@ -1,8 +1,11 @@
 // Compiled forms of answers, kept by what they say: compiling takes a thread of its own for up to a second.
 import { createHash } from "node:crypto";
-import type { NativeEngine, NativeForm } from "./binding.js";
+import type { NativeEngine, NativeForm, NativeModelInfo } from "./binding.js";
 import { SdarError, wrapError } from "./errors.js";
-import type { Texts } from "./text/texts.js";
+import type { ParsedRequest } from "./options.js";
+import { roomFor } from "./room.js";
+import type { Encoding, Texts } from "./text/texts.js";
+import { answerForm } from "./tool-form.js";
 
 /** Compiled ones that are kept for the next request, and their bytes together. */
 const mostKept = 256;
@@ -24,8 +27,32 @@ export class Forms {
     this.#texts = texts;
   }
 
+  /** The prompt once the form of its answer is compiled, too, and put into the request. */
+  add({ native, format, tools }: ParsedRequest, given: Int32Array | Encoding, model: NativeModelInfo): Encoding {
+    const encoding: Encoding =
+      given instanceof Int32Array
+        ? { prompt: Promise.resolve({ tokens: given, reasoning: "never" }), cancel() {} }
+        : given;
+    const prompt = encoding.prompt.then(async (found) => {
+      const json = answerForm(tools, found.reasoning, format?.json);
+      if (json === undefined) return found;
+      const { form, leastTokens } = await this.#get(json);
+      const left = roomFor(found.tokens.length, native, model);
+      if (left < leastTokens) {
+        const needs = `${format ? "format needs" : "tools need"} at least ${leastTokens} tokens`;
+        throw new SdarError("INVALID_OPTION", `${needs}; maxTokens and the context leave ${left}`, {
+          option: "maxTokens",
+          allowed: `at least ${leastTokens}`,
+        });
+      }
+      native.form = form;
+      return found;
+    });
+    return { prompt, cancel: encoding.cancel };
+  }
+
   /** Rejects with INVALID_OPTION, QUEUE_FULL, and what the engine's end makes of it. */
-  compile(json: string): Promise<NativeForm> {
+  #get(json: string): Promise<NativeForm> {
     const key = createHash("sha256").update(json).digest("base64");
     const known = this.#forms.get(key);
     if (known) {

@@ -3,6 +3,8 @@ export { Engine } from "./engine.js";
 export { type ErrorCode, SdarError, type SdarErrorJson } from "./errors.js";
 export type { EngineEvents, EventName, Listener, ListenerOptions, RequestInfo } from "./events.js";
 export type { MapOptions, Mapped } from "./map.js";
+export type { SamplingOptions } from "./sampling.js";
+export type { Score, ScoredChoice, ScoreRequest } from "./score.js";
 export type { EngineStats } from "./stats.js";
 export type { RenderOptions, TokenizeOptions } from "./text/tools.js";
 export type {
@@ -12,6 +14,7 @@ export type {
   DisposeOptions,
   Draft,
   FinishReason,
+  Format,
   GenerateDefaults,
   GenerateOptions,
   GenerateRequest,
@@ -32,4 +35,5 @@ export type {
   ToolChoice,
   ToolFunction,
   Usage,
+  ZodSchema,
 } from "./types.js";

@@ -17,6 +17,8 @@ export const bounds = {
   /** `format` as JSON, and its choices */
   form: 2 ** 21,
   choices: 100_000,
+  /** whose probabilities are told */
+  scoredChoices: 64,
   /** `tools`, calls of a message, and what a call's id has */
   tools: 128,
   callId: 256,

@@ -22,7 +22,7 @@ import {
   type ToolUse,
 } from "./conversation-schema.js";
 import { invalidOption, SdarError } from "./errors.js";
-import { type ParsedFormat, parseFormat } from "./format.js";
+import { formatOf, type ParsedFormat } from "./format.js";
 import type { HeldLimits } from "./held.js";
 import { bounds, isPath, queueDefaults } from "./limits.js";
 import { denoiseOf, qualities, refuseBlockOptions, strategies } from "./quality.js";
@@ -41,7 +41,7 @@ import {
   strictObject,
   text,
 } from "./schema.js";
-import { isTokenList, parseBias, tokenIds } from "./token-lists.js";
+import { checkSomeAllowed, isTokenList, parseBias, tokenIds } from "./token-lists.js";
 import type {
   DenoiseOptions,
   DisposeOptions,
@@ -386,37 +386,8 @@ export function parseRequest(input: RequestFields, model: NativeModelInfo, defau
   };
 }
 
-function formatOf(request: z.infer<typeof requestSchema>): ParsedFormat | undefined {
-  const { format, tools, ignoreEos, minTokens, suppress, denoise } = request;
-  const form = format !== undefined ? "format" : tools?.length ? "tools" : undefined;
-  const allowed = `none with ${form}, which says where the text may end`;
-  if (form && ignoreEos) throw invalidOption("ignoreEos", ignoreEos, allowed);
-  if (form && minTokens) throw invalidOption("minTokens", minTokens, allowed);
-  if (form && suppress?.length) throw invalidOption("suppress", suppress, `none with ${form}: give a logitBias`);
-  if (form && denoise?.strategy === "self_verified")
-    throw invalidOption("denoise.strategy", denoise.strategy, `another one with ${form}`);
-  return format === undefined ? undefined : parseFormat(format);
-}
-
 function promptIds(ids: ArrayLike<number>, blockLength: number, model: NativeModelInfo): Int32Array {
   // Before anything that takes longer the longer it is.
   if (ids.length > 0) checkPromptLength(ids.length, blockLength, model);
   return tokenIds(ids, "tokens", model.vocabSize, model.contextLength);
-}
-
-/** Refuses `ids` that, with `others`, leave no token to choose: for `stopTokens` at the positions before `minTokens`. */
-function checkSomeAllowed(
-  option: "suppress" | "stopTokens",
-  ids: Int32Array,
-  others: readonly number[],
-  model: NativeModelInfo,
-): void {
-  const banned = new Set([...ids, ...others, model.maskTokenId]);
-  banned.delete(-1); // a model without a mask
-  if (banned.size < model.vocabSize) return;
-  throw invalidOption(
-    option,
-    ids,
-    `${option === "suppress" ? "" : "with minTokens, "}fewer than all tokens of the model`,
-  );
 }

@@ -69,3 +69,20 @@ export function parseBias(bias: NonNullable<RequestFields["logitBias"]>, vocabSi
   }
   return [...values].sort(([a], [b]) => a - b);
 }
+
+/** Refuses `ids` that, with `others`, leave no token to choose: for `stopTokens` at the positions before `minTokens`. */
+export function checkSomeAllowed(
+  option: "suppress" | "stopTokens",
+  ids: Int32Array,
+  others: readonly number[],
+  model: { vocabSize: number; maskTokenId: number },
+): void {
+  const banned = new Set([...ids, ...others, model.maskTokenId]);
+  banned.delete(-1); // a model without a mask
+  if (banned.size < model.vocabSize) return;
+  throw invalidOption(
+    option,
+    ids,
+    `${option === "suppress" ? "" : "with minTokens, "}fewer than all tokens of the model`,
+  );
+}

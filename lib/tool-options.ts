@@ -14,11 +14,12 @@ import { invalidOption } from "./errors.js";
 import type { ListenerOptions } from "./events.js";
 import { bounds } from "./limits.js";
 import type { MapOptions } from "./map.js";
-import { defaultsSchema, parseRequest } from "./options.js";
+import { defaultsSchema, type ParsedRequest, parseRequest } from "./options.js";
 import { boolean, callback, check, integer, reading, signal, strictObject } from "./schema.js";
+import type { ScoreRequest } from "./score.js";
 import type { RenderOptions, TokenizeOptions } from "./text/tools.js";
 import { isTokenList, tokenIds } from "./token-lists.js";
-import type { Message } from "./types.js";
+import type { Message, RequestFields } from "./types.js";
 
 const { tools, templateOptions, continueFinalMessage } = conversationSchemas;
 const renderFields = {
@@ -71,6 +72,55 @@ export const parseRender = (messages: readonly Message[], options: RenderOptions
 export function parseTokens(tokens: unknown, { vocabSize }: NativeModelInfo): Int32Array {
   if (!isTokenList(tokens)) throw invalidOption("tokens", tokens, "a list of token ids");
   return tokenIds(tokens, "tokens", vocabSize, 2 ** 24);
+}
+
+const scoreFields = {
+  prompt: true,
+  messages: true,
+  tokens: true,
+  parseSpecial: true,
+  ...conversationSchemas,
+  blockLength: true,
+  logitBias: true,
+  priority: true,
+  key: true,
+  deadline: true,
+  cache: true,
+  signal: true,
+  whenFull: true,
+} as const;
+
+export interface ParsedScore {
+  request: ParsedRequest;
+  /** a text that is not empty, or ids */
+  completion: string | Int32Array;
+  endToken: boolean;
+}
+
+/** Throws what parseRequest does. */
+export function parseScore(given: ScoreRequest, model: NativeModelInfo): ParsedScore {
+  return reading("request", () => {
+    if (typeof given !== "object" || given === null) throw invalidOption("request", given, "an object");
+    const { completion, endToken = false, ...rest } = given;
+    const unknown = Object.keys(rest).find((name) => !(name in scoreFields));
+    if (unknown !== undefined)
+      throw invalidOption(unknown, "given", `only completion, endToken, ${Object.keys(scoreFields).join(", ")}`);
+    if (typeof endToken !== "boolean") throw invalidOption("endToken", endToken, "true or false");
+    return { request: parseScored(rest, model), completion: parseCompletion(completion, model), endToken };
+  });
+}
+
+function parseCompletion(completion: unknown, { vocabSize, contextLength }: NativeModelInfo): string | Int32Array {
+  const allowed = "a text or a list of token ids, neither of them empty";
+  if (typeof completion === "string" && completion !== "") return completion;
+  if (!isTokenList(completion) || completion.length === 0) throw invalidOption("completion", completion, allowed);
+  return tokenIds(completion, "completion", vocabSize, contextLength);
+}
+
+/** A request whose text is given, but for that text. */
+export function parseScored(request: RequestFields, model: NativeModelInfo): ParsedRequest {
+  const denoise = model.decoding === "autoregressive" ? {} : { denoise: { strategy: "sequential" as const } };
+  return parseRequest({ ...request, ...denoise, seed: 0, ignoreEos: true }, model);
 }
 
 export const parseListener = (options: ListenerOptions): ListenerOptions => check(listenerSchema, options, "options");

@@ -2,6 +2,8 @@
 import type { NativeModelInfo } from "./binding.js";
 import type { ConversationFields, Message, ToolCall } from "./conversation.js";
 import type { Strategy } from "./quality.js";
+import type { SamplingOptions } from "./sampling.js";
+import type { ScoredChoice } from "./score.js";
 
 export type { Message, MessageToolCall, TextPart, Tool, ToolCall, ToolChoice, ToolFunction } from "./conversation.js";
 export type { LoadOptions } from "./load-options.js";
@@ -75,11 +77,20 @@ export type Format<Value = unknown> =
   | { type: "json_schema"; schema: object | boolean; whitespace?: "none" | "space" | "some" }
   | { type: "json"; whitespace?: "none" | "space" | "some" }
   | { type: "regex"; pattern: string | RegExp }
-  | { type: "choice"; choices: readonly string[] }
+  | {
+      type: "choice";
+      choices: readonly string[];
+      /**
+       * Whether `result.choices` tells how probable each is: a forward for each, or several.
+       *
+       * @default true with at most 64
+       */
+      probabilities?: boolean;
+    }
   | { type: "grammar"; grammar: string };
 
 /** Everything that a request may have; which of them exclude each other says `GenerateRequest`. */
-export interface RequestFields extends ConversationFields {
+export interface RequestFields extends ConversationFields, SamplingOptions {
   /** text as it is, without chat template */
   prompt?: string;
   /** a conversation, turned into text by the checkpoint's chat template */
@@ -112,53 +123,6 @@ export interface RequestFields extends ConversationFields {
    * @default none of these but `low_confidence_dynamic`, `threshold` 0.9
    */
   quality?: Quality;
-  /** 0 (default) takes the most probable token; else 1e-6 to 100. */
-  temperature?: number;
-  /** Samples among the k most probable tokens; 0 (default) among all. */
-  topK?: number;
-  /**
-   * Samples among the fewest tokens whose probability reaches this, above 0 to 1.
-   *
-   * @default 1
-   */
-  topP?: number;
-  /**
-   * Samples among tokens at least this many times as probable as the most probable one, 0 to 1; after `topK` and `topP`.
-   *
-   * @default 0
-   */
-  minP?: number;
-  /**
-   * Divides the logits above 0 of tokens of the prompt and of generated ones, and multiplies those below, 0.1 to 10. As
-   * the other two it counts tokens whose positions are filled, in the active block on both sides; masked ones it does not.
-   *
-   * @default 1
-   */
-  repetitionPenalty?: number;
-  /**
-   * Taken off the logits of generated tokens, -2 to 2.
-   *
-   * @default 0
-   */
-  presencePenalty?: number;
-  /**
-   * Taken off the logits of generated tokens, -2 to 2, once for each time that one was generated.
-   *
-   * @default 0
-   */
-  frequencyPenalty?: number;
-  /**
-   * How many of the most probable tokens at each position are told, 0 to 20, as `token.topLogprobs`.
-   *
-   * @default 0
-   */
-  topLogprobs?: number;
-  /**
-   * Seed of sampling, 0 to 2^64 - 1; the same seed gives the same tokens.
-   *
-   * @default random, see `result.seed`
-   */
-  seed?: number | bigint;
   /**
    * Text that ends the generation and is not part of the result's text: one string or up to 64, of 1 to 1024 bytes each. A
    * string that begins with the name of a special token ends it at that token, too; one that has such a name further
@@ -167,8 +131,6 @@ export interface RequestFields extends ConversationFields {
   stop?: string | readonly string[];
   /** Token ids that end the generation, besides the checkpoint's own; at most 256. */
   stopTokens?: readonly number[];
-  /** Token ids that are never chosen, at most 1024. They keep their probability. */
-  suppress?: readonly number[];
   /**
    * Goes on past the checkpoint's end tokens.
    *
@@ -181,8 +143,6 @@ export interface RequestFields extends ConversationFields {
    * @default 0
    */
   minTokens?: number;
-  /** Added to the logits of token ids, -100 to 100; at most 1024 of them. */
-  logitBias?: Readonly<Record<number, number>> | ReadonlyMap<number, number>;
   /**
    * The form of the answer. The generation ends where the text is complete, and never later than `maxTokens`; a form that needs
    * more is refused. Not with `ignoreEos` and `minTokens`. A stop string or an abort may still cut the text short.
@@ -351,6 +311,12 @@ export interface Answer<Value = unknown> {
 export interface GenerateResult<Value = unknown> extends Answer<Value> {
   /** as given, or the one that was drawn */
   seed: number | bigint;
+  /**
+   * With a `format` of at most 64 choices: how probable each of them is, the others being impossible. Scored as `engine.score`
+   * does it, the end token after each included; in what the engine counts and tells, each is a request of its own. Not after
+   * reasoning or with tools.
+   */
+  choices?: ScoredChoice[];
   /** all completions, with `n` above 1 */
   answers?: Answer<Value>[];
 }

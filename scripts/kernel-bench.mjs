@@ -8,6 +8,7 @@ import { report } from "./native-tests.mjs";
 const programs = {
   matmul_bench: ["--layers", "1", "--hidden", "256", "--intermediate", "512", "--qkv", "512", "--tokens", "1,9"],
   moe_bench: ["--hidden", "256", "--intermediate", "128", "--experts", "16", "--per-token", "2", "--tokens", "1,9"],
+  lm_head_bench: ["--vocabulary", "1000", "--rows", "2"],
   attention_bench: ["--context", "64,200", "--block", "4"],
 };
 

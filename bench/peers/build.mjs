@@ -9,7 +9,7 @@ import { exportCheckpoint } from "./checkpoint.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
 export const root = join(here, "../..");
-const cache = join(root, "build/peers");
+export const cache = join(root, "build/peers");
 
 function call(command, args, options = {}) {
   execFileSync(command, args, { stdio: ["ignore", "ignore", "inherit"], ...options });
@@ -68,7 +68,7 @@ export function buildPeer() {
   };
   return {
     ...{ libraries, release, bench: compile("llama_bench"), writer: compile("write_gguf") },
-    generator: compile("llama_generate"),
+    ...{ generator: compile("llama_generate"), batch: compile("llama_batch") },
   };
 }
 

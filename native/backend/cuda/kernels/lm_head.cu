@@ -102,8 +102,7 @@ SDAR_DEVICE void reduce(const LmHeadParams& a, int index, bool exists, int first
     const Words2 allowed = load_global_cached<Words2>(words + first / 64);
     SDAR_UNROLL
     for (int i = 0; i < kEach; i++) {
-      const int bit = i * kLanes + lane;
-      suppressed |= (~allowed.w[bit / 32] >> bit % 32 & 1) << i;
+      suppressed |= (~allowed.w[i * kLanes / kWarp] >> (i * kLanes % kWarp + lane) & 1) << i;
     }
   }
   const int suppressed_begin = exists ? load_global_cached<int32_t>(&sampled->suppressed) : 0;
