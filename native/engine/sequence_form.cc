@@ -8,9 +8,6 @@ namespace sdar {
 
 /// Nothing can be released yet: one position at least is left to the first step.
 void Sequence::begin_form() {
-  // What a form forbids is known for one draft, not for each that a verification would leave.
-  if (request_.denoise.strategy == Strategy::self_verified)
-    request_.denoise.strategy = Strategy::low_confidence_dynamic;
   form_ = std::make_unique<FormFilling>(request_.form, context_.end_id, limit_ - prompt_);
   if (!context_.autoregressive) {
     std::vector<int32_t> tokens = unreleased();
