@@ -202,17 +202,18 @@ uint64_t FormFilling::choose(std::span<const int32_t> tokens, int32_t offset, ui
   return open;
 }
 
-uint64_t FormFilling::verify(uint64_t masked, const SamplingParams& sampling, SequenceResult& result) {
+uint64_t FormFilling::verify(size_t lead, uint64_t masked, const SamplingParams& sampling, SequenceResult& result) {
   const auto rows = static_cast<size_t>(std::popcount(masked));
   uint64_t accepted = 0;
-  for (size_t i = 0, rank = 0; i < path_.size() && path_[i] != kAny; i++) {
+  for (size_t i = 0, rank = 0; lead + i < path_.size() && path_[lead + i] != kAny; i++) {
     if (!(masked >> i & 1)) continue;
     const Row row(result, static_cast<int32_t>(i), rank++, rows);
-    const bool agreed = row.at.token == path_[i];
+    const int32_t drafted = path_[lead + i];
+    const bool agreed = row.at.token == drafted;
     if (!agreed && accepted) break;
     accepted |= uint64_t{1} << i;
     if (agreed) continue;
-    result.at[i] = with_token(row.at, path_[i], row.wanted.logit, sampling);
+    result.at[i] = with_token(row.at, drafted, row.wanted.logit, sampling);
     break;
   }
   return accepted;

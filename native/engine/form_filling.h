@@ -38,10 +38,10 @@ class FormFilling {
   uint64_t choose(std::span<const int32_t> tokens, int32_t offset, uint64_t masked, const SamplingParams& sampling,
                   SequenceResult& result);
 
-  /// After a step of rows that verify the filling, from the first masked position on, which `tokens` and `masked` begin with:
-  /// those of its tokens that the rows decide as well, from the left; the first one is kept in any case. A filling holds as
-  /// a whole, so that nothing else can stand in the place of a token that is refused.
-  uint64_t verify(uint64_t masked, const SamplingParams& sampling, SequenceResult& result);
+  /// After a step of rows that verify the filling, from the first masked position on, which is the `lead`-th from the next
+  /// one and bit 0 of `masked`: those of its tokens that the rows decide as well, from the left; the first one is kept in
+  /// any case. A filling holds as a whole, so that nothing else can stand in the place of a token that is refused.
+  uint64_t verify(size_t lead, uint64_t masked, const SamplingParams& sampling, SequenceResult& result);
 
   /// Autoregressive: as ask(), for the rows that decide the next position and those after each of `proposed`. Returns
   /// how many of these go with the form; only limits[0 … that] are written.

@@ -1,5 +1,6 @@
 // A sequence whose text has a given form.
 #include <algorithm>
+#include <bit>
 
 #include "denoise/choose.h"
 #include "engine/sequence.h"
@@ -60,7 +61,8 @@ std::optional<FinishReason> Sequence::apply_form(const StepSequence& planned, co
     return apply_next(planned, formed);
   }
   if (planned.segment.masks > 0) {
-    formed.filled = form_->verify(planned.masked, request_, formed) << (next_ - active_);
+    const int32_t first = std::countr_zero(masked_), lead = first - (next_ - active_);
+    formed.filled = form_->verify(static_cast<size_t>(lead), planned.masked, request_, formed) << first;
     return apply_block(planned, formed);
   }
   const uint64_t open = form_->choose(unreleased(), next_ - active_, masked_, request_, formed);

@@ -14,7 +14,10 @@ void Sequence::begin_verification(const SequenceResult& draft) {
     if (masked_ >> i & 1) verification_[i] = draft.at[i].token;
   if (penalties_) penalties_->propose(std::span(verification_).subspan(static_cast<size_t>(first)), masked_ >> first);
   verification_.resize(2 * last + 1 - first, context_.mask_id);
-  if (form_) form_->ask(unreleased(), limits_, true);
+  if (!form_) return;
+  std::array<RowLimits, kMaxBlockLength> limits;  // from the next position on; rows are from the first masked one on
+  form_->ask(unreleased(), limits, true);
+  std::copy(limits.begin() + first - (next_ - active_), limits.end(), limits_.begin());
 }
 
 /// What is known must be in the cache: a preemption may have come between a draft and this.

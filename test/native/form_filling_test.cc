@@ -103,6 +103,35 @@ TEST("what leaves no choice takes no forward") {
   CHECK(result.forwards == 1 && result.tokens.size() >= 20);
 }
 
+TEST("a verified draft keeps its form, also behind what was written without a forward") {
+  Formed formed({.path = "models/sdar-nano", .weights = WeightFormat::bf16});
+  int32_t a = 0;
+  while (formed.table.of(a) != "a") a++;
+  std::vector<Request> requests;
+  for (const char* pattern : {"xyz[a-f]{50}", "[a-f]{3}xy[a-z]*z", "x(a|b|c[a-f]){9}"}) {
+    for (int32_t block : {4, 8, 16}) {
+      Request r;
+      r.tokens = {1, 2, 3, 4, 5};
+      r.max_tokens = 60;
+      r.block_length = block;
+      r.denoise = {.strategy = Strategy::self_verified, .threshold = 1};
+      r.bias_ids = {a}, r.bias_values = {60.0f};  // sure of it everywhere
+      r.form = formed.runner.engine().forms()->compile(
+          std::string(R"({"type":"regex","pattern":")") + pattern + R"("})", [] { return false; });
+      requests.push_back(r);
+    }
+  }
+  const auto results = formed.runner.run(requests);
+  for (size_t i = 0; i < results.size(); i++) {
+    CHECK(results[i].error.empty());
+    form::State state = requests[i].form->start();
+    for (const TokenRecord& t : results[i].tokens) state = requests[i].form->advance(state, t.id);
+    CHECK(requests[i].form->fits(state, 0));
+    // A block of sixteen in one draft and one verification.
+    if (i == 2) CHECK(results[i].forwards * 4 < static_cast<int>(results[i].tokens.size()));
+  }
+}
+
 TEST("the score of a text is what each of its tokens had when it was written from left to right") {
   for (const char* path : {"models/sdar-nano", "models/qwen3-nano"}) {
     Formed formed({.path = path, .weights = WeightFormat::bf16});
