@@ -50,20 +50,18 @@ const isPlain = (v: unknown): v is object =>
 /** A schema of zod 4, of whichever copy. */
 const isZod = (v: object): v is z.ZodType => isPlain((v as { _zod?: unknown })._zod) || "_zod" in v;
 
-interface FormFields extends Pick<RequestFields, "format" | "tools" | "ignoreEos" | "minTokens" | "denoise"> {
+interface FormFields extends Pick<RequestFields, "format" | "tools" | "ignoreEos" | "minTokens"> {
   suppress?: ArrayLike<number> | undefined;
 }
 
 /** What a checked request asks of its answer. Throws INVALID_OPTION; what the addon compiles it may still refuse. */
 export function formatOf(request: FormFields): ParsedFormat | undefined {
-  const { format, tools, ignoreEos, minTokens, suppress, denoise } = request;
+  const { format, tools, ignoreEos, minTokens, suppress } = request;
   const form = format !== undefined ? "format" : tools?.length ? "tools" : undefined;
   const allowed = `none with ${form}, which says where the text may end`;
   if (form && ignoreEos) throw invalidOption("ignoreEos", ignoreEos, allowed);
   if (form && minTokens) throw invalidOption("minTokens", minTokens, allowed);
   if (form && suppress?.length) throw invalidOption("suppress", suppress, `none with ${form}: give a logitBias`);
-  if (form && denoise?.strategy === "self_verified")
-    throw invalidOption("denoise.strategy", denoise.strategy, `another one with ${form}`);
   return format === undefined ? undefined : parseFormat(format);
 }
 

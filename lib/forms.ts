@@ -91,7 +91,8 @@ export class Forms {
       return form;
     } catch (error) {
       const { code, message } = wrapError(error);
-      throw new SdarError(code, message, { ...(code === "INVALID_OPTION" && { option: "format" }), cause: error });
+      const option = /^tools\[\d+\]\.parameters/.exec(message)?.[0] ?? "format";
+      throw new SdarError(code, message, { ...(code === "INVALID_OPTION" && { option }), cause: error });
     }
   }
 

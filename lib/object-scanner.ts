@@ -4,7 +4,7 @@
 type Expected = "value" | "valueOrEnd" | "name" | "nameOrEnd" | "colon" | "more";
 
 /** Deeper than arguments of any tool, and shallow enough for what recurses. */
-const maxDepth = 64;
+const maxDepth = 512;
 const literal = /^(?:-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null)$/;
 const escapes = '"\\/bfnrt';
 const spaces = " \n\r\t";

@@ -1,7 +1,6 @@
 // The one place where what callers pass is judged: Engine.load's options and generate's request.
 
 import { randomInt } from "node:crypto";
-import { join, resolve } from "node:path";
 import { types } from "node:util";
 import { z } from "zod";
 import {
@@ -11,7 +10,8 @@ import {
   type NativeRequest,
   weightFormats,
 } from "./binding.js";
-import { findCheckpoint, userCache } from "./checkpoint.js";
+import { cacheBytes, cacheFolder } from "./cache-folder.js";
+import { findCheckpoint } from "./checkpoint.js";
 import { type Conversation, type ConversationFields, conversationNames } from "./conversation.js";
 import {
   conversationSchemas,
@@ -197,27 +197,6 @@ export interface ParsedLoadOptions {
 
 /** What a schema made of `generate`. */
 export type Defaults = z.infer<typeof loadSchema>["generate"];
-
-/** Where packed weights are kept; "" for nowhere, also where there is no home. */
-export function cacheFolder(weightCache: boolean | string): string {
-  if (weightCache === false) return "";
-  if (weightCache !== true) return resolve(weightCache);
-  const { SDAR_CACHE_DIR } = process.env;
-  if (SDAR_CACHE_DIR) return resolve(SDAR_CACHE_DIR);
-  const cache = userCache();
-  return cache === undefined ? "" : join(cache, "sdar-engine");
-}
-
-/** How much is kept there, in bytes. */
-function cacheBytes(given: number | undefined): number {
-  if (given !== undefined) return given;
-  const { SDAR_CACHE_BYTES } = process.env;
-  if (!SDAR_CACHE_BYTES) return 64 * 2 ** 30;
-  const bytes = Number(SDAR_CACHE_BYTES);
-  if (!Number.isSafeInteger(bytes) || bytes < 0)
-    throw invalidOption("SDAR_CACHE_BYTES", SDAR_CACHE_BYTES, "a number of bytes");
-  return bytes;
-}
 
 /** Throws INVALID_OPTION. Whether there is such a device the addon knows. */
 export function parseLoadOptions(input: LoadOptions = {}): ParsedLoadOptions {

@@ -27,7 +27,8 @@ function callsForm({ tools, choice, parallel }: ToolUse) {
     begin: `${mark}\n`,
     end: `\n${end}`,
     between: "\n",
-    tools: callable.map(({ name, parameters }) => ({ name, schema: parameters ?? { type: "object" } })),
+    // A schema that says no type takes other values as well.
+    tools: callable.map(({ name, parameters }) => ({ name, schema: { ...parameters, type: "object" } })),
     choice: only === undefined ? choice : "required",
     parallel: parallel && only === undefined,
   };

@@ -1,9 +1,10 @@
 // What runs and chats make of answers with reasoning and calls.
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import t, { type Test } from "tap";
+import { shippedModelPath } from "../lib/checkpoint.js";
 import { toSSEResponse } from "../lib/http.js";
-import type { Message, Run } from "../lib/index.js";
+import { Engine, type GenerateRequest, type Message, type Run, type Tool, type ToolChoice } from "../lib/index.js";
 import { asked, folder, now, room, sdarTemplate, thinkingTemplate } from "./conversations.js";
 import { eventually } from "./eventually.js";
 import { type FakeNative, fakeEngine } from "./fake-binding.js";
@@ -67,6 +68,37 @@ t.test("a run gives reasoning and calls apart", async (t) => {
     { text: "", reasoning: "b" },
   ]);
   await engine.dispose();
+});
+
+t.test("calls are held to the schemas of their tools, by a model that knows none", async (t) => {
+  const path = folder(t, sdarTemplate);
+  for (const file of ["config.json", "model.safetensors"])
+    symlinkSync(join(shippedModelPath(), file), join(path, file));
+  await using engine = await Engine.load(path);
+  const city = { type: "string", maxLength: 8 };
+  const parameters = {
+    properties: { city, days: { enum: [1, 2] } },
+    required: ["city", "days"],
+    additionalProperties: false,
+  };
+  const tools: Tool[] = [{ name: "weather", parameters }, now];
+  const choices: ToolChoice[] = ["required", { name: "weather" }, "none", "auto"];
+  const requests = choices.flatMap((toolChoice) => [0, 0.7, 2].map((temperature) => ({ toolChoice, temperature })));
+  const request = (each: object) => ({ messages: [asked], tools, maxTokens: 100, seed: 1, ...each }) as GenerateRequest;
+  for await (const { item, result, error } of engine.map(requests, request)) {
+    if (!result) throw error;
+    const { toolChoice } = item;
+    const { text, toolCalls = [] } = result;
+    t.notMatch(text, "<tool_call>");
+    if (toolChoice === "none") t.equal(toolCalls.length, 0);
+    if (toolChoice === "required" || typeof toolChoice === "object") t.ok(text === "" && toolCalls.length > 0);
+    if (typeof toolChoice === "object") t.match(toolCalls, [{ name: "weather" }]);
+    for (const { name, value } of toolCalls)
+      if (name === "weather") t.match(value, { city: /^.{0,8}$/su, days: /^[12]$/ });
+  }
+  const unknown: Tool = { name: "f", parameters: { unevaluatedProperties: false } };
+  const refused = { code: "INVALID_OPTION", option: "tools[1].parameters", message: /unevaluatedProperties/ };
+  await t.rejects(engine.generate({ messages: [asked], tools: [now, unknown] }).result(), refused);
 });
 
 t.test("reasoning that the template has opened", async (t) => {

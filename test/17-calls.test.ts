@@ -72,12 +72,13 @@ t.test("what is no call stays text, and harms no call after it", async (t) => {
     '{"name": "f", "arguments": {"x": 1,}}',
     '{"name": "f" "arguments": {}}',
     '{"name": "f", "arguments": {"x": "a line\nend"}}',
-    `{"name": "f", "arguments": {"x": ${"[".repeat(70)}${"]".repeat(70)}}}`,
     "<tool_call>",
   ]) {
     takes(t, `a\n${call(inner)} b`, { text: `a\n${call(inner)} b` });
     takes(t, `${call(inner)}\n${g}`, { text: call(inner), calls: [["g", "{}"]] });
   }
+  const deep = call(`{"name": "f", "arguments": {"x": ${"[".repeat(511)}${"]".repeat(511)}}}`);
+  t.equal(taken([deep], {}).whole.text, deep, "nor what is too deep");
   for (const text of ["the <tool_call> tag", "a <tool_call", "a\n", "a\n<", "<tool_call>\n{", "  \n<tool_call>"])
     takes(t, text, { text });
   takes(t, `${f}\n${call("")}\n${g}`, { text: `\n${call("")}`, calls: [fGiven, ["g", "{}"]] });
@@ -191,6 +192,7 @@ t.test("the form that tools ask of an answer", async (t) => {
   const tools = [
     { name: "weather", parameters },
     { type: "function" as const, function: { name: "now" } },
+    { name: "at", parameters: { properties: {} } },
   ];
   const form = (
     toolChoice?: ToolChoice,
@@ -212,6 +214,7 @@ t.test("the form that tools ask of an answer", async (t) => {
       tools: [
         { name: "weather", schema: parameters },
         { name: "now", schema: { type: "object" } },
+        { name: "at", schema: { properties: {}, type: "object" } },
       ],
       choice: "auto",
       parallel: true,

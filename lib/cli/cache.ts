@@ -2,8 +2,8 @@
 import { closeSync, openSync, readdirSync, readSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { Command } from "commander";
+import { cacheFolder } from "../cache-folder.js";
 import { SdarError } from "../errors.js";
-import { cacheFolder } from "../options.js";
 import { printable } from "./terminal.js";
 
 interface Entry {

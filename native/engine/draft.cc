@@ -73,7 +73,8 @@ void Draft::open(int32_t room) {
 }
 
 bool Draft::ends(int32_t id) const {
-  return std::binary_search(suppressed_early_.begin() + 1, suppressed_early_.end(), id);
+  return std::binary_search(suppressed_early_.begin() + static_cast<std::ptrdiff_t>(suppressed_.size()),
+                            suppressed_early_.end(), id);
 }
 
 int32_t Draft::pages_needed() const { return pages_for(end_, context_.block_length); }

@@ -255,8 +255,6 @@ void Engine::check(const Request& r) const {
     require(forms_ && forms_->owns(*r.form), "format", 0, "a form that this engine compiled");
     require(!r.ignore_eos, "ignoreEos", 1, "none with a format");
     require(r.min_tokens == 0, "minTokens", r.min_tokens, "none with a format");
-    require(r.denoise.strategy != Strategy::self_verified, "denoise.strategy", static_cast<int>(r.denoise.strategy),
-            "another than self_verified with a format");
     require(r.suppress.empty(), "suppress", static_cast<double>(r.suppress.size()), "none with a format");
     if (limit - prompt < r.form->least_tokens())
       throw Error(code::kInvalidOption, "format needs at least " + std::to_string(r.form->least_tokens()) +

@@ -59,7 +59,11 @@ FormFilling::~FormFilling() { form_->drop(&state_); }
 void FormFilling::accept(int32_t id) {
   state_ = form_->advance(state_, id);
   left_--;
-  if (!path_.empty()) path_.erase(path_.begin());
+  if (!path_.empty() && path_[0] == id) {
+    path_.erase(path_.begin());
+  } else {
+    path_.clear();
+  }
 }
 
 std::vector<int32_t> FormFilling::forced(std::span<const int32_t> tokens) {
@@ -100,7 +104,7 @@ void FormFilling::plan_path(std::span<const int32_t> tokens) {
   }
 }
 
-void FormFilling::ask(std::span<const int32_t> tokens, std::span<RowLimits> limits) {
+void FormFilling::ask(std::span<const int32_t> tokens, std::span<RowLimits> limits, bool drafted) {
   form_->trim();
   masks_.clear();
   if (path_.size() != tokens.size()) plan_path(tokens);
@@ -114,7 +118,8 @@ void FormFilling::ask(std::span<const int32_t> tokens, std::span<RowLimits> limi
     }
     limits[i].wanted = path_[i];
     if (exact && state != form::kEnded) allow(state, limits[i]);
-    exact = false;
+    if (exact && drafted && state != form::kEnded) state = form_->advance(state, path_[i]);
+    exact &= drafted;
   }
 }
 
@@ -195,6 +200,23 @@ uint64_t FormFilling::choose(std::span<const int32_t> tokens, int32_t offset, ui
     if (!after_end) open |= uint64_t{1} << position;
   }
   return open;
+}
+
+uint64_t FormFilling::verify(size_t lead, uint64_t masked, const SamplingParams& sampling, SequenceResult& result) {
+  const auto rows = static_cast<size_t>(std::popcount(masked));
+  uint64_t accepted = 0;
+  for (size_t i = 0, rank = 0; lead + i < path_.size() && path_[lead + i] != kAny; i++) {
+    if (!(masked >> i & 1)) continue;
+    const Row row(result, static_cast<int32_t>(i), rank++, rows);
+    const int32_t drafted = path_[lead + i];
+    const bool agreed = row.at.token == drafted;
+    if (!agreed && accepted) break;
+    accepted |= uint64_t{1} << i;
+    if (agreed) continue;
+    result.at[i] = with_token(row.at, drafted, row.wanted.logit, sampling);
+    break;
+  }
+  return accepted;
 }
 
 int32_t FormFilling::ask_next(std::span<const int32_t> proposed, std::span<RowLimits> limits) {

@@ -30,12 +30,18 @@ class FormFilling {
   std::vector<int32_t> forced(std::span<const int32_t> tokens);
 
   /// What a step is asked about a block's positions, `tokens` from the next one to be accepted on; to limits[i].
-  void ask(std::span<const int32_t> tokens, std::span<RowLimits> limits);
+  /// `drafted`: of rows that each see the filling's tokens before them, so that each of them is exact.
+  void ask(std::span<const int32_t> tokens, std::span<RowLimits> limits, bool drafted = false);
   /// After the step: the most probable filling. `offset` is that of tokens[0] in the active block, `masked` the step's.
   /// Writes to result.at what each masked position gets; returns the offsets before the text's end, which alone are
   /// worth filling: one at least. A position's confidence and log probability are the model's own.
   uint64_t choose(std::span<const int32_t> tokens, int32_t offset, uint64_t masked, const SamplingParams& sampling,
                   SequenceResult& result);
+
+  /// After a step of rows that verify the filling, from the first masked position on, which is the `lead`-th from the next
+  /// one and bit 0 of `masked`: those of its tokens that the rows decide as well, from the left; the first one is kept in
+  /// any case. A filling holds as a whole, so that nothing else can stand in the place of a token that is refused.
+  uint64_t verify(size_t lead, uint64_t masked, const SamplingParams& sampling, SequenceResult& result);
 
   /// Autoregressive: as ask(), for the rows that decide the next position and those after each of `proposed`. Returns
   /// how many of these go with the form; only limits[0 … that] are written.

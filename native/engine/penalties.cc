@@ -35,14 +35,16 @@ void TokenPenalties::add(int32_t id) {
   decided_[at].less = less(++counts_[at]);
 }
 
-void TokenPenalties::propose(std::span<const int32_t> tokens) {
+void TokenPenalties::propose(std::span<const int32_t> tokens, uint64_t counted) {
   proposed_.clear();
   if (tokens.empty()) return;
   std::vector<PenalisedToken> later;
   for (size_t i = 0; i < tokens.size(); i++) {
+    if (!(counted >> i & 1)) continue;
     const size_t at = find(tokens[i]);
     const bool known = at < decided_.size() && decided_[at].id == tokens[i];
-    const auto before = std::count(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(i), tokens[i]);
+    const auto same = [&](const PenalisedToken& token) { return token.id == tokens[i]; };
+    const auto before = std::count_if(later.begin(), later.end(), same);
     const int32_t count = (known ? counts_[at] : 0) + static_cast<int32_t>(before) + 1;
     later.push_back({.id = tokens[i], .from = static_cast<int32_t>(i) + 1, .less = less(count)});
   }

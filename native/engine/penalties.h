@@ -18,8 +18,9 @@ class TokenPenalties {
 
   /// A token was generated. Drops what was proposed.
   void add(int32_t id);
-  /// Autoregressive: tokens[i] counts in the rows of the window after row i.
-  void propose(std::span<const int32_t> tokens);
+  /// tokens[i] counts in the rows of the window after row i, where bit i of `counted` is set: proposals of a draft, or a
+  /// block's draft that is verified.
+  void propose(std::span<const int32_t> tokens, uint64_t counted = ~uint64_t{0});
   /// As StepSequence::penalised; valid until the next call of another.
   std::span<const PenalisedToken> tokens() const { return proposed_.empty() ? decided_ : proposed_; }
 

@@ -127,18 +127,18 @@ std::optional<FinishReason> Sequence::apply(const StepSequence& planned, const S
 std::optional<FinishReason> Sequence::apply_block(const StepSequence& planned, const SequenceResult& result) {
   adopt(active_);
   const bool verifies = planned.segment.masks > 0;
-  const uint64_t filled = verifies ? verified(planned, result) : result.filled;
-  const int32_t first = planned.active_position() - active_;
-  const size_t top = static_cast<size_t>(request_.top_logprobs);
-  for (uint64_t left = filled; left; left &= left - 1) {
-    const int32_t offset = std::countr_zero(left), at = offset - first;
-    const auto rank = static_cast<size_t>(std::popcount(planned.masked & ((uint64_t{1} << at) - 1)));
-    fill(offset, result.at[at], result.top.subspan(rank * top, top));
-  }
+  const uint64_t filled = verifies && !form_ ? verified(planned, result) : result.filled;
   decided_ = std::popcount(filled);
   if (filled == 0 && request_.denoise.strategy == Strategy::self_verified) {
     begin_verification(result);
     return std::nullopt;
+  }
+  const int32_t first = planned.active_position() - active_;
+  const size_t top = static_cast<size_t>(request_.top_logprobs);
+  for (uint64_t left = filled; left; left &= left - 1) {
+    const int32_t i = std::countr_zero(left);
+    const auto rank = static_cast<size_t>(std::popcount(masked_ & ((uint64_t{1} << i) - 1)));
+    fill(i, result.at[i - first], result.top.subspan(rank * top, top));
   }
   verification_.clear();
   masked_ &= ~filled;
@@ -161,42 +161,6 @@ std::optional<FinishReason> Sequence::go_on() {
 void Sequence::clear_filled(size_t positions) {
   filled_.assign(positions, {});
   top_filled_.assign(positions * static_cast<size_t>(request_.top_logprobs), {});
-}
-
-/// The draft's tokens up to the last masked position, then a mask for each position from the first masked one to it.
-void Sequence::begin_verification(const SequenceResult& draft) {
-  const int32_t first = std::countr_zero(masked_), last = 63 - std::countl_zero(masked_);
-  verification_.assign(tokens_.begin() + active_, tokens_.begin() + active_ + last);
-  for (int32_t i = first; i < last; i++)
-    if (masked_ >> i & 1) verification_[i] = draft.at[i].token;
-  verification_.resize(2 * last + 1 - first, context_.mask_id);
-}
-
-/// What is known must be in the cache: a preemption may have come between a draft and this.
-void Sequence::plan_verification(StepSequence& s) const {
-  s.denoise = committed_ == active_;
-  if (!s.denoise) {
-    s.segment.rows = std::min(s.segment.rows, active_ - committed_);
-    return;
-  }
-  s.segment.rows = static_cast<int32_t>(verification_.size());
-  s.window = s.segment.masks = 64 - std::countl_zero(masked_) - std::countr_zero(masked_);
-  s.ids = verification_.data();
-  s.masked = masked_ >> std::countr_zero(masked_);
-}
-
-/// From the left: the drafted tokens that a verification decides as well, and the first that it does not. Both forwards
-/// sample with the random number of (seed, completion, position, step), so that each token has the distribution of
-/// blocks of one position, whatever was drafted.
-uint64_t Sequence::verified(const StepSequence& planned, const SequenceResult& result) const {
-  const int32_t first = planned.active_position() - active_, tokens = planned.segment.tokens();
-  uint64_t accepted = 0;
-  for (uint64_t left = masked_; left; left &= left - 1) {
-    const int32_t i = std::countr_zero(left);
-    accepted |= left & (~left + 1);
-    if (i < tokens && result.at[i - first].token != verification_[i]) break;
-  }
-  return accepted;
 }
 
 void Sequence::fill(int32_t offset, const SampledToken& token, std::span<const RankedToken> top) {

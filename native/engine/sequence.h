@@ -120,13 +120,14 @@ class Sequence {
   void clear_filled(size_t positions);
   std::optional<FinishReason> apply_block(const StepSequence& planned, const SequenceResult& result);
   std::optional<FinishReason> apply_next(const StepSequence& planned, const SequenceResult& result);
-  void begin_verification(const SequenceResult& draft);
-  void plan_verification(StepSequence& step) const;
-  uint64_t verified(const StepSequence& planned, const SequenceResult& result) const;
   std::optional<FinishReason> go_on();
   /// `top`: SequenceResult::top of this position.
   void fill(int32_t offset, const SampledToken& token, std::span<const RankedToken> top = {});
   std::optional<FinishReason> release();
+  // Of a draft that is verified (sequence_verification.cc):
+  void begin_verification(const SequenceResult& draft);
+  void plan_verification(StepSequence& step) const;
+  uint64_t verified(const StepSequence& planned, const SequenceResult& result) const;
   // Of a text that is scored (sequence_given.cc):
   void ask_given();
   std::optional<FinishReason> apply_given(const StepSequence& planned, const SequenceResult& result);

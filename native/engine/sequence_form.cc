@@ -1,5 +1,6 @@
 // A sequence whose text has a given form.
 #include <algorithm>
+#include <bit>
 
 #include "denoise/choose.h"
 #include "engine/sequence.h"
@@ -8,9 +9,6 @@ namespace sdar {
 
 /// Nothing can be released yet: one position at least is left to the first step.
 void Sequence::begin_form() {
-  // What a form forbids is known for one draft, not for each that a verification would leave.
-  if (request_.denoise.strategy == Strategy::self_verified)
-    request_.denoise.strategy = Strategy::low_confidence_dynamic;
   form_ = std::make_unique<FormFilling>(request_.form, context_.end_id, limit_ - prompt_);
   if (!context_.autoregressive) {
     std::vector<int32_t> tokens = unreleased();
@@ -61,6 +59,11 @@ std::optional<FinishReason> Sequence::apply_form(const StepSequence& planned, co
   if (context_.autoregressive) {
     form_->decide(proposed().first(static_cast<size_t>(planned.window) - 1), request_, formed);
     return apply_next(planned, formed);
+  }
+  if (planned.segment.masks > 0) {
+    const int32_t first = std::countr_zero(masked_), lead = first - (next_ - active_);
+    formed.filled = form_->verify(static_cast<size_t>(lead), planned.masked, request_, formed) << first;
+    return apply_block(planned, formed);
   }
   const uint64_t open = form_->choose(unreleased(), next_ - active_, masked_, request_, formed);
   float confidence[kMaxBlockLength], entropy[kMaxBlockLength];

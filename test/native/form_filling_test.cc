@@ -1,116 +1,14 @@
 // Generations of a given form: whatever the model wants, the text is of the form and within its budget.
 #include <cstdio>
 #include <cstdlib>
-#include <random>
-#include <string>
-#include <vector>
 
 #include "check.h"
-#include "form/form.h"
-#include "harness.h"
+#include "formed.h"
 
 using namespace sdar;
+using namespace formed;
 
 namespace {
-
-const char* const kForms[] = {
-    R"({"type":"json"})",
-    R"({"type":"json_schema","schema":{"type":"object","properties":{"name":{"type":"string","maxLength":12},)"
-    R"("qty":{"type":"integer","minimum":0,"maximum":120},"tags":{"type":"array","items":{"enum":["a","bc","name"]}}},)"
-    R"("required":["name","qty"],"additionalProperties":false}})",
-    R"({"type":"json_schema","schema":{"$ref":"#/$defs/tree","$defs":{"tree":{"type":"object","properties":)"
-    R"({"v":{"type":"number"},"c":{"type":"array","items":{"$ref":"#/$defs/tree"}}},"required":["v"],)"
-    R"("additionalProperties":false}}}})",
-    R"({"type":"json_schema","schema":{"anyOf":[{"type":"string","format":"date"},{"type":"boolean"},{"type":"null"}]}})",
-    R"({"type":"json_schema","whitespace":"some","schema":{"type":"object","properties":{"a":{"type":"string"},)"
-    R"("b":{"type":"boolean"}},"required":["a","b"],"additionalProperties":false}})",
-    R"({"type":"regex","pattern":"[a-z]+"})",
-    R"({"type":"regex","pattern":"(\\d{3}-){2}\\d{4}( ext \\d+)?"})",
-    R"({"type":"regex","pattern":"\\p{L}{2,9}!"})",
-    R"({"type":"regex","pattern":"the only answer"})",
-    R"({"type":"choice","choices":["name","names","null","中文","中","true"]})",
-    R"({"type":"choice","choices":["yes"]})",
-    R"({"type":"grammar","grammar":"root ::= \"(\" root \")\" root | [a-f]*"})",
-};
-constexpr int kFormCount = static_cast<int>(std::size(kForms));
-
-/// Every byte is a token, then come pieces; the rest, special tokens, have no bytes.
-TokenBytes token_table(int32_t vocabulary) {
-  static const std::vector<std::string> kPieces = {
-      "{\"", "\":\"", "\",\"", "\":", "name", "qty",  "\"}",  "true",  "null", "the",   "only",  " answer", "123",
-      "-",   "[]",    "}]",    "],",  "yes",  "中文", "é",    "\xe4",  "ab",   "cde",   "((",    "))",      "\\u00",
-      "  ",  "\n",    "{}",    "\"a", "date", "2024", "-01-", "false", "\",",  "\"v\"", "c\":[", "tag",     "s\":"};
-  TokenBytes table;
-  table.offsets.push_back(0);
-  const auto add = [&](std::string_view bytes) {
-    table.bytes.insert(table.bytes.end(), bytes.begin(), bytes.end());
-    table.offsets.push_back(static_cast<uint32_t>(table.bytes.size()));
-  };
-  // Shuffled, or a trained model would write what it knows.
-  for (int b = 0; b < 256; b++) add(std::string(1, static_cast<char>(b * 77 + 31)));
-  for (const std::string& piece : kPieces) add(piece);
-  while (static_cast<int32_t>(table.offsets.size()) <= vocabulary - 20)
-    add(kPieces[table.offsets.size() % kPieces.size()] + kPieces[table.offsets.size() * 7 % kPieces.size()]);
-  return table;
-}
-
-/// An engine with a table of tokens, and the forms compiled for it.
-class Formed {
- public:
-  explicit Formed(const EngineOptions& options) : runner(options) {
-    table = token_table(vocabulary());
-    runner.engine().set_token_bytes(table);
-    runner.engine().set_end_ids({vocabulary() - 4, vocabulary() - 3});
-    for (const char* form : kForms) forms.push_back(runner.engine().forms()->compile(form, [] { return false; }));
-  }
-  int32_t vocabulary() { return runner.engine().model().config.shape.vocabulary; }
-
-  /// Whether the text of a result is of the form; an end token, if any, comes last.
-  bool valid(const Request& request, const harness::Result& result) {
-    form::LiveForm fresh(form::compile(kForms[form_of(request)]),
-                         std::shared_ptr<const form::Vocabulary>(&request.form->vocabulary(), [](auto) {}));
-    form::State state = fresh.start();
-    for (const TokenRecord& t : result.tokens) {
-      if (state == form::kEnded) return false;
-      state = fresh.advance(state, t.id);
-    }
-    return fresh.fits(state, 0);
-  }
-  int form_of(const Request& request) {
-    for (int i = 0; i < kFormCount; i++)
-      if (forms[i] == request.form) return i;
-    return -1;
-  }
-
-  harness::Runner runner;
-  TokenBytes table;
-  std::vector<std::shared_ptr<form::LiveForm>> forms;
-};
-
-Request random_request(Formed& on, std::mt19937& random, int i, bool autoregressive) {
-  Request r;
-  for (unsigned k = random() % 4 ? 40 + random() % 30 : 1 + random() % 9; k > 0; k--)
-    r.tokens.push_back(static_cast<int32_t>(random() % 500));
-  r.form = on.forms[static_cast<size_t>(i % kFormCount)];
-  const auto least = static_cast<int32_t>(r.form->least_tokens());
-  r.max_tokens = least + static_cast<int32_t>(random() % 4 == 0 ? random() % 3 : random() % 90);
-  if (r.max_tokens == 0) r.max_tokens = 1;
-  r.temperature = std::vector<float>{0, 0.7f, 1.3f, 2}[random() % 4];
-  r.top_k = random() % 4 == 0 ? 5 : 0;
-  r.top_p = random() % 4 == 0 ? 0.8f : 1;
-  r.seed = random();
-  if (random() % 5 == 0) r.bias_ids = {40, 77}, r.bias_values = {30.0f, -30.0f};
-  if (!autoregressive) {
-    r.block_length = std::vector<int32_t>{1, 2, 4, 5, 8, 16, 32, 64}[random() % 8];
-    r.denoise.strategy = static_cast<Strategy>(random() % kStrategies);
-    r.denoise.threshold = random() % 2 ? 0.9f : 0.05f;
-    r.denoise.entropy_bound = random() % 2 ? 0.3f : 9;
-    r.denoise.factor = random() % 2 ? 2.0f : 80;
-    r.denoise.steps = random() % 3 == 0 ? 2 : 0;
-    r.drafts = random() % 4 == 0;
-  }
-  return r;
-}
 
 /// Mixed, in a cache that is too small for all.
 void check_valid(const char* model, const EngineOptions& options, int count, uint32_t seed) {
@@ -203,6 +101,35 @@ TEST("what leaves no choice takes no forward") {
   const auto result = formed.runner.run({r})[0];
   CHECK(result.reason == static_cast<int>(FinishReason::end));
   CHECK(result.forwards == 1 && result.tokens.size() >= 20);
+}
+
+TEST("a verified draft keeps its form, also behind what was written without a forward") {
+  Formed formed({.path = "models/sdar-nano", .weights = WeightFormat::bf16});
+  int32_t a = 0;
+  while (formed.table.of(a) != "a") a++;
+  std::vector<Request> requests;
+  for (const char* pattern : {"xyz[a-f]{50}", "[a-f]{3}xy[a-z]*z", "x(a|b|c[a-f]){9}"}) {
+    for (int32_t block : {4, 8, 16}) {
+      Request r;
+      r.tokens = {1, 2, 3, 4, 5};
+      r.max_tokens = 60;
+      r.block_length = block;
+      r.denoise = {.strategy = Strategy::self_verified, .threshold = 1};
+      r.bias_ids = {a}, r.bias_values = {60.0f};  // sure of it everywhere
+      r.form = formed.runner.engine().forms()->compile(
+          std::string(R"({"type":"regex","pattern":")") + pattern + R"("})", [] { return false; });
+      requests.push_back(r);
+    }
+  }
+  const auto results = formed.runner.run(requests);
+  for (size_t i = 0; i < results.size(); i++) {
+    CHECK(results[i].error.empty());
+    form::State state = requests[i].form->start();
+    for (const TokenRecord& t : results[i].tokens) state = requests[i].form->advance(state, t.id);
+    CHECK(requests[i].form->fits(state, 0));
+    // A block of sixteen in one draft and one verification.
+    if (i == 2) CHECK(results[i].forwards * 4 < static_cast<int>(results[i].tokens.size()));
+  }
 }
 
 TEST("the score of a text is what each of its tokens had when it was written from left to right") {

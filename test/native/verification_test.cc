@@ -5,6 +5,7 @@
 
 #include "check.h"
 #include "denoise/choose.h"
+#include "engine/penalties.h"
 #include "harness.h"
 #include "oracle.h"
 
@@ -41,7 +42,8 @@ struct Bare {
 
   /// One forward of a segment at `position`; the rows of `masked` among its last `window` are sampled.
   SequenceResult run(Segment segment, const std::vector<int32_t>& ids, int32_t window, uint64_t masked,
-                     const SamplingParams& sampling, int32_t number = 0, float* logits = nullptr) {
+                     const SamplingParams& sampling, int32_t number = 0, float* logits = nullptr,
+                     std::span<const PenalisedToken> penalised = {}) {
     const int32_t suppressed = mask_id();
     segment.rows = static_cast<int32_t>(ids.size());
     segment.pages = kPages.data();
@@ -54,16 +56,17 @@ struct Bare {
               .masked = masked,
               .sampling = &sampling,
               .suppressed = {&suppressed, 1},
-              .suppressed_early = {&suppressed, 1}});
+              .suppressed_early = {&suppressed, 1},
+              .penalised = penalised});
     step.logits = logits;
     return model->backend->run(step)[0];
   }
 
   /// The mask after `before` in blocks of one position, `position` being the first of them; alone in its forward.
   SampledToken single(int32_t position, std::vector<int32_t> before, const SamplingParams& sampling, int32_t number = 0,
-                      float* logits = nullptr) {
+                      float* logits = nullptr, std::span<const PenalisedToken> penalised = {}) {
     before.push_back(mask_id());
-    return run({.position = position, .block_length = 1}, before, 1, 1, sampling, number, logits).at[0];
+    return run({.position = position, .block_length = 1}, before, 1, 1, sampling, number, logits, penalised).at[0];
   }
 };
 
@@ -150,6 +153,7 @@ struct Written {
 Written written_out(Bare& bare, const Request& r) {
   Written out;
   std::vector<int32_t> tokens = r.tokens;
+  TokenPenalties counted(r, r.tokens);
   const int32_t prompt = static_cast<int32_t>(tokens.size()), end = prompt + r.max_tokens, block = bare.block;
   for (int32_t start = prompt / block * block; start < end; start += block) {
     std::vector<int32_t> ids(static_cast<size_t>(block), bare.mask_id()), steps(static_cast<size_t>(block), -1);
@@ -160,19 +164,22 @@ Written written_out(Bare& bare, const Request& r) {
     for (int32_t number = 0; masked; number++) {
       // Generation ends when all up to its end is there.
       if (end - start < block && !(masked & ((uint64_t{1} << (end - start)) - 1))) break;
-      SequenceResult draft = bare.run({.position = start, .block_length = block}, ids, block, masked, r, number);
+      SequenceResult draft = bare.run({.position = start, .block_length = block}, ids, block, masked, r, number,
+                                      nullptr, counted.tokens());
       float confidence[kMaxBlockLength], entropy[kMaxBlockLength];
       for (int32_t i = 0; i < block; i++) confidence[i] = draft.at[i].confidence, entropy[i] = draft.at[i].entropy;
       uint64_t filled = choose_positions(r.denoise, block, number, masked, confidence, entropy);
       out.forwards++;
       if (filled == 0) {
         std::vector<int32_t> before = ids;
+        TokenPenalties with = counted;  // and the draft's tokens before a position
         out.forwards++, out.verifications++;
         for (uint64_t left = masked; left; left &= left - 1) {
           const int32_t i = std::countr_zero(left), drafted = draft.at[i].token;
-          draft.at[i] = bare.single(start, {before.begin(), before.begin() + i}, r, number);
+          draft.at[i] = bare.single(start, {before.begin(), before.begin() + i}, r, number, nullptr, with.tokens());
           filled |= uint64_t{1} << i;
           before[i] = drafted;
+          with.add(drafted);
           // The last one is what nothing follows: it is replaced without being a rejection.
           if (draft.at[i].token != drafted && (left & (left - 1)) != 0) {
             out.rejected++;
@@ -183,6 +190,7 @@ Written written_out(Bare& bare, const Request& r) {
       for (uint64_t left = filled; left; left &= left - 1) {
         const int32_t i = std::countr_zero(left);
         ids[i] = draft.at[i].token, steps[i] = number;
+        counted.add(ids[i]);
       }
       masked &= ~filled;
     }
@@ -208,6 +216,7 @@ TEST("whole generations are those of the rule written out with blocks of one pos
       r.ignore_eos = true;
       r.temperature = temperature;
       r.seed = 77;
+      if (block == 8) r.repetition_penalty = 1.3f, r.frequency_penalty = 0.2f;
       r.denoise = {.strategy = Strategy::self_verified, .threshold = 0.99f};
       const Written expected = written_out(plain, r);
       harness::Runner runner(
@@ -231,8 +240,10 @@ TEST("requests that verify give the same bits alone, among others, preempted, an
     const int blocks[] = {8, 16, 4, 3, 64};
     r.block_length = blocks[i % 5];
     r.denoise = {.strategy = i % 5 == 3 ? Strategy::sequential : Strategy::self_verified, .threshold = 1};
+    if (i % 3 == 1) r.frequency_penalty = 0.5f, r.repetition_penalty = 1.2f, r.top_logprobs = 3;
     r.temperature = 0.1f, r.seed = i;  // makes a random model confident
     r.drafts = true;
+    if (i % 4 == 1) r.presence_penalty = 0.5f, r.top_logprobs = 3;
     r.rank = i;
     requests.push_back(r);
   }

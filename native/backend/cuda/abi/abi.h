@@ -8,7 +8,7 @@
 
 namespace sdar::cuda {
 
-constexpr uint32_t kAbiVersion = 7;
+constexpr uint32_t kAbiVersion = 8;
 
 extern "C" {
 
