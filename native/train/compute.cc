@@ -1,0 +1,87 @@
+#include "train/compute.h"
+
+#include <cstring>
+
+#include "backend/cpu/cpu.h"
+#include "util/machine.h"
+
+namespace sdar::train {
+namespace {
+
+constexpr int64_t kBlockM = 192, kBlockN = 256;
+
+int64_t round_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
+
+/// Panels of `width` rows of `from` [rows, k], each as [k, width], with zeros where rows end.
+void pack(const float* from, int64_t row, int64_t column, int64_t rows, int64_t k, int64_t width, float* to) {
+  for (int64_t panel = 0; panel < rows; panel += width, to += k * width) {
+    const int64_t count = std::min(width, rows - panel);
+    const float* source = from + panel * row;
+    if (count < width) std::memset(to, 0, static_cast<size_t>(k * width) * sizeof *to);
+    if (row == 1) {
+      for (int64_t p = 0; p < k; p++) std::memcpy(to + p * width, source + p * column, count * sizeof *to);
+    } else {
+      for (int64_t i = 0; i < count; i++)
+        for (int64_t p = 0; p < k; p++) to[p * width + i] = source[i * row + p * column];
+    }
+  }
+}
+
+}  // namespace
+
+Compute::Compute(int threads, const std::string& isa)
+    : pool_(threads > 0 ? threads : usable_cores()),
+      kernels_(&kernels_for(cpu::choose_isa(isa))),
+      scratch_(static_cast<size_t>(pool_.threads())) {}
+
+void Compute::reserve(int64_t floats) {
+  for (std::vector<float>& one : scratch_)
+    if (static_cast<int64_t>(one.size()) < floats) one.resize(static_cast<size_t>(floats));
+}
+
+void multiply(Compute& compute, int64_t m, int64_t n, int64_t k, const View& a, const View& b, float* c, int64_t stride,
+              bool add) {
+  if (m == 0 || n == 0) return;
+  const Kernels& kernels = compute.kernels();
+  const int64_t tile_rows = kernels.tile_rows, tile_columns = kernels.tile_columns;
+  // Blocks may shrink for the threads' sake: which block an element is in does not change its sum.
+  int64_t block_m = std::min(kBlockM, round_up(m, tile_rows));
+  const int64_t block_n = std::min(kBlockN, round_up(n, tile_columns)), across = (n + block_n - 1) / block_n;
+  while (compute.threads() > 1 && block_m > 4 * tile_rows &&
+         (m + block_m - 1) / block_m * across < 3 * compute.threads())
+    block_m = round_up(block_m / 2, tile_rows);
+  const int64_t down = (m + block_m - 1) / block_m, depth = std::min(k, kBlockK);
+  const int64_t packed_a = block_m * depth, packed_b = block_n * depth;
+  compute.with_scratch(
+      down * across, packed_a + packed_b + tile_rows * tile_columns, [&](int64_t index, float* scratch) {
+        const int64_t i0 = index / across * block_m, j0 = index % across * block_n;
+        const int64_t rows = std::min(block_m, m - i0), columns = std::min(block_n, n - j0);
+        float *left = scratch, *right = left + packed_a, *edge = right + packed_b;
+        if (k == 0 && !add)
+          for (int64_t i = 0; i < rows; i++) std::fill_n(c + (i0 + i) * stride + j0, columns, 0.0f);
+        for (int64_t p0 = 0; p0 < k; p0 += kBlockK) {
+          const int64_t count = std::min(kBlockK, k - p0);
+          const bool onto = add || p0 > 0;
+          pack(a.data + i0 * a.row + p0 * a.column, a.row, a.column, rows, count, tile_rows, left);
+          pack(b.data + p0 * b.row + j0 * b.column, b.column, b.row, columns, count, tile_columns, right);
+          for (int64_t j = 0; j < columns; j += tile_columns) {
+            for (int64_t i = 0; i < rows; i += tile_rows) {
+              float* to = c + (i0 + i) * stride + j0 + j;
+              const float *x = left + i * count, *y = right + j * count;
+              const int64_t height = std::min(tile_rows, rows - i), width = std::min(tile_columns, columns - j);
+              if (height == tile_rows && width == tile_columns) {
+                kernels.tile(count, x, y, to, stride, onto);
+                continue;
+              }
+              kernels.tile(count, x, y, edge, tile_columns, false);
+              for (int64_t r = 0; r < height; r++)
+                for (int64_t s = 0; s < width; s++)
+                  to[r * stride + s] =
+                      onto ? to[r * stride + s] + edge[r * tile_columns + s] : edge[r * tile_columns + s];
+            }
+          }
+        }
+      });
+}
+
+}  // namespace sdar::train
