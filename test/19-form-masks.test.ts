@@ -4,6 +4,8 @@ import { createRequire } from "node:module";
 import { dirname } from "node:path";
 import t, { type Test } from "tap";
 import { loadBinding } from "../lib/binding.js";
+import type { ToolUse } from "../lib/conversation-schema.js";
+import { answerForm } from "../lib/tool-form.js";
 import { qwen3Definition, qwen3Info, qwen3Tokenizer } from "./qwen3.js";
 import { Random } from "./random.js";
 
@@ -174,6 +176,42 @@ function schema(random: Random, depth: number): object {
     }
   }
 }
+
+t.test("in text, a call that has begun is held to its tool's schema", async (t) => {
+  const city = { type: "object", properties: { city: { type: "string", maxLength: 6 } }, required: ["city"] };
+  const parameters = { ...city, additionalProperties: false };
+  const bytesIds = new Map(
+    Array.from({ length: size }, (_, id) => id).flatMap((id) => {
+      const own = bytesOf(id);
+      return own.length === 1 ? [[own[0], id] as const] : [];
+    }),
+  );
+  /** Whether a text may begin like this, and whether it may end there. */
+  const takes = (text: string, parallel = true): [begins: boolean, ends: boolean] => {
+    const use = { tools: [{ name: "weather", parameters }], choice: "auto", parallel } as unknown as ToolUse;
+    const walk = native.formWalk(vocabulary, answerForm(use, "possible") as string);
+    const begins = Array.from(Buffer.from(text)).every((byte) =>
+      native.formAdvance(walk, bytesIds.get(byte) as number),
+    );
+    return [begins, begins && native.formAdvance(walk, end)];
+  };
+  const head = '<tool_call>\n{"name": "weather", "arguments": ';
+  const call = `${head}{"city": "Rome"}}\n</tool_call>`;
+  t.same(takes("any text <tool_cal at all"), [true, true]);
+  t.same(takes(`Well.\n${call}`), [true, true]);
+  t.same(takes(`<think>\nhm ${head}x\n</think>\n\n${call} and ${call}.`), [true, true]);
+  t.same(takes(`${call}${call}`, false), [false, false], "one alone");
+  t.same(takes(`Well.\n${head}{"city": "Rome"`), [true, false], "not before its end");
+  for (const wrong of [
+    `${head}{}`,
+    `${head}{"town"`,
+    `${head}{"city": 3`,
+    `${head}{"city": "Reykjavik`,
+    '<tool_call>\n{"name": "now"',
+    "<tool_call> ",
+  ])
+    t.same(takes(`Well. ${wrong}`), [false, false], wrong);
+});
 
 t.test("grammars", async (t) => {
   const random = new Random(1);

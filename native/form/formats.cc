@@ -47,7 +47,9 @@ constexpr struct {
                  R"((?:T(?:\d{1,9}H(?:\d{1,9}M(?:\d{1,9}S)?)?|\d{1,9}M(?:\d{1,9}S)?|\d{1,9}S))?)"
                  R"(|T(?:\d{1,9}H(?:\d{1,9}M(?:\d{1,9}S)?)?|\d{1,9}M(?:\d{1,9}S)?|\d{1,9}S)))"},
     {"uuid", R"([0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})"},
-    {"email", R"([A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@)" SDAR_HOST},
+    // A domain with a dot: what zod and ajv take for an address as well.
+    {"email", R"([A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@)" SDAR_LABEL
+              R"((?:\.)" SDAR_LABEL R"()+)"},
     {"hostname", SDAR_HOST},
     {"ipv4", SDAR_IPV4},
     {"ipv6", SDAR_IPV6},
