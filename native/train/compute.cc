@@ -1,8 +1,7 @@
 #include "train/compute.h"
 
-#include <cstring>
-
 #include "backend/cpu/cpu.h"
+#include "train/kernels/pack.h"
 #include "util/machine.h"
 
 namespace sdar::train {
@@ -11,21 +10,6 @@ namespace {
 constexpr int64_t kBlockM = 192, kBlockN = 256;
 
 int64_t round_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
-
-/// Panels of `width` rows of `from` [rows, k], each as [k, width], with zeros where rows end.
-void pack(const float* from, int64_t row, int64_t column, int64_t rows, int64_t k, int64_t width, float* to) {
-  for (int64_t panel = 0; panel < rows; panel += width, to += k * width) {
-    const int64_t count = std::min(width, rows - panel);
-    const float* source = from + panel * row;
-    if (count < width) std::memset(to, 0, static_cast<size_t>(k * width) * sizeof *to);
-    if (row == 1) {
-      for (int64_t p = 0; p < k; p++) std::memcpy(to + p * width, source + p * column, count * sizeof *to);
-    } else {
-      for (int64_t i = 0; i < count; i++)
-        for (int64_t p = 0; p < k; p++) to[p * width + i] = source[i * row + p * column];
-    }
-  }
-}
 
 }  // namespace
 
@@ -62,8 +46,9 @@ void multiply(Compute& compute, int64_t m, int64_t n, int64_t k, const View& a, 
         for (int64_t p0 = 0; p0 < k; p0 += kBlockK) {
           const int64_t count = std::min(kBlockK, k - p0);
           const bool onto = add || p0 > 0;
-          pack(a.data + i0 * a.row + p0 * a.column, a.row, a.column, rows, count, tile_rows, left);
-          pack(b.data + p0 * b.row + j0 * b.column, b.column, b.row, columns, count, tile_columns, right);
+          pack(a.data + i0 * a.row + p0 * a.column, a.row, a.column, rows, count, tile_rows, left, count * tile_rows);
+          pack(b.data + p0 * b.row + j0 * b.column, b.column, b.row, columns, count, tile_columns, right,
+               count * tile_columns);
           for (int64_t j = 0; j < columns; j += tile_columns) {
             for (int64_t i = 0; i < rows; i += tile_rows) {
               float* to = c + (i0 + i) * stride + j0 + j;

@@ -99,7 +99,8 @@ void for_groups(Compute& compute, const TrainingRows& rows, const AttentionShape
   int64_t longest = 0;
   for (const Span& sample : rows.samples) longest = std::max<int64_t>(longest, sample.end - sample.begin);
   const int64_t groups = static_cast<int64_t>(rows.samples.size()) * s.kv_heads;
-  compute.with_scratch(groups, attention_scratch(longest, s.head_dim), [&](int64_t index, float* scratch) {
+  const int64_t floats = compute.kernels().attention_scratch(longest, s.head_dim);
+  compute.with_scratch(groups, floats, [&](int64_t index, float* scratch) {
     const int64_t kv_head = index % s.kv_heads, per_group = s.heads / s.kv_heads;
     const int64_t query = kv_head * per_group * s.head_dim, key = kv_head * s.head_dim;
     const HeadGroup group{.rows = rows.samples[static_cast<size_t>(index / s.kv_heads)],

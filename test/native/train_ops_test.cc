@@ -25,10 +25,11 @@ std::vector<int32_t> ids_of(int32_t n, int32_t vocabulary, int32_t factor = 7) {
 enum class Mask { token_causal, block_causal, noisy_and_clean };
 constexpr Mask kMasks[] = {Mask::token_causal, Mask::block_causal, Mask::noisy_and_clean};
 
-/// Two samples of 7 and 5 positions, blocks of 3: the last block is short.
+/// Two samples, blocks of 3: the last block is short. The first one has several tiles of queries and keys, with x_t and x_0
+/// of its first rows apart.
 TrainingRows rows_of(Mask mask, int32_t vocabulary = 11) {
   TrainingRows rows;
-  for (const int32_t n : {7, 5}) {
+  for (const int32_t n : {71, 5}) {
     const auto ids = ids_of(n, vocabulary);
     if (mask == Mask::token_causal) add_token_causal(rows, ids);
     if (mask == Mask::block_causal) add_block_causal(rows, ids, 3);

@@ -13,7 +13,7 @@ namespace sdar::train {
 
 extern const Kernels SDAR_JOIN(kKernels_, SDAR_ISA);
 const Kernels SDAR_JOIN(kKernels_, SDAR_ISA) = {
-    SDAR_TEXT(SDAR_ISA), kTileRows, kVectors* kLanes,  tile, exp_row, silu_mul,
-    silu_mul_backward,   attention, attention_backward};
+    SDAR_TEXT(SDAR_ISA), kTileRows, kColumns,          tile, exp_row, silu_mul, silu_mul_backward,
+    attention_scratch,   attention, attention_backward};
 
 }  // namespace sdar::train

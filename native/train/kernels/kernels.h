@@ -27,9 +27,6 @@ struct HeadGroupGradients {
   float *dq, *dk, *dv;
 };
 
-/// Floats of scratch that attention needs for a sample of `rows` rows.
-constexpr int64_t attention_scratch(int64_t rows, int64_t head_dim) { return 2 * rows * head_dim + 2 * rows; }
-
 struct Kernels {
   const char* isa;
   /// One output tile: c[tile_rows, tile_columns] (+)= a · b, summed over p ascending with fused multiply-adds where the
@@ -43,6 +40,8 @@ struct Kernels {
   /// Gradients of silu_mul: d_gate and d_up of d_out; may be written over gate and up.
   void (*silu_mul_backward)(const float* gate, const float* up, const float* d_out, float* d_gate, float* d_up,
                             int64_t n);
+  /// Floats of scratch that attention needs for a sample of `rows` rows.
+  int64_t (*attention_scratch)(int64_t rows, int64_t head_dim);
   void (*attention)(const HeadGroup& group, float* scratch);
   void (*attention_backward)(const HeadGroup& group, const HeadGroupGradients& gradients, float* scratch);
 };

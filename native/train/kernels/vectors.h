@@ -43,8 +43,8 @@ inline float dot(const float* a, const float* b, int64_t n) {
   return total(sums);
 }
 
-/// A NaN makes the maximum whatever it is, and then the sum a NaN.
-float exp_row(float* x, int64_t n, float* maximum) {
+/// A NaN may be passed over.
+inline float row_maximum(const float* x, int64_t n) {
   float most[kPartial];
   for (float& m : most) m = x[0];
   int64_t i = 0;
@@ -52,19 +52,30 @@ float exp_row(float* x, int64_t n, float* maximum) {
     for (int j = 0; j < kPartial; j++) most[j] = x[i + j] > most[j] ? x[i + j] : most[j];
   for (; i < n; i++) most[0] = x[i] > most[0] ? x[i] : most[0];
   for (const float m : most) most[0] = m > most[0] ? m : most[0];
-  *maximum = most[0];
+  return most[0];
+}
+
+/// x becomes exp(x - maximum); the sum.
+inline float exp_below(float* x, int64_t n, float maximum) {
   float sums[kPartial] = {};
-  for (i = 0; i + kPartial <= n; i += kPartial) {
+  int64_t i = 0;
+  for (; i + kPartial <= n; i += kPartial) {
     for (int j = 0; j < kPartial; j++) {
-      x[i + j] = exponential(x[i + j] - *maximum);
+      x[i + j] = exponential(x[i + j] - maximum);
       sums[j] += x[i + j];
     }
   }
   for (; i < n; i++) {
-    x[i] = exponential(x[i] - *maximum);
+    x[i] = exponential(x[i] - maximum);
     sums[i % kPartial] += x[i];
   }
   return total(sums);
+}
+
+/// A NaN in x is one in the sum, whatever the maximum is.
+float exp_row(float* x, int64_t n, float* maximum) {
+  *maximum = row_maximum(x, n);
+  return exp_below(x, n, *maximum);
 }
 
 void silu_mul(const float* __restrict gate, const float* __restrict up, float* __restrict out, int64_t n) {
