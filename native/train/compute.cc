@@ -28,13 +28,14 @@ void multiply(Compute& compute, int64_t m, int64_t n, int64_t k, const View& a, 
   if (m == 0 || n == 0) return;
   const Kernels& kernels = compute.kernels();
   const int64_t tile_rows = kernels.tile_rows, tile_columns = kernels.tile_columns;
-  // Blocks may shrink for the threads' sake: which block an element is in does not change its sum.
-  int64_t block_m = std::min(kBlockM, round_up(m, tile_rows));
+  // How outputs are cut may follow the threads: which block an element is in does not change its sum.
   const int64_t block_n = std::min(kBlockN, round_up(n, tile_columns)), across = (n + block_n - 1) / block_n;
-  while (compute.threads() > 1 && block_m > 4 * tile_rows &&
-         (m + block_m - 1) / block_m * across < 3 * compute.threads())
-    block_m = round_up(block_m / 2, tile_rows);
-  const int64_t down = (m + block_m - 1) / block_m, depth = std::min(k, kBlockK);
+  int64_t down = (m + kBlockM - 1) / kBlockM;
+  const int64_t threads = compute.threads();
+  if (threads > 1 && down * across < 8 * threads)
+    down = (round_up(std::max(down * across, 2 * threads), threads) + across - 1) / across;
+  const int64_t block_m = round_up((m + down - 1) / down, tile_rows), depth = std::min(k, kBlockK);
+  down = (m + block_m - 1) / block_m;
   const int64_t packed_a = block_m * depth, packed_b = block_n * depth;
   compute.with_scratch(
       down * across, packed_a + packed_b + tile_rows * tile_columns, [&](int64_t index, float* scratch) {
