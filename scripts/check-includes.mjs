@@ -1,15 +1,16 @@
 // Includes of native/ point one way: addon → engine → {cache, model} → backend/*.h, the contract; what implements it, in
-// backend/*.cc, cpu/ and cuda/, also calls model/forward.h. denoise, form and util are below all, and nothing includes bench,
-// which may include everything.
+// backend/*.cc, cpu/ and cuda/, also calls model/forward.h. denoise, form and util are below all; train stands beside engine, above
+// model and the CPU's threads. Nothing includes train but bench, which may include everything and is included by nothing.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { root } from "./cmake.mjs";
 
 /** Which layers a file of each layer may include, besides its own. */
 const below = {
-  bench: ["addon", "engine", "cache", "model", "backend", "denoise", "form", "util"],
+  bench: ["addon", "engine", "train", "cache", "model", "backend", "denoise", "form", "util"],
   addon: ["engine", "cache", "model", "backend", "denoise", "form", "util"],
   engine: ["cache", "model", "backend", "denoise", "form", "util"],
+  train: ["model", "backend", "denoise", "util"],
   cache: ["backend", "denoise", "util"],
   model: ["backend", "denoise", "util"],
   backend: ["denoise", "util"],
@@ -20,7 +21,9 @@ const below = {
 /** Outside backend/ and bench/, its contract may be included; of cpu/ and cuda/ only the one public header, and only where a backend is made. */
 const contract = /^backend\/\w+\.h$/;
 const publicHeader = /^backend\/(\w+)\/\1\.h$/;
-const choosers = ["engine/load.cc", "addon/devices.cc"];
+const choosers = ["engine/load.cc", "addon/devices.cc", "train/compute.cc"];
+/** The threads that training shares with the CPU's backend. */
+const threads = ["train/compute.h", "backend/cpu/pool.h"];
 /** What a backend computes, and the files that may know: those that no contract header reaches. */
 const forward = ["model/forward.h", "model/weights.h"];
 const implementation = /^backend\/(\w+\/.*|\w+\.cc)$/;
@@ -34,6 +37,7 @@ function refusal(file, included) {
   if (target !== "backend" || layer === "bench") return undefined;
   if (layer !== "backend") {
     if (contract.test(included) || (choosers.includes(file) && publicHeader.test(included))) return undefined;
+    if (file === threads[0] && included === threads[1]) return undefined;
     return `${layer} may include backend/*.h only`;
   }
   // The contract knows no backend, and no backend another.

@@ -10,6 +10,7 @@ const programs = {
   moe_bench: ["--hidden", "256", "--intermediate", "128", "--experts", "16", "--per-token", "2", "--tokens", "1,9"],
   lm_head_bench: ["--vocabulary", "1000", "--rows", "2"],
   attention_bench: ["--context", "64,200", "--block", "4"],
+  train_bench: ["--rows", "96", "--sample", "24", "--hidden", "64", "--intermediate", "96", "--layers", "1"],
 };
 
 /** Each program's results have a time and a share of the machine's limits. */

@@ -89,7 +89,6 @@ t.test("options that do not go with a format", async (t) => {
     [{ ignoreEos: true }, "ignoreEos"],
     [{ minTokens: 3 }, "minTokens"],
     [{ suppress: [1] }, "suppress"],
-    [{ denoise: { strategy: "self_verified" } }, "denoise.strategy"],
     [{ maxTokens: 2 }, "maxTokens"],
   ];
   const format = { type: "regex", pattern: "abc[0-9]{9}" };

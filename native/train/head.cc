@@ -1,0 +1,50 @@
+#include <cmath>
+#include <cstring>
+
+#include "train/ops.h"
+
+namespace sdar::train {
+
+int64_t head_tile(int64_t vocabulary) { return std::clamp<int64_t>((int64_t{4} << 20) / vocabulary, 16, 1024); }
+
+double head_loss(Compute& compute, const TrainingRows& rows, const float* x, int64_t width, const float* head,
+                 int64_t vocabulary, float* dx, float* d_head) {
+  std::vector<int64_t> wanted;
+  for (int64_t i = 0; i < rows.size(); i++)
+    if (rows.weights[static_cast<size_t>(i)] != 0) wanted.push_back(i);
+  if (dx) std::fill_n(dx, rows.size() * width, 0.0f);
+  const int64_t most = std::min<int64_t>(head_tile(vocabulary), static_cast<int64_t>(wanted.size()));
+  std::vector<float> logits(static_cast<size_t>(most * vocabulary)), in(static_cast<size_t>(most * width));
+  std::vector<float> d_in(dx ? in.size() : 0);
+  std::vector<double> losses(static_cast<size_t>(most));
+  double loss = 0;
+  for (size_t first = 0; first < wanted.size(); first += static_cast<size_t>(most)) {
+    const int64_t m = std::min<int64_t>(most, static_cast<int64_t>(wanted.size() - first));
+    const int64_t* row = wanted.data() + first;
+    for (int64_t i = 0; i < m; i++)
+      std::memcpy(in.data() + i * width, x + row[i] * width, static_cast<size_t>(width) * sizeof *x);
+    linear(compute, in.data(), m, width, vocabulary, head, logits.data());
+    compute.split(m, 4, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; i++) {
+        float* z = logits.data() + i * vocabulary;
+        const int32_t target = rows.targets[static_cast<size_t>(row[i])];
+        const float weight = rows.weights[static_cast<size_t>(row[i])], at_target = z[target];
+        float maximum = 0;
+        const float sum = compute.kernels().exp_row(z, vocabulary, &maximum);
+        losses[static_cast<size_t>(i)] = weight * (std::log(static_cast<double>(sum)) + maximum - at_target);
+        if (!dx) continue;
+        const float factor = weight / sum;
+        for (int64_t j = 0; j < vocabulary; j++) z[j] *= factor;
+        z[target] -= weight;
+      }
+    });
+    for (int64_t i = 0; i < m; i++) loss += losses[static_cast<size_t>(i)];
+    if (!dx) continue;
+    linear_backward(compute, in.data(), logits.data(), m, width, vocabulary, head, d_in.data(), false, d_head);
+    for (int64_t i = 0; i < m; i++)
+      std::memcpy(dx + row[i] * width, d_in.data() + i * width, static_cast<size_t>(width) * sizeof *dx);
+  }
+  return loss;
+}
+
+}  // namespace sdar::train

@@ -1,0 +1,40 @@
+// A mixture of experts, forward and backward, over rows sorted by expert.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "backend/backend.h"
+#include "train/compute.h"
+
+namespace sdar::train {
+
+/// Offsets of an MLP's matrices in the parameters: gate and up [intermediate, hidden], down [hidden, intermediate].
+struct MlpOffsets {
+  int64_t gate = 0, up = 0, down = 0;
+};
+struct MoeOffsets {
+  int64_t router = 0;  ///< [experts, hidden]
+  std::vector<MlpOffsets> experts;
+};
+
+/// A slot is a row at one of its experts; slots are sorted by expert, then by row.
+struct MoeState {
+  std::vector<float> probabilities;           ///< [m, experts]
+  std::vector<int32_t> slot_row;              ///< [m · experts_per_token]
+  std::vector<int32_t> slot_expert;           ///< as slot_row
+  std::vector<int32_t> row_slots;             ///< [m, experts_per_token], best expert first
+  std::vector<int64_t> begin;                 ///< [experts + 1]: an expert's first slot
+  std::vector<float> weight;                  ///< of a slot's output
+  std::vector<float> in, gate, up, act, out;  ///< of slots
+};
+
+/// x [m, hidden] += the mixture of n [m, hidden]; `renormalise`: a row's weights sum to 1. With x null
+/// only the state is filled.
+void moe(Compute& compute, const ModelShape& shape, bool renormalise, const MoeOffsets& at, const float* weights,
+         const float* n, int64_t m, MoeState& state, float* x);
+/// dn [m, hidden] is written, of dx [m, hidden]; gradients are added to. Takes the state's gate and up for its own.
+void moe_backward(Compute& compute, const ModelShape& shape, bool renormalise, const MoeOffsets& at,
+                  const float* weights, const float* n, int64_t m, MoeState& state, const float* dx, float* dn,
+                  float* gradients);
+
+}  // namespace sdar::train
