@@ -141,13 +141,16 @@ void TaskThread::on_call(napi_env env, napi_value, void* context, void*) {
   if (ended) napi_remove_env_cleanup_hook(env, on_cleanup, self);
   const Napi::HandleScope scope(env);
   try {
-    if (report && self->callbacks_.progress) self->callbacks_.progress(env, done, total);
-  } catch (const Napi::Error& e) {
-    e.ThrowAsJavaScriptException();
+    try {
+      if (report && self->callbacks_.progress) self->callbacks_.progress(env, done, total);
+    } catch (const Napi::Error& e) {
+      e.ThrowAsJavaScriptException();
+    }
+    if (ended) self->callbacks_.ended(env);
+  } catch (const Napi::Error&) {
+    // A worker that is terminated runs no more JavaScript: its promise is nobody's.
   }
-  if (!ended) return;
-  self->callbacks_.ended(env);
-  napi_release_threadsafe_function(shared.function, napi_tsfn_release);
+  if (ended) napi_release_threadsafe_function(shared.function, napi_tsfn_release);
 }
 
 void TaskThread::on_cleanup(void* context) {

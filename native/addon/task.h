@@ -120,6 +120,7 @@ class Task {
     }
   }
 
+  /// Throws a Napi::Error only where the environment is ending.
   static void settle(Napi::Env env, const Napi::Promise::Deferred& deferred, Outcome& outcome, const Convert& convert) {
     try {
       if (outcome.result)

@@ -11,6 +11,15 @@ constexpr size_t kFewCharacters = 20;     // a smaller alphabet keeps a walk sho
 constexpr size_t kFreeStates = 64;        // looked at to find a free run
 constexpr uint16_t kFreeCharacters = 32;  // few tokens are longer
 constexpr size_t kMostDone = 1024;
+constexpr size_t kMostWalked = size_t{1} << 14;  // states, for the least tokens of one; some 30 ms
+
+bool spells_all_bytes(const Vocabulary& vocabulary) {
+  for (int b = 0; b < 256; b++) {
+    const auto& node = vocabulary.nodes()[vocabulary.child(static_cast<uint8_t>(b))];
+    if (vocabulary.child(static_cast<uint8_t>(b)) == 0 || node.first == node.last) return false;
+  }
+  return true;
+}
 
 void set(Mask& mask, int32_t id) { mask[static_cast<size_t>(id) >> 6] |= uint64_t{1} << (id & 63); }
 
@@ -24,7 +33,8 @@ AllowedTokens::AllowedTokens(Automaton& automaton, std::shared_ptr<const Vocabul
     : automaton_(automaton),
       vocabulary_(std::move(vocabulary)),
       generation_(automaton.generation()),
-      path_(vocabulary_->longest() + size_t{1}) {}
+      path_(vocabulary_->longest() + size_t{1}),
+      spells_bytes_(spells_all_bytes(*vocabulary_)) {}
 
 void AllowedTokens::forget_old() {
   if (generation_ != automaton_.generation()) {
@@ -261,6 +271,7 @@ AllowedTokens::Free AllowedTokens::free_run(State state, const Alphabet& alphabe
 uint32_t AllowedTokens::least_tokens(State state) {
   forget_old();
   std::vector<State> open{state};
+  size_t walked = 0;
   while (!open.empty()) {
     const State s = open.back();
     if (least_.contains(s)) {
@@ -271,16 +282,27 @@ uint32_t AllowedTokens::least_tokens(State state) {
       least_[s] = 0;
       continue;
     }
-    // What these tokens lead to comes first.
+    // What these lead to comes first.
     const size_t waiting = open.size();
     uint32_t least = kNoTokens;
-    walk_nearer(s, [&](State next, uint32_t) {
+    const auto look = [&](State next, uint32_t tokens) {
       const auto known = least_.find(next);
       if (known == least_.end())
         open.push_back(next);
       else if (known->second != kNoTokens)
-        least = std::min(least, known->second + 1);
-    });
+        least = std::min(least, known->second + tokens);
+    };
+    const std::vector<State> nearest = automaton_.nearest(s);
+    if (nearest[0] != s) {
+      for (const State alone : nearest) look(alone, 0);
+    } else if (walked++ < kMostWalked) {
+      walk_nearer(s, [&](State next, uint32_t) { look(next, 1); });
+    } else {
+      // Stacks of calls can still be too many to look at: then a byte is a token.
+      for (const State other : open)
+        least_.try_emplace(other, spells_bytes_ ? automaton_.least_bytes(other) : kNoTokens);
+      break;
+    }
     if (open.size() == waiting) least_[s] = least;
   }
   return least_[state];
@@ -309,12 +331,13 @@ void AllowedTokens::walk_nearer(State state, Found found) {
 int32_t AllowedTokens::nearest(State state) {
   const uint32_t least = least_tokens(state);
   if (least == 0 || least == kNoTokens) return -1;
+  std::vector<std::pair<State, uint32_t>> nearer;  // node
+  walk_nearer(state, [&](State next, uint32_t node) { nearer.emplace_back(next, node); });
   int32_t nearest = -1;
-  walk_nearer(state, [&](State next, uint32_t node) {
-    if (least_[next] != least - 1) return;
-    for (uint32_t t = vocabulary_->nodes()[node].first; t < vocabulary_->nodes()[node].last; t++)
-      if (const int32_t id = vocabulary_->ids()[t]; nearest < 0 || id < nearest) nearest = id;
-  });
+  for (const auto& [next, node] : nearer) {
+    const int32_t id = vocabulary_->ids()[vocabulary_->nodes()[node].first];  // its lowest
+    if ((nearest < 0 || id < nearest) && least_tokens(next) < least) nearest = id;
+  }
   return nearest;
 }
 

@@ -25,9 +25,10 @@ class AllowedTokens {
   State advance(State state, int32_t id);
 
   /// Tokens that are enough to complete the text: the fewest that spell one of the texts that need the least bytes, none
-  /// counted for the end. Whenever it is not 0, some allowed token makes it one less. kNoTokens when the vocabulary lacks bytes.
+  /// counted for the end; their bytes, where finding out would take too long. Whenever it is not 0, some allowed token makes it
+  /// less. kNoTokens when the vocabulary lacks bytes.
   uint32_t least_tokens(State state);
-  /// The lowest id that makes least_tokens() one less; −1 when that is 0 or kNoTokens.
+  /// The lowest id that makes least_tokens() less; −1 when that is 0 or kNoTokens.
   int32_t nearest(State state);
 
   /// Finds the masks of up to `most` states ahead, the nearest to the start first, until `stop` says so: then no step waits
@@ -35,6 +36,8 @@ class AllowedTokens {
   void prepare(size_t most, const std::function<bool()>& stop);
 
   const Vocabulary& vocabulary() const { return *vocabulary_; }
+  /// Whether every byte is a token: no text takes more tokens than bytes.
+  bool spells_bytes() const { return spells_bytes_; }
   size_t memory() const;
 
  private:
@@ -72,6 +75,7 @@ class AllowedTokens {
   std::unordered_map<State, std::shared_ptr<const Mask>> masks_;
   std::unordered_map<State, uint32_t> least_;
   std::vector<State> path_;  // [depth], of a walk
+  bool spells_bytes_;
 };
 
 }  // namespace sdar::form

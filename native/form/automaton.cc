@@ -221,6 +221,16 @@ const std::vector<Automaton::Part>& Automaton::parts(State state) {
   return parts_[index(state)];
 }
 
+std::vector<State> Automaton::nearest(State state) {
+  if (records_[index(state)].count == 1) return {state};
+  std::vector<Config> nearest;
+  for (const Config& c : configs(state))
+    if (uint64_t{program_->least[c.state]} + nodes_[c.node].least == least_bytes(state)) nearest.push_back(c);
+  std::vector<State> states;
+  for (const Config& c : nearest) states.push_back(intern({&c, 1}, false));
+  return states;
+}
+
 size_t Automaton::width(State state) const {
   size_t sum = 0;
   for (const Config& c : configs(state))

@@ -61,6 +61,9 @@ class Automaton {
     State& next = next_[index(state) * classes_ + byte_class];
     return next == kUnknown ? step(state, byte_class) : next;
   }
+  /// Of each configuration from which a text may end in least_bytes(state), the state that has it alone. There are few of
+  /// these, however many sets of configurations an ambiguous form has. Not where the text can end.
+  std::vector<State> nearest(State state);
   /// At least the number of bytes that may come next.
   size_t width(State state) const;
   /// Grows with compact(); numbers of states of another generation mean nothing.

@@ -9,14 +9,6 @@ namespace {
 constexpr size_t kMostMemory = size_t{24} << 20;  // of one form, before it is trimmed
 constexpr size_t kMostRuns = 512, kMostRunBytes = 4096, kMostStates = 4096;
 
-bool spells_all_bytes(const Vocabulary& vocabulary) {
-  for (int b = 0; b < 256; b++) {
-    const auto& node = vocabulary.nodes()[vocabulary.child(static_cast<uint8_t>(b))];
-    if (vocabulary.child(static_cast<uint8_t>(b)) == 0 || node.first == node.last) return false;
-  }
-  return true;
-}
-
 bool continues(char byte) { return (static_cast<uint8_t>(byte) & 0xc0) == 0x80; }
 
 /// Bytes from the start that are whole characters.
@@ -35,8 +27,7 @@ size_t whole(std::string_view text) {
 LiveForm::LiveForm(std::shared_ptr<const Program> program, std::shared_ptr<const Vocabulary> vocabulary)
     : automaton_(std::move(program)),
       allowed_(automaton_, std::move(vocabulary)),
-      least_tokens_(allowed_.least_tokens(automaton_.start())),
-      spells_bytes_(spells_all_bytes(allowed_.vocabulary())) {}
+      least_tokens_(allowed_.least_tokens(automaton_.start())) {}
 
 State LiveForm::advance(State state, int32_t id) {
   if (state == kEnded || state == kDead) return state;
@@ -54,7 +45,7 @@ bool LiveForm::fits(State state, int32_t tokens) {
   if (state == kEnded) return true;
   if (state == kDead || tokens < 0) return false;
   const auto most = static_cast<uint32_t>(tokens);
-  if (spells_bytes_ && automaton_.least_bytes(state) <= most) return true;
+  if (allowed_.spells_bytes() && automaton_.least_bytes(state) <= most) return true;
   return allowed_.least_tokens(state) <= most;
 }
 

@@ -60,7 +60,6 @@ class LiveForm {
   Automaton automaton_;
   AllowedTokens allowed_;
   uint32_t least_tokens_;
-  bool spells_bytes_;  ///< every byte is a token: no text takes more tokens than bytes
   std::map<std::string, std::vector<int32_t>, std::less<>> splits_;
   std::vector<State*> held_;
 };

@@ -3,6 +3,7 @@
 #include <random>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "check.h"
@@ -121,6 +122,34 @@ TEST("texts are completed in as many tokens as were promised") {
         state = next;
       }
     }
+  }
+}
+
+TEST("shortest texts may be more than can be looked at") {
+  std::mt19937 random(5);
+  const auto words = vocabulary(random, 300);
+  // 2^40 sets of configurations; 2^60 stacks.
+  std::string calls = "root ::= r0\\n";
+  for (int i = 0; i < 60; i++) {
+    const std::string next = "r" + std::to_string(i + 1);
+    calls += "r" + std::to_string(i) + R"( ::= \"a\" )" + next + R"( \"c\" | \"b\" )" + next + R"( \"d\"\n)";
+  }
+  calls += R"(r60 ::= \"\")";
+  for (const auto& [form, bytes] : {std::pair<std::string, uint32_t>{R"({"type":"regex","pattern":"[ab]*a[ab]{40}"})", 41},
+                                    {R"({"type":"grammar","grammar":")" + calls + R"("})", 120}}) {
+    Automaton automaton(compile(form));
+    AllowedTokens allowed(automaton, words);
+    State state = automaton.start();
+    uint32_t least = allowed.least_tokens(state);
+    CHECK(least > 0 && least <= bytes);
+    CHECK(automaton.states() < 100'000);
+    for (int step = 0; step < 41 && least > 0; step++) {
+      state = allowed.advance(state, allowed.nearest(state));
+      const uint32_t before = std::exchange(least, allowed.least_tokens(state));
+      CHECK(least < before);
+      if (least >= before) break;
+    }
+    CHECK(automaton.can_end(state) == (least == 0));
   }
 }
 
