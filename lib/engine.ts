@@ -227,8 +227,11 @@ export class Engine {
     this.#checkAlive();
     const { request: parsed, completion, endToken } = this.#judge.parseScore(request, this.model);
     const encoded = this.#texts.encode(parsed);
-    const text = completion instanceof Int32Array ? completion : (await this.#texts.split([completion])).ids;
-    const prompt = encoded instanceof Int32Array ? encoded : (await encoded.prompt).tokens;
+    // Together: one that nobody awaits when the other rejects would end the process.
+    const [text, prompt] = await Promise.all([
+      completion instanceof Int32Array ? completion : this.#texts.split([completion]).then(({ ids }) => ids),
+      encoded instanceof Int32Array ? encoded : encoded.prompt.then(({ tokens }) => tokens),
+    ]);
     return this.#scoring.score(parsed, prompt, text, endToken, began);
   }
 

@@ -166,6 +166,12 @@ function write(form: unknown): string {
     throw new SdarError("INVALID_OPTION", message, { option: "format", allowed: "JSON values", cause });
   }
   if (json.length > bounds.form) throw tooLarge(bounds.form, "characters of JSON");
+  // JSON.stringify escapes half a pair, which no UTF-8 text holds.
+  const half = /(?<!\\)(?:\\\\)*\\ud[89a-f][0-9a-f]{2}/.exec(json);
+  if (half) {
+    const around = json.slice(Math.max(0, half.index - 20), half.index + half[0].length);
+    throw invalidOption("format", around, "text without half of a surrogate pair");
+  }
   return json;
 }
 

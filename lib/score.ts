@@ -29,7 +29,7 @@ export interface ScoredChoice {
   text: string;
   /** 0 to 1; those of all choices are 1 together */
   probability: number;
-  /** of the text and the end token after it */
+  /** of the text and the end token after it; -Infinity of one that the context or the cache has no room for */
   logprob: number;
 }
 
@@ -40,13 +40,14 @@ export const scoreOf = ({ tokens, usage }: GenerateResult): Score => ({
 });
 
 /** In their order. */
-export function scoredChoices(texts: readonly string[], scores: readonly Score[]): ScoredChoice[] {
-  const best = Math.max(...scores.map(({ logprob }) => logprob));
-  const weights = scores.map(({ logprob }) => Math.exp(logprob - best));
-  const sum = weights.reduce((a, b) => a + b, 0);
+export function scoredChoices(texts: readonly string[], scores: readonly Pick<Score, "logprob">[]): ScoredChoice[] {
+  const logprobs = scores.map(({ logprob }) => logprob);
+  const best = Math.max(...logprobs);
+  const weights = logprobs.map((logprob) => (logprob > Number.NEGATIVE_INFINITY ? Math.exp(logprob - best) : 0));
+  const sum = weights.reduce((a, b) => a + b, 0) || 1;
   return texts.map((text, i) => ({
     text,
     probability: (weights[i] as number) / sum,
-    logprob: (scores[i] as Score).logprob,
+    logprob: logprobs[i] as number,
   }));
 }

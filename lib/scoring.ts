@@ -86,10 +86,13 @@ export class Scoring {
     // What comes before the choice is not known.
     if (found.reasoning === "open") return undefined;
     const { ids, counts } = await this.#texts.split([...choices]);
+    const most = { ...parsed.native, maxTokens: Number.MAX_SAFE_INTEGER };
+    const room = roomFor(found.tokens.length, most, this.#model);
     let end = 0;
     const scores = Array.from(counts, (count) => {
       const begin = end;
       end += count;
+      if (count + 1 > room) return { logprob: Number.NEGATIVE_INFINITY };
       return this.score(parsed, found.tokens, ids.subarray(begin, end), true, began);
     });
     return scoredChoices(choices, await Promise.all(scores));

@@ -135,8 +135,9 @@ TEST("shortest texts may be more than can be looked at") {
     calls += "r" + std::to_string(i) + R"( ::= \"a\" )" + next + R"( \"c\" | \"b\" )" + next + R"( \"d\"\n)";
   }
   calls += R"(r60 ::= \"\")";
-  for (const auto& [form, bytes] : {std::pair<std::string, uint32_t>{R"({"type":"regex","pattern":"[ab]*a[ab]{40}"})", 41},
-                                    {R"({"type":"grammar","grammar":")" + calls + R"("})", 120}}) {
+  for (const auto& [form, bytes] :
+       {std::pair<std::string, uint32_t>{R"({"type":"regex","pattern":"[ab]*a[ab]{40}"})", 41},
+        {R"({"type":"grammar","grammar":")" + calls + R"("})", 120}}) {
     Automaton automaton(compile(form));
     AllowedTokens allowed(automaton, words);
     State state = automaton.start();
