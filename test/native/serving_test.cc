@@ -107,11 +107,16 @@ TEST("deadlines end waiting, running and paused requests with DEADLINE_EXCEEDED"
   Request r = prompt_of(20, 15, 900);
   r.denoise.strategy = Strategy::sequential;
   r.deadline = Clock::now() + milliseconds(60);
+  // The engine stands still until it is too late, or a quick machine would be done before.
+  auto held = runner.hold();
   const uint64_t running = runner.submit(r), waiting = runner.submit(r), paused = runner.submit(r);
   runner.engine().pause(paused);
   Request patient = prompt_of(20, 16, 8);
   patient.deadline = Clock::now() + std::chrono::hours(1);
   const uint64_t last = runner.submit(patient);
+  while (runner.engine().stats().running == 0 && Clock::now() < r.deadline) std::this_thread::yield();
+  std::this_thread::sleep_until(r.deadline + milliseconds(1));
+  held.unlock();
   while (runner.pump()) {
   }
   for (uint64_t id : {running, waiting, paused}) {
