@@ -22,6 +22,19 @@ t.test("with one engine", async (t) => {
     t.match(text, /^y[ab]*a[ab]{40}$/);
   });
 
+  await t.test("a text that the form alone decides ends with every strategy", async (t) => {
+    for (const format of [
+      { type: "regex", pattern: "" },
+      { type: "choice", choices: ["22"] },
+    ] as const)
+      for (const strategy of ["self_verified", "low_confidence_dynamic", "entropy_bounded"] as const)
+        for (const blockLength of [4, 64]) {
+          const denoise = { strategy, steps: 1 };
+          const { finishReason } = await answer(format, { prompt: "a", denoise, blockLength, deadline: 20_000 });
+          t.equal(finishReason, "end");
+        }
+  });
+
   await t.test("a choice that the context has no room for is impossible", async (t) => {
     const { value, choices } = await answer({ type: "choice", choices: ["b".repeat(5000), "yes", "no"] });
     t.match(value, /^(yes|no)$/);
@@ -75,7 +88,7 @@ t.test("a worker may be terminated while forms are compiled", async (t) => {
       for (const begin = performance.now(); performance.now() - begin < 3; );
       await new Promise((resolve) => setTimeout(resolve, 0));
     }`;
-  for (let i = 0; i < 12; i++) {
+  for (let i = 0; i < 5; i++) {
     const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(source)}`));
     await new Promise((resolve, reject) => worker.once("message", resolve).once("error", reject));
     await new Promise((resolve) => setTimeout(resolve, 30 + i));

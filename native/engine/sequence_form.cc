@@ -66,6 +66,13 @@ std::optional<FinishReason> Sequence::apply_form(const StepSequence& planned, co
     return apply_block(planned, formed);
   }
   const uint64_t open = form_->choose(unreleased(), next_ - active_, masked_, request_, formed);
+  if (open == 0) {
+    // The text ends in what the form alone decided: nothing is left to fill, nor a draft to verify.
+    adopt(active_);
+    decided_ = 0;
+    step_++;
+    return go_on();
+  }
   float confidence[kMaxBlockLength], entropy[kMaxBlockLength];
   for (size_t i = 0; i < kMaxBlockLength; i++)
     confidence[i] = formed.at[i].confidence, entropy[i] = formed.at[i].entropy;
