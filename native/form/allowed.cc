@@ -269,6 +269,7 @@ AllowedTokens::Free AllowedTokens::free_run(State state, const Alphabet& alphabe
 }
 
 uint32_t AllowedTokens::least_tokens(State state) {
+  if (state < 0) return kNoTokens;
   forget_old();
   std::vector<State> open{state};
   size_t walked = 0;
@@ -293,7 +294,7 @@ uint32_t AllowedTokens::least_tokens(State state) {
         least = std::min(least, known->second + tokens);
     };
     const std::vector<State> nearest = automaton_.nearest(s);
-    if (nearest[0] != s) {
+    if (nearest.empty() || nearest[0] != s) {
       for (const State alone : nearest) look(alone, 0);
     } else if (walked++ < kMostWalked) {
       walk_nearer(s, [&](State next, uint32_t) { look(next, 1); });
