@@ -124,7 +124,7 @@ function inFormat<T>(part: () => T): T {
 function patternOf(pattern: string | RegExp): string {
   if (typeof pattern === "string") return pattern;
   if (/[^dguy]/.test(pattern.flags))
-    throw invalidOption("format.pattern", String(pattern), "a RegExp with no other flag than u");
+    throw invalidOption("format.pattern", String(pattern), "a RegExp without the flags i, m, s and v");
   return pattern.source;
 }
 

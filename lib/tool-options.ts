@@ -104,7 +104,11 @@ export function parseScore(given: ScoreRequest, model: NativeModelInfo): ParsedS
     const { completion, endToken = false, ...rest } = given;
     const unknown = Object.keys(rest).find((name) => !(name in scoreFields));
     if (unknown !== undefined)
-      throw invalidOption(unknown, "given", `only completion, endToken, ${Object.keys(scoreFields).join(", ")}`);
+      throw invalidOption(
+        unknown,
+        (rest as Record<string, unknown>)[unknown],
+        `only completion, endToken, ${Object.keys(scoreFields).join(", ")}`,
+      );
     if (typeof endToken !== "boolean") throw invalidOption("endToken", endToken, "true or false");
     return { request: parseScored(rest, model), completion: parseCompletion(completion, model), endToken };
   });

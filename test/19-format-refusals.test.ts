@@ -65,7 +65,7 @@ const formats: Record<string, [format: unknown, option: string, message: RegExp]
   ],
   "a pattern without its end": [{ type: "regex", pattern: "(a" }, "format", /format.pattern: at character 2/],
   "a backreference": [{ type: "regex", pattern: "(a)\\1" }, "format", /backreference/],
-  "a flag": [{ type: "regex", pattern: /a/i }, "format.pattern", /no other flag than u/],
+  "a flag": [{ type: "regex", pattern: /a/i }, "format.pattern", /without the flags i, m/],
   "a rule that is not there": [
     { type: "grammar", grammar: "root ::= a" },
     "format",

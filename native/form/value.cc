@@ -197,7 +197,7 @@ bool equal(const Value& a, const Value& b) {
 Value parse_value(std::string_view text, const std::string& at) {
   Reader reader;
   if (!nlohmann::json::sax_parse(text.begin(), text.end(), &reader))
-    throw Error(code::kInvalidOption, at + ": not valid JSON: " + reader.error);
+    throw Error(code::kInvalidOption, at + ": " + reader.error);
   return std::move(reader.root);
 }
 

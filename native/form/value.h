@@ -31,7 +31,7 @@ struct Value {
 /// Equal as JSON Schema means it: 1 and 1.0 are, members may have any order.
 bool equal(const Value& a, const Value& b);
 
-/// Throws Error(INVALID_OPTION, "<at>: not valid JSON: …"), also for more than 200 levels and for a name that comes twice
+/// Throws Error(INVALID_OPTION, "<at>: …") for what is not valid JSON, also for more than 200 levels and for a name that comes twice
 /// in an object.
 Value parse_value(std::string_view text, const std::string& at);
 
