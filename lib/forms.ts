@@ -6,6 +6,7 @@ import type { ParsedRequest } from "./options.js";
 import { roomFor } from "./room.js";
 import type { Encoding, Texts } from "./text/texts.js";
 import { answerForm } from "./tool-form.js";
+import { Turns } from "./turns.js";
 
 /** Compiled ones that are kept for the next request, and their bytes together. */
 const mostKept = 256;
@@ -18,9 +19,7 @@ export class Forms {
   readonly #texts: Texts;
   /** by a hash of their JSON, the last used last */
   readonly #forms = new Map<string, { form: Promise<NativeForm>; bytes: number }>();
-  /** the last of those that are compiled one after the other */
-  #last: Promise<unknown> = Promise.resolve();
-  #waiting = 0;
+  readonly #turns = new Turns();
 
   constructor(native: NativeEngine, texts: Texts) {
     this.#native = native;
@@ -28,7 +27,7 @@ export class Forms {
   }
 
   /** The prompt once the form of its answer is compiled, too, and put into the request. */
-  add({ native, format, tools }: ParsedRequest, given: Int32Array | Encoding, model: NativeModelInfo): Encoding {
+  add({ native, format, tools, key }: ParsedRequest, given: Int32Array | Encoding, model: NativeModelInfo): Encoding {
     const encoding: Encoding =
       given instanceof Int32Array
         ? { prompt: Promise.resolve({ tokens: given, reasoning: "never" }), cancel() {} }
@@ -36,7 +35,7 @@ export class Forms {
     const prompt = encoding.prompt.then(async (found) => {
       const json = answerForm(tools, found.reasoning, format?.json);
       if (json === undefined) return found;
-      const { form, leastTokens } = await this.#get(json);
+      const { form, leastTokens } = await this.#get(json, key ?? "");
       const left = roomFor(found.tokens.length, native, model);
       if (left < leastTokens) {
         const needs = `${format ? "format needs" : "tools need"} at least ${leastTokens} tokens`;
@@ -52,31 +51,29 @@ export class Forms {
   }
 
   /** Rejects with INVALID_OPTION, QUEUE_FULL, and what the engine's end makes of it. */
-  #get(json: string): Promise<NativeForm> {
-    const key = createHash("sha256").update(json).digest("base64");
-    const known = this.#forms.get(key);
+  #get(json: string, key: string): Promise<NativeForm> {
+    const hash = createHash("sha256").update(json).digest("base64");
+    const known = this.#forms.get(hash);
     if (known) {
-      this.#forms.delete(key);
-      this.#forms.set(key, known);
+      this.#forms.delete(hash);
+      this.#forms.set(hash, known);
       return known.form;
     }
-    if (this.#waiting >= mostWaiting)
+    if (this.#turns.count >= mostWaiting)
       return Promise.reject(
-        new SdarError("QUEUE_FULL", `the queue is full: ${this.#waiting} forms wait to be compiled`, {
+        new SdarError("QUEUE_FULL", `the queue is full: ${this.#turns.count} forms wait to be compiled`, {
           retryAfterMs: 1000,
         }),
       );
-    this.#waiting++;
-    const form = this.#last.then(() => this.#compile(json)).finally(() => this.#waiting--);
-    this.#last = form.catch(() => {});
+    const form = this.#turns.run(key, () => this.#compile(json));
     const entry = { form, bytes: 0 };
-    this.#forms.set(key, entry);
+    this.#forms.set(hash, entry);
     form.then(
       ({ bytes }) => {
         entry.bytes = bytes;
         this.#forget();
       },
-      () => this.#forms.delete(key),
+      () => this.#forms.delete(hash),
     );
     return form;
   }

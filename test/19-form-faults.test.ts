@@ -5,6 +5,7 @@ import { Worker } from "node:worker_threads";
 import t from "tap";
 import { packageRoot } from "../lib/checkpoint.js";
 import { Engine, type Format } from "../lib/index.js";
+import { Turns } from "../lib/turns.js";
 
 const entry = pathToFileURL(`${packageRoot}dist/index.js`).href;
 
@@ -54,6 +55,24 @@ t.test("with one engine", async (t) => {
     t.equal((await answer({ type: "choice", choices: ["\\ud800"] })).value, "\\ud800");
     t.equal((await answer({ type: "choice", choices: ["😀"] })).value, "😀");
   });
+});
+
+t.test("keys take turns in what is done one at a time", async (t) => {
+  const turns = new Turns();
+  const order: string[] = [];
+  const work = (name: string) => async () => {
+    order.push(name);
+    await new Promise(setImmediate);
+    if (name === "a2") throw new Error(name);
+    return name;
+  };
+  const names = ["a1", "a2", "a3", "b1", "c1", "b2"];
+  const all = names.map((name) => turns.run(name.charAt(0), work(name)).catch((error: Error) => error.message));
+  t.equal(turns.count, 6);
+  t.same(await Promise.all(all), names);
+  t.same(order, ["a1", "a2", "b1", "c1", "a3", "b2"], "a1 had begun before the others came");
+  t.equal(turns.count, 0);
+  t.equal(await turns.run("a", work("a4")), "a4");
 });
 
 t.test("a score that an end of the engine cuts off leaves no rejection unhandled", async (t) => {
