@@ -127,7 +127,7 @@ LmHead::Partial LmHead::reduce(int64_t row, const SampledRow& request, float* lo
   if (own) own->chosen.add_tile(matmul_.kernels(), logits, first, n, partial.stats.max, &mask);
   if (request.allowed) return partial;
   const int32_t top = partial.stats.argmax;
-  if (mask.words[top / 64] >> top % 64 & 1) return partial;
+  if (top >= 0 && mask.words[top / 64] >> top % 64 & 1) return partial;  // -1: no logit is finite
   partial.best_id = -1;
   for (int64_t i = 0; i < n; i++) {
     if (!(mask.words[i / 64] >> i % 64 & 1) || (partial.best_id >= 0 && !(logits[i] > partial.best))) continue;
