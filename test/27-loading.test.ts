@@ -198,7 +198,8 @@ t.test("an AbortSignal ends a load as ABORTED, whatever happens to the files", a
       ({ code }) => code,
     );
     t.ok(outcome === "ABORTED" || outcome === "loaded", outcome);
-    t.same(rests(cache), []);
+    // A disk that does not answer within 50 ms is not waited for.
+    await eventually(t, () => rests(cache).length, 0);
   }
 });
 
