@@ -48,7 +48,7 @@ const isPlain = (v: unknown): v is object =>
   typeof v === "object" && v !== null && Object.prototype.toString.call(v) === "[object Object]";
 
 /** A schema of zod 4, of whichever copy. */
-const isZod = (v: object): v is z.ZodType => isPlain((v as { _zod?: unknown })._zod) || "_zod" in v;
+const isZod = (v: object): v is z.ZodType => "_zod" in v;
 
 interface FormFields extends Pick<RequestFields, "format" | "tools" | "ignoreEos" | "minTokens"> {
   suppress?: ArrayLike<number> | undefined;

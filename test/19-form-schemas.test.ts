@@ -3,6 +3,7 @@ import { Ajv2020 } from "ajv/dist/2020.js";
 import formats from "ajv-formats";
 import t from "tap";
 import { Engine, type Format, type GenerateOptions, type GenerateResult, SdarError } from "../lib/index.js";
+import { strategies } from "../lib/quality.js";
 import { Random } from "./random.js";
 import { pattern, rootSchema } from "./schemas.js";
 
@@ -41,14 +42,7 @@ function options(random: Random): GenerateOptions {
     seed: random.whole(0, 1e6),
     blockLength: random.of([4, 5, 8, 16, 32]),
     denoise: {
-      strategy: random.of([
-        "low_confidence_dynamic",
-        "low_confidence_static",
-        "sequential",
-        "entropy_bounded",
-        "pairwise_factor",
-        "self_verified",
-      ]),
+      strategy: random.of(strategies),
     },
     ...(random.maybe(0.2) && { topK: 5 }),
     ...(random.maybe(0.2) && { topP: 0.8 }),

@@ -96,8 +96,7 @@ void FormFilling::plan_path(std::span<const int32_t> tokens) {
     if (token < 0 && state == form::kEnded) {
       next = kAny;
     } else if (token < 0) {
-      next = form_->nearest(state);
-      if (next < 0) next = end_id_;
+      next = form_->nearest(state, end_id_);
     }
     path_.push_back(next);
     if (next >= 0) state = form_->advance(state, next);
@@ -224,8 +223,7 @@ int32_t FormFilling::ask_next(std::span<const int32_t> proposed, std::span<RowLi
   masks_.clear();
   form::State state = state_;
   for (size_t i = 0;; i++) {
-    limits[i].wanted = form_->nearest(state);
-    if (limits[i].wanted < 0) limits[i].wanted = end_id_;
+    limits[i].wanted = form_->nearest(state, end_id_);
     allow(state, limits[i]);
     if (i == proposed.size()) return static_cast<int32_t>(i);
     const int32_t left = left_ - static_cast<int32_t>(i) - 1;

@@ -153,7 +153,7 @@ std::optional<FinishReason> Sequence::go_on() {
     if (masked_ == 0) open_block(active_ + static_cast<int32_t>(filled_.size()));
     if (!form_ || !write_forced()) break;
   }
-  if (form_) ask_form();
+  if (form_ && !context_.autoregressive) ask_form();
   if (!request_.given.empty()) ask_given();
   return std::nullopt;
 }

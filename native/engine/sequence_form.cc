@@ -10,11 +10,10 @@ namespace sdar {
 /// Nothing can be released yet: one position at least is left to the first step.
 void Sequence::begin_form() {
   form_ = std::make_unique<FormFilling>(request_.form, context_.end_id, limit_ - prompt_);
-  if (!context_.autoregressive) {
-    std::vector<int32_t> tokens = unreleased();
-    tokens.pop_back();
-    fill_forced(form_->forced(tokens));
-  }
+  if (context_.autoregressive) return propose({});
+  std::vector<int32_t> tokens = unreleased();
+  tokens.pop_back();
+  fill_forced(form_->forced(tokens));
   ask_form();
 }
 
@@ -26,8 +25,8 @@ std::vector<int32_t> Sequence::unreleased() const {
   return tokens;
 }
 
+/// Of a block; autoregressive, propose() asks.
 void Sequence::ask_form() {
-  if (context_.autoregressive) return propose(proposed());
   const std::vector<int32_t> tokens = unreleased();
   limits_.fill({});
   form_->ask(tokens, std::span(limits_).subspan(static_cast<size_t>(next_ - active_), tokens.size()));

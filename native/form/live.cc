@@ -9,19 +9,6 @@ namespace {
 constexpr size_t kMostMemory = size_t{24} << 20;  // of one form, before it is trimmed
 constexpr size_t kMostRuns = 512, kMostRunBytes = 4096, kMostStates = 4096;
 
-bool continues(char byte) { return (static_cast<uint8_t>(byte) & 0xc0) == 0x80; }
-
-/// Bytes from the start that are whole characters.
-size_t whole(std::string_view text) {
-  if (!text.empty() && continues(text[0])) return 0;
-  size_t lead = text.size();
-  while (lead > 0 && continues(text[lead - 1])) lead--;
-  if (lead == 0) return 0;
-  const auto byte = static_cast<uint8_t>(text[lead - 1]);
-  const size_t length = byte < 0xc0 ? 1 : byte < 0xe0 ? 2 : byte < 0xf0 ? 3 : 4;
-  return lead - 1 + length == text.size() ? text.size() : lead - 1;
-}
-
 }  // namespace
 
 LiveForm::LiveForm(std::shared_ptr<const Program> program, std::shared_ptr<const Vocabulary> vocabulary)
@@ -30,10 +17,9 @@ LiveForm::LiveForm(std::shared_ptr<const Program> program, std::shared_ptr<const
       least_tokens_(allowed_.least_tokens(automaton_.start())) {}
 
 State LiveForm::advance(State state, int32_t id) {
-  if (state == kEnded || state == kDead) return state;
-  if (is_end(id)) return automaton_.can_end(state) ? kEnded : kDead;
-  const std::string_view bytes = vocabulary().bytes(id);
-  return bytes.empty() ? kDead : automaton_.advance(state, bytes);
+  if (state == kEnded) return kEnded;
+  const State next = allowed_.advance(state, id);
+  return next != kDead && is_end(id) ? kEnded : next;
 }
 
 bool LiveForm::is_end(int32_t id) const {
@@ -66,22 +52,10 @@ std::vector<int32_t> LiveForm::forced(State state, int32_t end_id) {
   return tokens;
 }
 
-/// 0: no token begins like this.
-uint32_t LiveForm::node_of(std::string_view bytes) const {
-  const auto& nodes = vocabulary().nodes();
-  uint32_t at = vocabulary().child(static_cast<uint8_t>(bytes[0]));
-  for (size_t depth = 1; at != 0 && depth < bytes.size(); depth++) {
-    const uint32_t end = nodes[at].end;
-    uint32_t child = at + 1;
-    while (child < end && nodes[child].byte != static_cast<uint8_t>(bytes[depth])) child = nodes[child].end;
-    at = child < end ? child : 0;
-  }
-  return at;
-}
-
 /// Whether a token has these bytes and more that the form takes after them.
 bool LiveForm::goes_past(std::string_view bytes, State after) {
-  const uint32_t top = node_of(bytes);
+  uint32_t top = vocabulary().child(static_cast<uint8_t>(bytes[0]));
+  for (size_t i = 1; top != 0 && i < bytes.size(); i++) top = vocabulary().child(top, static_cast<uint8_t>(bytes[i]));
   if (top == 0) return false;
   const auto& nodes = vocabulary().nodes();
   std::vector<State> path{after};  // by depth below top
@@ -111,10 +85,7 @@ std::vector<int32_t> LiveForm::longest_first(std::string_view run) const {
     for (size_t depth = 1; at != 0; depth++) {
       if (nodes[at].first < nodes[at].last) id = vocabulary().ids()[nodes[at].first], length = depth;
       if (depth == run.size()) break;
-      const uint32_t end = nodes[at].end;
-      uint32_t child = at + 1;
-      while (child < end && nodes[child].byte != static_cast<uint8_t>(run[depth])) child = nodes[child].end;
-      at = child < end ? child : 0;
+      at = vocabulary().child(at, static_cast<uint8_t>(run[depth]));
     }
     if (id < 0) break;
     tokens.push_back(id);
@@ -132,7 +103,7 @@ std::vector<std::string> LiveForm::runs(const std::function<bool()>& stop) {
   for (size_t i = 0; i < found.size() && runs.size() < kMostRuns && !stop(); i++) {
     State state = found[i];
     const std::string run = automaton_.forced(state, kMostRunBytes);
-    if (run.size() > 1 && whole(run) == run.size() && bytes + run.size() <= 16 * kMostRunBytes &&
+    if (run.size() > 1 && whole_characters(run) && bytes + run.size() <= 16 * kMostRunBytes &&
         known.insert(run).second) {
       runs.push_back(run);
       bytes += run.size();

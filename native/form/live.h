@@ -37,8 +37,11 @@ class LiveForm {
   bool fits(State state, int32_t tokens);
   /// The ids that may come next. Not for kEnded.
   std::shared_ptr<const Mask> allowed(State state) { return allowed_.of(state); }
-  /// A token that brings the text nearest to its end; −1 where it can end.
-  int32_t nearest(State state) { return allowed_.nearest(state); }
+  /// A token that brings the text nearest to its end; `end_id` where it can end.
+  int32_t nearest(State state, int32_t end_id) {
+    const int32_t id = allowed_.nearest(state);
+    return id < 0 ? end_id : id;
+  }
   /// Tokens that must come next, as the tokenizer splits the run that they spell where it was asked, else the longest
   /// first. Ends before a choice: also that between a run's last token and a longer one that goes on past the run. An end
   /// token where nothing else can come.
@@ -54,7 +57,6 @@ class LiveForm {
 
  private:
   std::vector<int32_t> longest_first(std::string_view run) const;
-  uint32_t node_of(std::string_view bytes) const;
   bool goes_past(std::string_view bytes, State after);
 
   Automaton automaton_;

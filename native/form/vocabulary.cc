@@ -46,6 +46,22 @@ Vocabulary::Summary summary_of(std::string_view text) {
 
 }  // namespace
 
+bool whole_characters(std::string_view text) {
+  while (!text.empty()) {
+    const size_t length = character(text);
+    if (length == 0) return false;
+    text.remove_prefix(length);
+  }
+  return true;
+}
+
+uint32_t Vocabulary::child(uint32_t node, uint8_t byte) const {
+  const uint32_t end = nodes_[node].end;
+  uint32_t at = node + 1;
+  while (at < end && nodes_[at].byte != byte) at = nodes_[at].end;
+  return at < end ? at : 0;
+}
+
 size_t Alphabet::size() const { return static_cast<size_t>(std::popcount(low) + std::popcount(high)); }
 
 Vocabulary::Vocabulary(std::string bytes, std::vector<uint32_t> offsets, std::span<const int32_t> end_ids, int32_t size)

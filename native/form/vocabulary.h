@@ -29,6 +29,9 @@ struct Alphabet {
   auto operator<=>(const Alphabet&) const = default;
 };
 
+/// Whether a text is whole characters of UTF-8.
+bool whole_characters(std::string_view text);
+
 class Vocabulary {
  public:
   static constexpr uint16_t kNotWhole = UINT16_MAX;
@@ -57,6 +60,8 @@ class Vocabulary {
   const std::vector<Node>& nodes() const { return nodes_; }
   /// The root's child of this byte; 0 when it has none.
   uint32_t child(uint8_t byte) const { return children_[byte]; }
+  /// Any other node's.
+  uint32_t child(uint32_t node, uint8_t byte) const;
   const std::vector<Summary>& summaries() const { return summaries_; }
   const std::vector<int32_t>& ids() const { return ids_; }  ///< by their bytes
   uint16_t longest() const { return longest_; }             ///< bytes
