@@ -16,6 +16,8 @@
 #include <string>
 #include <vector>
 
+#include "llama_start.h"
+
 namespace {
 
 constexpr int kMostRequests = 64;
@@ -85,13 +87,7 @@ int main(int count, char** args) {
     return 2;
   }
   try {
-    llama_log_set(
-        [](ggml_log_level level, const char* text, void*) {
-          if (level == GGML_LOG_LEVEL_ERROR) std::fputs(text, stderr);
-        },
-        nullptr);
-    ggml_backend_load_all_from_path(args[1]);
-    llama_backend_init();
+    start_llama(args[1]);
     Batch batch(args[2], std::atoi(args[3]), std::atoi(args[4]));
     std::puts("{\"ready\":true}");
     std::fflush(stdout);

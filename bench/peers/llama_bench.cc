@@ -18,14 +18,11 @@
 #include <stdexcept>
 #include <string>
 
+#include "llama_start.h"
+
 namespace {
 
 constexpr int kMicroBatch = 512;
-
-/** Errors only: loading prints pages. */
-void log_to_stderr(ggml_log_level level, const char* text, void*) {
-  if (level == GGML_LOG_LEVEL_ERROR) std::fputs(text, stderr);
-}
 
 /** File name of the CPU backend that ggml chose for this machine. */
 std::string cpu_library() {
@@ -134,9 +131,7 @@ int main(int count, char** args) {
     return 2;
   }
   try {
-    llama_log_set(log_to_stderr, nullptr);
-    ggml_backend_load_all_from_path(args[1]);
-    llama_backend_init();
+    start_llama(args[1]);
     Bench bench(args[2], std::atoi(args[3]), std::atoi(args[4]), std::atoi(args[5]));
     bench.print_ready();
     for (std::string line; std::getline(std::cin, line);) {
