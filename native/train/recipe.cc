@@ -1,6 +1,7 @@
 #include "train/recipe.h"
 
-#include <string>
+#include <algorithm>
+#include <numeric>
 
 #include "denoise/philox.h"
 #include "util/error.h"
@@ -72,12 +73,153 @@ TrainingRows sdar_rows(std::span<const Sample> samples, std::span<const Noise> n
   return rows;
 }
 
-Noise draw_noise(const Sample& sample, uint64_t seed, uint64_t index) {
-  const auto uniform = [&](uint32_t number) {
+namespace {
+
+/// Uniform numbers in [0, 1) of a sample, by name.
+class Draws {
+ public:
+  Draws(uint64_t seed, uint64_t index, uint32_t purpose) : seed_(seed), index_(index), purpose_(purpose) {}
+
+  double operator()(uint32_t number) const {
     const PhiloxWords words =
-        philox4x32_10({{static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32), number, 0x6e6f6973u}}, seed);
+        philox4x32_10({{static_cast<uint32_t>(index_), static_cast<uint32_t>(index_ >> 32), number, purpose_}}, seed_);
     return static_cast<double>(uint64_t{words.w[0]} << 32 | words.w[1]) * 0x1p-64;
+  }
+
+ private:
+  uint64_t seed_, index_;
+  uint32_t purpose_;
+};
+constexpr uint32_t kNoise = 0x6e6f6973u, kBlock = 0x626c6f63u, kViews = 0x76696577u;
+
+int32_t block_of(const Recipe& recipe, uint64_t seed, uint64_t index) {
+  const double drawn = Draws(seed, index, kBlock)(0) * static_cast<double>(recipe.blocks.size());
+  return recipe.blocks[std::min(static_cast<size_t>(drawn), recipe.blocks.size() - 1)];
+}
+
+/// The begin of the block that holds the first token of the answer; a sample without one begins nowhere.
+int32_t first_block(const Sample& sample, int32_t block) {
+  const auto found = std::find_if(sample.answer.begin(), sample.answer.end(), [](uint8_t a) { return a != 0; });
+  return static_cast<int32_t>(found - sample.answer.begin()) / block * block;
+}
+
+/// A sample with its last block filled.
+Sample padded(Sample sample, int32_t block, int32_t pad_id) {
+  if (pad_id < 0) return sample;
+  while (sample.ids.size() % static_cast<size_t>(block) != 0) {
+    sample.ids.push_back(pad_id);
+    sample.answer.push_back(1);
+  }
+  return sample;
+}
+
+/// Masks positions of one block of a view, `places` of its answer; `stratum` in [0, 1) says how many.
+void mask_block(std::vector<int32_t> places, double stratum, const Draws& draw, uint32_t number, int32_t mask_id,
+                int32_t first, std::vector<int32_t>& view, std::vector<float>& weights) {
+  const size_t count = places.size(),
+               masked = std::min(static_cast<size_t>(stratum * static_cast<double>(count)), count - 1) + 1;
+  for (size_t i = 0; i < masked; i++) {
+    const auto left = static_cast<double>(count - i);
+    const size_t other =
+        i + std::min(static_cast<size_t>(draw(number + static_cast<uint32_t>(i)) * left), count - i - 1);
+    std::swap(places[i], places[other]);
+    const auto at = static_cast<size_t>(places[i] - first);
+    view[at] = mask_id;
+    weights[at] = static_cast<float>(count) / static_cast<float>(masked);
+  }
+}
+
+}  // namespace
+
+TrainingRows view_rows(const Recipe& recipe, std::span<const Sample> samples, uint64_t seed, uint64_t first) {
+  answer_tokens(samples, 0);
+  TrainingRows rows;
+  double count = 0;
+  for (size_t i = 0; i < samples.size(); i++) {
+    const int32_t block = block_of(recipe, seed, first + i);
+    const Sample sample = padded(samples[i], block, recipe.pad_id);
+    const int32_t begin = first_block(sample, block), length = static_cast<int32_t>(sample.ids.size());
+    if (begin >= length) continue;
+    const Draws draw(seed, first + i, kViews);
+    std::vector<std::vector<int32_t>> views;
+    std::vector<float> weights;
+    uint32_t number = 0;
+    for (int32_t v = 0; v < recipe.views; v++) {
+      std::vector<int32_t> view(sample.ids.begin() + begin, sample.ids.end());
+      std::vector<float> own(view.size());
+      for (int32_t b = begin; b < length; b += block) {
+        std::vector<int32_t> places;
+        for (int32_t j = b; j < std::min(b + block, length); j++)
+          if (sample.answer[static_cast<size_t>(j)]) places.push_back(j);
+        if (places.empty()) continue;
+        // Each block's strata are dealt to the views in its own order.
+        const int32_t turn = static_cast<int32_t>(draw(static_cast<uint32_t>(b / block)) * recipe.views);
+        const double stratum = ((v + turn) % recipe.views + draw(0x10000u + number)) / recipe.views;
+        mask_block(places, stratum, draw, 0x20000u + number * static_cast<uint32_t>(block), recipe.mask_id, begin, view,
+                   own);
+        count += static_cast<double>(places.size());
+        number++;
+      }
+      views.push_back(std::move(view));
+      weights.insert(weights.end(), own.begin(), own.end());
+    }
+    add_clean_and_views(rows, sample.ids, views, begin, block);
+    const size_t at = rows.ids.size() - weights.size();
+    for (size_t j = 0; j < weights.size(); j++) {
+      if (weights[j] == 0) continue;
+      rows.weights[at + j] = weights[j];
+      rows.targets[at + j] = sample.ids[static_cast<size_t>(begin) + j % static_cast<size_t>(length - begin)];
+    }
+  }
+  for (float& weight : rows.weights) weight = static_cast<float>(weight / count);
+  return rows;
+}
+
+TrainingRows rows_of(const Recipe& recipe, std::span<const Sample> samples, uint64_t seed, uint64_t first) {
+  recipe.check();
+  if (recipe.objective == Objective::autoregressive) return autoregressive_rows(samples);
+  if (recipe.objective == Objective::views) return view_rows(recipe, samples, seed, first);
+  std::vector<Noise> noise;
+  for (size_t i = 0; i < samples.size(); i++) noise.push_back(draw_noise(samples[i], seed, first + i));
+  return sdar_rows(samples, noise, block_of(recipe, seed, first), recipe.mask_id);
+}
+
+int64_t row_count(const Recipe& recipe, const Sample& sample) {
+  const auto length = static_cast<int64_t>(sample.ids.size());
+  if (recipe.objective == Objective::autoregressive) return length;
+  if (recipe.objective == Objective::sdar) return 2 * length;
+  int64_t most = 0;
+  for (const int32_t block : recipe.blocks) {
+    const int64_t begin = first_block(sample, block),
+                  end = recipe.pad_id < 0 ? length : (length + block - 1) / block * block;
+    most = std::max(most, (end - 1) / block * block + recipe.views * (end - begin));
+  }
+  return most;
+}
+
+void Recipe::check() const {
+  const auto refuse = [](const std::string& field, int64_t value, const std::string& allowed) {
+    throw Error(code::kInvalidOption, "recipe." + field + " is " + std::to_string(value) + "; allowed: " + allowed);
   };
+  if (objective == Objective::autoregressive) return;
+  if (blocks.empty()) refuse("blocks", 0, "at least one length");
+  for (const int32_t block : blocks)
+    if (block < 1) refuse("blocks", block, "lengths of 1 or more");
+  if (views < 1 || views > 64) refuse("views", views, "1 to 64");
+  if (mask_id < 0) refuse("mask_id", mask_id, "an id of the vocabulary");
+}
+
+std::string Recipe::text() const {
+  std::string line = std::string("objective ") + kObjectives[static_cast<size_t>(objective)];
+  if (objective == Objective::autoregressive) return line;
+  line += " blocks";
+  for (const int32_t block : blocks) line += " " + std::to_string(block);
+  if (objective == Objective::views) line += " views " + std::to_string(views) + " pad " + std::to_string(pad_id);
+  return line + " mask " + std::to_string(mask_id);
+}
+
+Noise draw_noise(const Sample& sample, uint64_t seed, uint64_t index) {
+  const Draws uniform(seed, index, kNoise);
   constexpr double kLeast = 1e-3;  // p is divided by
   Noise noise;
   noise.p = static_cast<float>(kLeast + (1 - kLeast) * uniform(0));

@@ -35,5 +35,9 @@ void add_block_causal(TrainingRows& rows, std::span<const int32_t> ids, int32_t 
 /// sees x_0 up to its own block. Source: SDAR (arXiv 2510.06303), after Block Diffusion (arXiv 2503.09573).
 void add_noisy_and_clean(TrainingRows& rows, std::span<const int32_t> noisy, std::span<const int32_t> clean,
                          int32_t block);
+/// x_0 up to its last block, block-causal, and behind it views of the blocks from `first` on: a row of a view sees the
+/// view's own block and x_0 of earlier blocks. `views` are [clean.size() - first] each, `first` the begin of a block.
+void add_clean_and_views(TrainingRows& rows, std::span<const int32_t> clean,
+                         std::span<const std::vector<int32_t>> views, int32_t first, int32_t block);
 
 }  // namespace sdar::train
