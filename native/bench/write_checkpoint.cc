@@ -87,7 +87,7 @@ std::string config_json(const ModelConfig& config, DType dtype) {
   const bool sparse = s.experts > 0;
   add("architectures", sparse ? "[\"SDARMoeForCausalLM\"]" : "[\"SDARForCausalLM\"]");
   add("model_type", "\"" + config.model_type + "\"");
-  add("attention_bias", "false");
+  add("attention_bias", s.attention_bias ? "true" : "false");
   add("hidden_act", "\"silu\"");
   add("eos_token_id", list(config.end_token_ids));
   integer("max_position_embeddings", s.context);
