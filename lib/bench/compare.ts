@@ -8,7 +8,7 @@ import { shortNames, strategyOf } from "../quality.js";
 import type { DenoiseOptions, LoadOptions, Strategy } from "../types.js";
 import { type AnswerOptions, summarise, type Timed, timeAnswer } from "./answers.js";
 import { oneOf, positive, whole } from "./flags.js";
-import { type Chart, writeCharts } from "./plot.js";
+import { type Chart, writeCharts } from "../plot.js";
 import { readSamples, type Sample } from "./prompts.js";
 import { deliver, sum, table } from "./report.js";
 import { type Interval, middle, resamples, wilson } from "./statistics.js";

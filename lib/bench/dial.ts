@@ -8,7 +8,7 @@ import { SdarError } from "../errors.js";
 import { presets } from "../quality.js";
 import type { DenoiseOptions, LoadOptions, Strategy } from "../types.js";
 import { oneOf, someOf, whole } from "./flags.js";
-import { type Chart, writeCharts } from "./plot.js";
+import { type Chart, writeCharts } from "../plot.js";
 import { readSamples, type Sample } from "./prompts.js";
 import { deliver, sum, table } from "./report.js";
 import { type Comparison, compareWithCurve, type Interval, type Outcome, wilson } from "./statistics.js";

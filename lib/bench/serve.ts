@@ -17,7 +17,7 @@ import {
   withCheckpoint,
   withEngine,
 } from "./load.js";
-import { drawCharts } from "./plot.js";
+import { drawCharts } from "../plot.js";
 import { deliver, median, table } from "./report.js";
 
 interface Flags extends ModelFlags {
