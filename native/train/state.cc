@@ -12,15 +12,12 @@
 #include "train/trainer.h"
 #include "util/error.h"
 #include "util/mapped_file.h"
+#include "util/output_file.h"
 
 namespace sdar::train {
 namespace {
 
 constexpr char kName[] = "/state", kStep[] = "\nstep ";
-
-[[noreturn]] void unwritable(const std::string& path, const std::string& why) {
-  throw Error(code::kFileUnwritable, path + ": cannot be written: " + why);
-}
 
 /// A new file that is removed again unless it was kept.
 class PartialFile {
@@ -52,13 +49,6 @@ class PartialFile {
   std::string path_;
   int file_;
 };
-
-void sync_folder(const std::string& folder) {
-  const int file = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (file < 0) return;
-  fsync(file);
-  close(file);
-}
 
 }  // namespace
 

@@ -1,0 +1,67 @@
+#include "train/checkpoint.h"
+
+#include <filesystem>
+
+#include "util/error.h"
+#include "util/output_file.h"
+
+namespace sdar::train {
+namespace {
+
+namespace fs = std::filesystem;
+
+class LayoutSource final : public TensorSource {
+ public:
+  LayoutSource(const Layout& layout, const float* weights) : layout_(layout), weights_(weights) {}
+  int64_t bytes(const TensorSpec& tensor) const override { return 4 * tensor.elements(); }
+  SourceTensor open(const TensorSpec& tensor) override {
+    return {.data = reinterpret_cast<const std::byte*>(weights_ + layout_.offset(tensor.name)),
+            .dtype = DType::f32,
+            .rows = tensor.rows,
+            .cols = tensor.cols};
+  }
+  void close(const TensorSpec&) override {}
+
+ private:
+  const Layout& layout_;
+  const float* weights_;
+};
+
+void check_name(const std::string& name) {
+  if (name.empty() || name.starts_with(".") || name.starts_with("model") || name.find('/') != name.npos)
+    throw Error(code::kInvalidOption, "text \"" + name + "\": allowed: the name of a file of the folder, not model…");
+}
+
+}  // namespace
+
+WrittenCheckpoint write_checkpoint(const std::string& folder, const Layout& layout, std::span<const float> weights,
+                                   const CheckpointOptions& options, const WeightHooks& hooks) {
+  if (static_cast<int64_t>(weights.size()) != layout.size())
+    throw Error(code::kInvalidOption,
+                "weights: " + std::to_string(weights.size()) + " of " + std::to_string(layout.size()));
+  for (const CheckpointText& file : options.texts) check_name(file.name);
+  fs::path target = fs::absolute(folder).lexically_normal();
+  if (!target.has_filename()) target = target.parent_path();  // a slash at the end
+  std::vector<TensorSpec> tensors;
+  for (const Parameter& p : layout.parameters()) tensors.push_back({p.name, p.rows, p.cols, p.vector});
+  LayoutSource source(layout, weights.data());
+  try {
+    if (fs::exists(fs::symlink_status(target)))
+      throw Error(code::kInvalidOption, target.string() + ": exists; allowed: a folder that does not");
+    const FolderBeside beside(target);
+    const fs::path made = beside.path() / "checkpoint";  // with the permissions of any new folder
+    fs::create_directory(made);
+    const WrittenCheckpoint written =
+        write_tensors(made.string(), tensors, source,
+                      {.dtype = options.dtype, .shard_bytes = options.shard_bytes, .sync = true}, hooks);
+    for (const CheckpointText& file : options.texts) write_text(made / file.name, file.text, true);
+    sync_folder(made.string());
+    fs::rename(made, target);
+    sync_folder(target.parent_path().string());
+    return written;
+  } catch (const fs::filesystem_error& e) {
+    unwritable(target.string(), e.code().message());
+  }
+}
+
+}  // namespace sdar::train
