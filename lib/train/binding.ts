@@ -81,7 +81,7 @@ interface NativeTraining {
   /** loss of the samples held out; NaN without any */
   evaluate(): { promise: Promise<number>; cancel(): void };
   save(): Promise<void>;
-  /** model.safetensors into a folder that is there */
+  /** a new checkpoint, whole or not at all, with all files of `model` */
   write(options: { folder: string; dtype: "bf16" | "f32" }): Promise<void>;
   close(): void;
 }

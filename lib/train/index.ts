@@ -3,7 +3,15 @@ import { parseAdapt, parsePretrain } from "./options.js";
 import { train } from "./run.js";
 import type { AdaptOptions, PretrainOptions, TrainResult } from "./types.js";
 
-export type { AdaptOptions, PretrainOptions, Shape, TrainOptions, TrainProgress, TrainResult, TrainStart } from "./types.js";
+export type {
+  AdaptOptions,
+  PretrainOptions,
+  Shape,
+  TrainOptions,
+  TrainProgress,
+  TrainResult,
+  TrainStart,
+} from "./types.js";
 
 /**
  * Makes an SDAR checkpoint out of an autoregressive one, or trains a checkpoint further. A run that was killed or aborted goes

@@ -64,8 +64,12 @@ function open(file: string): number {
     return openSync(file, "r");
   } catch (cause) {
     const missing = (cause as NodeJS.ErrnoException).code === "ENOENT";
-    throw new SdarError(missing ? "FILE_NOT_FOUND" : "FILE_UNREADABLE", `cannot read ${file}: ${(cause as Error).message}`, {
-      cause,
-    });
+    throw new SdarError(
+      missing ? "FILE_NOT_FOUND" : "FILE_UNREADABLE",
+      `cannot read ${file}: ${(cause as Error).message}`,
+      {
+        cause,
+      },
+    );
   }
 }

@@ -40,7 +40,10 @@ function adaptedModel(source: string, settings: Settings, folder: string): Model
   const type = String(config.model_type);
   const blockwise = type.startsWith("sdar");
   if (!/^(sdar|qwen3)(_moe)?$/.test(type))
-    throw new SdarError("UNSUPPORTED_MODEL", `${file}: model_type is ${type}; allowed: qwen3, qwen3_moe, sdar, sdar_moe`);
+    throw new SdarError(
+      "UNSUPPORTED_MODEL",
+      `${file}: model_type is ${type}; allowed: qwen3, qwen3_moe, sdar, sdar_moe`,
+    );
   if (settings.recipe === "autoregressive" && blockwise)
     throw new SdarError("INVALID_OPTION", `recipe: "autoregressive" is not for ${type}, which denoises blocks`, {
       option: "recipe",
@@ -49,7 +52,7 @@ function adaptedModel(source: string, settings: Settings, folder: string): Model
   copyFiles(source, folder, (name) => !left.test(name));
   const vocabSize = Number(config.vocab_size);
   const dtype = settings.dtype === "f32" ? "float32" : "bfloat16";
-  const common = { ...config, ..."dtype" in config ? { dtype } : { torch_dtype: dtype } };
+  const common = { ...config, ...("dtype" in config ? { dtype } : { torch_dtype: dtype }) };
   const facts = {
     vocabSize,
     context: Number(config.max_position_embeddings),
@@ -77,10 +80,14 @@ function newModel(source: string, settings: Settings, folder: string): ModelFact
   // Adaptation puts the mask where no token is yet.
   const vocabSize = settings.vocabSize ?? (names.mask === undefined ? Math.ceil((least + 1) / 8) * 8 : least);
   if (vocabSize < least)
-    throw new SdarError("INVALID_OPTION", `vocabSize: ${vocabSize} is not allowed; give at least ${least}, for so many ids has ${source}/tokenizer.json`, {
-      option: "vocabSize",
-      value: vocabSize,
-    });
+    throw new SdarError(
+      "INVALID_OPTION",
+      `vocabSize: ${vocabSize} is not allowed; give at least ${least}, for so many ids has ${source}/tokenizer.json`,
+      {
+        option: "vocabSize",
+        value: vocabSize,
+      },
+    );
   copyFiles(source, folder, (name) => tokenizerFiles.test(name));
   const generation = join(source, "generation_config.json");
   const endIds = names.ends(generation);
@@ -157,7 +164,9 @@ class Names {
   }
   /** The tokenizer's end token first where a chat ends with another: that is what ends a text. */
   ends(generationFile: string): number[] {
-    const listed = [this.#model, readJson(generationFile, "CONFIG_INVALID") ?? {}].flatMap((json) => json.eos_token_id ?? []);
+    const listed = [this.#model, readJson(generationFile, "CONFIG_INVALID") ?? {}].flatMap(
+      (json) => json.eos_token_id ?? [],
+    );
     const eos = this.#special("eos_token");
     const turn = this.#ids.get("<|im_end|>");
     const ids = [eos, ...(listed as unknown[]), turn].filter((id) => Number.isSafeInteger(id));

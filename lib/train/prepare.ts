@@ -49,7 +49,8 @@ export const prepare = (task: Omit<Extract<Task, { kind: "prepare" }>, "kind">, 
   inThread<Prepared>({ kind: "prepare", ...task }, task.data, signal);
 
 /** Rejects with FILE_NOT_FOUND, FILE_UNREADABLE, ABORTED. */
-export const hashesOf = (files: string[], signal?: AbortSignal) => inThread<Hashes>({ kind: "hash", files }, files, signal);
+export const hashesOf = (files: string[], signal?: AbortSignal) =>
+  inThread<Hashes>({ kind: "hash", files }, files, signal);
 
 function inThread<T>(task: Task, files: string[], signal: AbortSignal | undefined): Promise<T> {
   // A count that goes on, the file, and its line.

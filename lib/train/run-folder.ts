@@ -1,6 +1,6 @@
 // The folder of a run: what it depends on, its log, its state.
 import { closeSync, mkdirSync, openSync, readdirSync, renameSync, statSync, writeFileSync, writeSync } from "node:fs";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { readJson, readOptional } from "../checkpoint.js";
 import { SdarError } from "../errors.js";
@@ -128,7 +128,11 @@ export class RunFolder {
 }
 
 /** Refuses to go on with something else than was begun. Throws INVALID_OPTION naming it. */
-export function checkSame(folder: string, begun: RunRecord, now: Pick<RunRecord, "settings" | "data" | "source">): void {
+export function checkSame(
+  folder: string,
+  begun: RunRecord,
+  now: Pick<RunRecord, "settings" | "data" | "source">,
+): void {
   const refuse = (option: string, before: string, given: string): never => {
     throw new SdarError(
       "INVALID_OPTION",
@@ -140,12 +144,16 @@ export function checkSame(folder: string, begun: RunRecord, now: Pick<RunRecord,
   const settings = JSON.parse(JSON.stringify(now.settings)) as Settings;
   for (const name of Object.keys({ ...settings, ...begun.settings }) as (keyof Settings)[]) {
     const [before, given] = [begun.settings[name], settings[name]];
-    if (!isDeepStrictEqual(before, given)) refuse(name, JSON.stringify(before) ?? "none", JSON.stringify(given) ?? "none");
+    if (!isDeepStrictEqual(before, given))
+      refuse(name, JSON.stringify(before) ?? "none", JSON.stringify(given) ?? "none");
   }
   // Paths may change, contents may not.
   const contents = (data: RunRecord["data"]) => data.map(([, hash]) => hash);
   if (!isDeepStrictEqual(contents(begun.data), contents(now.data)))
     refuse("data", `other contents: ${begun.data.map(([file]) => file).join(", ")}`, "what is there now");
-  const changed = Object.keys({ ...begun.source, ...now.source }).find((name) => begun.source[name] !== now.source[name]);
-  if (changed !== undefined) refuse(settings.kind === "adapt" ? "from" : "tokenizer", `another ${changed}`, "the one of now");
+  const changed = Object.keys({ ...begun.source, ...now.source }).find(
+    (name) => begun.source[name] !== now.source[name],
+  );
+  if (changed !== undefined)
+    refuse(settings.kind === "adapt" ? "from" : "tokenizer", `another ${changed}`, "the one of now");
 }

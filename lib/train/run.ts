@@ -1,5 +1,5 @@
 // A run from its options to the finished model: prepares or goes on, takes the steps, writes what comes out.
-import { cpSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, statfsSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, statfsSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { findCheckpoint } from "../checkpoint.js";
 import { invalidOption, SdarError } from "../errors.js";
@@ -12,7 +12,10 @@ import { checkSame, type LogEntry, RunFolder, type RunRecord } from "./run-folde
 import type { TrainProgress, TrainResult } from "./types.js";
 
 /** Files of a checkpoint or tokenizer that results depend on. */
-const sourceFiles = { adapt: /^(config|tokenizer.*|generation_config)\.json$|\.safetensors$/, pretrain: /^tokenizer.*\.json$/ };
+const sourceFiles = {
+  adapt: /^(config|tokenizer.*|generation_config)\.json$|\.safetensors$/,
+  pretrain: /^tokenizer.*\.json$/,
+};
 
 export async function train(job: Job): Promise<TrainResult> {
   const { settings, signal } = job;
@@ -33,8 +36,9 @@ export async function train(job: Job): Promise<TrainResult> {
     const entries = folder.entries(info.stepsDone);
     folder.openLog(entries);
     await takeSteps(job, training, folder, entries);
-    await finish(training, folder, to, settings.dtype);
     folder.replace("loss.svg", lossPlot(entries));
+    makeParent(to);
+    await training.write(to, settings.dtype);
     return { folder: to, run: folder.path, steps: info.steps, ...summary(entries) };
   } finally {
     folder.closeLog();
@@ -50,7 +54,8 @@ async function begin({ settings, data, signal }: Job, source: string, folder: Ru
   const sourcePaths = names.map((name) => join(source, name));
   const named = (hashes: Record<string, string>) =>
     Object.fromEntries(names.map((name, i) => [name, hashes[sourcePaths[i] as string] as string]));
-  const listed = (hashes: Record<string, string>) => files.map((file): [string, string] => [file, hashes[file] as string]);
+  const listed = (hashes: Record<string, string>) =>
+    files.map((file): [string, string] => [file, hashes[file] as string]);
   if (begun) {
     const hashes = await hashesOf([...sourcePaths, ...files, folder.samples], signal);
     checkSame(folder.path, begun, { settings, data: listed(hashes), source: named(hashes) });
@@ -71,7 +76,12 @@ async function begin({ settings, data, signal }: Job, source: string, folder: Ru
   return record;
 }
 
-function nativeOptions({ settings, keepActivations, threads }: Job, source: string, folder: RunFolder, record: RunRecord) {
+function nativeOptions(
+  { settings, keepActivations, threads }: Job,
+  source: string,
+  folder: RunFolder,
+  record: RunRecord,
+) {
   const { recipe, views, accumulate, rows, epochs, tokens, heldOut, seed, warmup } = settings;
   const { learningRate, decay, clip, weightDecay, beta1, beta2, epsilon } = settings;
   return {
@@ -118,7 +128,9 @@ async function takeStep(training: Training, folder: RunFolder, done: number): Pr
     if (!SdarError.is(cause, "NUMERIC_ERROR")) throw cause;
     // The step has changed nothing.
     await training.save();
-    throw new SdarError("NUMERIC_ERROR", `${cause.message}; ${folder.path} keeps what ${done} steps have made`, { cause });
+    throw new SdarError("NUMERIC_ERROR", `${cause.message}; ${folder.path} keeps what ${done} steps have made`, {
+      cause,
+    });
   }
 }
 
@@ -169,28 +181,6 @@ function progressOf({ answerTokens: _, ...entry }: LogEntry, steps: number, spee
   return { ...entry, steps, tokensPerSecond: speed.tokensPerSecond, etaSeconds };
 }
 
-/** The finished model appears whole or not at all. */
-async function finish(training: Training, folder: RunFolder, to: string, dtype: "bf16" | "f32"): Promise<void> {
-  const partial = `${to}.sdar-partial`;
-  const writing = <T>(act: () => T): T => {
-    try {
-      return act();
-    } catch (cause) {
-      throw new SdarError("FILE_UNWRITABLE", `${to}: cannot be written: ${(cause as Error).message}`, { cause });
-    }
-  };
-  writing(() => {
-    rmSync(partial, { recursive: true, force: true });
-    mkdirSync(dirname(to), { recursive: true });
-    cpSync(folder.model, partial, { recursive: true });
-  });
-  await training.write(partial, dtype);
-  writing(() => {
-    if (existsSync(to)) throw new Error("it exists by now");
-    renameSync(partial, to);
-  });
-}
-
 function summary(entries: readonly LogEntry[]): Pick<TrainResult, "loss" | "heldOutLoss" | "seconds"> {
   const last = entries.slice(-Math.max(1, Math.ceil(entries.length / 20)));
   return {
@@ -211,12 +201,22 @@ function lossPlot(entries: readonly LogEntry[]): string {
     const mean = some.reduce((sum, { loss }) => sum + loss, 0) / some.length;
     points.push({ x: (some.at(-1) as LogEntry).step, y: mean });
   }
-  const heldOut = entries.flatMap(({ step, heldOutLoss }) => (heldOutLoss === undefined ? [] : [{ x: step, y: heldOutLoss }]));
+  const heldOut = entries.flatMap(({ step, heldOutLoss }) =>
+    heldOutLoss === undefined ? [] : [{ x: step, y: heldOutLoss }],
+  );
   const series = [{ name: "training", points }];
   if (heldOut.length > 0) series.push({ name: "held out", points: heldOut });
   return drawCharts([
     { title: "Loss", x: { label: "step" }, y: { label: "nats per token" }, series, legend: "top right" },
   ]);
+}
+
+function makeParent(folder: string): void {
+  try {
+    mkdirSync(dirname(folder), { recursive: true });
+  } catch (cause) {
+    throw new SdarError("FILE_UNWRITABLE", `${folder}: cannot be written: ${(cause as Error).message}`, { cause });
+  }
 }
 
 function checkSpace(folder: string, bytes: number): void {

@@ -51,7 +51,9 @@ export class SampleMaker {
     const line = parse(bytes);
     const kind = (["messages", "prompt", "text"] as const).filter((name) => name in line);
     if (kind.length !== 1)
-      throw invalid(`has ${kind.length === 0 ? "none" : "more than one"} of messages, prompt with completion, and text`);
+      throw invalid(
+        `has ${kind.length === 0 ? "none" : "more than one"} of messages, prompt with completion, and text`,
+      );
     const only = kind[0] as keyof typeof schemas;
     const given = Object.fromEntries(fields[only].flatMap((name) => (name in line ? [[name, line[name]]] : [])));
     if (only === "messages") {
@@ -76,7 +78,8 @@ export class SampleMaker {
    */
   #conversation(conversation: Conversation, messages: readonly Message[]): Sample[] {
     const renderer = this.#messages;
-    if (!renderer) throw new SdarError("TEMPLATE_MISSING", "messages need a chat template, which this checkpoint has not");
+    if (!renderer)
+      throw new SdarError("TEMPLATE_MISSING", "messages need a chat template, which this checkpoint has not");
     const turns = messages.flatMap(({ role }, at) => (role === "assistant" ? [at] : []));
     if (turns.length === 0) throw invalid("messages: none is the assistant's, so there is nothing to learn");
     const render = (count: number, ending: Conversation["ending"]): Rendered => {
@@ -136,7 +139,10 @@ function parse(bytes: Buffer): Record<string, unknown> {
 function renamed(message: unknown): unknown {
   if (typeof message !== "object" || message === null) return message;
   // Those who write JSON from columns have null where a message has no such field.
-  const entries = Object.entries(message).map(([name, value]) => [otherNames[name as never] ?? name, value ?? undefined]);
+  const entries = Object.entries(message).map(([name, value]) => [
+    otherNames[name as never] ?? name,
+    value ?? undefined,
+  ]);
   return Object.fromEntries(entries);
 }
 

@@ -78,7 +78,9 @@ class SampleFile {
     try {
       return act();
     } catch (cause) {
-      throw new SdarError("FILE_UNWRITABLE", `${this.#path}: cannot be written: ${(cause as Error).message}`, { cause });
+      throw new SdarError("FILE_UNWRITABLE", `${this.#path}: cannot be written: ${(cause as Error).message}`, {
+        cause,
+      });
     }
   }
 }
@@ -170,7 +172,8 @@ function makeSamples(task: PrepareTask, facts: ModelFacts, samples: SampleFile, 
     hashes[file] = hash.digest("hex");
   }
   refuse(bad);
-  if (lines === 0) throw new SdarError("DATA_INVALID", `${task.data.join(", ")}: has no line; give JSONL with a sample a line`);
+  if (lines === 0)
+    throw new SdarError("DATA_INVALID", `${task.data.join(", ")}: has no line; give JSONL with a sample a line`);
   if (samples.samples === 0)
     throw new SdarError("DATA_INVALID", `all ${counts.skipped} samples are longer than the context and were skipped`);
   return hashes;

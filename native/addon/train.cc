@@ -32,8 +32,7 @@ size_t named(const Napi::Object& o, const char* field, const std::string& value,
     if (value == names[i]) return i;
     allowed += std::string(i ? ", " : "") + names[i];
   }
-  throw from_error(o.Env(), code::kInvalidOption,
-                   std::string(field) + " is \"" + value + "\"; allowed: " + allowed);
+  throw from_error(o.Env(), code::kInvalidOption, std::string(field) + " is \"" + value + "\"; allowed: " + allowed);
 }
 
 constexpr double kExact = 9007199254740991.0;  // integers up to here are exact in a double
@@ -103,11 +102,11 @@ Napi::Value nothing(Napi::Env env, bool&) { return env.Undefined(); }
 class NativeTraining : public Napi::ObjectWrap<NativeTraining> {
  public:
   static Napi::Function define(Napi::Env env) {
-    return DefineClass(env, "NativeTraining",
-                       {InstanceMethod<&NativeTraining::info>("info"), InstanceMethod<&NativeTraining::step>("step"),
-                        InstanceMethod<&NativeTraining::evaluate>("evaluate"),
-                        InstanceMethod<&NativeTraining::save>("save"), InstanceMethod<&NativeTraining::write>("write"),
-                        InstanceMethod<&NativeTraining::close>("close")});
+    return DefineClass(
+        env, "NativeTraining",
+        {InstanceMethod<&NativeTraining::info>("info"), InstanceMethod<&NativeTraining::step>("step"),
+         InstanceMethod<&NativeTraining::evaluate>("evaluate"), InstanceMethod<&NativeTraining::save>("save"),
+         InstanceMethod<&NativeTraining::write>("write"), InstanceMethod<&NativeTraining::close>("close")});
   }
   explicit NativeTraining(const Napi::CallbackInfo& info) : Napi::ObjectWrap<NativeTraining>(info) {}
 
@@ -166,9 +165,12 @@ class NativeTraining : public Napi::ObjectWrap<NativeTraining> {
       throw from_error(env, code::kInvalidOption, "dtype is \"" + dtype + "\"; allowed: bf16, f32");
     return Task<bool>::start(
         env, env.Undefined(),
-        [shared = shared(env), folder = string(o, "folder"), dtype](const TaskControl&) {
+        [shared = shared(env), folder = string(o, "folder"), dtype](const TaskControl& control) {
           const std::lock_guard lock(shared->mutex);
-          shared->run.write(folder, dtype == "f32" ? DType::f32 : DType::bf16);
+          WeightHooks hooks;
+          hooks.cancelled = control.cancelled;
+          hooks.threads = shared->run.compute().threads();
+          shared->run.write(folder, dtype == "f32" ? DType::f32 : DType::bf16, hooks);
           return true;
         },
         nothing);

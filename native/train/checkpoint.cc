@@ -28,8 +28,10 @@ class LayoutSource final : public TensorSource {
 };
 
 void check_name(const std::string& name) {
-  if (name.empty() || name.starts_with(".") || name.starts_with("model") || name.find('/') != name.npos)
-    throw Error(code::kInvalidOption, "text \"" + name + "\": allowed: the name of a file of the folder, not model…");
+  if (name.empty() || name.starts_with(".") || name.starts_with("model.") || name.starts_with("model-") ||
+      name.find('/') != name.npos)
+    throw Error(code::kInvalidOption,
+                "text \"" + name + "\": allowed: the name of a file of the folder, not of tensors");
 }
 
 }  // namespace

@@ -17,9 +17,8 @@ constexpr uint32_t kEpoch = 0x65706f63u, kHeldOut = 0x68656c64u;
 /// A random order of `values`: of (seed, purpose, number).
 void shuffle(std::vector<int64_t>& values, uint64_t seed, uint32_t purpose, uint64_t number) {
   for (size_t i = values.size(); i > 1; i--) {
-    const PhiloxWords words = philox4x32_10({{static_cast<uint32_t>(i), static_cast<uint32_t>(i >> 32),
-                                              static_cast<uint32_t>(number), purpose}},
-                                            seed);
+    const PhiloxWords words = philox4x32_10(
+        {{static_cast<uint32_t>(i), static_cast<uint32_t>(i >> 32), static_cast<uint32_t>(number), purpose}}, seed);
     const uint64_t bits = uint64_t{words.w[0]} << 32 | words.w[1];
     std::swap(values[i - 1], values[bits % i]);
   }
@@ -30,7 +29,8 @@ void shuffle(std::vector<int64_t>& values, uint64_t seed, uint32_t purpose, uint
 Dataset::Dataset(const std::string& path, int32_t vocabulary) : file_(path) {
   const auto invalid = [&](const std::string& what) { throw Error(code::kCheckpointInvalid, path + ": " + what); };
   const auto bytes = file_.bytes();
-  if (bytes.size() < kHeader + kTrailer || bytes.size() % sizeof(int32_t) != 0 || std::memcmp(bytes.data(), kMagic, 8) != 0)
+  if (bytes.size() < kHeader + kTrailer || bytes.size() % sizeof(int32_t) != 0 ||
+      std::memcmp(bytes.data(), kMagic, 8) != 0)
     invalid("holds no samples");
   int64_t count;
   std::memcpy(&count, bytes.data() + bytes.size() - kTrailer, sizeof count);

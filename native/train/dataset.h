@@ -36,11 +36,11 @@ class Dataset {
 
 struct PlanOptions {
   uint64_t seed = 0;
-  int64_t rows = 4096;   ///< of a batch at most, unless a sample alone has more
-  int64_t epochs = 1;    ///< passes over the samples, unless `tokens` says otherwise
-  int64_t tokens = 0;    ///< of samples in the whole run; 0: `epochs` decide
-  double held_out = 0;   ///< share of the samples that are never trained on, rounded down
-  int32_t batches = 1;   ///< of a step: the run ends with a whole step, for which it goes on into one epoch more
+  int64_t rows = 4096;  ///< of a batch at most, unless a sample alone has more
+  int64_t epochs = 1;   ///< passes over the samples, unless `tokens` says otherwise
+  int64_t tokens = 0;   ///< of samples in the whole run; 0: `epochs` decide
+  double held_out = 0;  ///< share of the samples that are never trained on, rounded down
+  int32_t batches = 1;  ///< of a step: the run ends with a whole step, for which it goes on into one epoch more
 };
 
 /// The batches of a run. Samples come in a random order, another one in each epoch, and fill a batch up to `rows`; none is

@@ -196,9 +196,8 @@ int64_t row_count(const Recipe& recipe, const Sample& sample) {
   for (const int32_t block : recipe.blocks) {
     const int64_t begin = first_block(sample, block),
                   end = recipe.pad_id < 0 ? length : (length + block - 1) / block * block;
-    most = std::max(most, recipe.objective == Objective::sdar
-                              ? 2 * end
-                              : (end - 1) / block * block + recipe.views * (end - begin));
+    most = std::max(
+        most, recipe.objective == Objective::sdar ? 2 * end : (end - 1) / block * block + recipe.views * (end - begin));
   }
   return most;
 }

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <limits>
 
 #include "train/initial.h"
@@ -19,6 +20,7 @@ namespace {
 
 /// Of the noise that held-out samples get: not that of any step.
 constexpr uint64_t kEvaluation = 0x6576616c75617465u;
+constexpr size_t kMaxText = 256 << 20;  // of a file beside the tensors
 
 BatchPlan plan_of(const Dataset& data, const RunOptions& options) {
   std::vector<int32_t> lengths, rows;
@@ -105,6 +107,13 @@ RunReport Run::step() {
   });
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   return report;
+}
+
+void Run::write(const std::string& folder, DType dtype, const WeightHooks& hooks) const {
+  CheckpointOptions options{.dtype = dtype, .texts = {}};
+  for (const auto& entry : std::filesystem::directory_iterator(options_.model))
+    options.texts.push_back({entry.path().filename(), read_file(entry.path(), kMaxText)});
+  write_checkpoint(folder, network_->layout(), trainer_->weights(), options, hooks);
 }
 
 double Run::evaluate(const std::function<bool()>& cancelled) {

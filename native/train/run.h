@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "train/checkpoint.h"
 #include "train/dataset.h"
 #include "train/recipe.h"
 #include "train/trainer.h"
@@ -12,11 +13,11 @@
 namespace sdar::train {
 
 struct RunOptions {
-  std::string model;    ///< folder with the config.json of the network that is trained
-  std::string parent;   ///< folder of the tensors that it begins with; empty: initial_weights()
-  std::string samples;  ///< file of a Dataset
-  std::string folder;   ///< where its state is kept
-  Recipe recipe;        ///< its mask_id is the model's
+  std::string model;       ///< folder with the config.json of the network that is trained
+  std::string parent;      ///< folder of the tensors that it begins with; empty: initial_weights()
+  std::string samples;     ///< file of a Dataset
+  std::string folder;      ///< where its state is kept
+  Recipe recipe;           ///< its mask_id is the model's
   TrainSettings settings;  ///< the schedule's steps follow from the data, its warm-up from `warmup`
   PlanOptions plan;        ///< seed and batches are the settings'
   double warmup = 0;       ///< share of the steps, in [0, 1)
@@ -44,8 +45,8 @@ class Run {
   /// Error(ABORTED).
   double evaluate(const std::function<bool()>& cancelled = {});
   void save() const { trainer_->save(options_.folder); }
-  /// Writes model.safetensors of the model as it is now into a folder that is there.
-  void write(const std::string& folder, DType dtype) const;
+  /// The model as it is now as a new checkpoint, with all files of `options.model`: see write_checkpoint().
+  void write(const std::string& folder, DType dtype, const WeightHooks& hooks = {}) const;
 
   const Dataset& data() const { return data_; }
   const BatchPlan& plan() const { return plan_; }
