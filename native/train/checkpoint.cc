@@ -55,8 +55,10 @@ void check_size(size_t given, const Layout& layout) {
 }
 
 void check_name(const std::string& name) {
-  if (name.empty() || name.starts_with(".") || name.starts_with("model") || name.find('/') != name.npos)
-    throw Error(code::kInvalidOption, "text \"" + name + "\": allowed: the name of a file of the folder, not model…");
+  if (name.empty() || name.starts_with(".") || name.starts_with("model.") || name.starts_with("model-") ||
+      name.find('/') != name.npos)
+    throw Error(code::kInvalidOption,
+                "text \"" + name + "\": allowed: the name of a file of the folder, not of tensors");
 }
 
 WrittenCheckpoint write(const std::string& folder, const Layout& layout, TensorSource& source,

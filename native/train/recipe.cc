@@ -179,20 +179,25 @@ TrainingRows rows_of(const Recipe& recipe, std::span<const Sample> samples, uint
   recipe.check();
   if (recipe.objective == Objective::autoregressive) return autoregressive_rows(samples);
   if (recipe.objective == Objective::views) return view_rows(recipe, samples, seed, first);
+  const int32_t block = block_of(recipe, seed, first);
+  std::vector<Sample> whole;
   std::vector<Noise> noise;
-  for (size_t i = 0; i < samples.size(); i++) noise.push_back(draw_noise(samples[i], seed, first + i));
-  return sdar_rows(samples, noise, block_of(recipe, seed, first), recipe.mask_id);
+  for (size_t i = 0; i < samples.size(); i++) {
+    whole.push_back(padded(samples[i], block, recipe.pad_id));
+    noise.push_back(draw_noise(whole[i], seed, first + i));
+  }
+  return sdar_rows(whole, noise, block, recipe.mask_id);
 }
 
 int64_t row_count(const Recipe& recipe, const Sample& sample) {
   const auto length = static_cast<int64_t>(sample.ids.size());
   if (recipe.objective == Objective::autoregressive) return length;
-  if (recipe.objective == Objective::sdar) return 2 * length;
   int64_t most = 0;
   for (const int32_t block : recipe.blocks) {
     const int64_t begin = first_block(sample, block),
                   end = recipe.pad_id < 0 ? length : (length + block - 1) / block * block;
-    most = std::max(most, (end - 1) / block * block + recipe.views * (end - begin));
+    most = std::max(
+        most, recipe.objective == Objective::sdar ? 2 * end : (end - 1) / block * block + recipe.views * (end - begin));
   }
   return most;
 }
@@ -214,8 +219,8 @@ std::string Recipe::text() const {
   if (objective == Objective::autoregressive) return line;
   line += " blocks";
   for (const int32_t block : blocks) line += " " + std::to_string(block);
-  if (objective == Objective::views) line += " views " + std::to_string(views) + " pad " + std::to_string(pad_id);
-  return line + " mask " + std::to_string(mask_id);
+  if (objective == Objective::views) line += " views " + std::to_string(views);
+  return line + " pad " + std::to_string(pad_id) + " mask " + std::to_string(mask_id);
 }
 
 Noise draw_noise(const Sample& sample, uint64_t seed, uint64_t index) {

@@ -33,7 +33,7 @@ struct Recipe {
   std::vector<int32_t> blocks{8};  ///< lengths of a block; each sample draws one
   int32_t views = 4;               ///< noisy copies of an answer, in `views`
   int32_t mask_id = -1;            ///< what x_t has where it is noisy
-  int32_t pad_id = -1;             ///< in `views`, fills an answer's last block and is learnt; -1: the block stays short
+  int32_t pad_id = -1;             ///< fills an answer's last block and is learnt; -1: the block stays short
 
   /// Throws Error(INVALID_OPTION) naming the field, its value and what is allowed.
   void check() const;
