@@ -47,11 +47,6 @@ Network::Network(const ModelConfig& config, Compute& compute, Activations activa
   inputs_.resize(layers_.size() + 1);
 }
 
-float* Network::grown(std::vector<float>& buffer, int64_t floats) const {
-  if (static_cast<int64_t>(buffer.size()) < floats) buffer.resize(static_cast<size_t>(floats));
-  return buffer.data();
-}
-
 void Network::check(const TrainingRows& rows) const {
   const ModelShape& s = config_.shape;
   const auto id_in_range = [&](int32_t id, const char* what, size_t row) {
@@ -109,31 +104,30 @@ void Network::layer(const float* w, const TrainingRows& rows, const LayerOffsets
   const ModelShape& shape = config_.shape;
   const int64_t m = rows.size(), hidden = shape.hidden, dim = shape.head_dim, inner = shape.intermediate;
   const int64_t queries = dim * shape.heads, keys = dim * shape.kv_heads;
-  float* n1 = grown(s.n1, m * hidden);
+  const OperandOut n1 = compute_.operands(s.n1, m * hidden), q = compute_.operands(s.q, m * queries);
+  const OperandOut k = compute_.operands(s.k, m * keys), v = compute_.operands(s.v, m * keys);
+  float *q_raw = grown(s.q_raw, m * queries), *k_raw = grown(s.k_raw, m * keys);
   rms_norm(compute_, in, m, hidden, w + at.input_norm, shape.rms_eps, n1, grown(s.factor1, m));
-  linear(compute_, n1, m, hidden, queries, w + at.q, grown(s.q_raw, m * queries));
-  linear(compute_, n1, m, hidden, keys, w + at.k, grown(s.k_raw, m * keys));
-  linear(compute_, n1, m, hidden, keys, w + at.v, grown(s.v, m * keys));
-  rms_norm(compute_, s.q_raw.data(), m * shape.heads, dim, w + at.q_norm, shape.rms_eps, grown(s.q, m * queries),
-           grown(s.q_factor, m * shape.heads));
-  rms_norm(compute_, s.k_raw.data(), m * shape.kv_heads, dim, w + at.k_norm, shape.rms_eps, grown(s.k, m * keys),
-           grown(s.k_factor, m * shape.kv_heads));
-  rope(compute_, s.q.data(), m, shape.heads, shape.head_dim, angles(), false);
-  rope(compute_, s.k.data(), m, shape.kv_heads, shape.head_dim, angles(), false);
-  attention(compute_, rows, {shape.heads, shape.kv_heads, shape.head_dim}, s.q.data(), s.k.data(), s.v.data(),
-            grown(s.o, m * queries), grown(s.logsumexp, m * shape.heads));
+  linear_operand(compute_, n1, m, hidden, keys, w + at.v, v, k_raw);
+  linear(compute_, n1, m, hidden, queries, w + at.q, q_raw);
+  linear(compute_, n1, m, hidden, keys, w + at.k, k_raw);
+  norm_rope(compute_, q_raw, m, shape.heads, dim, w + at.q_norm, shape.rms_eps, angles(), q,
+            grown(s.q_factor, m * shape.heads));
+  norm_rope(compute_, k_raw, m, shape.kv_heads, dim, w + at.k_norm, shape.rms_eps, angles(), k,
+            grown(s.k_factor, m * shape.kv_heads));
+  attention(compute_, rows, {shape.heads, shape.kv_heads, shape.head_dim}, q, k, v, grown(s.o, m * queries),
+            grown(s.logsumexp, m * shape.heads));
   float* middle = grown(s.middle, m * hidden);
-  std::copy_n(in, m * hidden, middle);
-  linear(compute_, s.o.data(), m, queries, hidden, w + at.o, middle, true);
+  linear(compute_, s.o.data(), m, queries, hidden, w + at.o, middle, in);
 
-  float* n2 = grown(s.n2, m * hidden);
+  const OperandOut n2 = compute_.operands(s.n2, m * hidden);
   rms_norm(compute_, middle, m, hidden, w + at.post_norm, shape.rms_eps, n2, grown(s.factor2, m));
-  if (out) std::copy_n(middle, m * hidden, out);
-  if (at.sparse) return moe(compute_, shape, config_.norm_topk_prob, at.moe, w, n2, m, s.moe, out);
+  if (at.sparse) return moe(compute_, shape, config_.norm_topk_prob, at.moe, w, n2, m, s.moe, middle, out);
+  const OperandOut act = compute_.operands(s.act, m * inner);
   linear(compute_, n2, m, hidden, inner, w + at.mlp.gate, grown(s.gate, m * inner));
   linear(compute_, n2, m, hidden, inner, w + at.mlp.up, grown(s.up, m * inner));
-  silu_mul(compute_, s.gate.data(), s.up.data(), grown(s.act, m * inner), m * inner);
-  if (out) linear(compute_, s.act.data(), m, inner, hidden, w + at.mlp.down, out, true);
+  silu_mul(compute_, s.gate.data(), s.up.data(), act, m * inner);
+  if (out) linear(compute_, act, m, inner, hidden, w + at.mlp.down, out, middle);
 }
 
 void Network::layer_backward(const float* w, const TrainingRows& rows, const LayerOffsets& at, const float* in,
@@ -141,51 +135,53 @@ void Network::layer_backward(const float* w, const TrainingRows& rows, const Lay
   const ModelShape& shape = config_.shape;
   const int64_t m = rows.size(), hidden = shape.hidden, dim = shape.head_dim, inner = shape.intermediate;
   const int64_t queries = dim * shape.heads, keys = dim * shape.kv_heads;
+  const Operand n1 = operand(s.n1), n2 = operand(s.n2);
   float *dx = dx_.data(), *dn = grown(dn_, m * hidden);
   if (at.sparse) {
-    moe_backward(compute_, shape, config_.norm_topk_prob, at.moe, w, s.n2.data(), m, s.moe, dx, dn, g);
+    moe_backward(compute_, shape, config_.norm_topk_prob, at.moe, w, n2, m, s.moe, dx, dn, g);
   } else {
+    const bool in_place = compute_.format() == Format::f32;
     float *d_act = grown(d_act_, m * inner), *gate = s.gate.data(), *up = s.up.data();
-    linear_backward(compute_, s.act.data(), dx, m, inner, hidden, w + at.mlp.down, d_act, false, g + at.mlp.down);
-    silu_mul_backward(compute_, gate, up, d_act, gate, up, m * inner);
-    linear_backward(compute_, s.n2.data(), gate, m, hidden, inner, w + at.mlp.gate, dn, false, g + at.mlp.gate);
-    linear_backward(compute_, s.n2.data(), up, m, hidden, inner, w + at.mlp.up, dn, true, g + at.mlp.up);
+    const OperandOut d_gate = in_place ? gate : compute_.operands(d_gate_, m * inner);
+    const OperandOut d_up = in_place ? up : compute_.operands(d_up_, m * inner);
+    linear_backward(compute_, operand(s.act), dx, m, inner, hidden, w + at.mlp.down, d_act, false, g + at.mlp.down);
+    silu_mul_backward(compute_, gate, up, d_act, d_gate, d_up, m * inner);
+    linear_backward(compute_, n2, d_gate, m, hidden, inner, w + at.mlp.gate, dn, false, g + at.mlp.gate);
+    linear_backward(compute_, n2, d_up, m, hidden, inner, w + at.mlp.up, dn, true, g + at.mlp.up);
   }
-  rms_norm_backward(compute_, s.middle.data(), s.factor2.data(), dn, m, hidden, w + at.post_norm, dx, g + at.post_norm);
+  rms_norm_backward(compute_, s.middle.data(), s.factor2.data(), dn, m, hidden, w + at.post_norm, dx, true,
+                    g + at.post_norm);
 
   float *d_o = grown(d_o_, m * queries), *dq = grown(dq_, m * queries), *dk = grown(dk_, m * keys);
-  float *dv = grown(dv_, m * keys), *raw = grown(d_raw_, m * queries);
+  float* dv = grown(dv_, m * keys);
+  const OperandOut raw = compute_.operands(d_raw_, m * queries);
   linear_backward(compute_, s.o.data(), dx, m, queries, hidden, w + at.o, d_o, false, g + at.o);
-  attention_backward(compute_, rows, {shape.heads, shape.kv_heads, shape.head_dim}, s.q.data(), s.k.data(), s.v.data(),
-                     s.o.data(), s.logsumexp.data(), d_o, dq, dk, dv);
-  rope(compute_, dq, m, shape.heads, shape.head_dim, angles(), true);
-  rope(compute_, dk, m, shape.kv_heads, shape.head_dim, angles(), true);
-  std::fill_n(raw, m * queries, 0.0f);
-  rms_norm_backward(compute_, s.q_raw.data(), s.q_factor.data(), dq, m * shape.heads, dim, w + at.q_norm, raw,
-                    g + at.q_norm);
-  linear_backward(compute_, s.n1.data(), raw, m, hidden, queries, w + at.q, dn, false, g + at.q);
-  std::fill_n(raw, m * keys, 0.0f);
-  rms_norm_backward(compute_, s.k_raw.data(), s.k_factor.data(), dk, m * shape.kv_heads, dim, w + at.k_norm, raw,
-                    g + at.k_norm);
-  linear_backward(compute_, s.n1.data(), raw, m, hidden, keys, w + at.k, dn, true, g + at.k);
-  linear_backward(compute_, s.n1.data(), dv, m, hidden, keys, w + at.v, dn, true, g + at.v);
-  rms_norm_backward(compute_, in, s.factor1.data(), dn, m, hidden, w + at.input_norm, dx, g + at.input_norm);
+  attention_backward(compute_, rows, {shape.heads, shape.kv_heads, shape.head_dim}, operand(s.q), operand(s.k),
+                     operand(s.v), s.o.data(), s.logsumexp.data(), d_o, dq, dk, dv);
+  norm_rope_backward(compute_, s.q_raw.data(), s.q_factor.data(), dq, m, shape.heads, dim, w + at.q_norm, angles(), raw,
+                     g + at.q_norm);
+  linear_backward(compute_, n1, raw, m, hidden, queries, w + at.q, dn, false, g + at.q);
+  norm_rope_backward(compute_, s.k_raw.data(), s.k_factor.data(), dk, m, shape.kv_heads, dim, w + at.k_norm, angles(),
+                     raw, g + at.k_norm);
+  linear_backward(compute_, n1, raw, m, hidden, keys, w + at.k, dn, true, g + at.k);
+  linear_backward(compute_, n1, dv, m, hidden, keys, w + at.v, dn, true, g + at.v);
+  rms_norm_backward(compute_, in, s.factor1.data(), dn, m, hidden, w + at.input_norm, dx, true, g + at.input_norm);
 }
 
 void Network::forward(const float* w, const TrainingRows& rows, bool keep) {
   start(rows);
   const int64_t m = rows.size(), hidden = config_.shape.hidden;
-  for (std::vector<float>& one : inputs_) grown(one, m * hidden);
+  for (Buffer& one : inputs_) grown(one, m * hidden);
   embed(compute_, rows.ids.data(), m, hidden, w + embedding_, inputs_[0].data());
   for (size_t i = 0; i < layers_.size(); i++)
     layer(w, rows, layers_[i], inputs_[i].data(), states_[keep ? i : 0], inputs_[i + 1].data());
-  rms_norm(compute_, inputs_.back().data(), m, hidden, w + final_norm_, config_.shape.rms_eps, grown(n_, m * hidden),
-           grown(factor_, m));
+  rms_norm(compute_, inputs_.back().data(), m, hidden, w + final_norm_, config_.shape.rms_eps,
+           compute_.operands(n_, m * hidden), grown(factor_, m));
 }
 
 double Network::loss(const float* w, const TrainingRows& rows) {
   forward(w, rows, false);
-  return head_loss(compute_, rows, n_.data(), config_.shape.hidden, w + head_, config_.shape.vocabulary);
+  return head_loss(compute_, rows, operand(n_), config_.shape.hidden, w + head_, config_.shape.vocabulary);
 }
 
 double Network::loss_and_gradients(const float* w, const TrainingRows& rows, float* g) {
@@ -193,9 +189,8 @@ double Network::loss_and_gradients(const float* w, const TrainingRows& rows, flo
   forward(w, rows, keep);
   const int64_t m = rows.size(), hidden = config_.shape.hidden;
   float *dn = grown(dn_, m * hidden), *dx = grown(dx_, m * hidden);
-  const double loss = head_loss(compute_, rows, n_.data(), hidden, w + head_, config_.shape.vocabulary, dn, g + head_);
-  std::fill_n(dx, m * hidden, 0.0f);
-  rms_norm_backward(compute_, inputs_.back().data(), factor_.data(), dn, m, hidden, w + final_norm_, dx,
+  const double loss = head_loss(compute_, rows, operand(n_), hidden, w + head_, config_.shape.vocabulary, dn, g + head_);
+  rms_norm_backward(compute_, inputs_.back().data(), factor_.data(), dn, m, hidden, w + final_norm_, dx, false,
                     g + final_norm_);
   for (size_t i = layers_.size(); i-- > 0;) {
     LayerState& state = states_[keep ? i : 0];

@@ -1,4 +1,5 @@
-// The whole network (Qwen3, dense or with experts): loss and gradients of a batch of rows, f32.
+// The whole network (Qwen3, dense or with experts): loss and gradients of a batch of rows, f32
+// but for the operands of products, which are of the format of `compute`.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -36,10 +37,10 @@ class Network {
     MlpOffsets mlp;
     MoeOffsets moe;
   };
-  /// [rows, …] each.
+  /// [rows, …] each; n1, q, k, v, n2 and act for products.
   struct LayerState {
-    std::vector<float> n1, factor1, q_raw, k_raw, q_factor, k_factor, q, k, v, o, logsumexp;
-    std::vector<float> middle, n2, factor2, gate, up, act;
+    Buffer n1, factor1, q_raw, k_raw, q_factor, k_factor, q, k, v, o, logsumexp;
+    Buffer middle, n2, factor2, gate, up, act;
     MoeState moe;
   };
 
@@ -52,7 +53,7 @@ class Network {
   void layer_backward(const float* weights, const TrainingRows& rows, const LayerOffsets& at, const float* in,
                       LayerState& s, float* gradients);
   Angles angles() const { return {cos_.data(), sin_.data()}; }
-  float* grown(std::vector<float>& buffer, int64_t floats) const;
+  Operand operand(const Buffer& buffer) const { return {buffer.data(), compute_.format()}; }
 
   ModelConfig config_;
   Compute& compute_;
@@ -60,12 +61,12 @@ class Network {
   Layout layout_;
   std::vector<LayerOffsets> layers_;
   int64_t embedding_, final_norm_, head_;
-  std::vector<float> frequencies_, cos_, sin_;
+  std::vector<float> frequencies_;
+  Buffer cos_, sin_;
   std::vector<LayerState> states_;  ///< one, or one of each layer
-  std::vector<std::vector<float>>
-      inputs_;                     ///< [layers + 1] of [rows, hidden]: of each layer, and the last one's output
-  std::vector<float> n_, factor_;  ///< of the final norm
-  std::vector<float> dx_, dn_, dq_, dk_, dv_, d_o_, d_raw_, d_act_;
+  std::vector<Buffer> inputs_;  ///< [layers + 1] of [rows, hidden]: of each layer, and the last one's output
+  Buffer n_, factor_;           ///< of the final norm
+  Buffer dx_, dn_, dq_, dk_, dv_, d_o_, d_raw_, d_act_, d_gate_, d_up_;
 };
 
 }  // namespace sdar::train
