@@ -23,6 +23,35 @@ struct Block {
   int64_t i0, rows, j0, columns;
 };
 
+/// Brings a part of an operand into the second cache, little by little, while another is multiplied: its rows are too
+/// short for the machine to see where they go on.
+class Ahead {
+ public:
+  Ahead() = default;
+  Ahead(const View& view, int64_t rows, int64_t depth) {
+    const int64_t size = view.data.format == Format::f32 ? 4 : 2;
+    if (view.column != 1) std::swap(rows, depth);
+    next_ = static_cast<const std::byte*>(view.data.data);
+    skip_ = (view.column == 1 ? view.row : view.column) * size;
+    lines_ = parts_of(depth * size, kLine);
+    left_ = rows * lines_;
+  }
+  int64_t left() const { return left_; }
+  void bring(int64_t lines) {
+    for (lines = std::min(lines, left_), left_ -= lines; lines > 0; lines--) {
+      __builtin_prefetch(next_ + line_ * kLine, 0, 2);
+      if (++line_ < lines_) continue;
+      line_ = 0;
+      next_ += skip_;
+    }
+  }
+
+ private:
+  static constexpr int64_t kLine = 64;
+  const std::byte* next_ = nullptr;
+  int64_t skip_ = 0, lines_ = 1, line_ = 0, left_ = 0;
+};
+
 class Product {
  public:
   Product(Compute& compute, int64_t m, int64_t n, int64_t k, const View& a, const View& b, float* c, int64_t stride,
@@ -79,7 +108,8 @@ class Product {
       for (int64_t p0 = 0; p0 < k_; p0 += kBlockK) {
         const int64_t depth = std::min(kBlockK, k_ - p0);
         products_.pack_right(turned(from(b_, p0, j0)), columns, depth, scratch + left);
-        multiply_block({0, m_, j0, columns}, p0, depth, scratch, scratch + left, scratch + left + right);
+        Ahead none;
+        multiply_block({0, m_, j0, columns}, p0, depth, scratch, scratch + left, scratch + left + right, none);
       }
     });
   }
@@ -101,21 +131,28 @@ class Product {
       const auto [i0, rows] = part(index / across, down, m_, products_.tile_rows);
       const auto [j0, wide_part] = part(index % across, across, columns, products_.tile_columns);
       for (int64_t p0 = 0; p0 < k_; p0 += kBlockK) {
-        const int64_t depth = std::min(kBlockK, k_ - p0);
+        const int64_t depth = std::min(kBlockK, k_ - p0), p1 = p0 + depth;
+        Ahead ahead;
+        if (p1 < k_)
+          ahead = Ahead(from(a_, i0, p1), rows, std::min(kBlockK, k_ - p1));
+        else if (i0 + rows < m_)
+          ahead = Ahead(from(a_, i0 + rows, 0), std::min(rows, m_ - i0 - rows), std::min(kBlockK, k_));
         multiply_block({i0, rows, first + j0, wide_part}, p0, depth, scratch,
-                       at(p0 / kBlockK) + j0 * steps(depth), scratch + left);
+                       at(p0 / kBlockK) + j0 * steps(depth), scratch + left, ahead);
       }
     });
   }
 
   /// One block of k of an output block: `right` is packed, `left` is room for the left operand.
   void multiply_block(const Block& block, int64_t p0, int64_t depth, float* left, const float* right,
-                      float* edge) const {
+                      float* edge, Ahead& ahead) const {
     const int64_t tile_rows = products_.tile_rows, tile_columns = products_.tile_columns, count = steps(depth);
     products_.pack_left(from(a_, block.i0, p0), block.rows, depth, left);
     const float* onto = p0 > 0 ? c_ : onto_;
+    const int64_t lines = parts_of(ahead.left(), parts_of(block.rows, tile_rows) * parts_of(block.columns, tile_columns));
     for (int64_t j = 0; j < block.columns; j += tile_columns) {
       for (int64_t i = 0; i < block.rows; i += tile_rows) {
+        ahead.bring(lines);
         const int64_t at = (block.i0 + i) * stride_ + block.j0 + j;
         const float *x = left + i * count, *y = right + j * count, *base = onto ? onto + at : nullptr;
         const int64_t height = std::min(tile_rows, block.rows - i), width = std::min(tile_columns, block.columns - j);
