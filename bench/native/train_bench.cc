@@ -156,7 +156,9 @@ void measure_network(const Settings& s, const TrainingRows& rows, Compute& compu
 
 void measure_step(const Settings& s, const TrainingRows& rows, Compute& compute, Report& report) {
   Network network(s.config, compute, Activations::keep);
-  Trainer trainer(network, compute, {.schedule = {.steps = int64_t{1} << 40}},
+  TrainSettings settings;
+  settings.schedule.steps = int64_t{1} << 40;
+  Trainer trainer(network, compute, settings,
                   random_floats(network.layout().size(), 0.05f));
   report.measure("step, activations kept", step_operations(s, rows),
                  [&] { trainer.step([&](uint64_t) { return rows; }); });
