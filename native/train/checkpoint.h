@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "model/safetensors_writer.h"
+#include "train/lora.h"
 #include "train/parameters.h"
 
 namespace sdar::train {
@@ -26,5 +27,10 @@ struct CheckpointOptions {
 /// INVALID_OPTION (the folder exists, dtype, a text's name), FILE_UNWRITABLE, ABORTED.
 WrittenCheckpoint write_checkpoint(const std::string& folder, const Layout& layout, std::span<const float> weights,
                                    const CheckpointOptions& options = {}, const WeightHooks& hooks = {});
+
+/// The same of a network with adapters, which are merged: `trained` are [adaptation.layout().size()].
+WrittenCheckpoint write_checkpoint(const std::string& folder, const Adaptation& adaptation, Compute& compute,
+                                   std::span<const float> trained, const CheckpointOptions& options = {},
+                                   const WeightHooks& hooks = {});
 
 }  // namespace sdar::train

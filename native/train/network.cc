@@ -8,43 +8,72 @@
 namespace sdar::train {
 
 Network::Network(const ModelConfig& config, Compute& compute, Activations activations)
+    : Network(config, nullptr, compute, activations) {}
+Network::Network(Adaptation& adaptation, Compute& compute, Activations activations)
+    : Network(adaptation.config(), &adaptation, compute, activations) {}
+
+Network::Network(const ModelConfig& config, Adaptation* adaptation, Compute& compute, Activations activations)
     : config_(config),
       compute_(compute),
       activations_(activations),
-      layout_(config),
-      embedding_(layout_.offset("model.embed_tokens.weight")),
-      final_norm_(layout_.offset("model.norm.weight")),
-      head_(config.tied ? embedding_ : layout_.offset("lm_head.weight")),
+      adaptation_(adaptation),
+      layout_(adaptation ? Layout() : Layout(config)),
+      tensors_(compute, adaptation),
+      embedding_(place("model.embed_tokens.weight")),
+      final_norm_(place("model.norm.weight")),
+      head_(config.tied ? embedding_ : place("lm_head.weight")),
+      rows_(place(kEmbeddingRows)),
       frequencies_(inverse_frequencies(config.shape)) {
-  const auto mlp = [&](const std::string& prefix) {
-    return MlpOffsets{layout_.offset(prefix + "gate_proj.weight"), layout_.offset(prefix + "up_proj.weight"),
-                      layout_.offset(prefix + "down_proj.weight")};
-  };
-  for (int32_t i = 0; i < config.shape.layers; i++) {
-    const std::string prefix = "model.layers." + std::to_string(i) + ".";
-    const auto at = [&](const char* name) { return layout_.offset(prefix + name + ".weight"); };
-    LayerOffsets layer{at("input_layernorm"),
-                       at("self_attn.q_proj"),
-                       at("self_attn.k_proj"),
-                       at("self_attn.v_proj"),
-                       at("self_attn.q_norm"),
-                       at("self_attn.k_norm"),
-                       at("self_attn.o_proj"),
-                       at("post_attention_layernorm"),
-                       config.sparse[static_cast<size_t>(i)],
-                       {},
-                       {}};
-    if (layer.sparse) {
-      layer.moe.router = at("mlp.gate");
-      for (int32_t e = 0; e < config.shape.experts; e++)
-        layer.moe.experts.push_back(mlp(prefix + "mlp.experts." + std::to_string(e) + "."));
-    } else {
-      layer.mlp = mlp(prefix + "mlp.");
-    }
+  const ModelShape& s = config.shape;
+  const int64_t hidden = s.hidden, queries = int64_t{s.heads} * s.head_dim, keys = int64_t{s.kv_heads} * s.head_dim;
+  for (int32_t i = 0; i < s.layers; i++) {
+    const std::string prefix = "model.layers." + std::to_string(i) + ".", attention = prefix + "self_attn.";
+    Layer layer{.input_norm = place(prefix + "input_layernorm.weight"),
+                .q_norm = place(attention + "q_norm.weight"),
+                .k_norm = place(attention + "k_norm.weight"),
+                .post_norm = place(prefix + "post_attention_layernorm.weight"),
+                .q = projection(attention + "q_proj.", hidden, queries),
+                .k = projection(attention + "k_proj.", hidden, keys),
+                .v = projection(attention + "v_proj.", hidden, keys),
+                .o = projection(attention + "o_proj.", queries, hidden),
+                .gate = projection(prefix + "mlp.gate_proj.", hidden, s.intermediate),
+                .up = projection(prefix + "mlp.up_proj.", hidden, s.intermediate),
+                .down = projection(prefix + "mlp.down_proj.", s.intermediate, hidden),
+                .sparse = config.sparse[static_cast<size_t>(i)],
+                .moe_begin = {},
+                .moe = {},
+                .moe_size = 0};
+    if (layer.sparse) find_moe(prefix + "mlp.", layer);
     layers_.push_back(std::move(layer));
   }
   states_.resize(activations == Activations::keep ? layers_.size() : 1);
   inputs_.resize(layers_.size() + 1);
+}
+
+Place Network::place(const std::string& name) const {
+  if (adaptation_) return adaptation_->place(name);
+  return layout_.has(name) ? Place{Place::trained, layout_.offset(name)} : Place{};
+}
+
+Projection Network::projection(const std::string& name, int64_t in, int64_t out) const {
+  return {.in = in,
+          .out = out,
+          .weight = place(name + "weight"),
+          .bias = place(name + "bias"),
+          .a = place(name + kLoraA),
+          .b = place(name + kLoraB)};
+}
+
+void Network::find_moe(const std::string& prefix, Layer& layer) const {
+  layer.moe_begin = place(prefix + "gate.weight");
+  const auto offset = [&](const std::string& name) { return place(prefix + name).offset - layer.moe_begin.offset; };
+  for (int32_t e = 0; e < config_.shape.experts; e++) {
+    const std::string expert = "experts." + std::to_string(e) + ".";
+    layer.moe.experts.push_back(
+        {offset(expert + "gate_proj.weight"), offset(expert + "up_proj.weight"), offset(expert + "down_proj.weight")});
+  }
+  const int64_t matrix = int64_t{config_.shape.hidden} * config_.shape.moe_intermediate;
+  layer.moe_size = (3 * matrix + config_.shape.hidden) * config_.shape.experts;
 }
 
 float* Network::grown(std::vector<float>& buffer, int64_t floats) const {
@@ -104,106 +133,118 @@ void Network::start(const TrainingRows& rows) {
   });
 }
 
-void Network::layer(const float* w, const TrainingRows& rows, const LayerOffsets& at, const float* in, LayerState& s,
-                    float* out) {
+void Network::norm(const Place& weight, const float* x, int64_t m, int64_t width, float* y, float* factor) {
+  rms_norm(compute_, x, m, width, tensors_.at(weight, width), config_.shape.rms_eps, y, factor);
+}
+void Network::norm_backward(const Place& weight, const float* x, const float* factor, const float* dy, int64_t m,
+                            int64_t width, float* dx) {
+  rms_norm_backward(compute_, x, factor, dy, m, width, tensors_.at(weight, width), dx, tensors_.gradient(weight));
+}
+
+void Network::layer(const TrainingRows& rows, const Layer& at, const float* in, LayerState& s, float* out) {
   const ModelShape& shape = config_.shape;
   const int64_t m = rows.size(), hidden = shape.hidden, dim = shape.head_dim, inner = shape.intermediate;
   const int64_t queries = dim * shape.heads, keys = dim * shape.kv_heads;
   float* n1 = grown(s.n1, m * hidden);
-  rms_norm(compute_, in, m, hidden, w + at.input_norm, shape.rms_eps, n1, grown(s.factor1, m));
-  linear(compute_, n1, m, hidden, queries, w + at.q, grown(s.q_raw, m * queries));
-  linear(compute_, n1, m, hidden, keys, w + at.k, grown(s.k_raw, m * keys));
-  linear(compute_, n1, m, hidden, keys, w + at.v, grown(s.v, m * keys));
-  rms_norm(compute_, s.q_raw.data(), m * shape.heads, dim, w + at.q_norm, shape.rms_eps, grown(s.q, m * queries),
-           grown(s.q_factor, m * shape.heads));
-  rms_norm(compute_, s.k_raw.data(), m * shape.kv_heads, dim, w + at.k_norm, shape.rms_eps, grown(s.k, m * keys),
-           grown(s.k_factor, m * shape.kv_heads));
+  norm(at.input_norm, in, m, hidden, n1, grown(s.factor1, m));
+  tensors_.project(at.q, n1, m, grown(s.q_raw, m * queries));
+  tensors_.project(at.k, n1, m, grown(s.k_raw, m * keys));
+  tensors_.project(at.v, n1, m, grown(s.v, m * keys));
+  norm(at.q_norm, s.q_raw.data(), m * shape.heads, dim, grown(s.q, m * queries), grown(s.q_factor, m * shape.heads));
+  norm(at.k_norm, s.k_raw.data(), m * shape.kv_heads, dim, grown(s.k, m * keys), grown(s.k_factor, m * shape.kv_heads));
   rope(compute_, s.q.data(), m, shape.heads, shape.head_dim, angles(), false);
   rope(compute_, s.k.data(), m, shape.kv_heads, shape.head_dim, angles(), false);
   attention(compute_, rows, {shape.heads, shape.kv_heads, shape.head_dim}, s.q.data(), s.k.data(), s.v.data(),
             grown(s.o, m * queries), grown(s.logsumexp, m * shape.heads));
   float* middle = grown(s.middle, m * hidden);
   std::copy_n(in, m * hidden, middle);
-  linear(compute_, s.o.data(), m, queries, hidden, w + at.o, middle, true);
+  tensors_.project(at.o, s.o.data(), m, middle, true);
 
   float* n2 = grown(s.n2, m * hidden);
-  rms_norm(compute_, middle, m, hidden, w + at.post_norm, shape.rms_eps, n2, grown(s.factor2, m));
+  norm(at.post_norm, middle, m, hidden, n2, grown(s.factor2, m));
   if (out) std::copy_n(middle, m * hidden, out);
-  if (at.sparse) return moe(compute_, shape, config_.norm_topk_prob, at.moe, w, n2, m, s.moe, out);
-  linear(compute_, n2, m, hidden, inner, w + at.mlp.gate, grown(s.gate, m * inner));
-  linear(compute_, n2, m, hidden, inner, w + at.mlp.up, grown(s.up, m * inner));
+  if (at.sparse)
+    return moe(compute_, shape, config_.norm_topk_prob, at.moe, tensors_.at(at.moe_begin, at.moe_size), n2, m, s.moe,
+               out);
+  tensors_.project(at.gate, n2, m, grown(s.gate, m * inner));
+  tensors_.project(at.up, n2, m, grown(s.up, m * inner));
   silu_mul(compute_, s.gate.data(), s.up.data(), grown(s.act, m * inner), m * inner);
-  if (out) linear(compute_, s.act.data(), m, inner, hidden, w + at.mlp.down, out, true);
+  if (out) tensors_.project(at.down, s.act.data(), m, out, true);
 }
 
-void Network::layer_backward(const float* w, const TrainingRows& rows, const LayerOffsets& at, const float* in,
-                             LayerState& s, float* g) {
+void Network::layer_backward(const TrainingRows& rows, const Layer& at, const float* in, LayerState& s) {
   const ModelShape& shape = config_.shape;
   const int64_t m = rows.size(), hidden = shape.hidden, dim = shape.head_dim, inner = shape.intermediate;
   const int64_t queries = dim * shape.heads, keys = dim * shape.kv_heads;
   float *dx = dx_.data(), *dn = grown(dn_, m * hidden);
   if (at.sparse) {
-    moe_backward(compute_, shape, config_.norm_topk_prob, at.moe, w, s.n2.data(), m, s.moe, dx, dn, g);
+    moe_backward(compute_, shape, config_.norm_topk_prob, at.moe, tensors_.at(at.moe_begin, at.moe_size), s.n2.data(),
+                 m, s.moe, dx, dn, tensors_.gradient(at.moe_begin));
   } else {
     float *d_act = grown(d_act_, m * inner), *gate = s.gate.data(), *up = s.up.data();
-    linear_backward(compute_, s.act.data(), dx, m, inner, hidden, w + at.mlp.down, d_act, false, g + at.mlp.down);
+    tensors_.project_backward(at.down, s.act.data(), dx, m, d_act, false);
     silu_mul_backward(compute_, gate, up, d_act, gate, up, m * inner);
-    linear_backward(compute_, s.n2.data(), gate, m, hidden, inner, w + at.mlp.gate, dn, false, g + at.mlp.gate);
-    linear_backward(compute_, s.n2.data(), up, m, hidden, inner, w + at.mlp.up, dn, true, g + at.mlp.up);
+    tensors_.project_backward(at.gate, s.n2.data(), gate, m, dn, false);
+    tensors_.project_backward(at.up, s.n2.data(), up, m, dn, true);
   }
-  rms_norm_backward(compute_, s.middle.data(), s.factor2.data(), dn, m, hidden, w + at.post_norm, dx, g + at.post_norm);
+  norm_backward(at.post_norm, s.middle.data(), s.factor2.data(), dn, m, hidden, dx);
 
   float *d_o = grown(d_o_, m * queries), *dq = grown(dq_, m * queries), *dk = grown(dk_, m * keys);
   float *dv = grown(dv_, m * keys), *raw = grown(d_raw_, m * queries);
-  linear_backward(compute_, s.o.data(), dx, m, queries, hidden, w + at.o, d_o, false, g + at.o);
+  tensors_.project_backward(at.o, s.o.data(), dx, m, d_o, false);
   attention_backward(compute_, rows, {shape.heads, shape.kv_heads, shape.head_dim}, s.q.data(), s.k.data(), s.v.data(),
                      s.o.data(), s.logsumexp.data(), d_o, dq, dk, dv);
   rope(compute_, dq, m, shape.heads, shape.head_dim, angles(), true);
   rope(compute_, dk, m, shape.kv_heads, shape.head_dim, angles(), true);
   std::fill_n(raw, m * queries, 0.0f);
-  rms_norm_backward(compute_, s.q_raw.data(), s.q_factor.data(), dq, m * shape.heads, dim, w + at.q_norm, raw,
-                    g + at.q_norm);
-  linear_backward(compute_, s.n1.data(), raw, m, hidden, queries, w + at.q, dn, false, g + at.q);
+  norm_backward(at.q_norm, s.q_raw.data(), s.q_factor.data(), dq, m * shape.heads, dim, raw);
+  tensors_.project_backward(at.q, s.n1.data(), raw, m, dn, false);
   std::fill_n(raw, m * keys, 0.0f);
-  rms_norm_backward(compute_, s.k_raw.data(), s.k_factor.data(), dk, m * shape.kv_heads, dim, w + at.k_norm, raw,
-                    g + at.k_norm);
-  linear_backward(compute_, s.n1.data(), raw, m, hidden, keys, w + at.k, dn, true, g + at.k);
-  linear_backward(compute_, s.n1.data(), dv, m, hidden, keys, w + at.v, dn, true, g + at.v);
-  rms_norm_backward(compute_, in, s.factor1.data(), dn, m, hidden, w + at.input_norm, dx, g + at.input_norm);
+  norm_backward(at.k_norm, s.k_raw.data(), s.k_factor.data(), dk, m * shape.kv_heads, dim, raw);
+  tensors_.project_backward(at.k, s.n1.data(), raw, m, dn, true);
+  tensors_.project_backward(at.v, s.n1.data(), dv, m, dn, true);
+  norm_backward(at.input_norm, in, s.factor1.data(), dn, m, hidden, dx);
 }
 
-void Network::forward(const float* w, const TrainingRows& rows, bool keep) {
+void Network::forward(const TrainingRows& rows, bool keep) {
   start(rows);
   const int64_t m = rows.size(), hidden = config_.shape.hidden;
   for (std::vector<float>& one : inputs_) grown(one, m * hidden);
-  embed(compute_, rows.ids.data(), m, hidden, w + embedding_, inputs_[0].data());
+  embed(compute_, rows.ids.data(), m, hidden, tensors_.at(embedding_, 0), inputs_[0].data());
   for (size_t i = 0; i < layers_.size(); i++)
-    layer(w, rows, layers_[i], inputs_[i].data(), states_[keep ? i : 0], inputs_[i + 1].data());
-  rms_norm(compute_, inputs_.back().data(), m, hidden, w + final_norm_, config_.shape.rms_eps, grown(n_, m * hidden),
-           grown(factor_, m));
+    layer(rows, layers_[i], inputs_[i].data(), states_[keep ? i : 0], inputs_[i + 1].data());
+  norm(final_norm_, inputs_.back().data(), m, hidden, grown(n_, m * hidden), grown(factor_, m));
 }
 
 double Network::loss(const float* w, const TrainingRows& rows) {
-  forward(w, rows, false);
-  return head_loss(compute_, rows, n_.data(), config_.shape.hidden, w + head_, config_.shape.vocabulary);
+  tensors_.begin(w, nullptr);
+  forward(rows, false);
+  return head_loss(compute_, rows, n_.data(), config_.shape.hidden, tensors_.at(head_, 0), config_.shape.vocabulary);
 }
 
 double Network::loss_and_gradients(const float* w, const TrainingRows& rows, float* g) {
+  tensors_.begin(w, g);
   const bool keep = activations_ == Activations::keep;
-  forward(w, rows, keep);
+  forward(rows, keep);
   const int64_t m = rows.size(), hidden = config_.shape.hidden;
-  float *dn = grown(dn_, m * hidden), *dx = grown(dx_, m * hidden);
-  const double loss = head_loss(compute_, rows, n_.data(), hidden, w + head_, config_.shape.vocabulary, dn, g + head_);
+  float *dn = grown(dn_, m * hidden), *dx = grown(dx_, m * hidden), *d_rows = tensors_.gradient(rows_);
+  const std::span<const int32_t> ids =
+      d_rows ? std::span(adaptation_->settings().embedding_rows) : std::span<const int32_t>();
+  const HeadGradients d_head =
+      d_rows && config_.tied ? HeadGradients(ids, d_rows) : HeadGradients(tensors_.gradient(head_));
+  const double loss =
+      head_loss(compute_, rows, n_.data(), hidden, tensors_.at(head_, 0), config_.shape.vocabulary, dn, d_head);
   std::fill_n(dx, m * hidden, 0.0f);
-  rms_norm_backward(compute_, inputs_.back().data(), factor_.data(), dn, m, hidden, w + final_norm_, dx,
-                    g + final_norm_);
+  norm_backward(final_norm_, inputs_.back().data(), factor_.data(), dn, m, hidden, dx);
   for (size_t i = layers_.size(); i-- > 0;) {
     LayerState& state = states_[keep ? i : 0];
     // The last layer's activations are still those of the forward pass.
-    if (!keep && i + 1 < layers_.size()) layer(w, rows, layers_[i], inputs_[i].data(), state, nullptr);
-    layer_backward(w, rows, layers_[i], inputs_[i].data(), state, g);
+    if (!keep && i + 1 < layers_.size()) layer(rows, layers_[i], inputs_[i].data(), state, nullptr);
+    layer_backward(rows, layers_[i], inputs_[i].data(), state);
   }
-  embed_backward(compute_, rows.ids.data(), m, hidden, dx, g + embedding_);
+  if (float* d_table = tensors_.gradient(embedding_)) embed_backward(compute_, rows.ids.data(), m, hidden, dx, d_table);
+  for (size_t r = 0; r < ids.size(); r++)
+    embed_backward_row(rows.ids.data(), m, hidden, dx, ids[r], d_rows + static_cast<int64_t>(r) * hidden);
   return loss;
 }
 

@@ -17,6 +17,12 @@ void embed(Compute& compute, const int32_t* ids, int64_t m, int64_t width, const
   });
 }
 
+void embed_backward_row(const int32_t* ids, int64_t m, int64_t width, const float* dx, int32_t id, float* d_row) {
+  for (int64_t i = 0; i < m; i++)
+    if (ids[i] == id)
+      for (int64_t j = 0; j < width; j++) d_row[j] += dx[i * width + j];
+}
+
 void embed_backward(Compute& compute, const int32_t* ids, int64_t m, int64_t width, const float* dx, float* d_table) {
   // By columns: an id may come in many rows.
   compute.split(width, kColumnChunk, [&](int64_t begin, int64_t end) {
@@ -49,6 +55,7 @@ void rms_norm_backward(Compute& compute, const float* x, const float* factor, co
       for (int64_t j = 0; j < width; j++) dx[i * width + j] += d_row[j] * weight[j] * f - row[j] * back;
     }
   });
+  if (!d_weight) return;
   compute.split(width, kColumnChunk, [&](int64_t begin, int64_t end) {
     double sums[kColumnChunk] = {};
     for (int64_t i = 0; i < m; i++)
@@ -65,7 +72,23 @@ void linear(Compute& compute, const float* x, int64_t m, int64_t in, int64_t out
 void linear_backward(Compute& compute, const float* x, const float* dy, int64_t m, int64_t in, int64_t out,
                      const float* weight, float* dx, bool add, float* d_weight) {
   multiply(compute, m, in, out, {dy, out, 1}, {weight, in, 1}, dx, in, add);
-  multiply(compute, out, in, m, {dy, 1, out}, {x, in, 1}, d_weight, in, true);
+  if (d_weight) multiply(compute, out, in, m, {dy, 1, out}, {x, in, 1}, d_weight, in, true);
+}
+
+void add_bias(Compute& compute, const float* bias, int64_t m, int64_t width, float* y) {
+  compute.split(m, kRowChunk, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++)
+      for (int64_t j = 0; j < width; j++) y[i * width + j] += bias[j];
+  });
+}
+
+void add_bias_backward(Compute& compute, const float* dy, int64_t m, int64_t width, float* d_bias) {
+  compute.split(width, kColumnChunk, [&](int64_t begin, int64_t end) {
+    double sums[kColumnChunk] = {};
+    for (int64_t i = 0; i < m; i++)
+      for (int64_t j = begin; j < end; j++) sums[j - begin] += dy[i * width + j];
+    for (int64_t j = begin; j < end; j++) d_bias[j] += static_cast<float>(sums[j - begin]);
+  });
 }
 
 void rope(Compute& compute, float* x, int64_t m, int32_t heads, int32_t head_dim, Angles angles, bool back) {
