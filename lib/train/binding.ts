@@ -5,6 +5,11 @@ import { wrapError } from "../errors.js";
 // The names in native/train: recipe.h, optimizer.h.
 export const objectives = ["autoregressive", "sdar", "views"] as const;
 export const decays = ["constant", "linear", "cosine"] as const;
+export const optimizers = ["adamw", "muon"] as const;
+// lora.h
+export const loraTargets = ["q", "k", "v", "o", "gate", "up", "down"] as const;
+export type Optimizer = (typeof optimizers)[number];
+export type LoraTarget = (typeof loraTargets)[number];
 export type Objective = (typeof objectives)[number];
 export type Decay = (typeof decays)[number];
 
@@ -24,6 +29,11 @@ export interface NativeTrainOptions {
   views: number;
   /** fills an answer's last block; -1: it stays short */
   padId: number;
+  optimizer: Optimizer;
+  /** Muon's */
+  momentum: number;
+  /** decay of the weights' average; 0: none */
+  ema: number;
   beta1: number;
   beta2: number;
   epsilon: number;
@@ -44,11 +54,20 @@ export interface NativeTrainOptions {
   /** share of the samples */
   heldOut: number;
   keepActivations: boolean;
+  /** 0: all weights are trained */
+  loraRank: number;
+  loraAlpha: number;
+  /** indices into `loraTargets` */
+  loraTargets: Int32Array;
+  /** frozen matrices are held as bf16 */
+  loraBf16: boolean;
   threads: number;
 }
 
 export interface NativeTrainInfo {
   parameters: number;
+  /** of them, or of adapters */
+  trained: number;
   samples: number;
   /** of all samples, and those of answers */
   tokens: number;

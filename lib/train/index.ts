@@ -5,6 +5,7 @@ import type { AdaptOptions, PretrainOptions, TrainResult } from "./types.js";
 
 export type {
   AdaptOptions,
+  LoraOptions,
   PretrainOptions,
   Shape,
   TrainOptions,
