@@ -126,14 +126,13 @@ void orthogonalise(Compute& compute, int64_t rows, int64_t cols, float* x) {
   for (int64_t i = 0; i < elements; i++) x[i] /= norm;
   for (int step = 0; step < 5; step++) {
     // x becomes a·x + (b·G + c·G²)·x, G = x·xᵀ; from the other side where that is smaller.
-    multiply(compute, n, n, std::max(rows, cols), wide ? normal : turned, wide ? turned : normal, gram.data(), n,
-             false);
+    multiply(compute, n, n, std::max(rows, cols), wide ? normal : turned, wide ? turned : normal, gram.data(), n);
     const View g{gram.data(), n, 1};
-    multiply(compute, n, n, n, g, g, polynomial.data(), n, false);
+    multiply(compute, n, n, n, g, g, polynomial.data(), n);
     for (size_t i = 0; i < square; i++) polynomial[i] = kB * gram[i] + kC * polynomial[i];
     for (int64_t i = 0; i < elements; i++) next[static_cast<size_t>(i)] = kA * x[i];
     const View p{polynomial.data(), n, 1};
-    multiply(compute, rows, cols, n, wide ? p : normal, wide ? normal : p, next.data(), cols, true);
+    multiply(compute, rows, cols, n, wide ? p : normal, wide ? normal : p, next.data(), cols, next.data());
     std::copy(next.begin(), next.end(), x);
   }
 }

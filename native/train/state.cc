@@ -53,7 +53,9 @@ class PartialFile {
 }  // namespace
 
 std::string Trainer::description() const {
-  std::string text = "training state 2\n" + settings_.text() + " " + network_.text();
+  std::string text = "training state 2\n" + settings_.text() + " format ";
+  text += kFormats[static_cast<size_t>(compute_.format())];
+  text += " " + network_.text();
   for (const Parameter& p : network_.layout().parameters())
     text += "\n" + p.name + " " + std::to_string(p.rows) + " " + std::to_string(p.cols);
   return text;
