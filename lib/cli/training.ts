@@ -47,6 +47,7 @@ export function withTrainFlags(command: Command, defaults: { learningRate: strin
     .addOption(new Option("--beta1 <b>", "AdamW's (default: 0.9)").argParser(numeric))
     .addOption(new Option("--beta2 <b>", "AdamW's (default: 0.95)").argParser(numeric))
     .addOption(new Option("--epsilon <e>", "AdamW's (default: 1e-8)").argParser(numeric))
+    .option("--compute <type>", "what products are computed of: f32 or bf16 (default: f32)")
     .option("--dtype <type>", "of the finished model: bf16 or f32 (default: bf16)");
 }
 

@@ -6,10 +6,13 @@ import { wrapError } from "../errors.js";
 export const objectives = ["autoregressive", "sdar", "views"] as const;
 export const decays = ["constant", "linear", "cosine"] as const;
 export const optimizers = ["adamw", "muon"] as const;
+// kernels/formats.h
+export const computeFormats = ["f32", "bf16"] as const;
 // lora.h
 export const loraTargets = ["q", "k", "v", "o", "gate", "up", "down"] as const;
 export type Optimizer = (typeof optimizers)[number];
 export type LoraTarget = (typeof loraTargets)[number];
+export type ComputeFormat = (typeof computeFormats)[number];
 export type Objective = (typeof objectives)[number];
 export type Decay = (typeof decays)[number];
 
@@ -29,6 +32,8 @@ export interface NativeTrainOptions {
   views: number;
   /** fills an answer's last block; -1: it stays short */
   padId: number;
+  /** of the operands of products */
+  compute: ComputeFormat;
   optimizer: Optimizer;
   /** Muon's */
   momentum: number;

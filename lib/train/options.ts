@@ -4,6 +4,8 @@ import { invalidOption } from "../errors.js";
 import { isPath } from "../limits.js";
 import { boolean, callback, check, integer, number, oneOf, signal, strictObject, text } from "../schema.js";
 import {
+  type ComputeFormat,
+  computeFormats,
   type Decay,
   decays,
   type LoraTarget,
@@ -46,6 +48,7 @@ const common = {
   seed: integer(0, Number.MAX_SAFE_INTEGER).optional(),
   tooLong: oneOf("refuse", "skip", "cut").optional(),
   dtype: oneOf("bf16", "f32").optional(),
+  compute: oneOf(...computeFormats).optional(),
   keepActivations: boolean.optional(),
   threads: integer(1, 1024).optional(),
   evaluateEvery: integer(1).optional(),
@@ -132,6 +135,7 @@ export interface Settings {
   seed: number;
   tooLong: "refuse" | "skip" | "cut";
   dtype: "bf16" | "f32";
+  compute: ComputeFormat;
 }
 
 /** What is asked for, checked and complete. */
@@ -176,6 +180,7 @@ function commonSettings(given: Checked, defaults: { learningRate: number; weight
     seed: given.seed ?? 0,
     tooLong: given.tooLong ?? "refuse",
     dtype: given.dtype ?? "bf16",
+    compute: given.compute ?? "f32",
   } satisfies Partial<Settings>;
 }
 

@@ -83,7 +83,8 @@ function nativeOptions(
   record: RunRecord,
 ) {
   const { recipe, views, accumulate, rows, epochs, tokens, heldOut, seed, warmup } = settings;
-  const { learningRate, decay, clip, weightDecay, beta1, beta2, epsilon, optimizer, momentum, ema, lora } = settings;
+  const { learningRate, decay, clip, weightDecay, beta1, beta2, epsilon, optimizer, momentum, ema, lora, compute } =
+    settings;
   const targets = lora?.targets ?? (record.facts.sparse ? loraTargets.slice(0, 4) : loraTargets);
   return {
     ...{ model: folder.model, samples: folder.samples, folder: folder.path },
@@ -92,7 +93,7 @@ function nativeOptions(
     blocks: Int32Array.from(record.facts.blocks),
     padId: recipe === "autoregressive" ? -1 : record.facts.padId,
     ...{ views, accumulate, rows, epochs, tokens, heldOut, seed, warmup },
-    ...{ learningRate, decay, clip, weightDecay, beta1, beta2, epsilon, optimizer, momentum, ema },
+    ...{ learningRate, decay, clip, weightDecay, beta1, beta2, epsilon, optimizer, momentum, ema, compute },
     ...{ loraRank: lora?.rank ?? 0, loraAlpha: lora?.alpha ?? 1, loraBf16: lora?.frozen === "bf16" },
     loraTargets: Int32Array.from(targets, (target) => loraTargets.indexOf(target)),
     ...{ keepActivations, threads },

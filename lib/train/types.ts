@@ -1,5 +1,5 @@
 // What pretrain() and adapt() take and give.
-import type { Decay, LoraTarget, Optimizer } from "./binding.js";
+import type { ComputeFormat, Decay, LoraTarget, Optimizer } from "./binding.js";
 
 /** What both have in common. Results are a function of these options, the data and the checkpoint, not of `threads`. */
 export interface TrainOptions {
@@ -109,6 +109,13 @@ export interface TrainOptions {
    * @default "bf16"
    */
   dtype?: "bf16" | "f32";
+  /**
+   * What products are computed of: with `"bf16"` operands are rounded, sums and weights stay f32. It is faster where the
+   * processor has instructions for it.
+   *
+   * @default "f32"
+   */
+  compute?: ComputeFormat;
   /**
    * Keeps what the backward pass needs instead of computing it again: faster, and much more memory. The results are the same.
    *

@@ -51,6 +51,7 @@ RunOptions to_training(const Napi::Object& o) {
   train::TrainSettings& settings = options.settings;
   settings.optimizer =
       static_cast<train::OptimizerKind>(named(o, "optimizer", string(o, "optimizer"), train::kOptimizers));
+  options.format = static_cast<train::Format>(named(o, "compute", string(o, "compute"), train::kFormats));
   settings.muon.momentum = number(o, "momentum", 0, 1);
   settings.ema = number(o, "ema", 0, 1);
   settings.adamw.beta1 = number(o, "beta1", 0, 1);

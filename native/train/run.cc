@@ -70,7 +70,7 @@ Run::Run(const RunOptions& options)
       config_(read_config(options.model)),
       data_(options.samples, config_.shape.vocabulary),
       plan_(plan_of(data_, options_ = completed(options, config_))),
-      compute_(options.threads) {
+      compute_(options.threads, "", options.format) {
   Schedule& schedule = options_.settings.schedule;
   schedule.steps = plan_.batches() / options_.settings.batches;
   schedule.warmup = std::min(static_cast<int64_t>(std::ceil(options_.warmup * static_cast<double>(schedule.steps))),

@@ -24,7 +24,8 @@ struct RunOptions {
   double warmup = 0;       ///< share of the steps, in [0, 1)
   std::optional<LoraSettings> lora;  ///< of a parent's weights; its seed is the settings', the mask's row is trained
   Activations activations = Activations::recompute;
-  int threads = 0;  ///< 0: the cores this process may use
+  Format format = Format::f32;  ///< of the operands of products
+  int threads = 0;              ///< 0: the cores this process may use
 };
 
 struct RunReport {
