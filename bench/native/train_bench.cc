@@ -1,7 +1,8 @@
 // Training on the CPU: the matrix products of a layer (forward, gradient of the input, gradient of the weight), attention,
-// and whole networks, forward and backward, beside the machine's multiply peak measured in between.
+// whole networks, forward and backward, and steps with the optimiser, beside the machine's multiply peak measured in between.
 //   train_bench [--isa NAME] [--format f32|bf16] [--threads N] [--rows 4096] [--sample 256] [--hidden 256] [--intermediate 640] [--layers 6]
 //               [--heads 4] [--kv-heads 2] [--head-dim 64] [--vocabulary 560] [--seconds 1]
+//               [--what products,attention,network,step]
 // Rows are token-causal samples of `sample` positions; the shape by default is models/qwen3-nano's. Prints JSON; times are
 // medians. `ratio` is the time over that of the multiply-adds at the peak, `multiply_share` its inverse.
 #include <algorithm>
@@ -12,7 +13,7 @@
 #include <vector>
 
 #include "measure.h"
-#include "train/network.h"
+#include "train/trainer.h"
 
 using namespace sdar;
 using namespace sdar::train;
@@ -20,7 +21,7 @@ using namespace sdar::train;
 namespace {
 
 struct Settings {
-  std::string isa, format = "f32";
+  std::string isa, format = "f32", what = "products,attention,network,step";
   int threads = 0, rows = 4096, sample = 256;
   double seconds = 1;
   ModelConfig config;
@@ -35,6 +36,7 @@ Settings settings_of(int argc, char** argv) {
   parse(argc, argv,
         {{"--isa", &s.isa},
          {"--format", &s.format},
+         {"--what", &s.what},
          {"--threads", &s.threads},
          {"--rows", &s.rows},
          {"--sample", &s.sample},
@@ -116,9 +118,8 @@ double attention_products(const TrainingRows& rows, const ModelShape& shape) {
   return 2 * seen * shape.heads * shape.head_dim;
 }
 
-void measure_network(const Settings& s, Compute& compute, Report& report) {
+void measure_attention(const Settings& s, const TrainingRows& rows, Compute& compute, Report& report) {
   const ModelShape& shape = s.config.shape;
-  const TrainingRows rows = rows_of(s);
   const int64_t queries = int64_t{shape.heads} * shape.head_dim, keys = int64_t{shape.kv_heads} * shape.head_dim;
   const auto q = random_floats(s.rows * queries, 1), k = random_floats(s.rows * keys, 1);
   std::vector<float> o(q.size()), lse(static_cast<size_t>(s.rows * shape.heads)), dq(q.size()), dk(k.size()),
@@ -131,17 +132,36 @@ void measure_network(const Settings& s, Compute& compute, Report& report) {
     attention_backward(compute, rows, attends, q.data(), k.data(), k.data(), o.data(), lse.data(), q.data(), dq.data(),
                        dk.data(), dv.data());
   });
+}
+
+double step_operations(const Settings& s, const TrainingRows& rows) {
+  const ModelShape& shape = s.config.shape;
+  const int64_t queries = int64_t{shape.heads} * shape.head_dim, keys = int64_t{shape.kv_heads} * shape.head_dim;
   const double layer =
       2.0 * s.rows * shape.hidden * static_cast<double>(2 * queries + 2 * keys + 3 * shape.intermediate);
-  const double forward = shape.layers * (layer + 2 * scores) + 2.0 * s.rows * shape.hidden * shape.vocabulary;
+  return 3 * (shape.layers * (layer + 2 * attention_products(rows, shape)) +
+              2.0 * s.rows * shape.hidden * shape.vocabulary);
+}
+
+void measure_network(const Settings& s, const TrainingRows& rows, Compute& compute, Report& report) {
   for (const Activations activations : {Activations::keep, Activations::recompute}) {
     Network network(s.config, compute, activations);
     const auto weights = random_floats(network.layout().size(), 0.05f);
     std::vector<float> gradients(weights.size());
     const bool keep = activations == Activations::keep;
-    report.measure(keep ? "network, activations kept" : "network, recomputed", 3 * forward,
+    report.measure(keep ? "network, activations kept" : "network, recomputed", step_operations(s, rows),
                    [&] { network.loss_and_gradients(weights.data(), rows, gradients.data()); });
   }
+}
+
+void measure_step(const Settings& s, const TrainingRows& rows, Compute& compute, Report& report) {
+  Network network(s.config, compute, Activations::keep);
+  TrainSettings settings;
+  settings.schedule.steps = int64_t{1} << 40;
+  Trainer trainer(network, compute, settings,
+                  random_floats(network.layout().size(), 0.05f));
+  report.measure("step, activations kept", step_operations(s, rows),
+                 [&] { trainer.step([&](uint64_t) { return rows; }); });
 }
 
 }  // namespace
@@ -153,7 +173,12 @@ int main(int argc, char** argv) {
   Compute compute(s.threads, s.isa, static_cast<Format>(format - kFormats.begin()));
   std::printf("{\"isa\": \"%s\", \"format\": \"%s\", \"threads\": %d, \"rows\": %d, \"results\": [", compute.kernels().isa, s.format.c_str(), s.threads, s.rows);
   Report report(s);
-  measure_products(s, compute, report);
-  measure_network(s, compute, report);
+  const TrainingRows rows = rows_of(s);
+  for (const std::string& what : list(s.what)) {
+    if (what == "products") measure_products(s, compute, report);
+    if (what == "attention") measure_attention(s, rows, compute, report);
+    if (what == "network") measure_network(s, rows, compute, report);
+    if (what == "step") measure_step(s, rows, compute, report);
+  }
   std::printf("\n]}\n");
 }

@@ -7,6 +7,7 @@ namespace sdar::train {
 namespace {
 
 constexpr int64_t kBlockM = 192, kBlockN = 1280;
+constexpr int64_t kLongM = 384, kLongN = 640;      ///< where the sum is longer than the output is high
 constexpr int64_t kMostShared = int64_t{1} << 24;  ///< units of the right operand that are packed for all workers
 constexpr int64_t kPackColumns = 128;              ///< that a worker packs at once
 
@@ -21,6 +22,35 @@ View turned(const View& view) { return {view.data, view.column, view.row}; }
 /// What a worker multiplies: rows i0 … and columns j0 … of the output.
 struct Block {
   int64_t i0, rows, j0, columns;
+};
+
+/// Brings a part of an operand into the second cache, little by little, while another is multiplied: its rows are too
+/// short for the machine to see where they go on.
+class Ahead {
+ public:
+  Ahead() = default;
+  Ahead(const View& view, int64_t rows, int64_t depth) {
+    const int64_t size = view.data.format == Format::f32 ? 4 : 2;
+    if (view.column != 1) std::swap(rows, depth);
+    next_ = static_cast<const std::byte*>(view.data.data);
+    skip_ = (view.column == 1 ? view.row : view.column) * size;
+    lines_ = parts_of(depth * size, kLine);
+    left_ = rows * lines_;
+  }
+  int64_t left() const { return left_; }
+  void bring(int64_t lines) {
+    for (lines = std::min(lines, left_), left_ -= lines; lines > 0; lines--) {
+      __builtin_prefetch(next_ + line_ * kLine, 0, 2);
+      if (++line_ < lines_) continue;
+      line_ = 0;
+      next_ += skip_;
+    }
+  }
+
+ private:
+  static constexpr int64_t kLine = 64;
+  const std::byte* next_ = nullptr;
+  int64_t skip_ = 0, lines_ = 1, line_ = 0, left_ = 0;
 };
 
 class Product {
@@ -39,6 +69,8 @@ class Product {
         onto_(onto) {}
 
   void run() {
+    // A long sum: workers take large blocks of the output and pack both operands for themselves.
+    if (k_ > m_ && k_ > kBlockK) return run_long();
     // Few rows: packing the right operand is most of the work, so it is split by columns, each packed once.
     if (m_ <= kBlockM) return run_split();
     const int64_t most = std::max(products_.tile_columns * int64_t{1},
@@ -70,6 +102,28 @@ class Product {
     return std::clamp<int64_t>(parts, 1, parts_of(count, tile));
   }
 
+  void run_long() {
+    const int64_t threads = compute_.threads(), tile_rows = products_.tile_rows, tile_columns = products_.tile_columns;
+    const int64_t across = parts_of(n_, kLongN), least = parts_of(m_, kLongM);
+    const int64_t down =
+        std::clamp<int64_t>(parts_of(round_up(least * across, threads), across), least, parts_of(m_, tile_rows));
+    const int64_t left = left_floats(parts_of(parts_of(m_, tile_rows), down) * tile_rows);
+    const int64_t right = parts_of(parts_of(n_, tile_columns), across) * tile_columns * block_steps();
+    compute_.with_scratch(down * across, left + right + edge(), [&](int64_t index, float* scratch) {
+      const auto [i0, rows] = part(index / across, down, m_, tile_rows);
+      const auto [j0, columns] = part(index % across, across, n_, tile_columns);
+      for (int64_t p0 = 0; p0 < k_; p0 += kBlockK) {
+        const int64_t depth = std::min(kBlockK, k_ - p0), p1 = p0 + depth, next = std::min(kBlockK, k_ - p1);
+        Ahead of_left, of_right;
+        if (next > 0) of_left = Ahead(from(a_, i0, p1), rows, next);
+        if (next > 0) of_right = Ahead(turned(from(b_, p1, j0)), columns, next);
+        products_.pack_right(turned(from(b_, p0, j0)), columns, depth, scratch + left);
+        multiply_block({i0, rows, j0, columns}, p0, depth, scratch, scratch + left, scratch + left + right, of_left,
+                       of_right);
+      }
+    });
+  }
+
   void run_split() {
     const int64_t across = cut(n_, 256, products_.tile_columns, 1);
     const int64_t most = (parts_of(n_, products_.tile_columns) + across - 1) / across * products_.tile_columns;
@@ -79,7 +133,7 @@ class Product {
       for (int64_t p0 = 0; p0 < k_; p0 += kBlockK) {
         const int64_t depth = std::min(kBlockK, k_ - p0);
         products_.pack_right(turned(from(b_, p0, j0)), columns, depth, scratch + left);
-        multiply_block({0, m_, j0, columns}, p0, depth, scratch, scratch + left, scratch + left + right);
+        multiply_block({0, m_, j0, columns}, p0, depth, scratch, scratch + left, scratch + left + right, {}, {});
       }
     });
   }
@@ -101,21 +155,30 @@ class Product {
       const auto [i0, rows] = part(index / across, down, m_, products_.tile_rows);
       const auto [j0, wide_part] = part(index % across, across, columns, products_.tile_columns);
       for (int64_t p0 = 0; p0 < k_; p0 += kBlockK) {
-        const int64_t depth = std::min(kBlockK, k_ - p0);
+        const int64_t depth = std::min(kBlockK, k_ - p0), p1 = p0 + depth;
+        Ahead ahead;
+        if (p1 < k_)
+          ahead = Ahead(from(a_, i0, p1), rows, std::min(kBlockK, k_ - p1));
+        else if (i0 + rows < m_)
+          ahead = Ahead(from(a_, i0 + rows, 0), std::min(rows, m_ - i0 - rows), std::min(kBlockK, k_));
         multiply_block({i0, rows, first + j0, wide_part}, p0, depth, scratch, at(p0 / kBlockK) + j0 * steps(depth),
-                       scratch + left);
+                       scratch + left, ahead, {});
       }
     });
   }
 
   /// One block of k of an output block: `right` is packed, `left` is room for the left operand.
-  void multiply_block(const Block& block, int64_t p0, int64_t depth, float* left, const float* right,
-                      float* edge) const {
+  void multiply_block(const Block& block, int64_t p0, int64_t depth, float* left, const float* right, float* edge,
+                      Ahead of_left, Ahead of_right) const {
     const int64_t tile_rows = products_.tile_rows, tile_columns = products_.tile_columns, count = steps(depth);
     products_.pack_left(from(a_, block.i0, p0), block.rows, depth, left);
     const float* onto = p0 > 0 ? c_ : onto_;
+    const int64_t tiles = parts_of(block.rows, tile_rows) * parts_of(block.columns, tile_columns);
+    const int64_t left_lines = parts_of(of_left.left(), tiles), right_lines = parts_of(of_right.left(), tiles);
     for (int64_t j = 0; j < block.columns; j += tile_columns) {
       for (int64_t i = 0; i < block.rows; i += tile_rows) {
+        of_left.bring(left_lines);
+        of_right.bring(right_lines);
         const int64_t at = (block.i0 + i) * stride_ + block.j0 + j;
         const float *x = left + i * count, *y = right + j * count, *base = onto ? onto + at : nullptr;
         const int64_t height = std::min(tile_rows, block.rows - i), width = std::min(tile_columns, block.columns - j);
@@ -148,6 +211,16 @@ Compute::Compute(int threads, const std::string& isa, Format format)
       kernels_(&kernels_for(cpu::choose_isa(isa))),
       format_(format),
       scratch_(static_cast<size_t>(pool_.threads())) {}
+
+ProductScratch product_scratch(const Compute& compute, int64_t m, int64_t n, int64_t k) {
+  const Products& products = compute.products();
+  const int64_t depth = parts_of(std::min(k, kBlockK), products.step), tile = products.tile_columns;
+  if (k > m && k > kBlockK)
+    return {0, (std::min(round_up(m, products.tile_rows), kLongM) + std::min(round_up(n, tile), kLongN)) * depth};
+  if (m <= kBlockM) return {0, (round_up(m, products.tile_rows) + std::min<int64_t>(round_up(n, tile), 256)) * depth};
+  const int64_t steps = parts_of(k, products.step);
+  return {std::min(std::max(tile, kMostShared / steps / tile * tile), round_up(n, tile)) * steps, kBlockM * depth};
+}
 
 void multiply(Compute& compute, int64_t m, int64_t n, int64_t k, const View& a, const View& b, float* c, int64_t stride,
               const float* onto) {

@@ -5,20 +5,36 @@
 namespace sdar::train {
 namespace {
 
-/// Four rows of a panel, four units at a time: in registers where the compiler sees it.
+typedef float Four __attribute__((vector_size(16)));
+#if defined(__clang__) || __GNUC__ >= 12
+#define SDAR_PICK(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+typedef int32_t Picks __attribute__((vector_size(16)));
+#define SDAR_PICK(a, b, ...) __builtin_shuffle(a, b, Picks{__VA_ARGS__})
+#endif
+
+/// Four rows of a panel, four units at a time in registers; no compiler makes shuffles of plain loops.
 template <int kWidth>
 void turn_four(const float* const from[4], int64_t units, float* to) {
   int64_t p = 0;
+  const float *first = from[0], *second = from[1], *third = from[2], *fourth = from[3];
   for (; p + 4 <= units; p += 4) {
-    float in[4][4], out[4][4];
-    for (int i = 0; i < 4; i++) std::memcpy(in[i], from[i] + p, sizeof in[i]);
-    for (int i = 0; i < 4; i++)
-      for (int j = 0; j < 4; j++) out[j][i] = in[i][j];
-    for (int j = 0; j < 4; j++) std::memcpy(to + (p + j) * kWidth, out[j], sizeof out[j]);
+    Four a, b, c, d;
+    std::memcpy(&a, first + p, sizeof a);
+    std::memcpy(&b, second + p, sizeof b);
+    std::memcpy(&c, third + p, sizeof c);
+    std::memcpy(&d, fourth + p, sizeof d);
+    const Four ab_low = SDAR_PICK(a, b, 0, 4, 1, 5), ab_high = SDAR_PICK(a, b, 2, 6, 3, 7);
+    const Four cd_low = SDAR_PICK(c, d, 0, 4, 1, 5), cd_high = SDAR_PICK(c, d, 2, 6, 3, 7);
+    const Four out[4] = {SDAR_PICK(ab_low, cd_low, 0, 1, 4, 5), SDAR_PICK(ab_low, cd_low, 2, 3, 6, 7),
+                         SDAR_PICK(ab_high, cd_high, 0, 1, 4, 5), SDAR_PICK(ab_high, cd_high, 2, 3, 6, 7)};
+    for (int j = 0; j < 4; j++) std::memcpy(to + (p + j) * kWidth, &out[j], sizeof out[j]);
   }
   for (; p < units; p++)
     for (int i = 0; i < 4; i++) std::memcpy(to + p * kWidth + i, from[i] + p, sizeof *to);
 }
+
+#undef SDAR_PICK
 
 /// Panels of kWidth rows of `from` [rows, depth], `panel` units after the one before, with zeros where rows end.
 template <class F, int kWidth>
