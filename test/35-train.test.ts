@@ -3,11 +3,20 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
-import { shippedModelPath } from "../lib/checkpoint.js";
+import { packageRoot, shippedModelPath } from "../lib/checkpoint.js";
 import { Engine } from "../lib/engine.js";
-import { adapt, type PretrainOptions, pretrain, type TrainStart } from "../lib/train/index.js";
-import { eventually } from "./eventually.js";
+import {
+  adapt,
+  type GradientCase,
+  type LossAndGradients,
+  lossAndGradients,
+  type PretrainOptions,
+  pretrain,
+  type TrainStart,
+} from "../lib/train/index.js";
+import { goldenModel } from "./golden.js";
 import { main, sdar } from "./sdar.js";
 
 const shape = { layers: 1, hidden: 32, heads: 2, kvHeads: 1, headDim: 16, intermediate: 64, context: 64 };
@@ -91,9 +100,8 @@ t.test("a run that is killed, or aborted, goes on and ends with the same bytes; 
   const command = ["pretrain", ...flags, "--epochs", "20", "--rows", "128", "--seed", "3", "--save-seconds", "0"];
   const child = spawn(process.execPath, [main, ...command], { stdio: "ignore" });
   const log = join(`${to}.run`, "log.jsonl");
-  await eventually(t, () => ({ begun: existsSync(log) && readFileSync(log, "utf8").split("\n").length > 3 }), {
-    begun: true,
-  });
+  const begun = () => existsSync(log) && readFileSync(log, "utf8").split("\n").length > 3;
+  for (let i = 0; i < 6000 && !begun(); i++) await sleep(10);
   child.kill("SIGKILL");
   await once(child, "close");
   t.notOk(existsSync(to));
@@ -126,6 +134,49 @@ t.test("a run that is killed, or aborted, goes on and ends with the same bytes; 
     { data: dataFile(folder, [chat(0)], "others.jsonl") },
     /^data: the run in .* was begun with other contents/,
   );
+});
+
+t.test("adapters, Muon, averages and bf16 go on with the same bytes, too", async (t) => {
+  const folder = t.testdir({});
+  const data = dataFile(folder, sixty.slice(0, 24));
+  const from = join(folder, "parent");
+  await pretrain({ ...tiny, data, to: from });
+  const lora = { rank: 2, targets: ["q", "down"], frozen: "bf16" } as const;
+  for (const [name, change] of Object.entries({
+    lora: { lora, ema: 0.9, compute: "bf16", recipe: "views", blockLength: [8, 4] },
+    muon: { optimizer: "muon", ema: 0.9, accumulate: 2 },
+  } as const)) {
+    const options = { from, data, epochs: 3, rows: 128, ...change };
+    const [whole, parts] = [join(folder, name), join(folder, `${name}-parts`)];
+    const starts: TrainStart[] = [];
+    await adapt({ ...options, to: whole, threads: 1, onStart: (start) => starts.push(start) });
+    t.match(starts, [{ resumed: false, trained: name === "lora" ? 2 * (32 + 32) + 2 * (64 + 32) + 32 : 27_264 }]);
+    const stop = new AbortController();
+    const aborted = { ...options, to: parts, onProgress: ({ step }: { step: number }) => step === 2 && stop.abort() };
+    await t.rejects(adapt({ ...aborted, signal: stop.signal }), { code: "ABORTED" });
+    const { steps } = await adapt({ ...aborted, threads: 2 });
+    t.ok(steps > 3 && weights(parts).equals(weights(whole)), name);
+    t.notOk(weights(whole).equals(weights(from)), "something was learnt");
+  }
+});
+
+t.test("losses and gradients are those of the reference", async (t) => {
+  const file = join(packageRoot, "test/golden/train-tiny-ar.json");
+  const { cases } = JSON.parse(readFileSync(file, "utf8")) as { cases: (GradientCase & LossAndGradients)[] };
+  for (const each of cases) {
+    const { loss, gradients } = await lossAndGradients(goldenModel("tiny-ar"), each);
+    t.ok(Math.abs(loss - each.loss) < 1e-4 * each.loss);
+    for (const [name, { norm, first }] of Object.entries(each.gradients)) {
+      const ours = gradients[name];
+      const far = first.some((g, i) => Math.abs(g - (ours?.first[i] as number)) > 2e-3 * (norm + 1e-6));
+      if (far || Math.abs((ours?.norm as number) - norm) > 1e-3 * norm) t.fail(name);
+    }
+  }
+  const first = cases[0] as GradientCase;
+  await t.rejects(lossAndGradients("sdar-nano", { ...first, p: [] }), {
+    message: /^p: this list .*a number for each sample/,
+  });
+  await t.rejects(lossAndGradients("sdar-nano", { ...first, ids: [[1]] }), { message: /^answer: this list/ });
 });
 
 t.test("what cannot be trained on is refused by name", async (t) => {
