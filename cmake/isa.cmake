@@ -41,7 +41,7 @@ foreach(isa ${SDAR_SETS})
   endif()
 endforeach()
 # The inner loops of training: portable, and for the sets whose vectors they use.
-foreach(isa portable avx2 avx512)
+foreach(isa portable avx2 avx512 avx512bf16)
   if(isa STREQUAL "portable" OR SDAR_HAS_${isa})
     add_library(sdar_train_${isa} OBJECT native/train/kernels/kernels.cc)
     target_include_directories(sdar_train_${isa} PRIVATE native)

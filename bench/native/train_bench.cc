@@ -1,11 +1,13 @@
 // Training on the CPU: the matrix products of a layer (forward, gradient of the input, gradient of the weight), attention,
 // and whole networks, forward and backward, beside the machine's multiply peak measured in between.
-//   train_bench [--isa NAME] [--threads N] [--rows 4096] [--sample 256] [--hidden 256] [--intermediate 640] [--layers 6]
+//   train_bench [--isa NAME] [--format f32|bf16] [--threads N] [--rows 4096] [--sample 256] [--hidden 256] [--intermediate 640] [--layers 6]
 //               [--heads 4] [--kv-heads 2] [--head-dim 64] [--vocabulary 560] [--seconds 1]
 // Rows are token-causal samples of `sample` positions; the shape by default is models/qwen3-nano's. Prints JSON; times are
 // medians. `ratio` is the time over that of the multiply-adds at the peak, `multiply_share` its inverse.
+#include <algorithm>
 #include <cstdio>
 #include <random>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -18,7 +20,7 @@ using namespace sdar::train;
 namespace {
 
 struct Settings {
-  std::string isa;
+  std::string isa, format = "f32";
   int threads = 0, rows = 4096, sample = 256;
   double seconds = 1;
   ModelConfig config;
@@ -32,6 +34,7 @@ Settings settings_of(int argc, char** argv) {
   shape.heads = 4, shape.kv_heads = 2, shape.head_dim = 64;
   parse(argc, argv,
         {{"--isa", &s.isa},
+         {"--format", &s.format},
          {"--threads", &s.threads},
          {"--rows", &s.rows},
          {"--sample", &s.sample},
@@ -145,9 +148,10 @@ void measure_network(const Settings& s, Compute& compute, Report& report) {
 
 int main(int argc, char** argv) {
   const Settings s = settings_of(argc, argv);
-  Compute compute(s.threads, s.isa);
-  std::printf("{\"isa\": \"%s\", \"threads\": %d, \"rows\": %d, \"results\": [", compute.kernels().isa, s.threads,
-              s.rows);
+  const auto format = std::find(kFormats.begin(), kFormats.end(), s.format);
+  if (format == kFormats.end()) throw std::runtime_error("--format is " + s.format + "; allowed: f32, bf16");
+  Compute compute(s.threads, s.isa, static_cast<Format>(format - kFormats.begin()));
+  std::printf("{\"isa\": \"%s\", \"format\": \"%s\", \"threads\": %d, \"rows\": %d, \"results\": [", compute.kernels().isa, s.format.c_str(), s.threads, s.rows);
   Report report(s);
   measure_products(s, compute, report);
   measure_network(s, compute, report);

@@ -168,10 +168,16 @@ void Adaptation::merge(Compute& compute, const Parameter& tensor, const float* t
   if (!is_target(tensor.name)) return;
   const float *a = trained + layout_.offset(stem(tensor.name) + kLoraA),
               *b = trained + layout_.offset(stem(tensor.name) + kLoraB);
-  std::vector<float> scaled(b, b + tensor.rows * rank());
-  for (float& x : scaled) x *= scale();
-  multiply(compute, tensor.rows, tensor.cols, rank(), {scaled.data(), rank(), 1}, {a, tensor.cols, 1}, to, tensor.cols,
-           true);
+  // In f32, whatever format the products of training are of.
+  compute.split(tensor.rows, 16, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) {
+      float* row = to + i * tensor.cols;
+      for (int64_t r = 0; r < rank(); r++) {
+        const float factor = scale() * b[i * rank() + r];
+        for (int64_t j = 0; j < tensor.cols; j++) row[j] += factor * a[r * tensor.cols + j];
+      }
+    }
+  });
 }
 
 }  // namespace sdar::train

@@ -54,31 +54,30 @@ void route(Compute& compute, const ModelShape& shape, bool renormalise, int64_t 
 }  // namespace
 
 void moe(Compute& compute, const ModelShape& shape, bool renormalise, const MoeOffsets& at, const float* weights,
-         const float* n, int64_t m, MoeState& s, float* x) {
+         const Operand& n, int64_t m, MoeState& s, const float* onto, float* x) {
   const int64_t hidden = shape.hidden, inner = shape.moe_intermediate, chosen = shape.experts_per_token;
   const int64_t slots = m * chosen;
   s.probabilities.resize(static_cast<size_t>(m * shape.experts));
   linear(compute, n, m, hidden, shape.experts, weights + at.router, s.probabilities.data());
   route(compute, shape, renormalise, m, s);
-  for (std::vector<float>* one : {&s.in, &s.out}) one->resize(static_cast<size_t>(slots * hidden));
-  for (std::vector<float>* one : {&s.gate, &s.up, &s.act}) one->resize(static_cast<size_t>(slots * inner));
+  const auto row_bytes = static_cast<size_t>(hidden * (n.format == Format::f32 ? 4 : 2));
+  const OperandOut in{grown(s.in, slots * hidden), n.format}, act = compute.operands(s.act, slots * inner);
+  float *gate = grown(s.gate, slots * inner), *up = grown(s.up, slots * inner), *out = grown(s.out, slots * hidden);
   compute.split(slots, kRowChunk, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++)
-      std::memcpy(s.in.data() + i * hidden, n + s.slot_row[static_cast<size_t>(i)] * hidden,
-                  static_cast<size_t>(hidden) * sizeof *n);
+      std::memcpy(in.at(i * hidden).data, n.at(s.slot_row[static_cast<size_t>(i)] * hidden).data, row_bytes);
   });
   for (size_t e = 0; e < at.experts.size(); e++) {
-    const int64_t first = s.begin[e], count = s.begin[e + 1] - first;
-    const float* in = s.in.data() + first * hidden;
-    float *gate = s.gate.data() + first * inner, *up = s.up.data() + first * inner, *act = s.act.data() + first * inner;
-    linear(compute, in, count, hidden, inner, weights + at.experts[e].gate, gate);
-    linear(compute, in, count, hidden, inner, weights + at.experts[e].up, up);
-    silu_mul(compute, gate, up, act, count * inner);
-    linear(compute, act, count, inner, hidden, weights + at.experts[e].down, s.out.data() + first * hidden);
+    const int64_t first = s.begin[e], count = s.begin[e + 1] - first, wide = first * hidden, narrow = first * inner;
+    linear(compute, in.at(wide), count, hidden, inner, weights + at.experts[e].gate, gate + narrow);
+    linear(compute, in.at(wide), count, hidden, inner, weights + at.experts[e].up, up + narrow);
+    silu_mul(compute, gate + narrow, up + narrow, act.at(narrow), count * inner);
+    linear(compute, act.at(narrow), count, inner, hidden, weights + at.experts[e].down, out + wide);
   }
   if (!x) return;
   compute.split(m, kRowChunk, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) {
+      std::copy_n(onto + i * hidden, hidden, x + i * hidden);
       for (int64_t c = 0; c < chosen; c++) {
         const auto slot = static_cast<size_t>(s.row_slots[static_cast<size_t>(i * chosen + c)]);
         const float* out = s.out.data() + slot * static_cast<size_t>(hidden);
@@ -89,7 +88,7 @@ void moe(Compute& compute, const ModelShape& shape, bool renormalise, const MoeO
 }
 
 void moe_backward(Compute& compute, const ModelShape& shape, bool renormalise, const MoeOffsets& at,
-                  const float* weights, const float* n, int64_t m, MoeState& s, const float* dx, float* dn,
+                  const float* weights, const Operand& n, int64_t m, MoeState& s, const float* dx, float* dn,
                   float* gradients) {
   const int64_t hidden = shape.hidden, inner = shape.moe_intermediate, chosen = shape.experts_per_token;
   const int64_t experts = shape.experts, slots = m * chosen;
@@ -110,11 +109,12 @@ void moe_backward(Compute& compute, const ModelShape& shape, bool renormalise, c
   for (size_t e = 0; e < at.experts.size(); e++) {
     const int64_t first = s.begin[e], count = s.begin[e + 1] - first;
     const MlpOffsets& mlp = at.experts[e];
-    const float* in = s.in.data() + first * hidden;
+    const Operand in = Operand(s.in.data(), n.format).at(first * hidden);
+    const Operand act = Operand(s.act.data(), compute.format()).at(first * inner);
     float *gate = s.gate.data() + first * inner, *up = s.up.data() + first * inner,
           *d_rows = d_in.data() + first * hidden;
-    linear_backward(compute, s.act.data() + first * inner, d_slot.data() + first * hidden, count, inner, hidden,
-                    weights + mlp.down, d_act.data() + first * inner, false, gradient(mlp.down));
+    linear_backward(compute, act, d_slot.data() + first * hidden, count, inner, hidden, weights + mlp.down,
+                    d_act.data() + first * inner, false, gradient(mlp.down));
     silu_mul_backward(compute, gate, up, d_act.data() + first * inner, gate, up, count * inner);
     linear_backward(compute, in, gate, count, hidden, inner, weights + mlp.gate, d_rows, false, gradient(mlp.gate));
     linear_backward(compute, in, up, count, hidden, inner, weights + mlp.up, d_rows, true, gradient(mlp.up));

@@ -19,22 +19,24 @@ struct MoeOffsets {
 
 /// A slot is a row at one of its experts; slots are sorted by expert, then by row.
 struct MoeState {
-  std::vector<float> probabilities;           ///< [m, experts]
-  std::vector<int32_t> slot_row;              ///< [m · experts_per_token]
-  std::vector<int32_t> slot_expert;           ///< as slot_row
-  std::vector<int32_t> row_slots;             ///< [m, experts_per_token], best expert first
-  std::vector<int64_t> begin;                 ///< [experts + 1]: an expert's first slot
-  std::vector<float> weight;                  ///< of a slot's output
-  std::vector<float> in, gate, up, act, out;  ///< of slots
+  std::vector<float> probabilities;  ///< [m, experts]
+  std::vector<int32_t> slot_row;     ///< [m · experts_per_token]
+  std::vector<int32_t> slot_expert;  ///< as slot_row
+  std::vector<int32_t> row_slots;    ///< [m, experts_per_token], best expert first
+  std::vector<int64_t> begin;        ///< [experts + 1]: an expert's first slot
+  std::vector<float> weight;         ///< of a slot's output
+  Buffer in, act;                    ///< of slots, for products
+  Buffer gate, up, out;              ///< of slots
 };
 
-/// x [m, hidden] += the mixture of n [m, hidden]; `renormalise`: a row's weights sum to 1. With x null
+/// x [m, hidden] = onto + the mixture of n [m, hidden]; `renormalise`: a row's weights sum to 1. With x null
 /// only the state is filled.
 void moe(Compute& compute, const ModelShape& shape, bool renormalise, const MoeOffsets& at, const float* weights,
-         const float* n, int64_t m, MoeState& state, float* x);
-/// dn [m, hidden] is written, of dx [m, hidden]; gradients are added to, unless they are null. Takes the state's gate and up for its own.
+         const Operand& n, int64_t m, MoeState& state, const float* onto, float* x);
+/// dn [m, hidden] is written, of dx [m, hidden]; gradients are added to, unless they are null. Takes the state's gate
+/// and up for its own.
 void moe_backward(Compute& compute, const ModelShape& shape, bool renormalise, const MoeOffsets& at,
-                  const float* weights, const float* n, int64_t m, MoeState& state, const float* dx, float* dn,
+                  const float* weights, const Operand& n, int64_t m, MoeState& state, const float* dx, float* dn,
                   float* gradients);
 
 }  // namespace sdar::train

@@ -76,11 +76,6 @@ void Network::find_moe(const std::string& prefix, Layer& layer) const {
   layer.moe_size = (3 * matrix + config_.shape.hidden) * config_.shape.experts;
 }
 
-float* Network::grown(std::vector<float>& buffer, int64_t floats) const {
-  if (static_cast<int64_t>(buffer.size()) < floats) buffer.resize(static_cast<size_t>(floats));
-  return buffer.data();
-}
-
 void Network::check(const TrainingRows& rows) const {
   const ModelShape& s = config_.shape;
   const auto id_in_range = [&](int32_t id, const char* what, size_t row) {
@@ -133,93 +128,100 @@ void Network::start(const TrainingRows& rows) {
   });
 }
 
-void Network::norm(const Place& weight, const float* x, int64_t m, int64_t width, float* y, float* factor) {
-  rms_norm(compute_, x, m, width, tensors_.at(weight, width), config_.shape.rms_eps, y, factor);
+void Network::norm(const Place& weight, const float* x, int64_t m, const OperandOut& y, float* factor) {
+  const int64_t hidden = config_.shape.hidden;
+  rms_norm(compute_, x, m, hidden, tensors_.at(weight, hidden), config_.shape.rms_eps, y, factor);
 }
 void Network::norm_backward(const Place& weight, const float* x, const float* factor, const float* dy, int64_t m,
-                            int64_t width, float* dx) {
-  rms_norm_backward(compute_, x, factor, dy, m, width, tensors_.at(weight, width), dx, tensors_.gradient(weight));
+                            float* dx, bool add) {
+  const int64_t hidden = config_.shape.hidden;
+  rms_norm_backward(compute_, x, factor, dy, m, hidden, tensors_.at(weight, hidden), dx, add,
+                    tensors_.gradient(weight));
 }
 
 void Network::layer(const TrainingRows& rows, const Layer& at, const float* in, LayerState& s, float* out) {
   const ModelShape& shape = config_.shape;
   const int64_t m = rows.size(), hidden = shape.hidden, dim = shape.head_dim, inner = shape.intermediate;
   const int64_t queries = dim * shape.heads, keys = dim * shape.kv_heads;
-  float* n1 = grown(s.n1, m * hidden);
-  norm(at.input_norm, in, m, hidden, n1, grown(s.factor1, m));
-  tensors_.project(at.q, n1, m, grown(s.q_raw, m * queries));
-  tensors_.project(at.k, n1, m, grown(s.k_raw, m * keys));
-  tensors_.project(at.v, n1, m, grown(s.v, m * keys));
-  norm(at.q_norm, s.q_raw.data(), m * shape.heads, dim, grown(s.q, m * queries), grown(s.q_factor, m * shape.heads));
-  norm(at.k_norm, s.k_raw.data(), m * shape.kv_heads, dim, grown(s.k, m * keys), grown(s.k_factor, m * shape.kv_heads));
-  rope(compute_, s.q.data(), m, shape.heads, shape.head_dim, angles(), false);
-  rope(compute_, s.k.data(), m, shape.kv_heads, shape.head_dim, angles(), false);
-  attention(compute_, rows, {shape.heads, shape.kv_heads, shape.head_dim}, s.q.data(), s.k.data(), s.v.data(),
-            grown(s.o, m * queries), grown(s.logsumexp, m * shape.heads));
+  const OperandOut n1 = compute_.operands(s.n1, m * hidden), q = compute_.operands(s.q, m * queries);
+  const OperandOut k = compute_.operands(s.k, m * keys), v = compute_.operands(s.v, m * keys);
+  float *q_raw = grown(s.q_raw, m * queries), *k_raw = grown(s.k_raw, m * keys);
+  norm(at.input_norm, in, m, n1, grown(s.factor1, m));
+  tensors_.project_operand(at.v, n1, m, v, k_raw);
+  tensors_.project(at.q, n1, m, q_raw);
+  tensors_.project(at.k, n1, m, k_raw);
+  norm_rope(compute_, q_raw, m, shape.heads, dim, tensors_.at(at.q_norm, dim), shape.rms_eps, angles(), q,
+            grown(s.q_factor, m * shape.heads));
+  norm_rope(compute_, k_raw, m, shape.kv_heads, dim, tensors_.at(at.k_norm, dim), shape.rms_eps, angles(), k,
+            grown(s.k_factor, m * shape.kv_heads));
+  attention(compute_, rows, {shape.heads, shape.kv_heads, shape.head_dim}, q, k, v, grown(s.o, m * queries),
+            grown(s.logsumexp, m * shape.heads));
   float* middle = grown(s.middle, m * hidden);
-  std::copy_n(in, m * hidden, middle);
-  tensors_.project(at.o, s.o.data(), m, middle, true);
+  tensors_.project(at.o, s.o.data(), m, middle, in);
 
-  float* n2 = grown(s.n2, m * hidden);
-  norm(at.post_norm, middle, m, hidden, n2, grown(s.factor2, m));
-  if (out) std::copy_n(middle, m * hidden, out);
+  const OperandOut n2 = compute_.operands(s.n2, m * hidden);
+  norm(at.post_norm, middle, m, n2, grown(s.factor2, m));
   if (at.sparse)
     return moe(compute_, shape, config_.norm_topk_prob, at.moe, tensors_.at(at.moe_begin, at.moe_size), n2, m, s.moe,
-               out);
+               middle, out);
+  const OperandOut act = compute_.operands(s.act, m * inner);
   tensors_.project(at.gate, n2, m, grown(s.gate, m * inner));
   tensors_.project(at.up, n2, m, grown(s.up, m * inner));
-  silu_mul(compute_, s.gate.data(), s.up.data(), grown(s.act, m * inner), m * inner);
-  if (out) tensors_.project(at.down, s.act.data(), m, out, true);
+  silu_mul(compute_, s.gate.data(), s.up.data(), act, m * inner);
+  if (out) tensors_.project(at.down, act, m, out, middle);
 }
 
 void Network::layer_backward(const TrainingRows& rows, const Layer& at, const float* in, LayerState& s) {
   const ModelShape& shape = config_.shape;
   const int64_t m = rows.size(), hidden = shape.hidden, dim = shape.head_dim, inner = shape.intermediate;
   const int64_t queries = dim * shape.heads, keys = dim * shape.kv_heads;
+  const Operand n1 = operand(s.n1), n2 = operand(s.n2);
   float *dx = dx_.data(), *dn = grown(dn_, m * hidden);
   if (at.sparse) {
-    moe_backward(compute_, shape, config_.norm_topk_prob, at.moe, tensors_.at(at.moe_begin, at.moe_size), s.n2.data(),
-                 m, s.moe, dx, dn, tensors_.gradient(at.moe_begin));
+    moe_backward(compute_, shape, config_.norm_topk_prob, at.moe, tensors_.at(at.moe_begin, at.moe_size), n2, m, s.moe,
+                 dx, dn, tensors_.gradient(at.moe_begin));
   } else {
+    const bool in_place = compute_.format() == Format::f32;
     float *d_act = grown(d_act_, m * inner), *gate = s.gate.data(), *up = s.up.data();
-    tensors_.project_backward(at.down, s.act.data(), dx, m, d_act, false);
-    silu_mul_backward(compute_, gate, up, d_act, gate, up, m * inner);
-    tensors_.project_backward(at.gate, s.n2.data(), gate, m, dn, false);
-    tensors_.project_backward(at.up, s.n2.data(), up, m, dn, true);
+    const OperandOut d_gate = in_place ? gate : compute_.operands(d_gate_, m * inner);
+    const OperandOut d_up = in_place ? up : compute_.operands(d_up_, m * inner);
+    tensors_.project_backward(at.down, operand(s.act), dx, m, d_act, false);
+    silu_mul_backward(compute_, gate, up, d_act, d_gate, d_up, m * inner);
+    tensors_.project_backward(at.gate, n2, d_gate, m, dn, false);
+    tensors_.project_backward(at.up, n2, d_up, m, dn, true);
   }
-  norm_backward(at.post_norm, s.middle.data(), s.factor2.data(), dn, m, hidden, dx);
+  norm_backward(at.post_norm, s.middle.data(), s.factor2.data(), dn, m, dx, true);
 
   float *d_o = grown(d_o_, m * queries), *dq = grown(dq_, m * queries), *dk = grown(dk_, m * keys);
-  float *dv = grown(dv_, m * keys), *raw = grown(d_raw_, m * queries);
+  float* dv = grown(dv_, m * keys);
+  const OperandOut raw = compute_.operands(d_raw_, m * queries);
   tensors_.project_backward(at.o, s.o.data(), dx, m, d_o, false);
-  attention_backward(compute_, rows, {shape.heads, shape.kv_heads, shape.head_dim}, s.q.data(), s.k.data(), s.v.data(),
-                     s.o.data(), s.logsumexp.data(), d_o, dq, dk, dv);
-  rope(compute_, dq, m, shape.heads, shape.head_dim, angles(), true);
-  rope(compute_, dk, m, shape.kv_heads, shape.head_dim, angles(), true);
-  std::fill_n(raw, m * queries, 0.0f);
-  norm_backward(at.q_norm, s.q_raw.data(), s.q_factor.data(), dq, m * shape.heads, dim, raw);
-  tensors_.project_backward(at.q, s.n1.data(), raw, m, dn, false);
-  std::fill_n(raw, m * keys, 0.0f);
-  norm_backward(at.k_norm, s.k_raw.data(), s.k_factor.data(), dk, m * shape.kv_heads, dim, raw);
-  tensors_.project_backward(at.k, s.n1.data(), raw, m, dn, true);
-  tensors_.project_backward(at.v, s.n1.data(), dv, m, dn, true);
-  norm_backward(at.input_norm, in, s.factor1.data(), dn, m, hidden, dx);
+  attention_backward(compute_, rows, {shape.heads, shape.kv_heads, shape.head_dim}, operand(s.q), operand(s.k),
+                     operand(s.v), s.o.data(), s.logsumexp.data(), d_o, dq, dk, dv);
+  norm_rope_backward(compute_, s.q_raw.data(), s.q_factor.data(), dq, m, shape.heads, dim, tensors_.at(at.q_norm, dim),
+                     angles(), raw, tensors_.gradient(at.q_norm));
+  tensors_.project_backward(at.q, n1, raw, m, dn, false);
+  norm_rope_backward(compute_, s.k_raw.data(), s.k_factor.data(), dk, m, shape.kv_heads, dim,
+                     tensors_.at(at.k_norm, dim), angles(), raw, tensors_.gradient(at.k_norm));
+  tensors_.project_backward(at.k, n1, raw, m, dn, true);
+  tensors_.project_backward(at.v, n1, dv, m, dn, true);
+  norm_backward(at.input_norm, in, s.factor1.data(), dn, m, dx, true);
 }
 
 void Network::forward(const TrainingRows& rows, bool keep) {
   start(rows);
   const int64_t m = rows.size(), hidden = config_.shape.hidden;
-  for (std::vector<float>& one : inputs_) grown(one, m * hidden);
+  for (Buffer& one : inputs_) grown(one, m * hidden);
   embed(compute_, rows.ids.data(), m, hidden, tensors_.at(embedding_, 0), inputs_[0].data());
   for (size_t i = 0; i < layers_.size(); i++)
     layer(rows, layers_[i], inputs_[i].data(), states_[keep ? i : 0], inputs_[i + 1].data());
-  norm(final_norm_, inputs_.back().data(), m, hidden, grown(n_, m * hidden), grown(factor_, m));
+  norm(final_norm_, inputs_.back().data(), m, compute_.operands(n_, m * hidden), grown(factor_, m));
 }
 
 double Network::loss(const float* w, const TrainingRows& rows) {
   tensors_.begin(w, nullptr);
   forward(rows, false);
-  return head_loss(compute_, rows, n_.data(), config_.shape.hidden, tensors_.at(head_, 0), config_.shape.vocabulary);
+  return head_loss(compute_, rows, operand(n_), config_.shape.hidden, tensors_.at(head_, 0), config_.shape.vocabulary);
 }
 
 double Network::loss_and_gradients(const float* w, const TrainingRows& rows, float* g) {
@@ -233,9 +235,8 @@ double Network::loss_and_gradients(const float* w, const TrainingRows& rows, flo
   const HeadGradients d_head =
       d_rows && config_.tied ? HeadGradients(ids, d_rows) : HeadGradients(tensors_.gradient(head_));
   const double loss =
-      head_loss(compute_, rows, n_.data(), hidden, tensors_.at(head_, 0), config_.shape.vocabulary, dn, d_head);
-  std::fill_n(dx, m * hidden, 0.0f);
-  norm_backward(final_norm_, inputs_.back().data(), factor_.data(), dn, m, hidden, dx);
+      head_loss(compute_, rows, operand(n_), hidden, tensors_.at(head_, 0), config_.shape.vocabulary, dn, d_head);
+  norm_backward(final_norm_, inputs_.back().data(), factor_.data(), dn, m, dx, false);
   for (size_t i = layers_.size(); i-- > 0;) {
     LayerState& state = states_[keep ? i : 0];
     // The last layer's activations are still those of the forward pass.

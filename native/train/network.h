@@ -1,4 +1,5 @@
-// The whole network (Qwen3, dense or with experts): loss and gradients of a batch of rows, f32.
+// The whole network (Qwen3, dense or with experts): loss and gradients of a batch of rows, f32
+// but for the operands of products, which are of the format of `compute`.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -45,10 +46,10 @@ class Network {
     MoeOffsets moe;    ///< from there
     int64_t moe_size;  ///< floats
   };
-  /// [rows, …] each.
+  /// [rows, …] each; n1, q, k, v, n2 and act for products.
   struct LayerState {
-    std::vector<float> n1, factor1, q_raw, k_raw, q_factor, k_factor, q, k, v, o, logsumexp;
-    std::vector<float> middle, n2, factor2, gate, up, act;
+    Buffer n1, factor1, q_raw, k_raw, q_factor, k_factor, q, k, v, o, logsumexp;
+    Buffer middle, n2, factor2, gate, up, act;
     MoeState moe;
   };
 
@@ -62,11 +63,12 @@ class Network {
   /// `out` null: only the state is wanted.
   void layer(const TrainingRows& rows, const Layer& at, const float* in, LayerState& s, float* out);
   void layer_backward(const TrainingRows& rows, const Layer& at, const float* in, LayerState& s);
-  void norm(const Place& weight, const float* x, int64_t m, int64_t width, float* y, float* factor);
-  void norm_backward(const Place& weight, const float* x, const float* factor, const float* dy, int64_t m,
-                     int64_t width, float* dx);
+  /// Of [m, hidden].
+  void norm(const Place& weight, const float* x, int64_t m, const OperandOut& y, float* factor);
+  void norm_backward(const Place& weight, const float* x, const float* factor, const float* dy, int64_t m, float* dx,
+                     bool add);
   Angles angles() const { return {cos_.data(), sin_.data()}; }
-  float* grown(std::vector<float>& buffer, int64_t floats) const;
+  Operand operand(const Buffer& buffer) const { return {buffer.data(), compute_.format()}; }
 
   ModelConfig config_;
   Compute& compute_;
@@ -77,12 +79,12 @@ class Network {
   std::vector<Layer> layers_;
   Place embedding_, final_norm_, head_;
   Place rows_;  ///< of the embedding, trained apart
-  std::vector<float> frequencies_, cos_, sin_;
+  std::vector<float> frequencies_;
+  Buffer cos_, sin_;
   std::vector<LayerState> states_;  ///< one, or one of each layer
-  std::vector<std::vector<float>>
-      inputs_;                     ///< [layers + 1] of [rows, hidden]: of each layer, and the last one's output
-  std::vector<float> n_, factor_;  ///< of the final norm
-  std::vector<float> dx_, dn_, dq_, dk_, dv_, d_o_, d_raw_, d_act_;
+  std::vector<Buffer> inputs_;      ///< [layers + 1] of [rows, hidden]: of each layer, and the last one's output
+  Buffer n_, factor_;               ///< of the final norm
+  Buffer dx_, dn_, dq_, dk_, dv_, d_o_, d_raw_, d_act_, d_gate_, d_up_;
 };
 
 }  // namespace sdar::train

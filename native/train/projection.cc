@@ -9,11 +9,6 @@ namespace {
 
 constexpr int64_t kElementChunk = 16384;
 
-float* grown(std::vector<float>& buffer, int64_t floats) {
-  if (static_cast<int64_t>(buffer.size()) < floats) buffer.resize(static_cast<size_t>(floats));
-  return buffer.data();
-}
-
 void multiply_by(Compute& compute, float factor, float* x, int64_t n) {
   compute.split(n, kElementChunk, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) x[i] *= factor;
@@ -39,7 +34,13 @@ const float* Tensors::at(const Place& place, int64_t elements) {
   return wide;
 }
 
-const float* Tensors::reduce(const Projection& p, const float* x, int64_t m) {
+Operand Tensors::matrix(const Place& place, int64_t elements) {
+  if (place.kind == Place::frozen_bf16 && compute_.format() == Format::bf16)
+    return {adaptation_->frozen_bf16() + place.offset, Format::bf16};
+  return at(place, elements);
+}
+
+const float* Tensors::reduce(const Projection& p, const Operand& x, int64_t m) {
   const int64_t rank = adaptation_->rank();
   float* low = grown(low_, m * rank);
   linear(compute_, x, m, p.in, rank, at(p.a, rank * p.in), low);
@@ -47,16 +48,25 @@ const float* Tensors::reduce(const Projection& p, const float* x, int64_t m) {
   return low;
 }
 
-void Tensors::project(const Projection& p, const float* x, int64_t m, float* y, bool add) {
-  linear(compute_, x, m, p.in, p.out, at(p.weight, p.out * p.in), y, add);
+void Tensors::project(const Projection& p, const Operand& x, int64_t m, float* y, const float* onto) {
+  linear(compute_, x, m, p.in, p.out, matrix(p.weight, p.out * p.in), y, onto);
   if (p.bias) add_bias(compute_, at(p.bias, p.out), m, p.out, y);
   if (!p.a) return;
   const float* low = reduce(p, x, m);
-  linear(compute_, low, m, adaptation_->rank(), p.out, at(p.b, p.out * adaptation_->rank()), y, true);
+  linear(compute_, low, m, adaptation_->rank(), p.out, at(p.b, p.out * adaptation_->rank()), y, y);
 }
 
-void Tensors::project_backward(const Projection& p, const float* x, const float* dy, int64_t m, float* dx, bool add) {
-  linear_backward(compute_, x, dy, m, p.in, p.out, at(p.weight, p.out * p.in), dx, add, gradient(p.weight));
+void Tensors::project_operand(const Projection& p, const Operand& x, int64_t m, const OperandOut& y, float* spare) {
+  if (y.format == Format::f32) return project(p, x, m, static_cast<float*>(y.data));
+  project(p, x, m, spare);
+  compute_.split(m * p.out, kElementChunk, [&](int64_t begin, int64_t end) {
+    compute_.kernels().round(spare + begin, end - begin, y.at(begin));
+  });
+}
+
+void Tensors::project_backward(const Projection& p, const Operand& x, const Operand& dy, int64_t m, float* dx,
+                               bool add) {
+  linear_backward(compute_, x, dy, m, p.in, p.out, matrix(p.weight, p.out * p.in), dx, add, gradient(p.weight));
   if (float* d_bias = gradient(p.bias)) add_bias_backward(compute_, dy, m, p.out, d_bias);
   if (!p.a) return;
   const int64_t rank = adaptation_->rank();

@@ -40,20 +40,24 @@ class Tensors {
     return place.kind == Place::trained ? gradients_ + place.offset : nullptr;
   }
 
-  /// y is written, or added to where `add`.
-  void project(const Projection& p, const float* x, int64_t m, float* y, bool add = false);
+  /// y, or onto + y, where `onto` [m, out] may be y.
+  void project(const Projection& p, const Operand& x, int64_t m, float* y, const float* onto = nullptr);
+  /// The same in the format of products, by way of `spare` [m, out] where that isn't f32.
+  void project_operand(const Projection& p, const Operand& x, int64_t m, const OperandOut& y, float* spare);
   /// dx is written, or added to where `add`; gradients are added to.
-  void project_backward(const Projection& p, const float* x, const float* dy, int64_t m, float* dx, bool add);
+  void project_backward(const Projection& p, const Operand& x, const Operand& dy, int64_t m, float* dx, bool add);
 
  private:
   /// scale · x [m, in] · aᵀ, to [m, rank].
-  const float* reduce(const Projection& p, const float* x, int64_t m);
+  const float* reduce(const Projection& p, const Operand& x, int64_t m);
+  /// As at(), for products.
+  Operand matrix(const Place& place, int64_t elements);
 
   Compute& compute_;
   Adaptation* adaptation_;
   const float* trained_ = nullptr;
   float* gradients_ = nullptr;
-  std::vector<float> wide_, low_, d_low_;
+  Buffer wide_, low_, d_low_;
 };
 
 }  // namespace sdar::train

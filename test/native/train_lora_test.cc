@@ -8,6 +8,7 @@
 #include "train/recipe.h"
 #include "train/trainer.h"
 #include "train_networks.h"
+#include "util/half.h"
 
 using namespace sdar;
 using namespace sdar::train;
@@ -85,6 +86,31 @@ TEST("an adapter that has not been trained changes nothing; a merged one is in t
     const double loss = network.loss(trained.data(), batch(1));
     CHECK_NEAR(plain.loss(all.data(), batch(1)), loss, 1e-5 * loss);
     CHECK(std::abs(plain.loss(weights.data(), batch(1)) - loss) > 0.01 * loss);
+  }
+}
+
+TEST("products of bf16: near those of f32; weights frozen as bf16 are the same as rounded ones") {
+  const ModelConfig config = config_of(false, 3, 2, true);
+  std::vector<float> weights = weights_of(Layout(config));
+  for (float& w : weights) w = round_to_bf16(w);
+  double exact = 0;
+  std::vector<float> first;
+  for (const Format format : {Format::f32, Format::bf16}) {
+    Compute compute(2, "", format);
+    for (const DType frozen : {DType::f32, DType::bf16}) {
+      LoraSettings settings = lora_of(3);
+      settings.frozen = frozen;
+      Adaptation adaptation(config, settings, weights);
+      Network network(adaptation, compute);
+      const std::vector<float> trained = trained_of(adaptation);
+      std::vector<float> g(trained.size());
+      const double loss = network.loss_and_gradients(trained.data(), batch(0), g.data());
+      g.push_back(static_cast<float>(loss));
+      if (format == Format::f32) exact = loss;
+      CHECK_NEAR(loss, exact, 0.03 * exact);
+      if (frozen == DType::f32) first = g;
+      CHECK(g == first);
+    }
   }
 }
 

@@ -69,8 +69,8 @@ TEST("multiply: plain sums, every order of operands, odd shapes, same bits with 
         for (const int threads : {1, 2, 3}) {
           Compute compute(threads, isa);
           Floats written(static_cast<size_t>(m * n), NAN), added = start;
-          multiply(compute, m, n, k, left, right, written.data(), n, false);
-          multiply(compute, m, n, k, left, right, added.data(), n, true);
+          multiply(compute, m, n, k, left, right, written.data(), n);
+          multiply(compute, m, n, k, left, right, added.data(), n, added.data());
           written.insert(written.end(), added.begin(), added.end());
           if (threads == 1) first = written;
           CHECK(written == first);
@@ -80,8 +80,8 @@ TEST("multiply: plain sums, every order of operands, odd shapes, same bits with 
           for (int64_t j = 0; j < n; j++) {
             double sum = 0;
             for (int64_t p = 0; p < k; p++)
-              sum += static_cast<double>(left.data[i * left.row + p * left.column]) *
-                     right.data[p * right.row + j * right.column];
+              sum += static_cast<double>(a[static_cast<size_t>(i * left.row + p * left.column)]) *
+                     b[static_cast<size_t>(p * right.row + j * right.column)];
             worst = std::max(worst, std::abs(first[static_cast<size_t>(i * n + j)] - sum));
             const double with = sum + start[static_cast<size_t>(i * n + j)];
             worst = std::max(worst, std::abs(first[static_cast<size_t>(m * n + i * n + j)] - with));
@@ -118,12 +118,17 @@ TEST("rms_norm: gradients") {
     return weighed(y, c);
   };
   loss();
-  rms_norm_backward(compute, x.data(), factor.data(), c.data(), m, width, weight.data(), dx.data(), d_weight.data());
+  rms_norm_backward(compute, x.data(), factor.data(), c.data(), m, width, weight.data(), dx.data(), false,
+                    d_weight.data());
   gradients::check(loss, x, dx, "x");
   gradients::check(loss, weight, d_weight, "weight");
+  Floats added = random_values(m * width, 4), before = added;
+  rms_norm_backward(compute, x.data(), factor.data(), c.data(), m, width, weight.data(), added.data(), true,
+                    d_weight.data());
+  for (size_t i = 0; i < added.size(); i++) CHECK(added[i] == before[i] + dx[i]);
 }
 
-TEST("linear, silu_mul, rope: gradients") {
+TEST("linear, silu_mul, norm_rope: gradients") {
   Compute compute(2);
   const int64_t m = 29, in = 17, out = 35;
   Floats x = random_values(m * in, 1), weight = random_values(out * in, 2), y(m * out), dx(x.size()),
@@ -146,17 +151,28 @@ TEST("linear, silu_mul, rope: gradients") {
   gradients::check(gated, gate, d_gate, "gate");
   gradients::check(gated, up, d_up, "up");
 
-  const int64_t rows = 9, half = 5;
-  const Floats angle = random_values(rows * half, 6, 0, 3), target = random_values(rows * 3 * 2 * half, 8);
-  Floats cos, sin, z = random_values(rows * 3 * 2 * half, 7), turned = target;
+  const int64_t rows = 70, heads = 3, half = 5, wide = heads * 2 * half;
+  const Floats angle = random_values(rows * half, 6, 0, 3), target = random_values(rows * wide, 8);
+  Floats cos, sin, z = random_values(rows * wide, 7), w = random_values(2 * half, 9, 1, 0.3f), turned(z.size());
+  Floats factor(static_cast<size_t>(rows * heads)), d_y = target, d_z(z.size()), d_w(w.size());
   for (const float a : angle) cos.push_back(std::cos(a)), sin.push_back(std::sin(a));
+  const Angles angles{cos.data(), sin.data()};
   const auto turn = [&] {
-    Floats copy = z;
-    rope(compute, copy.data(), rows, 3, 2 * half, {cos.data(), sin.data()}, false);
-    return weighed(copy, target);
+    norm_rope(compute, z.data(), rows, heads, 2 * half, w.data(), 1e-3f, angles, turned.data(), factor.data());
+    return weighed(turned, target);
   };
-  rope(compute, turned.data(), rows, 3, 2 * half, {cos.data(), sin.data()}, true);
-  gradients::check(turn, z, turned, "rope");
+  turn();
+  const int64_t row = 67, head = 1, d = 2;  // one element, as defined
+  const float* x_low = z.data() + row * wide + head * 2 * half;
+  const auto angle_at = static_cast<size_t>(row * half + d);
+  CHECK_NEAR(turned[static_cast<size_t>(row * wide + head * 2 * half + d)],
+             factor[static_cast<size_t>(row * heads + head)] *
+                 (x_low[d] * w[d] * cos[angle_at] - x_low[d + half] * w[d + half] * sin[angle_at]),
+             1e-6);
+  norm_rope_backward(compute, z.data(), factor.data(), d_y.data(), rows, heads, 2 * half, w.data(), angles, d_z.data(),
+                     d_w.data());
+  gradients::check(turn, z, d_z, "norm_rope x");
+  gradients::check(turn, w, d_w, "norm_rope weight");
 }
 
 TEST("attention: plain loops under each mask, and gradients") {
@@ -237,8 +253,9 @@ TEST("moe: gradients, renormalised and not") {
     const Floats c = random_values(m * 11, 3);
     MoeState state;
     const auto loss = [&] {
+      const Floats onto(n.size());
       Floats x(n.size());
-      moe(compute, shape, renormalise, at, weights.data(), n.data(), m, state, x.data());
+      moe(compute, shape, renormalise, at, weights.data(), n.data(), m, state, onto.data(), x.data());
       return weighed(x, c);
     };
     loss();

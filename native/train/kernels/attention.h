@@ -12,25 +12,31 @@
 namespace sdar::train {
 namespace {
 
-constexpr int64_t kColumns = kVectors * kLanes, kQueries = 48;
+constexpr int64_t kQueries = 48;
 static_assert(kQueries % kTileRows == 0);
 
 constexpr int64_t up_to(int64_t x, int64_t multiple) { return (x + multiple - 1) / multiple * multiple; }
 
-/// c [rows, columns] (+)= a · b over `depth`, all in panels; rows and columns in whole tiles.
-inline void product(int64_t rows, int64_t columns, int64_t depth, const float* a, int64_t a_panel, const float* b,
-                    int64_t b_panel, float* c, int64_t stride, bool add) {
-  for (int64_t j = 0; j < columns / kColumns; j++)
-    for (int64_t i = 0; i < rows / kTileRows; i++)
-      tile(depth, a + i * a_panel, b + j * b_panel, c + i * kTileRows * stride + j * kColumns, stride, add);
+/// c [rows, columns] = a · b over `steps`, or += where `add`, all in panels; rows and columns in whole tiles.
+template <class F>
+void product(int64_t rows, int64_t columns, int64_t steps, const float* a, int64_t a_panel, const float* b,
+             int64_t b_panel, float* c, int64_t stride, bool add) {
+  for (int64_t j = 0; j < columns / kColumns; j++) {
+    for (int64_t i = 0; i < rows / kTileRows; i++) {
+      float* to = c + i * kTileRows * stride + j * kColumns;
+      tile<typename F::Multiply, false>(steps, a + i * a_panel, b + j * b_panel, add ? to : nullptr, to, stride);
+    }
+  }
 }
 
-/// The keys of a group and what is done with them, in `scratch`. Keys are numbered in the sample.
+/// The keys of a group and what is done with them, in `scratch`, with operands of format F. Keys are numbered in the sample.
+template <class F>
 class GroupTiles {
  public:
   GroupTiles(const HeadGroup& group, float* scratch)
       : g_(group),
         dim_(group.head_dim),
+        dim_steps_(steps_of<F>(dim_)),
         wide_(up_to(dim_, kColumns)),
         rows_(group.rows.end - group.rows.begin),
         keys_(up_to(rows_, kColumns)),
@@ -46,15 +52,16 @@ class GroupTiles {
   int64_t keys() const { return keys_; }
 
   /// Of keys or values: as columns of scores, and as rows that are summed.
-  float* pack_columns(const float* from) {
-    float* to = take(keys_ * dim_);
-    pack(from + g_.rows.begin * g_.k_stride, g_.k_stride, 1, rows_, dim_, kColumns, to, dim_ * kColumns);
+  float* pack_columns(const Operand& from) {
+    float* to = take(keys_ * dim_steps_);
+    pack<F, kColumns>({from.at(g_.rows.begin * g_.k_stride), g_.k_stride, 1}, rows_, dim_, to, dim_steps_ * kColumns);
     return to;
   }
-  float* pack_rows(const float* from) {
-    float* to = take(keys_ * wide_);
-    if (keys_ > rows_) std::memset(to, 0, static_cast<size_t>(keys_ * wide_) * sizeof *to);
-    pack(from + g_.rows.begin * g_.k_stride, 1, g_.k_stride, dim_, rows_, kColumns, to, keys_ * kColumns);
+  float* pack_rows(const Operand& from) {
+    const int64_t panel = keys_ / F::kStep * kColumns, floats = panel * (wide_ / kColumns);
+    float* to = take(floats);
+    if (keys_ > rows_) std::memset(to, 0, static_cast<size_t>(floats) * sizeof *to);
+    pack<F, kColumns>({from.at(g_.rows.begin * g_.k_stride), 1, g_.k_stride}, dim_, rows_, to, panel);
     return to;
   }
 
@@ -88,20 +95,19 @@ class GroupTiles {
   int64_t at(int64_t i) const { return row_of(i) * g_.q_stride + head_of(i) * dim_; }
 
   /// The items of a tensor like q, dense: to [kQueries, head_dim], zeros after the last.
-  void gather(const float* from, float* to) const {
-    for (int64_t i = 0; i < kQueries; i++) {
-      if (i < count_)
-        std::memcpy(to + i * dim_, from + at(i), static_cast<size_t>(dim_) * sizeof *to);
-      else
-        std::memset(to + i * dim_, 0, static_cast<size_t>(dim_) * sizeof *to);
-    }
+  Operand gather(const Operand& from, float* to) const {
+    const OperandOut items(to, from.format);
+    const size_t bytes = static_cast<size_t>(dim_) * (from.format == Format::f32 ? 4 : 2);
+    for (int64_t i = 0; i < count_; i++) std::memcpy(items.at(i * dim_).data, from.at(at(i)).data, bytes);
+    for (int64_t i = count_; i < kQueries; i++) std::memset(items.at(i * dim_).data, 0, bytes);
+    return items;
   }
   /// scores [kQueries, keys] = items [kQueries, head_dim] · columnsᵀ, within the ranges.
-  void scores(const float* items, const float* columns, float* packed, float* to) const {
-    pack(items, dim_, 1, padded_, dim_, kTileRows, packed, dim_ * kTileRows);
+  void scores(const Operand& items, const float* columns, float* packed, float* to) const {
+    pack<F, kTileRows>({items, dim_, 1}, padded_, dim_, packed, dim_steps_ * kTileRows);
     for (const Range& r : range_)
-      product(padded_, r.end - r.begin, dim_, packed, dim_ * kTileRows, columns + r.begin * dim_, dim_ * kColumns,
-              to + r.begin, keys_, false);
+      product<F>(padded_, r.end - r.begin, dim_steps_, packed, dim_steps_ * kTileRows, columns + r.begin * dim_steps_,
+                 dim_steps_ * kColumns, to + r.begin, keys_, false);
   }
   /// visit(x, first key, number) for the keys that item i sees; the others within the ranges become 0.
   template <class Visit>
@@ -132,31 +138,30 @@ class GroupTiles {
     bool add = false;
     for (const Range& r : range_) {
       if (r.begin == r.end) continue;
-      const int64_t depth = r.end - r.begin;
-      pack(scores + r.begin, keys_, 1, padded_, depth, kTileRows, packed, depth * kTileRows);
-      product(padded_, wide_, depth, packed, depth * kTileRows, rows + r.begin * kColumns, keys_ * kColumns, to, wide_,
-              add);
+      const int64_t depth = r.end - r.begin, panel = depth / F::kStep * kTileRows;
+      pack<F, kTileRows>({scores + r.begin, keys_, 1}, padded_, depth, packed, panel);
+      product<F>(padded_, wide_, depth / F::kStep, packed, panel, rows + r.begin / F::kStep * kColumns,
+                 keys_ / F::kStep * kColumns, to, wide_, add);
       add = true;
     }
   }
   /// to [keys + kTileRows, wide] += scoresᵀ · items; what lies past the ranges gets zeros added.
-  void weigh_items(const float* scores, const float* items, float* packed, float* packed_items, float* to) const {
-    pack(items, 1, dim_, dim_, kQueries, kColumns, packed_items, kQueries * kColumns);
+  void weigh_items(const float* scores, const Operand& items, float* packed, float* packed_items, float* to) const {
+    constexpr int64_t kSteps = kQueries / F::kStep;
+    pack<F, kColumns>({items, 1, dim_}, dim_, kQueries, packed_items, kSteps * kColumns);
     for (const Range& r : range_) {
-      pack(scores + r.begin, 1, keys_, r.end - r.begin, kQueries, kTileRows, packed, kQueries * kTileRows);
-      product(up_to(r.end - r.begin, kTileRows), wide_, kQueries, packed, kQueries * kTileRows, packed_items,
-              kQueries * kColumns, to + r.begin * wide_, wide_, true);
+      pack<F, kTileRows>({scores + r.begin, 1, keys_}, r.end - r.begin, kQueries, packed, kSteps * kTileRows);
+      product<F>(up_to(r.end - r.begin, kTileRows), wide_, kSteps, packed, kSteps * kTileRows, packed_items,
+                 kSteps * kColumns, to + r.begin * wide_, wide_, true);
     }
   }
   void scatter(const float* from, float* to) const {
     for (int64_t i = 0; i < count_; i++)
       std::memcpy(to + at(i), from + i * wide_, static_cast<size_t>(dim_) * sizeof *to);
   }
-  void add_keys(const float* from, float* to) const {
-    for (int64_t key = 0; key < rows_; key++) {
-      float* row = to + (g_.rows.begin + key) * g_.k_stride;
-      for (int64_t d = 0; d < dim_; d++) row[d] += from[key * wide_ + d];
-    }
+  void scatter_keys(const float* from, float* to) const {
+    for (int64_t key = 0; key < rows_; key++)
+      std::memcpy(to + (g_.rows.begin + key) * g_.k_stride, from + key * wide_, static_cast<size_t>(dim_) * sizeof *to);
   }
 
  private:
@@ -166,7 +171,7 @@ class GroupTiles {
   const Sight& sight(int64_t row) const { return g_.sight[g_.rows.begin + row]; }
 
   const HeadGroup& g_;
-  const int64_t dim_, wide_, rows_, keys_;
+  const int64_t dim_, dim_steps_, wide_, rows_, keys_;
   float* next_;
   int64_t first_ = 0, count_ = 0, padded_ = 0;
   Range range_[2];
@@ -177,52 +182,49 @@ int64_t attention_scratch(int64_t rows, int64_t head_dim) {
   return keys * (2 * head_dim + 3 * wide) + 3 * kQueries * keys + kQueries * (3 * head_dim + 2 * wide);
 }
 
+template <class F>
 void attention(const HeadGroup& g, float* scratch) {
-  GroupTiles tiles(g, scratch);
+  GroupTiles<F> tiles(g, scratch);
   const float *columns = tiles.pack_columns(g.k), *rows = tiles.pack_rows(g.v);
   float *p = tiles.take(kQueries * tiles.keys()), *packed = tiles.take(kQueries * (tiles.keys() + g.head_dim));
-  float *items = tiles.take(kQueries * g.head_dim), *out = tiles.take(kQueries * tiles.wide());
+  float *spare = tiles.take(kQueries * g.head_dim), *out = tiles.take(kQueries * tiles.wide());
   for (int64_t first = 0; first < tiles.items(); first += kQueries) {
     tiles.begin(first);
-    tiles.gather(g.q, items);
-    tiles.scores(items, columns, packed, p);
+    tiles.scores(tiles.gather(g.q, spare), columns, packed, p);
     float sums[kQueries];
     for (int64_t i = 0; i < tiles.count(); i++) {
       float maximum = -INFINITY, sum = 0;
-      tiles.visit_seen(i, p, [&](float* x, int64_t, int64_t n) {
-        for (int64_t j = 0; j < n; j++) x[j] *= g.scale;
-        maximum = std::max(maximum, row_maximum(x, n));
-      });
-      tiles.visit_seen(i, p, [&](float* x, int64_t, int64_t n) { sum += exp_below(x, n, maximum); });
+      tiles.visit_seen(i, p,
+                       [&](float* x, int64_t, int64_t n) { maximum = std::max(maximum, g.scale * row_maximum(x, n)); });
+      tiles.visit_seen(i, p, [&](float* x, int64_t, int64_t n) { sum += exp_below(x, n, g.scale, maximum); });
       sums[i] = sum;
       g.logsumexp[tiles.row_of(i) * g.lse_stride + tiles.head_of(i)] = maximum + std::log(sum);
     }
     tiles.weigh(p, rows, packed, out);
-    for (int64_t i = 0; i < tiles.count(); i++)
-      for (int64_t d = 0; d < g.head_dim; d++) out[i * tiles.wide() + d] /= sums[i];
+    for (int64_t i = 0; i < tiles.count(); i++) scale_row(out + i * tiles.wide(), g.head_dim, 1 / sums[i]);
     tiles.scatter(out, g.o);
   }
 }
 
+template <class F>
 void attention_backward(const HeadGroup& g, const HeadGroupGradients& to, float* scratch) {
-  GroupTiles tiles(g, scratch);
+  GroupTiles<F> tiles(g, scratch);
   const float *keys = tiles.pack_columns(g.k), *values = tiles.pack_columns(g.v), *rows = tiles.pack_rows(g.k);
   const int64_t sums = (tiles.keys() + kTileRows) * tiles.wide();
   float *dk = tiles.take(sums), *dv = tiles.take(sums);
   std::fill(dk, dk + 2 * sums, 0.0f);
   float *p = tiles.take(kQueries * tiles.keys()), *ds = tiles.take(kQueries * tiles.keys());
   float* packed = tiles.take(kQueries * (tiles.keys() + kTileRows + g.head_dim));
-  float *q = tiles.take(kQueries * g.head_dim), *d_o = tiles.take(kQueries * g.head_dim);
+  float *of_q = tiles.take(kQueries * g.head_dim), *of_o = tiles.take(kQueries * g.head_dim);
   float *out = tiles.take(kQueries * tiles.wide()), *packed_items = tiles.take(kQueries * tiles.wide());
   for (int64_t first = 0; first < tiles.items(); first += kQueries) {
     tiles.begin(first);
-    tiles.gather(g.q, q);
-    tiles.gather(to.d_o, d_o);
+    const Operand q = tiles.gather(g.q, of_q), d_o = tiles.gather(to.d_o, of_o);
     tiles.scores(q, keys, packed, p);
     tiles.scores(d_o, values, packed, ds);
     for (int64_t i = 0; i < tiles.count(); i++) {
       const float logsumexp = g.logsumexp[tiles.row_of(i) * g.lse_stride + tiles.head_of(i)];
-      const float mean = dot(d_o + i * g.head_dim, g.o + tiles.at(i), g.head_dim);  // Σ_j p_j · dp_j
+      const float mean = dot(of_o + i * g.head_dim, g.o + tiles.at(i), g.head_dim);  // Σ_j p_j · dp_j
       tiles.visit_seen(i, p, [&](float* x, int64_t, int64_t n) {
         for (int64_t j = 0; j < n; j++) x[j] = exponential(x[j] * g.scale - logsumexp);
       });
@@ -238,8 +240,13 @@ void attention_backward(const HeadGroup& g, const HeadGroupGradients& to, float*
     tiles.weigh_items(p, d_o, packed, packed_items, dv);
     tiles.weigh_items(ds, q, packed, packed_items, dk);
   }
-  tiles.add_keys(dk, to.dk);
-  tiles.add_keys(dv, to.dv);
+  tiles.scatter_keys(dk, to.dk);
+  tiles.scatter_keys(dv, to.dv);
+}
+
+template <class F>
+constexpr Attention attention_of() {
+  return {attention_scratch, attention<F>, attention_backward<F>};
 }
 
 }  // namespace

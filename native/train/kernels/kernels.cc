@@ -2,7 +2,7 @@
 #include "train/kernels/kernels.h"
 
 #include "train/kernels/attention.h"
-#include "train/kernels/tile.h"
+#include "train/kernels/pack.h"
 
 #define SDAR_JOIN_(a, b) a##b
 #define SDAR_JOIN(a, b) SDAR_JOIN_(a, b)
@@ -11,9 +11,18 @@
 
 namespace sdar::train {
 
-extern const Kernels SDAR_JOIN(kKernels_, SDAR_ISA);
-const Kernels SDAR_JOIN(kKernels_, SDAR_ISA) = {
-    SDAR_TEXT(SDAR_ISA), kTileRows, kColumns,          tile, exp_row, silu_mul, silu_mul_backward,
-    attention_scratch,   attention, attention_backward};
+extern const Kernels SDAR_JOIN(kKernels_, SDAR_ISA) = {
+    .isa = SDAR_TEXT(SDAR_ISA),
+    .products = {products_of<F32>(), products_of<Bf16>()},
+    .attention = {attention_of<F32>(), attention_of<Bf16>()},
+    .exp_row = exp_row,
+    .scale = scale_row,
+    .round = round_row,
+    .silu_mul = silu_mul,
+    .silu_mul_backward = silu_mul_backward,
+    .rms_norm = rms_norm,
+    .rms_norm_backward = rms_norm_backward,
+    .rope = rope,
+};
 
 }  // namespace sdar::train
