@@ -214,6 +214,9 @@ compare("training options", fieldsRead("to_training"), fieldsOf("NativeTrainOpti
 compare("training info", fieldsSet("from_training"), fieldsOf("NativeTrainInfo"), { ordered: false });
 compare("training steps", fieldsSet("from_report"), fieldsOf("NativeStepReport"), { ordered: false });
 compare("objectives", lists.get("kObjectives") ?? ["native", []], strings("objectives"));
+compare("formats of training", lists.get("kFormats") ?? ["native", []], strings("computeFormats"));
+compare("optimizers", lists.get("kOptimizers") ?? ["native", []], strings("optimizers"));
+compare("LoRA targets", lists.get("kLoraTargets") ?? ["native", []], strings("loraTargets"));
 compare("decays", lists.get("kDecays") ?? ["native", []], strings("decays"));
 compare("tokenFields", lists.get("kTokenFields") ?? ["native", []], strings("tokenFields"));
 compare("names of finish reasons", lists.get("kFinishReasons") ?? ["native", []], finishReasons);

@@ -3,7 +3,14 @@ import { Command } from "commander";
 import { type AdaptOptions, adapt } from "../train/index.js";
 import { numeric, numericList, runTraining, type TrainFlags, withTrainFlags } from "./training.js";
 
-type Flags = TrainFlags & Omit<AdaptOptions, keyof TrainFlags | "onStart" | "onProgress" | "signal">;
+interface Flags extends TrainFlags, Pick<AdaptOptions, "from" | "recipe" | "blockLength" | "views" | "maskToken"> {
+  lora?: number;
+  loraAlpha?: number;
+  loraTargets?: string[];
+  loraFrozen?: string;
+}
+
+const list = (text: string): string[] => text.split(",");
 
 export function adaptCommand(): Command {
   const command = new Command("adapt")
@@ -19,6 +26,23 @@ export function adaptCommand(): Command {
     )
     .option("--views <n>", "noisy copies of an answer, with --recipe views (default: 4)", numeric)
     .option("--mask-token <name>", "token that is to be the mask (default: the tokenizer's, else a new <|MASK|>)")
+    .optionsGroup("LoRA:")
+    .option("--lora <rank>", "train adapters of this rank, and the mask's embedding, instead of all weights", numeric)
+    .option("--lora-alpha <a>", "adapters count alpha / rank times (default: twice the rank)", numeric)
+    .option("--lora-targets <list>", "of q,k,v,o,gate,up,down (default: all)", list)
+    .option("--lora-frozen <type>", "how the other weights of layers are held: f32 or bf16 (default: f32)")
     .addHelpText("after", "\nExample:\n  sdar adapt --from Qwen3-0.6B --data chats.jsonl --to my-sdar --block-length 8")
-    .action(({ json, ...options }: Flags) => runTraining(json, (hooks) => adapt({ ...options, ...hooks })));
+    .action(({ json, ...flags }: Flags) => runTraining(json, (hooks) => adapt({ ...withLora(flags), ...hooks })));
+}
+
+/** The flags of LoRA are an object of the library's. */
+function withLora({
+  lora: rank,
+  loraAlpha: alpha,
+  loraTargets: targets,
+  loraFrozen: frozen,
+  ...options
+}: Flags): AdaptOptions {
+  const given = Object.entries({ rank, alpha, targets, frozen }).filter(([, value]) => value !== undefined);
+  return given.length > 0 ? { ...options, lora: Object.fromEntries(given) } : options;
 }

@@ -41,9 +41,13 @@ export function withTrainFlags(command: Command, defaults: { learningRate: strin
     .option("--decay <kind>", "constant, linear or cosine (default: cosine)")
     .option("--clip <norm>", "largest norm of the gradients (default: 1)", numeric)
     .option("--weight-decay <rate>", `of matrices (default: ${defaults.weightDecay})`, numeric)
+    .option("--optimizer <name>", "adamw, or muon for the layers' matrices (default: adamw)")
+    .option("--momentum <m>", "Muon's (default: 0.95)", numeric)
+    .option("--ema <decay>", "write a running average of the weights, of this decay a step (default: 0, none)", numeric)
     .addOption(new Option("--beta1 <b>", "AdamW's (default: 0.9)").argParser(numeric))
     .addOption(new Option("--beta2 <b>", "AdamW's (default: 0.95)").argParser(numeric))
     .addOption(new Option("--epsilon <e>", "AdamW's (default: 1e-8)").argParser(numeric))
+    .option("--compute <type>", "what products are computed of: f32 or bf16 (default: f32)")
     .option("--dtype <type>", "of the finished model: bf16 or f32 (default: bf16)");
 }
 
@@ -90,10 +94,11 @@ class ProgressView {
   }
 
   start(start: TrainStart): void {
-    const { run, resumed, parameters, samples, heldOutSamples, tokens, answerTokens, skipped, cut, threads } = start;
+    const { run, resumed, parameters, trained, samples, heldOutSamples, tokens, answerTokens, skipped, cut, threads } =
+      start;
     const left = [skipped > 0 && `${skipped} too long and left out`, cut > 0 && `${cut} cut`].filter(Boolean);
     this.#line(
-      `${count(parameters)} parameters, ${threads} thread(s)`,
+      `${count(parameters)} parameters${trained === parameters ? "" : `, ${count(trained)} of adapters are trained`}, ${threads} thread(s)`,
       `${samples} samples (${heldOutSamples} held out${left.map((what) => `, ${what}`).join("")}), ${count(tokens)} tokens, ${count(answerTokens)} of them in answers`,
       resumed ? `${run}: goes on after step ${start.stepsDone} of ${start.steps}` : `${run}: ${start.steps} steps`,
     );

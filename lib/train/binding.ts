@@ -5,6 +5,14 @@ import { wrapError } from "../errors.js";
 // The names in native/train: recipe.h, optimizer.h.
 export const objectives = ["autoregressive", "sdar", "views"] as const;
 export const decays = ["constant", "linear", "cosine"] as const;
+export const optimizers = ["adamw", "muon"] as const;
+// kernels/formats.h
+export const computeFormats = ["f32", "bf16"] as const;
+// lora.h
+export const loraTargets = ["q", "k", "v", "o", "gate", "up", "down"] as const;
+export type Optimizer = (typeof optimizers)[number];
+export type LoraTarget = (typeof loraTargets)[number];
+export type ComputeFormat = (typeof computeFormats)[number];
 export type Objective = (typeof objectives)[number];
 export type Decay = (typeof decays)[number];
 
@@ -24,6 +32,13 @@ export interface NativeTrainOptions {
   views: number;
   /** fills an answer's last block; -1: it stays short */
   padId: number;
+  /** of the operands of products */
+  compute: ComputeFormat;
+  optimizer: Optimizer;
+  /** Muon's */
+  momentum: number;
+  /** decay of the weights' average; 0: none */
+  ema: number;
   beta1: number;
   beta2: number;
   epsilon: number;
@@ -44,11 +59,20 @@ export interface NativeTrainOptions {
   /** share of the samples */
   heldOut: number;
   keepActivations: boolean;
+  /** 0: all weights are trained */
+  loraRank: number;
+  loraAlpha: number;
+  /** indices into `loraTargets` */
+  loraTargets: Int32Array;
+  /** frozen matrices are held as bf16 */
+  loraBf16: boolean;
   threads: number;
 }
 
 export interface NativeTrainInfo {
   parameters: number;
+  /** of them, or of adapters */
+  trained: number;
   samples: number;
   /** of all samples, and those of answers */
   tokens: number;

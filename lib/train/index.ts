@@ -3,8 +3,10 @@ import { parseAdapt, parsePretrain } from "./options.js";
 import { train } from "./run.js";
 import type { AdaptOptions, PretrainOptions, TrainResult } from "./types.js";
 
+export { type GradientCase, type LossAndGradients, lossAndGradients } from "./gradients.js";
 export type {
   AdaptOptions,
+  LoraOptions,
   PretrainOptions,
   Shape,
   TrainOptions,

@@ -22,6 +22,8 @@ export interface ModelFacts {
   /** empty where autoregressive */
   blocks: number[];
   maskId: number;
+  /** a mixture of experts */
+  sparse: boolean;
   /** -1: none */
   padId: number;
   endIds: number[];
@@ -54,6 +56,7 @@ function adaptedModel(source: string, settings: Settings, folder: string): Model
   const dtype = settings.dtype === "f32" ? "float32" : "bfloat16";
   const common = { ...config, ...("dtype" in config ? { dtype } : { torch_dtype: dtype }) };
   const facts = {
+    sparse: type.endsWith("_moe"),
     vocabSize,
     context: Number(config.max_position_embeddings),
     padId: names.pad,
@@ -66,7 +69,7 @@ function adaptedModel(source: string, settings: Settings, folder: string): Model
   const given = blockwise && Number.isSafeInteger(config.block_size) ? Number(config.block_size) : 4;
   const blocks = settings.blocks.length > 0 ? settings.blocks : [given];
   const maskId = addMask(source, folder, names, vocabSize, settings.maskToken, config);
-  const moe = type.endsWith("_moe");
+  const moe = facts.sparse;
   const architectures = [moe ? "SDARMoeForCausalLM" : "SDARForCausalLM"];
   const own = { architectures, model_type: moe ? "sdar_moe" : "sdar", block_size: blocks[0], mask_token_id: maskId };
   writeJson(join(folder, "config.json"), { ...common, ...own });
@@ -115,7 +118,7 @@ function newModel(source: string, settings: Settings, folder: string): ModelFact
     rope_theta: shape.ropeTheta,
     tie_word_embeddings: shape.tied,
   });
-  return { vocabSize, context: shape.context, blocks: [], maskId: -1, padId: names.pad, endIds };
+  return { vocabSize, context: shape.context, blocks: [], maskId: -1, sparse: false, padId: names.pad, endIds };
 }
 
 /** The tokens of a tokenizer by name, and those that have a part. */

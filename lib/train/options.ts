@@ -3,8 +3,19 @@ import { z } from "zod";
 import { invalidOption } from "../errors.js";
 import { isPath } from "../limits.js";
 import { boolean, callback, check, integer, number, oneOf, signal, strictObject, text } from "../schema.js";
-import { type Decay, decays, type Objective, objectives } from "./binding.js";
-import type { AdaptOptions, PretrainOptions, Shape, TrainOptions } from "./types.js";
+import {
+  type ComputeFormat,
+  computeFormats,
+  type Decay,
+  decays,
+  type LoraTarget,
+  loraTargets,
+  type Objective,
+  type Optimizer,
+  objectives,
+  optimizers,
+} from "./binding.js";
+import type { AdaptOptions, LoraOptions, PretrainOptions, Shape, TrainOptions } from "./types.js";
 
 const path = z.custom<string>(isPath, { error: "a path" });
 const share = (most: number) => number(`a number from 0 to ${most}`, (v) => v >= 0 && v <= most);
@@ -28,12 +39,16 @@ const common = {
   decay: oneOf(...decays).optional(),
   clip: number("a number above 0", (v) => v > 0 && v <= 1e30).optional(),
   weightDecay: share(100).optional(),
+  optimizer: oneOf(...optimizers).optional(),
+  momentum: below1.optional(),
+  ema: below1.optional(),
   beta1: below1.optional(),
   beta2: below1.optional(),
   epsilon: number("a number above 0, below 1", (v) => v > 0 && v < 1).optional(),
   seed: integer(0, Number.MAX_SAFE_INTEGER).optional(),
   tooLong: oneOf("refuse", "skip", "cut").optional(),
   dtype: oneOf("bf16", "f32").optional(),
+  compute: oneOf(...computeFormats).optional(),
   keepActivations: boolean.optional(),
   threads: integer(1, 1024).optional(),
   evaluateEvery: integer(1).optional(),
@@ -42,6 +57,16 @@ const common = {
   onProgress: callback<NonNullable<TrainOptions["onProgress"]>>().optional(),
   signal: signal.optional(),
 } satisfies Record<keyof TrainOptions, z.ZodType>;
+
+const loraSchema = strictObject({
+  rank: integer(1, 2 ** 18),
+  alpha: number("a number above 0, up to 1e6", (v) => v > 0 && v <= 1e6),
+  targets: z
+    .array(oneOf(...loraTargets), { error: `a list of ${loraTargets.join(", ")}` })
+    .min(1, { error: "at least one matrix" })
+    .refine((list) => new Set(list).size === list.length, { error: "each once" }),
+  frozen: oneOf("f32", "bf16"),
+} satisfies Record<keyof LoraOptions, z.ZodType>).partial();
 
 const adaptSchema = strictObject({
   ...common,
@@ -53,6 +78,7 @@ const adaptSchema = strictObject({
   ),
   views: integer(1, 64).optional(),
   maskToken: text(256).min(1, { error: "a token's name" }).optional(),
+  lora: loraSchema.optional(),
 } satisfies Record<keyof AdaptOptions, z.ZodType>);
 
 const shapeSchema = strictObject({
@@ -85,6 +111,8 @@ export interface Settings {
   blocks: number[];
   views: number;
   maskToken: string | undefined;
+  /** undefined: all weights are trained; of its targets: the default */
+  lora: { rank: number; alpha: number; targets: LoraTarget[] | undefined; frozen: "f32" | "bf16" } | undefined;
   shape: Required<Shape> | undefined;
   vocabSize: number | undefined;
   epochs: number;
@@ -98,12 +126,16 @@ export interface Settings {
   decay: Decay;
   clip: number;
   weightDecay: number;
+  optimizer: Optimizer;
+  momentum: number;
+  ema: number;
   beta1: number;
   beta2: number;
   epsilon: number;
   seed: number;
   tooLong: "refuse" | "skip" | "cut";
   dtype: "bf16" | "f32";
+  compute: ComputeFormat;
 }
 
 /** What is asked for, checked and complete. */
@@ -139,12 +171,16 @@ function commonSettings(given: Checked, defaults: { learningRate: number; weight
     decay: given.decay ?? "cosine",
     clip: given.clip ?? 1,
     weightDecay: given.weightDecay ?? defaults.weightDecay,
+    optimizer: given.optimizer ?? "adamw",
+    momentum: given.momentum ?? 0.95,
+    ema: given.ema ?? 0,
     beta1: given.beta1 ?? 0.9,
     beta2: given.beta2 ?? 0.95,
     epsilon: given.epsilon ?? 1e-8,
     seed: given.seed ?? 0,
     tooLong: given.tooLong ?? "refuse",
     dtype: given.dtype ?? "bf16",
+    compute: given.compute ?? "f32",
   } satisfies Partial<Settings>;
 }
 
@@ -155,11 +191,15 @@ function jobOf(given: Checked, source: string, settings: Settings): Job {
   return { settings, source, data, to, run, ...how };
 }
 
+function loraOf({ rank = 16, alpha = 2 * rank, targets, frozen = "f32" }: LoraOptions): Settings["lora"] {
+  return { rank, alpha, targets: targets && [...targets], frozen };
+}
+
 /** Throws INVALID_OPTION. */
 export function parseAdapt(options: AdaptOptions): Job {
   const given = check(adaptSchema, options, "options") as unknown as Checked &
     Omit<AdaptOptions, "data" | "blockLength"> & { blockLength?: number[] };
-  const { from, recipe = "sdar", blockLength, views, maskToken } = given;
+  const { from, recipe = "sdar", blockLength, views, maskToken, lora } = given;
   if (recipe === "autoregressive") {
     const name = (["blockLength", "views", "maskToken"] as const).find((each) => given[each] !== undefined);
     if (name) throw invalidOption(name, given[name], "it with a recipe that denoises blocks");
@@ -171,6 +211,7 @@ export function parseAdapt(options: AdaptOptions): Job {
     blocks: blockLength ?? [],
     views: views ?? 4,
     maskToken,
+    lora: lora && loraOf(lora),
     shape: undefined,
     vocabSize: undefined,
     ...commonSettings(given, { learningRate: 1e-4, weightDecay: 0.01 }),
@@ -190,6 +231,7 @@ export function parsePretrain(options: PretrainOptions): Job {
     blocks: [],
     views: 4,
     maskToken: undefined,
+    lora: undefined,
     shape,
     vocabSize: given.vocabSize,
     ...commonSettings(given, { learningRate: 1e-3, weightDecay: 0.1 }),

@@ -5,7 +5,7 @@ import { findCheckpoint } from "../checkpoint.js";
 import { invalidOption, SdarError } from "../errors.js";
 import { drawCharts } from "../plot.js";
 import { isAborted, onAbort } from "../signals.js";
-import { type NativeStepReport, Training } from "./binding.js";
+import { loraTargets, type NativeStepReport, Training } from "./binding.js";
 import type { Job } from "./options.js";
 import { hashesOf, prepare } from "./prepare.js";
 import { checkSame, type LogEntry, RunFolder, type RunRecord } from "./run-folder.js";
@@ -83,7 +83,9 @@ function nativeOptions(
   record: RunRecord,
 ) {
   const { recipe, views, accumulate, rows, epochs, tokens, heldOut, seed, warmup } = settings;
-  const { learningRate, decay, clip, weightDecay, beta1, beta2, epsilon } = settings;
+  const { learningRate, decay, clip, weightDecay, beta1, beta2, epsilon, optimizer, momentum, ema, lora, compute } =
+    settings;
+  const targets = lora?.targets ?? (record.facts.sparse ? loraTargets.slice(0, 4) : loraTargets);
   return {
     ...{ model: folder.model, samples: folder.samples, folder: folder.path },
     parent: settings.kind === "adapt" ? source : "",
@@ -91,7 +93,10 @@ function nativeOptions(
     blocks: Int32Array.from(record.facts.blocks),
     padId: recipe === "autoregressive" ? -1 : record.facts.padId,
     ...{ views, accumulate, rows, epochs, tokens, heldOut, seed, warmup },
-    ...{ learningRate, decay, clip, weightDecay, beta1, beta2, epsilon, keepActivations, threads },
+    ...{ learningRate, decay, clip, weightDecay, beta1, beta2, epsilon, optimizer, momentum, ema, compute },
+    ...{ loraRank: lora?.rank ?? 0, loraAlpha: lora?.alpha ?? 1, loraBf16: lora?.frozen === "bf16" },
+    loraTargets: Int32Array.from(targets, (target) => loraTargets.indexOf(target)),
+    ...{ keepActivations, threads },
   };
 }
 

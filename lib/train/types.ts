@@ -1,5 +1,5 @@
 // What pretrain() and adapt() take and give.
-import type { Decay } from "./binding.js";
+import type { ComputeFormat, Decay, LoraTarget, Optimizer } from "./binding.js";
 
 /** What both have in common. Results are a function of these options, the data and the checkpoint, not of `threads`. */
 export interface TrainOptions {
@@ -69,6 +69,24 @@ export interface TrainOptions {
    * @default 0.1 of pretrain, 0.01 of adapt
    */
   weightDecay?: number;
+  /**
+   * `"muon"` is for the matrices of layers; AdamW has the rest. One learning rate serves both.
+   *
+   * @default "adamw"
+   */
+  optimizer?: Optimizer;
+  /**
+   * Muon's.
+   *
+   * @default 0.95
+   */
+  momentum?: number;
+  /**
+   * Decay, per step, of a running average of the weights, which is then what is evaluated and written; 0: none.
+   *
+   * @default 0
+   */
+  ema?: number;
   /** AdamW's, 0.9, 0.95 and 1e-8 by default. */
   beta1?: number;
   beta2?: number;
@@ -91,6 +109,13 @@ export interface TrainOptions {
    * @default "bf16"
    */
   dtype?: "bf16" | "f32";
+  /**
+   * What products are computed of: with `"bf16"` operands are rounded, sums and weights stay f32. It is faster where the
+   * processor has instructions for it.
+   *
+   * @default "f32"
+   */
+  compute?: ComputeFormat;
   /**
    * Keeps what the backward pass needs instead of computing it again: faster, and much more memory. The results are the same.
    *
@@ -152,6 +177,35 @@ export interface AdaptOptions extends TrainOptions {
    * @default the tokenizer's mask token, else `<|MASK|>`, which gets the first free id where it has none
    */
   maskToken?: string;
+  /** Trains low-rank adapters, and the mask's row of the embedding, instead of all weights; the finished model has them merged. */
+  lora?: LoraOptions;
+}
+
+export interface LoraOptions {
+  /**
+   * Rank of each adapter, 1 to the hidden size.
+   *
+   * @default 16
+   */
+  rank?: number;
+  /**
+   * Adapters count alpha / rank times.
+   *
+   * @default twice the rank
+   */
+  alpha?: number;
+  /**
+   * Matrices of a layer that have one.
+   *
+   * @default all; of mixtures of experts q, k, v, o
+   */
+  targets?: readonly LoraTarget[];
+  /**
+   * How the other weights of layers are held.
+   *
+   * @default "f32"
+   */
+  frozen?: "f32" | "bf16";
 }
 
 /** The sizes of a network. */
@@ -197,6 +251,8 @@ export interface TrainStart {
   run: string;
   resumed: boolean;
   parameters: number;
+  /** of them, or of adapters */
+  trained: number;
   samples: number;
   heldOutSamples: number;
   /** of all samples, and those of them in answers */

@@ -1,7 +1,7 @@
-// The thread that prepares a run: hashes what it depends on, and makes one file of samples out of the data. Data are texts of
-// strangers: reading, rendering and tokenizing them may take long. See prepare.ts for the side that starts it.
+// The thread that prepares a run: makes one file of samples out of the data. These are texts of strangers: reading, rendering
+// and tokenizing them may take long. See prepare.ts for the side that starts it.
 import { createHash } from "node:crypto";
-import { closeSync, createReadStream, fsyncSync, openSync, writeSync } from "node:fs";
+import { closeSync, fsyncSync, openSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
 import { readJson } from "../checkpoint.js";
@@ -11,15 +11,13 @@ import { Tokenizer } from "../text/tokenizer.js";
 import { linesOf, maxLineBytes } from "./lines.js";
 import { type ModelFacts, makeModelFiles } from "./model-files.js";
 import type { Settings } from "./options.js";
-import type { Hashes, Prepared, Task } from "./prepare.js";
+import type { Hashes, Prepared, PrepareTask } from "./prepare.js";
 import { type Sample, SampleMaker } from "./samples.js";
 
 const { task, progress } = workerData as {
-  task: Task;
+  task: PrepareTask;
   progress: Int32Array<SharedArrayBuffer>;
 };
-
-type PrepareTask = Extract<Task, { kind: "prepare" }>;
 
 /** Bad lines that are told of at most. */
 const mostBad = 20;
@@ -134,17 +132,17 @@ function fitted(
   throw new SdarError("DATA_INVALID", "has no token of an answer");
 }
 
-function prepare(task: PrepareTask): Prepared {
+function prepare(): Prepared {
   const facts = makeModelFiles(task.source, task.settings, task.model);
   const file = new SampleFile(task.out);
   const counts = { skipped: 0, cut: 0 };
-  const hashes = makeSamples(task, facts, file, counts);
+  const hashes = makeSamples(facts, file, counts);
   hashes[task.out] = file.finish();
   const { samples, tokens, answerTokens } = file;
   return { hashes, facts, samples, tokens, answerTokens, ...counts };
 }
 
-function makeSamples(task: PrepareTask, facts: ModelFacts, samples: SampleFile, counts: Counts): Hashes {
+function makeSamples(facts: ModelFacts, samples: SampleFile, counts: Counts): Hashes {
   const maker = makerOf(task.model, facts);
   const hashes: Hashes = {};
   const bad: { where: string; message: string }[] = [];
@@ -188,32 +186,13 @@ function refuse(bad: readonly { where: string; message: string }[]): void {
   throw new SdarError("DATA_INVALID", `${first.where}: ${first.message}${rest}`);
 }
 
-/** Of all bytes. */
-async function hashOf(file: string): Promise<string> {
-  const hash = createHash("sha256");
+function work(): void {
   try {
-    for await (const bytes of createReadStream(file, { highWaterMark: 2 ** 22 })) {
-      hash.update(bytes);
-      Atomics.add(progress, 0, 1);
-    }
-  } catch (cause) {
-    const code = (cause as NodeJS.ErrnoException).code === "ENOENT" ? "FILE_NOT_FOUND" : "FILE_UNREADABLE";
-    throw new SdarError(code, `cannot read ${file}: ${(cause as Error).message}`, { cause });
-  }
-  return hash.digest("hex");
-}
-
-async function work(task: Task): Promise<Prepared | Hashes> {
-  if (task.kind === "prepare") return prepare(task);
-  const hashes: Hashes = {};
-  for (const file of task.files) hashes[file] = await hashOf(file);
-  return hashes;
-}
-
-work(task).then(
-  (value) => parentPort?.postMessage({ value }),
-  (error) => {
+    parentPort?.postMessage({ value: prepare() });
+  } catch (error) {
     const { code, message } = wrapError(error);
     parentPort?.postMessage({ error: { code, message } });
-  },
-);
+  }
+}
+
+work();

@@ -49,6 +49,11 @@ RunOptions to_training(const Napi::Object& o) {
   options.recipe.views = integer(o, "views", 1, 64);
   options.recipe.pad_id = integer(o, "padId", -1);
   train::TrainSettings& settings = options.settings;
+  settings.optimizer =
+      static_cast<train::OptimizerKind>(named(o, "optimizer", string(o, "optimizer"), train::kOptimizers));
+  options.format = static_cast<train::Format>(named(o, "compute", string(o, "compute"), train::kFormats));
+  settings.muon.momentum = number(o, "momentum", 0, 1);
+  settings.ema = number(o, "ema", 0, 1);
   settings.adamw.beta1 = number(o, "beta1", 0, 1);
   settings.adamw.beta2 = number(o, "beta2", 0, 1);
   settings.adamw.epsilon = number(o, "epsilon", 0, 1);
@@ -65,6 +70,16 @@ RunOptions to_training(const Napi::Object& o) {
   options.plan.held_out = number(o, "heldOut", 0, 1);
   options.activations = boolean(o, "keepActivations") ? train::Activations::keep : train::Activations::recompute;
   options.threads = integer(o, "threads", 0, 1024);
+  if (const int32_t rank = integer(o, "loraRank", 0); rank > 0) {
+    options.lora = train::LoraSettings{
+        .rank = rank, .alpha = number(o, "loraAlpha", 0, 1e6), .targets = {}, .tensors = {}, .embedding_rows = {}};
+    for (const int32_t target : int_array(o, "loraTargets")) {
+      if (target < 0 || target >= static_cast<int32_t>(train::kLoraTargets.size()))
+        throw from_error(o.Env(), code::kInvalidOption, "loraTargets must hold indices of targets");
+      options.lora->targets.push_back(static_cast<train::LoraTarget>(target));
+    }
+    options.lora->frozen = boolean(o, "loraBf16") ? DType::bf16 : DType::f32;
+  }
   return options;
 }
 
@@ -72,6 +87,7 @@ Napi::Value from_training(Napi::Env env, const train::Run& run) {
   auto o = Napi::Object::New(env);
   const auto set = [&](const char* name, double value) { o.Set(name, value); };
   set("parameters", double(run.parameters()));
+  set("trained", double(run.trained()));
   set("samples", double(run.data().size()));
   set("tokens", double(run.data().tokens()));
   set("answerTokens", double(run.data().answer_tokens()));

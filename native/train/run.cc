@@ -38,6 +38,10 @@ RunOptions completed(RunOptions options, const ModelConfig& config) {
   options.recipe.mask_id = config.mask_token_id;
   options.recipe.check();
   if (options.settings.batches < 1) options.settings.check();
+  if (options.lora) {
+    options.lora->seed = options.settings.seed;
+    if (config.mask_token_id >= 0) options.lora->embedding_rows = {config.mask_token_id};
+  }
   return options;
 }
 
@@ -66,20 +70,26 @@ Run::Run(const RunOptions& options)
       config_(read_config(options.model)),
       data_(options.samples, config_.shape.vocabulary),
       plan_(plan_of(data_, options_ = completed(options, config_))),
-      compute_(options.threads) {
+      compute_(options.threads, "", options.format) {
   Schedule& schedule = options_.settings.schedule;
   schedule.steps = plan_.batches() / options_.settings.batches;
   schedule.warmup = std::min(static_cast<int64_t>(std::ceil(options_.warmup * static_cast<double>(schedule.steps))),
                              schedule.steps - 1);
-  network_ = std::make_unique<Network>(config_, compute_, options_.activations);
   const bool resumes = is_file(options_.folder + "/state");
   std::vector<float> weights;
-  if (resumes)
-    weights.resize(static_cast<size_t>(network_->layout().size()));
-  else if (options_.parent.empty())
-    weights = initial_weights(config_, network_->layout(), options_.settings.seed);
-  else
-    weights = read_parameters(options_.parent, config_, network_->layout());
+  if (options_.lora) {
+    adaptation_ = std::make_unique<Adaptation>(config_, *options_.lora, options_.parent);
+    network_ = std::make_unique<Network>(*adaptation_, compute_, options_.activations);
+    weights = adaptation_->initial();
+  } else {
+    network_ = std::make_unique<Network>(config_, compute_, options_.activations);
+    if (resumes)
+      weights.resize(static_cast<size_t>(network_->layout().size()));
+    else if (options_.parent.empty())
+      weights = initial_weights(config_, network_->layout(), options_.settings.seed);
+    else
+      weights = read_parameters(options_.parent, config_, network_->layout());
+  }
   trainer_ = std::make_unique<Trainer>(*network_, compute_, options_.settings, std::move(weights));
   if (resumes) trainer_->resume(options_.folder);
 }
@@ -109,11 +119,14 @@ RunReport Run::step() {
   return report;
 }
 
-void Run::write(const std::string& folder, DType dtype, const WeightHooks& hooks) const {
+void Run::write(const std::string& folder, DType dtype, const WeightHooks& hooks) {
   CheckpointOptions options{.dtype = dtype, .texts = {}};
   for (const auto& entry : std::filesystem::directory_iterator(options_.model))
     options.texts.push_back({entry.path().filename(), read_file(entry.path(), kMaxText)});
-  write_checkpoint(folder, network_->layout(), trainer_->weights(), options, hooks);
+  if (adaptation_)
+    write_checkpoint(folder, *adaptation_, compute_, trainer_->averaged(), options, hooks);
+  else
+    write_checkpoint(folder, network_->layout(), trainer_->averaged(), options, hooks);
 }
 
 double Run::evaluate(const std::function<bool()>& cancelled) {
@@ -133,7 +146,7 @@ double Run::evaluate(const std::function<bool()>& cancelled) {
     double answer = 0;
     for (const Sample& sample : batch)
       for (const uint8_t flag : sample.answer) answer += flag != 0;
-    loss += answer * network_->loss(trainer_->weights().data(),
+    loss += answer * network_->loss(trainer_->averaged().data(),
                                     rows_of(options_.recipe, batch, kEvaluation, static_cast<uint64_t>(first)));
     weight += answer;
   }

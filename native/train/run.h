@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "train/checkpoint.h"
@@ -21,8 +22,10 @@ struct RunOptions {
   TrainSettings settings;  ///< the schedule's steps follow from the data, its warm-up from `warmup`
   PlanOptions plan;        ///< seed and batches are the settings'
   double warmup = 0;       ///< share of the steps, in [0, 1)
+  std::optional<LoraSettings> lora;  ///< of a parent's weights; its seed is the settings', the mask's row is trained
   Activations activations = Activations::recompute;
-  int threads = 0;  ///< 0: the cores this process may use
+  Format format = Format::f32;  ///< of the operands of products
+  int threads = 0;              ///< 0: the cores this process may use
 };
 
 struct RunReport {
@@ -40,19 +43,21 @@ class Run {
   explicit Run(const RunOptions& options);
 
   RunReport step();
-  /// Mean loss of the samples that are held out, at most kMostEvaluated of them, with noise that is always the same; as
+  /// Mean loss of the samples that are held out, with the average of the weights where one is kept, at most kMostEvaluated of them, with noise that is always the same; as
   /// in a step each answer's token counts alike. NaN without any. `cancelled` is asked between batches and ends with
   /// Error(ABORTED).
   double evaluate(const std::function<bool()>& cancelled = {});
   void save() const { trainer_->save(options_.folder); }
-  /// The model as it is now as a new checkpoint, with all files of `options.model`: see write_checkpoint().
-  void write(const std::string& folder, DType dtype, const WeightHooks& hooks = {}) const;
+  /// The model as it is now (its average, where one is kept) as a new checkpoint, with all files of `options.model`: see write_checkpoint().
+  void write(const std::string& folder, DType dtype, const WeightHooks& hooks = {});
 
   const Dataset& data() const { return data_; }
   const BatchPlan& plan() const { return plan_; }
   const Trainer& trainer() const { return *trainer_; }
   const Compute& compute() const { return compute_; }
-  int64_t parameters() const { return network_->layout().size(); }
+  /// Of the model, and those of them, or of its adapters, that are trained.
+  int64_t parameters() const { return Layout(config_).size(); }
+  int64_t trained() const { return network_->layout().size(); }
   int64_t steps() const { return options_.settings.schedule.steps; }
 
  private:
@@ -65,6 +70,7 @@ class Run {
   Dataset data_;
   BatchPlan plan_;
   Compute compute_;
+  std::unique_ptr<Adaptation> adaptation_;
   std::unique_ptr<Network> network_;
   std::unique_ptr<Trainer> trainer_;
 };
