@@ -79,7 +79,8 @@ ProductScratch products_scratch(const ModelConfig& config, const Compute& comput
     const ProductScratch one = product_scratch(compute, m, n, k);
     most = {std::max(most.shared, one.shared), std::max(most.worker, one.worker)};
   };
-  for (const Parameter& p : Layout(config).parameters()) {
+  const Layout layout(config);
+  for (const Parameter& p : layout.parameters()) {
     const bool table = p.name == "model.embed_tokens.weight";
     if (p.vector || (table && !config.tied)) continue;
     const bool head = table || p.name == "lm_head.weight";

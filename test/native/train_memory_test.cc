@@ -1,6 +1,7 @@
 // What training is said to take against what it allocates; activations kept where that fits; what does not fit is refused.
 #include <atomic>
 #include <cstdlib>
+#include <memory>
 #include <new>
 
 #include "check.h"
@@ -85,7 +86,9 @@ TEST("what is said is what is allocated, to a tenth") {
   adamw.schedule.steps = muon.schedule.steps = 9;
   adamw.ema = 0.9;
   muon.optimizer = OptimizerKind::muon;
-  LoraSettings lora{.embedding_rows = {3}, .frozen = DType::bf16};
+  LoraSettings lora;
+  lora.embedding_rows = {3};
+  lora.frozen = DType::bf16;
   for (const Activations activations : {Activations::keep, Activations::recompute}) {
     for (const Format format : {Format::f32, Format::bf16}) {
       compare(config_for(true, 0, 192), adamw, format, activations, 120, nullptr);
