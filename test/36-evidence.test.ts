@@ -7,6 +7,7 @@ import t from "tap";
 import { type Result, shortfalls } from "../lib/bench/adapt-report.js";
 import { makeModels, type RunFlags } from "../lib/bench/adapt-runs.js";
 import { type Interval, pairedDifference, wilson } from "../lib/bench/statistics.js";
+import { packageRoot } from "../lib/checkpoint.js";
 import { eventually } from "./eventually.js";
 import { main, sdar } from "./sdar.js";
 
@@ -99,6 +100,32 @@ t.test("what is refused, by name and before anything is made", async (t) => {
     status: 2,
     stderr: /--adapt.*Give name=value/,
   });
+});
+
+t.test("the tutorial's samples", async (t) => {
+  const folder = t.testdir({});
+  const child = spawn(process.execPath, [join(packageRoot, "examples", "adapt", "roman.mjs"), folder]);
+  t.same(await once(child, "close"), [0, null]);
+  const lines = (name: string) =>
+    readFileSync(join(folder, name), "utf8")
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+  const [learnt, asked] = [lines("roman.jsonl"), lines("roman-test.jsonl")];
+  t.same([learnt.length, asked.length, lines("old.jsonl").length], [2000, 500, 2000]);
+  const prompts = new Set(learnt.map(({ messages }) => messages[0].content));
+  t.equal(prompts.size, 2000);
+  t.notOk(
+    asked.some(({ prompt }) => prompts.has(prompt)),
+    "what is asked was not learnt",
+  );
+  const values = { I: 1, V: 5, X: 10, L: 50, C: 100, D: 500, M: 1000 };
+  const read = (text: string) =>
+    [...text].reduce((sum, letter, i) => {
+      const [own, next] = [letter, text[i + 1]].map((each) => values[each as keyof typeof values] ?? 0);
+      return sum + ((own as number) < (next as number) ? -(own as number) : (own as number));
+    }, 0);
+  t.ok(asked.every(({ prompt, answer }) => prompt === `Roman: ${read(answer)}`));
 });
 
 t.test("differences on the same samples, and bounds", (t) => {

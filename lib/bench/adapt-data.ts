@@ -12,7 +12,7 @@ import type { TaskSample } from "./tasks.js";
 const chunk = 2 ** 18;
 
 /** A sample as the training commands read it. */
-export const lineOf = ({ prompt, answer }: Pick<TaskSample, "prompt" | "answer">): string =>
+const lineOf = ({ prompt, answer }: Pick<TaskSample, "prompt" | "answer">): string =>
   JSON.stringify({
     messages: [
       { role: "user", content: prompt },
@@ -44,14 +44,14 @@ export function writeSamples(
   renameSync(`${file}.partial`, file);
 }
 
-export interface RowOptions {
+interface RowOptions {
   recipe: "sdar" | "views";
   views: number;
   blocks: readonly number[];
 }
 
 /** Rows of a sample in a batch, mean over the lengths of a block: those of native/train/recipe.h. */
-export function rowsOf(sample: Sample, { recipe, views, blocks }: RowOptions): number {
+function rowsOf(sample: Sample, { recipe, views, blocks }: RowOptions): number {
   const answer = sample.findIndex((token) => token % 2 === 1);
   const rows = blocks.map((block) => {
     const begin = Math.floor(answer / block) * block;

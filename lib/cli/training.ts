@@ -25,7 +25,7 @@ export function withTrainFlags(command: Command, defaults: { learningRate: strin
     .option("--save-seconds <n>", "seconds after which the state is written again (default: 120)", numeric)
     .option("--evaluate-every <n>", "steps between evaluations (default: a twentieth of the run)", numeric)
     .option("--threads <n>", "threads that compute (default: this machine's cores)", numeric)
-    .option("--keep-activations", "faster, and much more memory; the results are the same")
+    .option("--activations <what>", "keep (faster), recompute (much less memory) or auto (default: auto)")
     .option("--json", "print one JSON object at the end, and nothing else")
     .optionsGroup("Data:")
     .option("--epochs <n>", "passes over the samples (default: 1)", numeric)
@@ -100,6 +100,7 @@ class ProgressView {
     this.#line(
       `${count(parameters)} parameters${trained === parameters ? "" : `, ${count(trained)} of adapters are trained`}, ${threads} thread(s)`,
       `${samples} samples (${heldOutSamples} held out${left.map((what) => `, ${what}`).join("")}), ${count(tokens)} tokens, ${count(answerTokens)} of them in answers`,
+      `memory: ${start.memory}`,
       resumed ? `${run}: goes on after step ${start.stepsDone} of ${start.steps}` : `${run}: ${start.steps} steps`,
     );
   }

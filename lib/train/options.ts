@@ -49,7 +49,7 @@ const common = {
   tooLong: oneOf("refuse", "skip", "cut").optional(),
   dtype: oneOf("bf16", "f32").optional(),
   compute: oneOf(...computeFormats).optional(),
-  keepActivations: boolean.optional(),
+  activations: oneOf("auto", "keep", "recompute").optional(),
   threads: integer(1, 1024).optional(),
   evaluateEvery: integer(1).optional(),
   saveSeconds: number("a number >= 0", (v) => v >= 0).optional(),
@@ -146,7 +146,7 @@ export interface Job {
   data: string[];
   to: string;
   run: string;
-  keepActivations: boolean;
+  activations: "auto" | "keep" | "recompute";
   threads: number;
   evaluateEvery: number | undefined;
   saveSeconds: number;
@@ -185,9 +185,9 @@ function commonSettings(given: Checked, defaults: { learningRate: number; weight
 }
 
 function jobOf(given: Checked, source: string, settings: Settings): Job {
-  const { data, to, run = `${to.replace(/\/+$/, "")}.run`, keepActivations = false, threads = 0 } = given;
+  const { data, to, run = `${to.replace(/\/+$/, "")}.run`, activations = "auto", threads = 0 } = given;
   const { evaluateEvery, saveSeconds = 120, onStart, onProgress, signal } = given;
-  const how = { keepActivations, threads, evaluateEvery, saveSeconds, onStart, onProgress, signal };
+  const how = { activations, threads, evaluateEvery, saveSeconds, onStart, onProgress, signal };
   return { settings, source, data, to, run, ...how };
 }
 

@@ -76,12 +76,7 @@ async function begin({ settings, data, signal }: Job, source: string, folder: Ru
   return record;
 }
 
-function nativeOptions(
-  { settings, keepActivations, threads }: Job,
-  source: string,
-  folder: RunFolder,
-  record: RunRecord,
-) {
+function nativeOptions({ settings, activations, threads }: Job, source: string, folder: RunFolder, record: RunRecord) {
   const { recipe, views, accumulate, rows, epochs, tokens, heldOut, seed, warmup } = settings;
   const { learningRate, decay, clip, weightDecay, beta1, beta2, epsilon, optimizer, momentum, ema, lora, compute } =
     settings;
@@ -96,7 +91,7 @@ function nativeOptions(
     ...{ learningRate, decay, clip, weightDecay, beta1, beta2, epsilon, optimizer, momentum, ema, compute },
     ...{ loraRank: lora?.rank ?? 0, loraAlpha: lora?.alpha ?? 1, loraBf16: lora?.frozen === "bf16" },
     loraTargets: Int32Array.from(targets, (target) => loraTargets.indexOf(target)),
-    ...{ keepActivations, threads },
+    ...{ activations, threads },
   };
 }
 

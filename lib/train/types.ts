@@ -117,11 +117,12 @@ export interface TrainOptions {
    */
   compute?: ComputeFormat;
   /**
-   * Keeps what the backward pass needs instead of computing it again: faster, and much more memory. The results are the same.
+   * What the backward pass needs of the forward pass is kept, or computed again, which takes a third more time and much less
+   * memory. The results are the same.
    *
-   * @default false
+   * @default "auto": kept where there is the memory
    */
-  keepActivations?: boolean;
+  activations?: "auto" | "keep" | "recompute";
   /**
    * Threads that compute, 1 to 1024.
    *
@@ -263,6 +264,9 @@ export interface TrainStart {
   cut: number;
   steps: number;
   stepsDone: number;
+  /** that the run takes, and its parts as text */
+  memoryBytes: number;
+  memory: string;
   threads: number;
 }
 
