@@ -158,8 +158,7 @@ void measure_step(const Settings& s, const TrainingRows& rows, Compute& compute,
   Network network(s.config, compute, Activations::keep);
   TrainSettings settings;
   settings.schedule.steps = int64_t{1} << 40;
-  Trainer trainer(network, compute, settings,
-                  random_floats(network.layout().size(), 0.05f));
+  Trainer trainer(network, compute, settings, random_floats(network.layout().size(), 0.05f));
   report.measure("step, activations kept", step_operations(s, rows),
                  [&] { trainer.step([&](uint64_t) { return rows; }); });
 }
@@ -171,7 +170,8 @@ int main(int argc, char** argv) {
   const auto format = std::find(kFormats.begin(), kFormats.end(), s.format);
   if (format == kFormats.end()) throw std::runtime_error("--format is " + s.format + "; allowed: f32, bf16");
   Compute compute(s.threads, s.isa, static_cast<Format>(format - kFormats.begin()));
-  std::printf("{\"isa\": \"%s\", \"format\": \"%s\", \"threads\": %d, \"rows\": %d, \"results\": [", compute.kernels().isa, s.format.c_str(), s.threads, s.rows);
+  std::printf("{\"isa\": \"%s\", \"format\": \"%s\", \"threads\": %d, \"rows\": %d, \"results\": [",
+              compute.kernels().isa, s.format.c_str(), s.threads, s.rows);
   Report report(s);
   const TrainingRows rows = rows_of(s);
   for (const std::string& what : list(s.what)) {

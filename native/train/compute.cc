@@ -105,8 +105,8 @@ class Product {
   void run_long() {
     const int64_t threads = compute_.threads(), tile_rows = products_.tile_rows, tile_columns = products_.tile_columns;
     const int64_t across = parts_of(n_, kLongN), least = parts_of(m_, kLongM);
-    const int64_t down = std::clamp<int64_t>(parts_of(round_up(least * across, threads), across), least,
-                                             parts_of(m_, tile_rows));
+    const int64_t down =
+        std::clamp<int64_t>(parts_of(round_up(least * across, threads), across), least, parts_of(m_, tile_rows));
     const int64_t left = left_floats(parts_of(parts_of(m_, tile_rows), down) * tile_rows);
     const int64_t right = parts_of(parts_of(n_, tile_columns), across) * tile_columns * block_steps();
     compute_.with_scratch(down * across, left + right + edge(), [&](int64_t index, float* scratch) {
@@ -161,15 +161,15 @@ class Product {
           ahead = Ahead(from(a_, i0, p1), rows, std::min(kBlockK, k_ - p1));
         else if (i0 + rows < m_)
           ahead = Ahead(from(a_, i0 + rows, 0), std::min(rows, m_ - i0 - rows), std::min(kBlockK, k_));
-        multiply_block({i0, rows, first + j0, wide_part}, p0, depth, scratch,
-                       at(p0 / kBlockK) + j0 * steps(depth), scratch + left, ahead, {});
+        multiply_block({i0, rows, first + j0, wide_part}, p0, depth, scratch, at(p0 / kBlockK) + j0 * steps(depth),
+                       scratch + left, ahead, {});
       }
     });
   }
 
   /// One block of k of an output block: `right` is packed, `left` is room for the left operand.
-  void multiply_block(const Block& block, int64_t p0, int64_t depth, float* left, const float* right,
-                      float* edge, Ahead of_left, Ahead of_right) const {
+  void multiply_block(const Block& block, int64_t p0, int64_t depth, float* left, const float* right, float* edge,
+                      Ahead of_left, Ahead of_right) const {
     const int64_t tile_rows = products_.tile_rows, tile_columns = products_.tile_columns, count = steps(depth);
     products_.pack_left(from(a_, block.i0, p0), block.rows, depth, left);
     const float* onto = p0 > 0 ? c_ : onto_;
@@ -189,8 +189,8 @@ class Product {
         products_.tile(count, x, y, nullptr, edge, tile_columns);
         for (int64_t r = 0; r < height; r++)
           for (int64_t s = 0; s < width; s++)
-            c_[at + r * stride_ + s] = base ? base[r * stride_ + s] + edge[r * tile_columns + s]
-                                            : edge[r * tile_columns + s];
+            c_[at + r * stride_ + s] =
+                base ? base[r * stride_ + s] + edge[r * tile_columns + s] : edge[r * tile_columns + s];
       }
     }
   }

@@ -26,8 +26,7 @@ double head_loss(Compute& compute, const TrainingRows& rows, const Operand& x, i
   for (size_t first = 0; first < wanted.size(); first += static_cast<size_t>(most)) {
     const int64_t m = std::min<int64_t>(most, static_cast<int64_t>(wanted.size() - first));
     const int64_t* row = wanted.data() + first;
-    for (int64_t i = 0; i < m; i++)
-      std::memcpy(in.at(i * width).data, x.at(row[i] * width).data, row_bytes);
+    for (int64_t i = 0; i < m; i++) std::memcpy(in.at(i * width).data, x.at(row[i] * width).data, row_bytes);
     linear(compute, in, m, width, vocabulary, head, logits.data());
     compute.split(m, 4, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; i++) {

@@ -112,8 +112,8 @@ void moe_backward(Compute& compute, const ModelShape& shape, bool renormalise, c
     const Operand act = Operand(s.act.data(), compute.format()).at(first * inner);
     float *gate = s.gate.data() + first * inner, *up = s.up.data() + first * inner,
           *d_rows = d_in.data() + first * hidden;
-    linear_backward(compute, act, d_slot.data() + first * hidden, count, inner, hidden,
-                    weights + mlp.down, d_act.data() + first * inner, false, gradients + mlp.down);
+    linear_backward(compute, act, d_slot.data() + first * hidden, count, inner, hidden, weights + mlp.down,
+                    d_act.data() + first * inner, false, gradients + mlp.down);
     silu_mul_backward(compute, gate, up, d_act.data() + first * inner, gate, up, count * inner);
     linear_backward(compute, in, gate, count, hidden, inner, weights + mlp.gate, d_rows, false, gradients + mlp.gate);
     linear_backward(compute, in, up, count, hidden, inner, weights + mlp.up, d_rows, true, gradients + mlp.up);

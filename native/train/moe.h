@@ -19,14 +19,14 @@ struct MoeOffsets {
 
 /// A slot is a row at one of its experts; slots are sorted by expert, then by row.
 struct MoeState {
-  std::vector<float> probabilities;           ///< [m, experts]
-  std::vector<int32_t> slot_row;              ///< [m · experts_per_token]
-  std::vector<int32_t> slot_expert;           ///< as slot_row
-  std::vector<int32_t> row_slots;             ///< [m, experts_per_token], best expert first
-  std::vector<int64_t> begin;                 ///< [experts + 1]: an expert's first slot
-  std::vector<float> weight;                  ///< of a slot's output
-  Buffer in, act;                             ///< of slots, for products
-  Buffer gate, up, out;                       ///< of slots
+  std::vector<float> probabilities;  ///< [m, experts]
+  std::vector<int32_t> slot_row;     ///< [m · experts_per_token]
+  std::vector<int32_t> slot_expert;  ///< as slot_row
+  std::vector<int32_t> row_slots;    ///< [m, experts_per_token], best expert first
+  std::vector<int64_t> begin;        ///< [experts + 1]: an expert's first slot
+  std::vector<float> weight;         ///< of a slot's output
+  Buffer in, act;                    ///< of slots, for products
+  Buffer gate, up, out;              ///< of slots
 };
 
 /// x [m, hidden] = onto + the mixture of n [m, hidden]; `renormalise`: a row's weights sum to 1. With x null

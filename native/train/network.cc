@@ -189,7 +189,8 @@ double Network::loss_and_gradients(const float* w, const TrainingRows& rows, flo
   forward(w, rows, keep);
   const int64_t m = rows.size(), hidden = config_.shape.hidden;
   float *dn = grown(dn_, m * hidden), *dx = grown(dx_, m * hidden);
-  const double loss = head_loss(compute_, rows, operand(n_), hidden, w + head_, config_.shape.vocabulary, dn, g + head_);
+  const double loss =
+      head_loss(compute_, rows, operand(n_), hidden, w + head_, config_.shape.vocabulary, dn, g + head_);
   rms_norm_backward(compute_, inputs_.back().data(), factor_.data(), dn, m, hidden, w + final_norm_, dx, false,
                     g + final_norm_);
   for (size_t i = layers_.size(); i-- > 0;) {

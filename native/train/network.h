@@ -64,8 +64,8 @@ class Network {
   std::vector<float> frequencies_;
   Buffer cos_, sin_;
   std::vector<LayerState> states_;  ///< one, or one of each layer
-  std::vector<Buffer> inputs_;  ///< [layers + 1] of [rows, hidden]: of each layer, and the last one's output
-  Buffer n_, factor_;           ///< of the final norm
+  std::vector<Buffer> inputs_;      ///< [layers + 1] of [rows, hidden]: of each layer, and the last one's output
+  Buffer n_, factor_;               ///< of the final norm
   Buffer dx_, dn_, dq_, dk_, dv_, d_o_, d_raw_, d_act_, d_gate_, d_up_;
 };
 

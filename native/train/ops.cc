@@ -71,9 +71,8 @@ void linear_operand(Compute& compute, const Operand& x, int64_t m, int64_t in, i
                     const OperandOut& y, float* spare) {
   if (y.format == Format::f32) return linear(compute, x, m, in, out, weight, static_cast<float*>(y.data));
   linear(compute, x, m, in, out, weight, spare);
-  compute.split(m * out, kElementChunk, [&](int64_t begin, int64_t end) {
-    compute.kernels().round(spare + begin, end - begin, y.at(begin));
-  });
+  compute.split(m * out, kElementChunk,
+                [&](int64_t begin, int64_t end) { compute.kernels().round(spare + begin, end - begin, y.at(begin)); });
 }
 
 void linear_backward(Compute& compute, const Operand& x, const Operand& dy, int64_t m, int64_t in, int64_t out,

@@ -63,7 +63,9 @@ void sync_folder(const std::string& folder) {
 }  // namespace
 
 std::string Trainer::description() const {
-  std::string text = "training state 1\n" + settings_.text() + " format ";
+  std::string text = "training state 1\n";
+  text += settings_.text();
+  text += " format ";
   text += kFormats[static_cast<size_t>(compute_.format())];
   for (const Parameter& p : network_.layout().parameters())
     text += "\n" + p.name + " " + std::to_string(p.rows) + " " + std::to_string(p.cols);
