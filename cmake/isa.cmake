@@ -43,7 +43,7 @@ endforeach()
 # The inner loops of training: portable, and for the sets whose vectors they use.
 foreach(isa portable avx2 avx512 avx512bf16)
   if(isa STREQUAL "portable" OR SDAR_HAS_${isa})
-    add_library(sdar_train_${isa} OBJECT EXCLUDE_FROM_ALL native/train/kernels/kernels.cc)
+    add_library(sdar_train_${isa} OBJECT native/train/kernels/kernels.cc)
     target_include_directories(sdar_train_${isa} PRIVATE native)
     target_compile_options(sdar_train_${isa} PRIVATE ${SDAR_ISA_${isa}})
     target_compile_definitions(sdar_train_${isa} PRIVATE SDAR_ISA=${isa})

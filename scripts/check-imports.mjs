@@ -1,5 +1,5 @@
 // Imports of lib/ point one way: the folders below lib/ import the library, which is the files right in it and lib/text/,
-// never the other way; of one another they import nothing, but for the commands that only start a bench. lib/jinja/ is
+// never the other way; of one another they import nothing, but for the commands that only start a bench or a training. lib/jinja/ is
 // below it all.
 import { readdirSync, readFileSync } from "node:fs";
 import { join, posix } from "node:path";
@@ -7,8 +7,13 @@ import ts from "typescript";
 import { root } from "./cmake.mjs";
 
 /** What else than the library a folder may import, and in which of its files. */
-const beside = { cli: { bench: ["cli/bench.ts", "cli/make-checkpoint.ts"] } };
-const layers = ["adapt", "adapters", "bench", "cli", "server"];
+const beside = {
+  cli: {
+    bench: ["cli/bench.ts", "cli/make-checkpoint.ts"],
+    train: ["cli/adapt.ts", "cli/pretrain.ts", "cli/training.ts"],
+  },
+};
+const layers = ["adapters", "bench", "cli", "server", "train"];
 /** What the library itself is built on: imports nothing of it. */
 const below = ["jinja"];
 

@@ -1,6 +1,6 @@
 // Includes of native/ point one way: addon → engine → {cache, model} → backend/*.h, the contract; what implements it, in
 // backend/*.cc, cpu/ and cuda/, also calls model/forward.h. denoise, form and util are below all; train stands beside engine, above
-// model and the CPU's threads. Nothing includes train but bench, which may include everything and is included by nothing.
+// model and the CPU's threads. Nothing includes train but addon and bench, which may include everything and is included by nothing.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { root } from "./cmake.mjs";
@@ -8,7 +8,7 @@ import { root } from "./cmake.mjs";
 /** Which layers a file of each layer may include, besides its own. */
 const below = {
   bench: ["addon", "engine", "train", "cache", "model", "backend", "denoise", "form", "util"],
-  addon: ["engine", "cache", "model", "backend", "denoise", "form", "util"],
+  addon: ["engine", "train", "cache", "model", "backend", "denoise", "form", "util"],
   engine: ["cache", "model", "backend", "denoise", "form", "util"],
   train: ["model", "backend", "denoise", "util"],
   cache: ["backend", "denoise", "util"],

@@ -210,6 +210,14 @@ compare("request", fieldsRead("to_request"), fieldsOf("NativeRequest"), { ordere
 compare("model info", fieldsSet("from_info"), fieldsOf("NativeModelInfo"), { ordered: false });
 compare("stats", fieldsSet("from_stats"), fieldsOf("NativeStats"), { ordered: false });
 compare("events", fieldsSet("from_records"), fieldsOf("NativeRecords"), { ordered: false });
+compare("training options", fieldsRead("to_training"), fieldsOf("NativeTrainOptions"), { ordered: false });
+compare("training info", fieldsSet("from_training"), fieldsOf("NativeTrainInfo"), { ordered: false });
+compare("training steps", fieldsSet("from_report"), fieldsOf("NativeStepReport"), { ordered: false });
+compare("objectives", lists.get("kObjectives") ?? ["native", []], strings("objectives"));
+compare("formats of training", lists.get("kFormats") ?? ["native", []], strings("computeFormats"));
+compare("optimizers", lists.get("kOptimizers") ?? ["native", []], strings("optimizers"));
+compare("LoRA targets", lists.get("kLoraTargets") ?? ["native", []], strings("loraTargets"));
+compare("decays", lists.get("kDecays") ?? ["native", []], strings("decays"));
 compare("tokenFields", lists.get("kTokenFields") ?? ["native", []], strings("tokenFields"));
 compare("names of finish reasons", lists.get("kFinishReasons") ?? ["native", []], finishReasons);
 compare("CUDA devices", fieldsSet("probe_cuda"), fieldsOf("NativeCuda"), { ordered: false });

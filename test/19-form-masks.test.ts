@@ -3,11 +3,11 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname } from "node:path";
 import t, { type Test } from "tap";
+import { Random } from "../lib/bench/random.js";
 import { loadBinding } from "../lib/binding.js";
 import type { ToolUse } from "../lib/conversation-schema.js";
 import { answerForm } from "../lib/tool-form.js";
 import { qwen3Definition, qwen3Info, qwen3Tokenizer } from "./qwen3.js";
-import { Random } from "./random.js";
 
 type XGrammar = typeof import("@mlc-ai/web-xgrammar");
 type CompiledGrammar = Awaited<ReturnType<import("@mlc-ai/web-xgrammar").GrammarCompiler["compileGrammar"]>>;

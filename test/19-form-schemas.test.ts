@@ -2,9 +2,9 @@
 import { Ajv2020 } from "ajv/dist/2020.js";
 import formats from "ajv-formats";
 import t from "tap";
+import { Random } from "../lib/bench/random.js";
 import { Engine, type Format, type GenerateOptions, type GenerateResult, SdarError } from "../lib/index.js";
 import { strategies } from "../lib/quality.js";
-import { Random } from "./random.js";
 import { pattern, rootSchema } from "./schemas.js";
 
 const full = process.env.SDAR_TEST_FULL === "1";

@@ -1,6 +1,6 @@
 // Charts as SVG text: ticks, lines, labels.
 import t from "tap";
-import { type Box, drawCharts, linearTicks, logTicks, placeLabels } from "../lib/bench/plot.js";
+import { type Box, drawCharts, linearTicks, logTicks, placeLabels } from "../lib/plot.js";
 
 t.test("charts", async (t) => {
   t.same(linearTicks(70.2, 74.4), [70, 71, 72, 73, 74, 75]);

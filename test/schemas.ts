@@ -1,5 +1,5 @@
 // Random forms: schemas of all keywords that are enforced, patterns, choices and grammars.
-import type { Random } from "./random.js";
+import type { Random } from "../lib/bench/random.js";
 
 type Schema = Record<string, unknown> | boolean;
 

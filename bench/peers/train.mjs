@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
-import { folder, options as addonOptions } from "../../scripts/build.mjs";
+import { options as addonOptions, folder } from "../../scripts/build.mjs";
 import { cmake } from "../../scripts/cmake.mjs";
 import { root } from "./build.mjs";
 import { commit, describeMachine, machineName } from "./machine.mjs";
@@ -85,7 +85,9 @@ for (const format of formats) {
   }
   await peer.stop();
   const own = median(times.own);
-  const [batch, best] = [...times.peer].map(([batch, speeds]) => [batch, median(speeds)]).sort((a, b) => b[1] - a[1])[0];
+  const [batch, best] = [...times.peer]
+    .map(([batch, speeds]) => [batch, median(speeds)])
+    .sort((a, b) => b[1] - a[1])[0];
   results.push({ format, own, peer: best, batch, ratio: own / best, torch: peer.info.torch, all: [...times.peer] });
   console.log(
     `${format}: ours ${own.toFixed(0)} tokens/s, PyTorch ${peer.info.torch} ${best.toFixed(0)} (batch ${batch}), ratio ${(own / best).toFixed(2)}`,

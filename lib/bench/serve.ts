@@ -5,6 +5,7 @@ import { type WeightFormat, weightFormats } from "../binding.js";
 import { findCheckpoint, shippedModel } from "../checkpoint.js";
 import type { Engine } from "../engine.js";
 import { invalidOption } from "../errors.js";
+import { drawCharts } from "../plot.js";
 import { type NativeBench, openBench } from "./binding.js";
 import { oneOf, positive, whole, wholeList } from "./flags.js";
 import {
@@ -17,7 +18,6 @@ import {
   withCheckpoint,
   withEngine,
 } from "./load.js";
-import { drawCharts } from "./plot.js";
 import { deliver, median, table } from "./report.js";
 
 interface Flags extends ModelFlags {

@@ -4,16 +4,27 @@ import { join } from "node:path";
 import { Command, CommanderError } from "commander";
 import { packageRoot, readJson } from "../checkpoint.js";
 import { SdarError } from "../errors.js";
+import { adaptCommand } from "./adapt.js";
 import { benchCommand } from "./bench.js";
 import { buildCommand } from "./build.js";
 import { cacheCommand } from "./cache.js";
 import { doctorCommand } from "./doctor.js";
 import { generateCommand } from "./generate.js";
 import { makeCheckpointCommand } from "./make-checkpoint.js";
+import { pretrainCommand } from "./pretrain.js";
 import { commandLines, prompts } from "./prompts.js";
 import { exitOnSignals } from "./signals.js";
 
-const commands = [generateCommand, doctorCommand, buildCommand, cacheCommand, benchCommand, makeCheckpointCommand];
+const commands = [
+  generateCommand,
+  doctorCommand,
+  buildCommand,
+  cacheCommand,
+  adaptCommand,
+  pretrainCommand,
+  benchCommand,
+  makeCheckpointCommand,
+];
 
 exitOnSignals();
 
@@ -27,7 +38,7 @@ for (const [name, stream] of Object.entries({ output: process.stdout, error: pro
 }
 
 const program = new Command("sdar")
-  .description("Runs SDAR block-diffusion language models on this machine")
+  .description("Runs and trains SDAR block-diffusion language models on this machine")
   .version(String(readJson(join(packageRoot, "package.json"), "FILE_UNREADABLE")?.version))
   .addHelpText(
     "after",
@@ -39,6 +50,7 @@ for (const make of commands) program.addCommand(inherit(make(), program));
 for (const [group, names] of Object.entries({
   "Use:": ["generate", "doctor"],
   "Keep in order:": ["build", "cache"],
+  "Train:": ["adapt", "pretrain"],
   "Measure:": ["bench", "make-checkpoint"],
 }))
   for (const command of program.commands) if (names.includes(command.name())) command.helpGroup(group);

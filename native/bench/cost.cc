@@ -121,6 +121,11 @@ Cost gemm_grouped_wide_cost(const GroupedGemmParams& a, std::span<const int32_t>
   return grouped_cost(a, counts, 8, a.tokens);
 }
 
+Cost add_bias_cost(const AddBiasParams& a) {
+  const int64_t elements = int64_t{a.rows} * a.hidden;
+  return {.loaded = elements * (4 + 4), .loaded_once = elements * 4 + a.hidden * 4, .stored = elements * 4};
+}
+
 Cost rope_cost(const RopeParams& a, int32_t padding, int32_t positions) {
   const int64_t dim = a.pages.head_dim, kv = a.pages.kv_heads, all = a.heads + 2 * kv, rows = a.rows - padding;
   Cost c;
@@ -128,6 +133,7 @@ Cost rope_cost(const RopeParams& a, int32_t padding, int32_t positions) {
   c.loaded += per_warp(a.rows * all * 4 + rows * all * 8 + rows * 2 * kv * 12);  // tables
   c.loaded_once = rows * all * dim * 4 + positions * dim * 4 + 2 * dim * 4 + a.rows * 4;
   c.stored = rows * all * dim * 2;
+  if (a.q_bias) c.loaded += rows * all * dim * 4, c.loaded_once += all * dim * 4;
   return c;
 }
 

@@ -22,7 +22,7 @@ struct Cost {
   int64_t mma = 0;  ///< m16n8k16 of a warp: 4096 floating-point operations each
 };
 
-// Only shapes are looked at in the arguments (and whether `rows` of rms_norm is null); pointers may be null.
+// Only shapes are looked at in the arguments (and whether `rows` of rms_norm and `q_bias` of rope are null); pointers may be null.
 
 /// distinct: different ids among args.ids.
 Cost embed_cost(const EmbedParams& args, int32_t distinct);
@@ -34,6 +34,7 @@ Cost gemm_warpgroup_cost(const GemmParams& args);
 /// counts: rows of each expert.
 Cost gemm_grouped_cost(const GroupedGemmParams& args, std::span<const int32_t> counts);
 Cost gemm_grouped_wide_cost(const GroupedGemmParams& args, std::span<const int32_t> counts);
+Cost add_bias_cost(const AddBiasParams& args);
 /// padding: rows of no segment; positions: different ones among the others.
 Cost rope_cost(const RopeParams& args, int32_t padding, int32_t positions);
 

@@ -6,6 +6,7 @@
 
 #include "backend/formats.h"
 #include "model/config.h"
+#include "model/safetensors_writer.h"
 #include "model/weights.h"
 
 namespace sdar {
@@ -22,12 +23,6 @@ struct WriteOptions {
   uint64_t seed = 1;
   bool overwrite = false;               ///< replaces a checkpoint that is there; never a folder of anything else
   int64_t shard_bytes = 4'000'000'000;  ///< a larger checkpoint is split into files of about this size
-};
-
-struct WrittenCheckpoint {
-  int64_t parameters = 0;
-  int64_t bytes = 0;  ///< of the tensors
-  int32_t files = 0;  ///< of safetensors
 };
 
 /// config.json, generation_config.json and safetensors files with the weights that random_weights makes from the same

@@ -58,6 +58,11 @@ std::optional<std::string_view> read_text(const MappedFile& file, size_t payload
   return std::string_view(reinterpret_cast<const char*>(bytes.data()) + kFixed, text);
 }
 
+size_t payload_bytes(const MappedFile& file) {
+  const size_t bytes = file.bytes().size();
+  return bytes < kFixed || payload_offset(file) > bytes ? 0 : bytes - payload_offset(file);
+}
+
 size_t payload_offset(const MappedFile& file) { return number_at(file.bytes(), sizeof kMagic); }
 
 Hash hash_chunk(std::span<const std::byte> bytes, size_t chunk, uint64_t key) {

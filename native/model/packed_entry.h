@@ -28,6 +28,8 @@ size_t header_bytes(size_t text, size_t payload);
 std::string make_header(const std::string& text, std::span<const Hash> chunks, size_t payload);
 /// The text of a mapped entry; none when its header is not whole, or of another payload.
 std::optional<std::string_view> read_text(const MappedFile& file, size_t payload);
+/// As the file says and has it; 0 where it does not.
+size_t payload_bytes(const MappedFile& file);
 /// Where the payload of a whole entry begins.
 size_t payload_offset(const MappedFile& file);
 /// Whether all bytes of the payload are those that were written.

@@ -8,7 +8,7 @@ namespace sdar::train {
 int64_t head_tile(int64_t vocabulary) { return std::clamp<int64_t>((int64_t{4} << 20) / vocabulary, 16, 1024); }
 
 double head_loss(Compute& compute, const TrainingRows& rows, const Operand& x, int64_t width, const float* head,
-                 int64_t vocabulary, float* dx, float* d_head) {
+                 int64_t vocabulary, float* dx, const HeadGradients& gradients) {
   std::vector<int64_t> wanted;
   for (int64_t i = 0; i < rows.size(); i++) {
     if (rows.weights[static_cast<size_t>(i)] != 0)
@@ -44,7 +44,12 @@ double head_loss(Compute& compute, const TrainingRows& rows, const Operand& x, i
     });
     for (int64_t i = 0; i < m; i++) loss += losses[static_cast<size_t>(i)];
     if (!dx) continue;
-    linear_backward(compute, in, logits.data(), m, width, vocabulary, head, d_in.data(), false, d_head);
+    linear_backward(compute, in, logits.data(), m, width, vocabulary, head, d_in.data(), false, gradients.all);
+    for (size_t r = 0; r < gradients.ids.size(); r++) {
+      float* row = gradients.rows + static_cast<int64_t>(r) * width;
+      multiply(compute, 1, width, m, {logits.data() + gradients.ids[r], 1, vocabulary}, {in, width, 1}, row, width,
+               row);
+    }
     for (int64_t i = 0; i < m; i++)
       std::memcpy(dx + row[i] * width, d_in.data() + i * width, static_cast<size_t>(width) * sizeof *dx);
   }

@@ -92,6 +92,7 @@ void moe_backward(Compute& compute, const ModelShape& shape, bool renormalise, c
                   float* gradients) {
   const int64_t hidden = shape.hidden, inner = shape.moe_intermediate, chosen = shape.experts_per_token;
   const int64_t experts = shape.experts, slots = m * chosen;
+  const auto gradient = [&](int64_t offset) { return gradients ? gradients + offset : nullptr; };
   std::vector<float> d_weight(static_cast<size_t>(slots)), d_slot(static_cast<size_t>(slots * hidden));
   std::vector<float> d_in(static_cast<size_t>(slots * hidden)), d_act(static_cast<size_t>(slots * inner));
   compute.split(slots, kRowChunk, [&](int64_t begin, int64_t end) {
@@ -113,10 +114,10 @@ void moe_backward(Compute& compute, const ModelShape& shape, bool renormalise, c
     float *gate = s.gate.data() + first * inner, *up = s.up.data() + first * inner,
           *d_rows = d_in.data() + first * hidden;
     linear_backward(compute, act, d_slot.data() + first * hidden, count, inner, hidden, weights + mlp.down,
-                    d_act.data() + first * inner, false, gradients + mlp.down);
+                    d_act.data() + first * inner, false, gradient(mlp.down));
     silu_mul_backward(compute, gate, up, d_act.data() + first * inner, gate, up, count * inner);
-    linear_backward(compute, in, gate, count, hidden, inner, weights + mlp.gate, d_rows, false, gradients + mlp.gate);
-    linear_backward(compute, in, up, count, hidden, inner, weights + mlp.up, d_rows, true, gradients + mlp.up);
+    linear_backward(compute, in, gate, count, hidden, inner, weights + mlp.gate, d_rows, false, gradient(mlp.gate));
+    linear_backward(compute, in, up, count, hidden, inner, weights + mlp.up, d_rows, true, gradient(mlp.up));
   }
   std::vector<float> d_logits(static_cast<size_t>(m * experts));
   compute.split(m, kRowChunk, [&](int64_t begin, int64_t end) {
@@ -145,8 +146,7 @@ void moe_backward(Compute& compute, const ModelShape& shape, bool renormalise, c
       for (int64_t e = 0; e < experts; e++) d[e] = p[e] * (d[e] - mean);
     }
   });
-  linear_backward(compute, n, d_logits.data(), m, hidden, experts, weights + at.router, dn, true,
-                  gradients + at.router);
+  linear_backward(compute, n, d_logits.data(), m, hidden, experts, weights + at.router, dn, true, gradient(at.router));
 }
 
 }  // namespace sdar::train

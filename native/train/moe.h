@@ -33,7 +33,8 @@ struct MoeState {
 /// only the state is filled.
 void moe(Compute& compute, const ModelShape& shape, bool renormalise, const MoeOffsets& at, const float* weights,
          const Operand& n, int64_t m, MoeState& state, const float* onto, float* x);
-/// dn [m, hidden] is written, of dx [m, hidden]; gradients are added to. Takes the state's gate and up for its own.
+/// dn [m, hidden] is written, of dx [m, hidden]; gradients are added to, unless they are null. Takes the state's gate
+/// and up for its own.
 void moe_backward(Compute& compute, const ModelShape& shape, bool renormalise, const MoeOffsets& at,
                   const float* weights, const Operand& n, int64_t m, MoeState& state, const float* dx, float* dn,
                   float* gradients);

@@ -3,6 +3,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "util/half.h"
+
 namespace sdar::train {
 namespace {
 
@@ -15,6 +17,12 @@ void embed(Compute& compute, const int32_t* ids, int64_t m, int64_t width, const
     for (int64_t i = begin; i < end; i++)
       std::memcpy(x + i * width, table + ids[i] * width, static_cast<size_t>(width) * sizeof *x);
   });
+}
+
+void embed_backward_row(const int32_t* ids, int64_t m, int64_t width, const float* dx, int32_t id, float* d_row) {
+  for (int64_t i = 0; i < m; i++)
+    if (ids[i] == id)
+      for (int64_t j = 0; j < width; j++) d_row[j] += dx[i * width + j];
 }
 
 void embed_backward(Compute& compute, const int32_t* ids, int64_t m, int64_t width, const float* dx, float* d_table) {
@@ -34,7 +42,7 @@ void rms_norm(Compute& compute, const float* x, int64_t m, int64_t width, const 
 
 namespace {
 
-/// body(first row, last row, its own sums [width], zeros) for chunks of rows; d_weight += those of all, in order.
+/// body(first row, last row, its own sums [width], zeros) for chunks of rows; d_weight, if any, += those of all, in order.
 template <class Body>
 void sum_over_rows(Compute& compute, int64_t m, int64_t width, float* d_weight, Body&& body) {
   const int64_t chunks = (m + kRowChunk - 1) / kRowChunk;
@@ -44,6 +52,7 @@ void sum_over_rows(Compute& compute, int64_t m, int64_t width, float* d_weight, 
     std::fill_n(own, width, 0.0f);
     body(begin, end, own);
   });
+  if (!d_weight) return;
   for (int64_t j = 0; j < width; j++) {
     double sum = 0;
     for (int64_t i = 0; i < chunks; i++) sum += sums[i * width + j];
@@ -62,23 +71,38 @@ void rms_norm_backward(Compute& compute, const float* x, const float* factor, co
   });
 }
 
-void linear(Compute& compute, const Operand& x, int64_t m, int64_t in, int64_t out, const float* weight, float* y,
+void linear(Compute& compute, const Operand& x, int64_t m, int64_t in, int64_t out, const Operand& weight, float* y,
             const float* onto) {
   multiply(compute, m, out, in, {x, in, 1}, {weight, 1, in}, y, out, onto);
 }
 
-void linear_operand(Compute& compute, const Operand& x, int64_t m, int64_t in, int64_t out, const float* weight,
-                    const OperandOut& y, float* spare) {
-  if (y.format == Format::f32) return linear(compute, x, m, in, out, weight, static_cast<float*>(y.data));
-  linear(compute, x, m, in, out, weight, spare);
-  compute.split(m * out, kElementChunk,
-                [&](int64_t begin, int64_t end) { compute.kernels().round(spare + begin, end - begin, y.at(begin)); });
+void linear_backward(Compute& compute, const Operand& x, const Operand& dy, int64_t m, int64_t in, int64_t out,
+                     const Operand& weight, float* dx, bool add, float* d_weight) {
+  multiply(compute, m, in, out, {dy, out, 1}, {weight, in, 1}, dx, in, add ? dx : nullptr);
+  if (d_weight) multiply(compute, out, in, m, {dy, 1, out}, {x, in, 1}, d_weight, in, d_weight);
 }
 
-void linear_backward(Compute& compute, const Operand& x, const Operand& dy, int64_t m, int64_t in, int64_t out,
-                     const float* weight, float* dx, bool add, float* d_weight) {
-  multiply(compute, m, in, out, {dy, out, 1}, {weight, in, 1}, dx, in, add ? dx : nullptr);
-  multiply(compute, out, in, m, {dy, 1, out}, {x, in, 1}, d_weight, in, d_weight);
+namespace {
+
+float value_of(const Operand& x, int64_t index) {
+  return x.format == Format::f32 ? static_cast<const float*>(x.data)[index]
+                                 : bf16_to_f32(static_cast<const uint16_t*>(x.data)[index]);
+}
+
+}  // namespace
+
+void add_bias(Compute& compute, const float* bias, int64_t m, int64_t width, float* y) {
+  compute.split(m, kRowChunk, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++)
+      for (int64_t j = 0; j < width; j++) y[i * width + j] += bias[j];
+  });
+}
+
+void add_bias_backward(Compute& compute, const Operand& dy, int64_t m, int64_t width, float* d_bias) {
+  sum_over_rows(compute, m, width, d_bias, [&](int64_t begin, int64_t end, float* sums) {
+    for (int64_t i = begin; i < end; i++)
+      for (int64_t j = 0; j < width; j++) sums[j] += value_of(dy, i * width + j);
+  });
 }
 
 void norm_rope(Compute& compute, const float* x, int64_t m, int64_t heads, int64_t head_dim, const float* weight,

@@ -1,9 +1,9 @@
 #include "train/parameters.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "model/checkpoint.h"
-#include "util/error.h"
 #include "util/half.h"
 
 namespace sdar::train {
@@ -25,31 +25,43 @@ void widen(const SourceTensor& from, int64_t elements, float* to) {
 }  // namespace
 
 Layout::Layout(const ModelConfig& config) {
-  if (config.shape.attention_bias)
-    throw Error(code::kUnsupportedModel, "config.json: attention_bias is true; training allows: false");
   ModelWeights unused;
-  for (const PlannedWeight& weight : plan_weights(config, WeightFormat::f32, unused)) {
-    for (const TensorSpec& part : weight.parts) {
-      parameters_.push_back({part.name, part.rows, part.cols, part.vector, size_});
-      offsets_[part.name] = size_;
-      size_ += part.elements();
-    }
-  }
+  for (const PlannedWeight& weight : plan_weights(config, WeightFormat::f32, unused))
+    for (const TensorSpec& part : weight.parts) add({part.name, part.rows, part.cols, part.vector});
 }
 
-std::vector<float> read_parameters(const std::string& folder, const ModelConfig& config, const Layout& layout) {
+void Layout::add(Parameter parameter) {
+  parameter.offset = size_;
+  offsets_[parameter.name] = size_;
+  size_ += parameter.elements();
+  parameters_.push_back(std::move(parameter));
+}
+
+void visit_parameters(const std::string& folder, const ModelConfig& config,
+                      const std::function<void(const Parameter&, const float*)>& visit) {
   ModelWeights unused;
   const std::vector<PlannedWeight> plan = plan_weights(config, WeightFormat::f32, unused);
   CheckpointSource source(folder, plan);
-  std::vector<float> values(static_cast<size_t>(layout.size()));
+  std::vector<float> values;
+  int64_t offset = 0;
   for (const PlannedWeight& weight : plan) {
     for (const TensorSpec& part : weight.parts) {
-      widen(source.open(part), part.elements(), values.data() + layout.offset(part.name));
+      values.resize(static_cast<size_t>(part.elements()));
+      widen(source.open(part), part.elements(), values.data());
       source.close(part);
+      visit({part.name, part.rows, part.cols, part.vector, offset}, values.data());
+      offset += part.elements();
     }
   }
   source.check();
-  return values;
+}
+
+std::vector<float> read_parameters(const std::string& folder, const ModelConfig& config, const Layout& layout) {
+  std::vector<float> all(static_cast<size_t>(layout.size()));
+  visit_parameters(folder, config, [&](const Parameter& tensor, const float* values) {
+    std::copy_n(values, tensor.elements(), all.begin() + tensor.offset);
+  });
+  return all;
 }
 
 }  // namespace sdar::train

@@ -2,6 +2,7 @@
 // optimiser's moments are arrays of the same layout.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -14,7 +15,7 @@ namespace sdar::train {
 struct Parameter {
   std::string name;  ///< as in the checkpoint
   int64_t rows = 0, cols = 0;
-  bool vector = false;  ///< of shape [cols], rows is 1: a norm's, which weight decay leaves alone
+  bool vector = false;  ///< of shape [cols], rows is 1: a norm's or bias, which weight decay leaves alone
   int64_t offset = 0;   ///< in floats
 
   int64_t elements() const { return rows * cols; }
@@ -22,8 +23,12 @@ struct Parameter {
 
 class Layout {
  public:
-  /// In the order of plan_weights(). Throws Error(UNSUPPORTED_MODEL) for a model with biases.
+  Layout() = default;
+  /// All of a model, in the order of plan_weights().
   explicit Layout(const ModelConfig& config);
+
+  /// Behind the others; its offset is given here.
+  void add(Parameter parameter);
 
   const std::vector<Parameter>& parameters() const { return parameters_; }
   int64_t size() const { return size_; }  ///< floats
@@ -37,7 +42,11 @@ class Layout {
   int64_t size_ = 0;
 };
 
-/// The checkpoint's tensors in f32: [layout.size()]. Throws what CheckpointSource does.
+/// visit(tensor, its values in f32 [elements]) for each of the checkpoint's tensors, in the order of Layout(config). Throws
+/// what CheckpointSource does.
+void visit_parameters(const std::string& folder, const ModelConfig& config,
+                      const std::function<void(const Parameter&, const float*)>& visit);
+/// The checkpoint's tensors in f32: [layout.size()], `layout` being Layout(config). Throws what CheckpointSource does.
 std::vector<float> read_parameters(const std::string& folder, const ModelConfig& config, const Layout& layout);
 
 }  // namespace sdar::train

@@ -92,8 +92,8 @@ class Draws {
 };
 constexpr uint32_t kNoise = 0x6e6f6973u, kBlock = 0x626c6f63u, kViews = 0x76696577u;
 
-int32_t block_of(const Recipe& recipe, uint64_t seed, uint64_t index) {
-  const double drawn = Draws(seed, index, kBlock)(0) * static_cast<double>(recipe.blocks.size());
+int32_t block_of(const Recipe& recipe, uint64_t seed, uint64_t index, double progress) {
+  const double drawn = (recipe.growth ? progress : Draws(seed, index, kBlock)(0)) * static_cast<double>(recipe.blocks.size());
   return recipe.blocks[std::min(static_cast<size_t>(drawn), recipe.blocks.size() - 1)];
 }
 
@@ -115,7 +115,7 @@ Sample padded(Sample sample, int32_t block, int32_t pad_id) {
 
 /// Masks positions of one block of a view, `places` of its answer; `stratum` in [0, 1) says how many.
 void mask_block(std::vector<int32_t> places, double stratum, const Draws& draw, uint32_t number, int32_t mask_id,
-                int32_t first, std::vector<int32_t>& view, std::vector<float>& weights) {
+                int32_t first, std::vector<int32_t>& view, std::vector<float>& weights, bool flat) {
   const size_t count = places.size(),
                masked = std::min(static_cast<size_t>(stratum * static_cast<double>(count)), count - 1) + 1;
   for (size_t i = 0; i < masked; i++) {
@@ -125,18 +125,18 @@ void mask_block(std::vector<int32_t> places, double stratum, const Draws& draw, 
     std::swap(places[i], places[other]);
     const auto at = static_cast<size_t>(places[i] - first);
     view[at] = mask_id;
-    weights[at] = static_cast<float>(count) / static_cast<float>(masked);
+    weights[at] = flat ? 1 : static_cast<float>(count) / static_cast<float>(masked);
   }
 }
 
 }  // namespace
 
-TrainingRows view_rows(const Recipe& recipe, std::span<const Sample> samples, uint64_t seed, uint64_t first) {
+TrainingRows view_rows(const Recipe& recipe, std::span<const Sample> samples, uint64_t seed, uint64_t first, double progress) {
   answer_tokens(samples, 0);
   TrainingRows rows;
   double count = 0;
   for (size_t i = 0; i < samples.size(); i++) {
-    const int32_t block = block_of(recipe, seed, first + i);
+    const int32_t block = block_of(recipe, seed, first + i, progress);
     const Sample sample = padded(samples[i], block, recipe.pad_id);
     const int32_t begin = first_block(sample, block), length = static_cast<int32_t>(sample.ids.size());
     if (begin >= length) continue;
@@ -154,16 +154,38 @@ TrainingRows view_rows(const Recipe& recipe, std::span<const Sample> samples, ui
         if (places.empty()) continue;
         // Each block's strata are dealt to the views in its own order.
         const int32_t turn = static_cast<int32_t>(draw(static_cast<uint32_t>(b / block)) * recipe.views);
+        if (recipe.complementary && v % 2 == 1) {
+          std::vector<int32_t> rest;
+          for (const int32_t j : places)
+            if (views.back()[static_cast<size_t>(j - begin)] != recipe.mask_id) rest.push_back(j);
+          if (!rest.empty()) {
+            for (const int32_t j : rest) {
+              view[static_cast<size_t>(j - begin)] = recipe.mask_id;
+              own[static_cast<size_t>(j - begin)] = recipe.flat ? 1 : static_cast<float>(places.size()) / static_cast<float>(rest.size());
+            }
+            count += static_cast<double>(places.size());
+            number++;
+            continue;
+          }
+        }
         const double stratum = ((v + turn) % recipe.views + draw(0x10000u + number)) / recipe.views;
         mask_block(places, stratum, draw, 0x20000u + number * static_cast<uint32_t>(block), recipe.mask_id, begin, view,
-                   own);
+                   own, recipe.flat);
         count += static_cast<double>(places.size());
         number++;
       }
       views.push_back(std::move(view));
       weights.insert(weights.end(), own.begin(), own.end());
     }
-    add_clean_and_views(rows, sample.ids, views, begin, block);
+    const size_t base = rows.ids.size();
+    add_clean_and_views(rows, sample.ids, views, begin, block, recipe.clean == Clean::token_causal);
+    if (recipe.autoregressive > 0) {
+      for (size_t j = 1; j <= static_cast<size_t>((length - 1) / block * block); j++) {
+        if (!sample.answer[j]) continue;
+        rows.targets[base + j - 1] = sample.ids[j];
+        rows.weights[base + j - 1] = static_cast<float>(recipe.autoregressive * recipe.views);
+      }
+    }
     const size_t at = rows.ids.size() - weights.size();
     for (size_t j = 0; j < weights.size(); j++) {
       if (weights[j] == 0) continue;
@@ -175,24 +197,29 @@ TrainingRows view_rows(const Recipe& recipe, std::span<const Sample> samples, ui
   return rows;
 }
 
-TrainingRows rows_of(const Recipe& recipe, std::span<const Sample> samples, uint64_t seed, uint64_t first) {
+TrainingRows rows_of(const Recipe& recipe, std::span<const Sample> samples, uint64_t seed, uint64_t first, double progress) {
   recipe.check();
   if (recipe.objective == Objective::autoregressive) return autoregressive_rows(samples);
-  if (recipe.objective == Objective::views) return view_rows(recipe, samples, seed, first);
+  if (recipe.objective == Objective::views) return view_rows(recipe, samples, seed, first, progress);
+  const int32_t block = block_of(recipe, seed, first, progress);
+  std::vector<Sample> whole;
   std::vector<Noise> noise;
-  for (size_t i = 0; i < samples.size(); i++) noise.push_back(draw_noise(samples[i], seed, first + i));
-  return sdar_rows(samples, noise, block_of(recipe, seed, first), recipe.mask_id);
+  for (size_t i = 0; i < samples.size(); i++) {
+    whole.push_back(padded(samples[i], block, recipe.pad_id));
+    noise.push_back(draw_noise(whole[i], seed, first + i));
+  }
+  return sdar_rows(whole, noise, block, recipe.mask_id);
 }
 
 int64_t row_count(const Recipe& recipe, const Sample& sample) {
   const auto length = static_cast<int64_t>(sample.ids.size());
   if (recipe.objective == Objective::autoregressive) return length;
-  if (recipe.objective == Objective::sdar) return 2 * length;
   int64_t most = 0;
   for (const int32_t block : recipe.blocks) {
     const int64_t begin = first_block(sample, block),
                   end = recipe.pad_id < 0 ? length : (length + block - 1) / block * block;
-    most = std::max(most, (end - 1) / block * block + recipe.views * (end - begin));
+    most = std::max(
+        most, recipe.objective == Objective::sdar ? 2 * end : (end - 1) / block * block + recipe.views * (end - begin));
   }
   return most;
 }
@@ -214,8 +241,8 @@ std::string Recipe::text() const {
   if (objective == Objective::autoregressive) return line;
   line += " blocks";
   for (const int32_t block : blocks) line += " " + std::to_string(block);
-  if (objective == Objective::views) line += " views " + std::to_string(views) + " pad " + std::to_string(pad_id);
-  return line + " mask " + std::to_string(mask_id);
+  if (objective == Objective::views) line += " views " + std::to_string(views);
+  return line + " pad " + std::to_string(pad_id) + " mask " + std::to_string(mask_id);
 }
 
 Noise draw_noise(const Sample& sample, uint64_t seed, uint64_t index) {

@@ -1,5 +1,5 @@
 // The state of a trainer on disk, in the format of packed_entry.h: a text (what it is for, the step) and weights, first
-// and second moments as f32.
+// and second moments and, where it is kept, the average of the weights as f32.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -12,15 +12,12 @@
 #include "train/trainer.h"
 #include "util/error.h"
 #include "util/mapped_file.h"
+#include "util/output_file.h"
 
 namespace sdar::train {
 namespace {
 
 constexpr char kName[] = "/state", kStep[] = "\nstep ";
-
-[[noreturn]] void unwritable(const std::string& path, const std::string& why) {
-  throw Error(code::kFileUnwritable, path + ": cannot be written: " + why);
-}
 
 /// A new file that is removed again unless it was kept.
 class PartialFile {
@@ -53,20 +50,14 @@ class PartialFile {
   int file_;
 };
 
-void sync_folder(const std::string& folder) {
-  const int file = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (file < 0) return;
-  fsync(file);
-  close(file);
-}
-
 }  // namespace
 
 std::string Trainer::description() const {
-  std::string text = "training state 1\n";
+  std::string text = "training state 2\n";
   text += settings_.text();
   text += " format ";
   text += kFormats[static_cast<size_t>(compute_.format())];
+  text += " " + network_.text();
   for (const Parameter& p : network_.layout().parameters())
     text += "\n" + p.name + " " + std::to_string(p.rows) + " " + std::to_string(p.cols);
   return text;
@@ -77,19 +68,25 @@ void Trainer::save(const std::string& folder) const {
   std::filesystem::create_directories(folder, failed);
   if (failed) unwritable(folder, failed.message());
   const std::string text = description() + kStep + std::to_string(step_);
-  const std::vector<float>* parts[] = {&weights_, &moments_.first, &moments_.second};
-  const size_t part = weights_.size() * sizeof(float), payload = 3 * part;
+  std::vector<std::span<const std::byte>> parts;
+  size_t payload = 0;
+  for (const std::vector<float>* part : {&weights_, &moments_.first, &moments_.second, &averaged_}) {
+    parts.push_back(std::as_bytes(std::span(*part)));
+    payload += parts.back().size();
+  }
   PartialFile file(folder + kName + ".partial");
-  // A chunk of the payload may lie in two of the parts, so it is put together before it is hashed and written.
+  // A chunk of the payload may lie in several parts, so it is put together before it is hashed and written.
   std::vector<std::byte> chunk(std::min(payload, kChunkBytes));
   std::vector<Hash> hashes;
   const size_t start = header_bytes(text.size(), payload);
+  auto part = parts.begin();
   for (size_t at = 0; at < payload; at += kChunkBytes) {
     const size_t length = std::min(kChunkBytes, payload - at);
     for (size_t done = 0; done < length;) {
-      const size_t in_part = (at + done) % part, count = std::min(length - done, part - in_part);
-      std::memcpy(chunk.data() + done, reinterpret_cast<const std::byte*>(parts[(at + done) / part]->data()) + in_part,
-                  count);
+      const size_t count = std::min(length - done, part->size());
+      std::copy_n(part->data(), count, chunk.data() + done);
+      *part = part->subspan(count);
+      if (part->empty()) ++part;
       done += count;
     }
     const std::span<const std::byte> bytes(chunk.data(), length);
@@ -105,29 +102,33 @@ void Trainer::save(const std::string& folder) const {
 void Trainer::resume(const std::string& folder) {
   const std::string path = folder + kName;
   const MappedFile file(path);
-  const size_t part = weights_.size() * sizeof(float), payload = 3 * part;
-  const std::optional<std::string_view> text = read_text(file, payload);
-  if (!text || !payload_is_whole(file, payload, compute_.threads(), [] {}))
-    throw Error(code::kCheckpointInvalid, path + ": damaged, or of a network of another size");
+  std::vector<float> parts[4];
+  size_t payload = 0;
+  const std::vector<float>* own[] = {&weights_, &moments_.first, &moments_.second, &averaged_};
+  for (const std::vector<float>* part : own) payload += part->size() * sizeof(float);
+  const std::optional<std::string_view> text = read_text(file, payload_bytes(file));
+  if (!text || !payload_is_whole(file, payload_bytes(file), compute_.threads(), [] {}))
+    throw Error(code::kCheckpointInvalid, path + ": damaged");
   const std::string expected = description();
   const size_t lines = expected.find('\n', expected.find('\n') + 1);  // the format and the settings
   if (text->substr(0, lines) != std::string_view(expected).substr(0, lines))
     throw Error(code::kInvalidOption, path + ": made with \"" + std::string(text->substr(0, text->find("\nmodel."))) +
                                           "\"; allowed: the settings of this run, \"" + expected.substr(0, lines) +
                                           "\"");
-  if (!text->starts_with(expected + kStep))
+  if (!text->starts_with(expected + kStep) || payload_bytes(file) != payload)
     throw Error(code::kCheckpointInvalid, path + ": of another network: its tensors are not those of this model");
   const std::byte* from = file.bytes().data() + payload_offset(file);
-  std::vector<float> parts[3];
-  for (std::vector<float>& values : parts) {
-    values.resize(weights_.size());
-    std::memcpy(values.data(), from, part);
-    from += part;
+  for (size_t i = 0; i < std::size(parts); i++) {
+    parts[i].resize(own[i]->size());
+    const std::span<std::byte> to = std::as_writable_bytes(std::span(parts[i]));
+    std::copy_n(from, to.size(), to.data());
+    from += to.size();
   }
   if (file.damaged()) throw Error(code::kCheckpointInvalid, path + ": was written to while it was read");
   step_ = std::stoll(std::string(text->substr(expected.size() + std::strlen(kStep))));
   weights_ = std::move(parts[0]);
   moments_ = {std::move(parts[1]), std::move(parts[2])};
+  averaged_ = std::move(parts[3]);
 }
 
 }  // namespace sdar::train

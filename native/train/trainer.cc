@@ -27,17 +27,21 @@ void TrainSettings::check() const {
   require(schedule.warmup >= 0 && schedule.warmup < schedule.steps, "warm-up", static_cast<double>(schedule.warmup),
           "0 to one less than the steps");
   require(clip > 0 && std::isfinite(clip), "clip", clip, "above 0");
+  require(muon.momentum >= 0 && muon.momentum < 1, "momentum", muon.momentum, "0 to below 1");
+  require(ema >= 0 && ema < 1, "ema", ema, "0 to below 1");
   require(batches >= 1, "batches", batches, "1 or more");
 }
 
 std::string TrainSettings::text() const {
-  char text[320];
+  char text[448];
   std::snprintf(text, sizeof text,
-                "beta1 %.17g beta2 %.17g epsilon %.17g weight_decay %.17g peak %.17g warmup %lld steps %lld decay %s "
-                "clip %.17g batches %d seed %llu",
-                adamw.beta1, adamw.beta2, adamw.epsilon, adamw.weight_decay, schedule.peak,
-                static_cast<long long>(schedule.warmup), static_cast<long long>(schedule.steps),
-                kDecays[static_cast<size_t>(schedule.decay)], clip, batches, static_cast<unsigned long long>(seed));
+                "optimizer %s momentum %.17g beta1 %.17g beta2 %.17g epsilon %.17g weight_decay %.17g peak %.17g "
+                "warmup %lld steps %lld decay %s "
+                "clip %.17g ema %.17g batches %d seed %llu",
+                kOptimizers[static_cast<size_t>(optimizer)], muon.momentum, adamw.beta1, adamw.beta2, adamw.epsilon,
+                adamw.weight_decay, schedule.peak, static_cast<long long>(schedule.warmup),
+                static_cast<long long>(schedule.steps), kDecays[static_cast<size_t>(schedule.decay)], clip, ema,
+                batches, static_cast<unsigned long long>(seed));
   return text;
 }
 
@@ -48,8 +52,8 @@ Trainer::Trainer(Network& network, Compute& compute, const TrainSettings& settin
   if (weights_.size() != size)
     throw Error(code::kInvalidOption, "weights: " + std::to_string(weights_.size()) + " of " + std::to_string(size));
   gradients_.resize(size);
-  moments_.first.resize(size);
-  moments_.second.resize(size);
+  moments_ = moments_of(network.layout(), settings.optimizer);
+  if (settings.ema > 0) averaged_ = weights_;
 }
 
 StepReport Trainer::step(const std::function<TrainingRows(uint64_t)>& rows) {
@@ -70,9 +74,28 @@ StepReport Trainer::step(const std::function<TrainingRows(uint64_t)>& rows) {
   report.norm = norm_of(compute_, gradients_) * share;
   if (!std::isfinite(report.norm)) stop("norm of the gradients", report.norm, end - 1);
   const double scale = report.norm > settings_.clip ? share * settings_.clip / report.norm : share;
-  adamw_step(compute_, network_.layout(), settings_.adamw, step_, report.rate, scale, gradients_, moments_, weights_);
+  const Layout& layout = network_.layout();
+  if (settings_.optimizer == OptimizerKind::muon)
+    muon_step(compute_, layout, settings_.muon, settings_.adamw, step_, report.rate, scale, gradients_, moments_,
+              weights_);
+  else
+    adamw_step(compute_, layout, settings_.adamw, step_, report.rate, scale, gradients_, moments_, weights_);
   step_++;
+  average();
   return report;
+}
+
+void Trainer::average() {
+  if (averaged_.empty()) return;
+  // The share of the newest among all steps so far, so that the first average is the first weights.
+  const auto share =
+      static_cast<float>((1 - settings_.ema) / (1 - std::pow(settings_.ema, static_cast<double>(step_))));
+  compute_.split(static_cast<int64_t>(weights_.size()), 1 << 15, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) {
+      float& mean = averaged_[static_cast<size_t>(i)];
+      mean = (1 - share) * mean + share * weights_[static_cast<size_t>(i)];
+    }
+  });
 }
 
 }  // namespace sdar::train

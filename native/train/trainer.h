@@ -11,9 +11,12 @@
 namespace sdar::train {
 
 struct TrainSettings {
+  OptimizerKind optimizer = OptimizerKind::adamw;
   AdamW adamw;
+  Muon muon;
   Schedule schedule;
   double clip = 1;      ///< largest norm of the gradients; more is scaled down
+  double ema = 0;       ///< decay of the weights' average, per step; 0: none is kept
   int32_t batches = 1;  ///< whose gradients are averaged for a step
   uint64_t seed = 0;    ///< of whatever the batches draw
 
@@ -43,8 +46,11 @@ class Trainer {
   int64_t steps_done() const { return step_; }
   bool finished() const { return step_ >= settings_.schedule.steps; }
   const std::vector<float>& weights() const { return weights_; }
+  /// The mean of the weights after each step, those `ema` times less that are a step older; without `ema`, or a step, the
+  /// weights.
+  const std::vector<float>& averaged() const { return averaged_.empty() ? weights_ : averaged_; }
 
-  /// Writes `folder`/state: weights, moments, step. It replaces an older one whole or not at all. Throws
+  /// Writes `folder`/state: weights, moments, average, step. It replaces an older one whole or not at all. Throws
   /// Error(FILE_UNWRITABLE).
   void save(const std::string& folder) const;
   /// Goes on from there. Throws Error: FILE_NOT_FOUND, FILE_UNREADABLE, CHECKPOINT_INVALID (damaged, or of another
@@ -53,12 +59,13 @@ class Trainer {
 
  private:
   std::string description() const;
+  void average();
 
   Network& network_;
   Compute& compute_;
   TrainSettings settings_;
   int64_t step_ = 0;
-  std::vector<float> weights_, gradients_;
+  std::vector<float> weights_, gradients_, averaged_;
   Moments moments_;
 };
 

@@ -42,6 +42,7 @@ void check_same_settings(const ModelConfig& a, const ModelConfig& b) {
   CHECK(s.layers == t.layers && s.hidden == t.hidden && s.intermediate == t.intermediate);
   CHECK(s.heads == t.heads && s.kv_heads == t.kv_heads && s.head_dim == t.head_dim);
   CHECK(s.vocabulary == t.vocabulary && s.context == t.context);
+  CHECK(s.attention_bias == t.attention_bias);
   CHECK(s.experts == t.experts && s.experts_per_token == t.experts_per_token);
   CHECK(s.moe_intermediate == t.moe_intermediate);
   CHECK(s.rms_eps == t.rms_eps && s.rope_theta == t.rope_theta);
@@ -54,6 +55,7 @@ void check_same_settings(const ModelConfig& a, const ModelConfig& b) {
 ModelConfig tiny_moe() {
   ModelConfig config = shape_config("sdar-30b-a3b", 2);
   ModelShape& s = config.shape;
+  s.attention_bias = true;
   s.hidden = 64, s.heads = 4, s.kv_heads = 2, s.head_dim = 16, s.vocabulary = 300, s.context = 256;
   s.experts = 4, s.experts_per_token = 2, s.moe_intermediate = 48;
   config.mask_token_id = 299;

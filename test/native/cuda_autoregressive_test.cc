@@ -1,10 +1,13 @@
 // Autoregressive sequences on the CUDA backend under host execution: the CPU's tokens, and the same bits whether rows
 // are decided one at a time or several in one step.
 #include <algorithm>
+#include <cstdlib>
+#include <filesystem>
 #include <vector>
 
 #include "backend/cuda/cuda.h"
 #include "backend/cuda/library.h"
+#include "bench/shapes.h"
 #include "check.h"
 #include "harness.h"
 #include "simt/device.h"
@@ -13,8 +16,8 @@ using namespace sdar;
 
 namespace {
 
-EngineOptions options_of(const char* device) {
-  return {.path = "models/qwen3-nano",
+EngineOptions options_of(const char* device, const std::string& path = "models/qwen3-nano") {
+  return {.path = path,
           .device = device,
           .weights = WeightFormat::bf16,
           .threads = 1,
@@ -88,6 +91,33 @@ TEST("rows of one step decide what they decide one after the other") {
       CHECK(one.at[0].logprob == all.at[i].logprob && one.at[0].confidence == all.at[i].confidence);
     }
   }
+}
+
+TEST("biases of the projections: the CPU's tokens") {
+  const Executor executor;
+  std::string folder = (std::filesystem::temp_directory_path() / "sdar-bias-XXXXXX").string();
+  CHECK(mkdtemp(folder.data()));
+  ModelConfig config = shape_config("sdar-nano", 2);
+  config.shape.attention_bias = true;
+  write_checkpoint(folder + "/model", config, {});
+  std::vector<Request> requests;
+  for (const int length : {9, 12}) {
+    Request r;
+    r.tokens = prompt(length);
+    r.max_tokens = 4;
+    r.ignore_eos = true;
+    requests.push_back(r);
+  }
+  const auto want = harness::Runner(options_of("cpu", folder + "/model")).run(requests);
+  const auto got = harness::Runner(options_of("cuda", folder + "/model")).run(requests);
+  for (size_t i = 0; i < requests.size(); i++) {
+    CHECK(got[i].tokens.size() == 4);
+    for (size_t k = 0; k < 4; k++) {
+      CHECK(got[i].tokens[k].id == want[i].tokens[k].id);
+      CHECK_NEAR(got[i].tokens[k].logprob, want[i].tokens[k].logprob, 0.02);
+    }
+  }
+  std::filesystem::remove_all(folder);
 }
 
 int main(int argc, char** argv) { return check::run(argc, argv); }

@@ -1,5 +1,5 @@
 // The whole network: gradients against central differences on odd shapes, all masks, tied and untied, dense and with
-// experts; the same bits whatever the threads and whether activations are kept; rows that are refused.
+// experts, with and without biases; the same bits whatever the threads and whether activations are kept; rows that are refused.
 #include "check.h"
 #include "gradients.h"
 #include "train/network.h"
@@ -30,11 +30,11 @@ std::vector<TrainingRows> batches() {
 }  // namespace
 
 // Every expert is chosen, or a small step might change which are: choices are in train_ops_test and train_golden_test.
-TEST("gradients: all masks, tied and untied, dense and with experts") {
+TEST("gradients: all masks, tied with biases and untied without, dense and with experts") {
   Compute compute(2);
   for (const int32_t experts : {0, 3}) {
     for (const bool tied : {false, true}) {
-      Network network(config_of(tied, experts, experts), compute);
+      Network network(config_of(tied, experts, experts, tied), compute);
       std::vector<float> weights = weights_of(network.layout());
       for (const TrainingRows& rows : batches()) {
         std::vector<float> g(weights.size());
@@ -87,9 +87,6 @@ TEST("rows that the model cannot take are refused by name") {
   refused([](TrainingRows& r) { r.sight[5] = {{{0, 14}, {}}}; }, "INVALID_OPTION", "row 5 sees rows outside");
   refused([](TrainingRows& r) { r.sight[5] = {}; }, "INVALID_OPTION", "row 5 sees 0 rows");
   refused([](TrainingRows& r) { r.samples.clear(); }, "INVALID_OPTION", "samples hold 0 of 13 rows");
-  ModelConfig biased = config_of(true, 0);
-  biased.shape.attention_bias = true;
-  CHECK_THROWS("UNSUPPORTED_MODEL", "attention_bias is true", Network(biased, compute));
 }
 
 TEST("recipes: weights, noise and what is refused") {

@@ -4,7 +4,7 @@
 #include "train/network.h"
 
 /// Two layers of odd shapes, 37 ids; with experts the second layer is sparse.
-inline sdar::ModelConfig config_of(bool tied, int32_t experts, int32_t per_token = 2) {
+inline sdar::ModelConfig config_of(bool tied, int32_t experts, int32_t per_token = 2, bool bias = false) {
   sdar::ModelConfig config;
   config.shape = {.layers = 2,
                   .hidden = 20,
@@ -20,7 +20,7 @@ inline sdar::ModelConfig config_of(bool tied, int32_t experts, int32_t per_token
                   .rms_eps = 1e-5f,
                   .rope_theta = 1e4f,
                   .rope_scaling = {},
-                  .attention_bias = false};
+                  .attention_bias = bias};
   config.model_type = "qwen3";
   config.tied = tied;
   config.norm_topk_prob = true;
@@ -32,11 +32,11 @@ inline std::vector<float> weights_of(const sdar::train::Layout& layout) {
   std::vector<float> weights;
   for (const sdar::train::Parameter& p : layout.parameters()) {
     const bool table = p.name == "model.embed_tokens.weight";
-    const auto values =
-        gradients::random_values(p.elements(), static_cast<uint32_t>(p.offset) + 1, p.vector ? 1.0f : 0.0f,
-                                 p.vector ? 0.2f
-                                 : table  ? 0.7f
-                                          : 0.25f);
+    const auto values = gradients::random_values(p.elements(), static_cast<uint32_t>(p.offset) + 1,
+                                                 p.vector && !p.name.ends_with("bias") ? 1.0f : 0.0f,
+                                                 p.vector ? 0.2f
+                                                 : table  ? 0.7f
+                                                          : 0.25f);
     weights.insert(weights.end(), values.begin(), values.end());
   }
   return weights;

@@ -202,7 +202,7 @@ TEST("a state that cannot be written leaves the old one; one that is damaged or 
   Compute compute(1);
   Network untied(config_of(false, 0), compute);
   Trainer wrong(untied, compute, settings_of(6), weights_of(untied.layout()));
-  CHECK_THROWS("CHECKPOINT_INVALID", "of a network of another size", wrong.resume(folder.path));
+  CHECK_THROWS("CHECKPOINT_INVALID", "of another network", wrong.resume(folder.path));
   std::fstream file(folder.path + "/state", std::ios::in | std::ios::out | std::ios::binary);
   file.seekp(20000).put('x');
   file.close();

@@ -41,7 +41,6 @@ std::string unsupported(const ModelShape& s, WeightFormat weights, KvFormat kv) 
   if (kv != KvFormat::bf16) return refuse(std::string("kvCache.dtype ") + name_of(kv), "bf16");
   if (s.head_dim != 64 && s.head_dim != 128)
     return refuse("heads of " + std::to_string(s.head_dim) + " columns", "64, 128");
-  if (s.attention_bias) return refuse("attention_bias", "false");
   if (s.hidden % 8 != 0) return refuse("a hidden size of " + std::to_string(s.hidden), "multiples of 8");
   if (s.intermediate > 0 && s.intermediate < 64)
     return refuse("an intermediate size of " + std::to_string(s.intermediate), "64 or more");

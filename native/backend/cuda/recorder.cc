@@ -72,11 +72,13 @@ void LaunchRecorder::norm_linear(const NormLinearArgs& args) {
 void LaunchRecorder::linear_add(const LinearAddArgs& args) {
   graph_.begin_kind(&StepSeconds::gemm);
   gemm(held(*args.weight), as_tiles(args.in), args.m, Epilogue::add, args.x);
+  if (args.bias) graph_.add<Kernel::add_bias>({held(*args.bias).values, args.x, args.m, model_.shape.hidden});
 }
 
 void LaunchRecorder::attention(const AttentionArgs& args) {
   const StepShape& step = input_.shape();
   const StepTables tables = input_.tables();
+  const auto values = [](const Weight* vector) { return vector ? held(*vector).values : nullptr; };
   graph_.begin_kind(&StepSeconds::attention);
   graph_.add<Kernel::rope>({.tables = tables,
                             .pages = model_.pages,
@@ -88,7 +90,10 @@ void LaunchRecorder::attention(const AttentionArgs& args) {
                             .rows = step.rows,
                             .layer = args.layer,
                             .heads = model_.shape.heads,
-                            .eps = model_.shape.rms_eps});
+                            .eps = model_.shape.rms_eps,
+                            .q_bias = values(args.q_bias),
+                            .k_bias = values(args.k_bias),
+                            .v_bias = values(args.v_bias)});
   AttentionParams a{.tables = tables,
                     .pages = model_.pages,
                     .q = model_.work.q,

@@ -8,7 +8,7 @@
 
 namespace sdar::cuda {
 
-constexpr uint32_t kAbiVersion = 8;
+constexpr uint32_t kAbiVersion = 9;
 
 extern "C" {
 

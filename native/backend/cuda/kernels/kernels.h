@@ -34,7 +34,8 @@ namespace sdar::cuda {
   X(gemm_grouped)            \
   X(combine)                 \
   X(gemm_grouped_wide)       \
-  X(rank_ids)
+  X(rank_ids)                \
+  X(add_bias)
 
 #define SDAR_NUMBER(name) name,
 enum class Kernel : int32_t { SDAR_CUDA_KERNELS(SDAR_NUMBER) };

@@ -1,4 +1,4 @@
-// q/k-norm, RoPE and page write: one warp per row and head, q, k and v alike; nothing is read twice.
+// Biases, q/k-norm, RoPE and page write: one warp per row and head, q, k and v alike; nothing is read twice.
 //
 // At 64 rows of SDAR-4B about as long as its launch; at 512 rows limited by memory (80 % of bandwidth).
 #include "backend/cuda/kernels/device.cuh"
@@ -30,6 +30,16 @@ SDAR_KERNEL(kThreads, 8, rope, RopeParams a) {
   for (int half = 0; half < 2; half++) {
     SDAR_UNROLL
     for (int i = 0; i < kEach; i++) x[half][i] = load_global<float>(from + half * kHalf + i);
+  }
+  if (a.q_bias) {
+    const int kv = a.pages.kv_heads, key = head - a.heads, value = key - kv;
+    const float* bias = (key < 0     ? a.q_bias + head * head_dim
+                         : value < 0 ? a.k_bias + key * head_dim
+                                     : a.v_bias + value * head_dim) +
+                        column;
+    SDAR_UNROLL
+    for (int i = 0; i < 2 * kEach; i++)
+      x[i / kEach][i % kEach] += load_global_cached<float>(bias + i / kEach * kHalf + i % kEach);
   }
 
   if (head < a.heads + a.pages.kv_heads) {

@@ -1,4 +1,4 @@
-// Kernels that pass over rows once: embedding, RMSNorm, RoPE with the page write.
+// Kernels that pass over rows once: embedding, RMSNorm, a bias, RoPE with the page write.
 #pragma once
 #include <cstdint>
 
@@ -31,7 +31,16 @@ struct NormParams {
 };
 void rms_norm(Stream stream, const NormParams& args);
 
-/// qkv [rows, (heads + 2·kv_heads)·head_dim] f32. q and k: RMSNorm per head, then half-split RoPE at the row's absolute
+/// x [rows, hidden] f32 += bias [hidden] in every row; hidden % 4 == 0.
+struct AddBiasParams {
+  const float* bias = nullptr;
+  float* x = nullptr;
+  int32_t rows = 0;
+  int32_t hidden = 0;
+};
+void add_bias(Stream stream, const AddBiasParams& args);
+
+/// qkv [rows, (heads + 2·kv_heads)·head_dim] f32, to which the biases are added. q and k: then RMSNorm per head, then half-split RoPE at the row's absolute
 /// position. q goes to `q` [rows, heads, head_dim] bf16, k and v to their slots in the pages, all rounded to bf16.
 /// head_dim 64 or 128.
 struct RopeParams {
@@ -44,6 +53,9 @@ struct RopeParams {
   uint16_t* q = nullptr;
   int32_t rows = 0, layer = 0, heads = 0;
   float eps = 0;
+  const float* q_bias = nullptr;  ///< [heads · head_dim], of k and v [kv_heads · head_dim]; all three or null
+  const float* k_bias = nullptr;
+  const float* v_bias = nullptr;
 };
 void rope(Stream stream, const RopeParams& args);
 

@@ -29,6 +29,24 @@ export class Random {
     while (left.length > count) left.splice(this.whole(0, left.length - 1), 1);
     return left;
   }
+  /** all of a list, in any order */
+  shuffled<T>(list: readonly T[]): T[] {
+    const all = [...list];
+    for (let i = all.length - 1; i > 0; i--) {
+      const j = this.whole(0, i);
+      [all[i], all[j]] = [all[j] as T, all[i] as T];
+    }
+    return all;
+  }
+  /** one of a list, each as often as its share says */
+  weighted<T>(shares: readonly (readonly [T, number])[]): T {
+    let left = this.next() * shares.reduce((sum, [, share]) => sum + share, 0);
+    for (const [one, share] of shares) {
+      left -= share;
+      if (left < 0) return one;
+    }
+    return shares.at(-1)?.[0] as T;
+  }
   times<T>(count: number, make: (i: number) => T): T[] {
     return Array.from({ length: count }, (_, i) => make(i));
   }

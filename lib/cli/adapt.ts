@@ -1,0 +1,48 @@
+// sdar adapt: a model that denoises blocks out of an autoregressive one.
+import { Command } from "commander";
+import { type AdaptOptions, adapt } from "../train/index.js";
+import { numeric, numericList, runTraining, type TrainFlags, withTrainFlags } from "./training.js";
+
+interface Flags extends TrainFlags, Pick<AdaptOptions, "from" | "recipe" | "blockLength" | "views" | "maskToken"> {
+  lora?: number;
+  loraAlpha?: number;
+  loraTargets?: string[];
+  loraFrozen?: string;
+}
+
+const list = (text: string): string[] => text.split(",");
+
+export function adaptCommand(): Command {
+  const command = new Command("adapt")
+    .description("Trains an autoregressive checkpoint to denoise blocks (or any checkpoint further), from JSONL")
+    .requiredOption("--from <model>", "checkpoint folder, hub id in the local cache, or the shipped model");
+  return withTrainFlags(command, { learningRate: "1e-4", weightDecay: "0.01" })
+    .optionsGroup("Objective:")
+    .option("--recipe <name>", "sdar (the published one), views or autoregressive (default: sdar)")
+    .option(
+      "--block-length <n>",
+      "positions denoised together; a list is drawn from (default: the model's, else 4)",
+      numericList,
+    )
+    .option("--views <n>", "noisy copies of an answer, with --recipe views (default: 4)", numeric)
+    .option("--mask-token <name>", "token that is to be the mask (default: the tokenizer's, else a new <|MASK|>)")
+    .optionsGroup("LoRA:")
+    .option("--lora <rank>", "train adapters of this rank, and the mask's embedding, instead of all weights", numeric)
+    .option("--lora-alpha <a>", "adapters count alpha / rank times (default: twice the rank)", numeric)
+    .option("--lora-targets <list>", "of q,k,v,o,gate,up,down (default: all)", list)
+    .option("--lora-frozen <type>", "how the other weights of layers are held: f32 or bf16 (default: f32)")
+    .addHelpText("after", "\nExample:\n  sdar adapt --from Qwen3-0.6B --data chats.jsonl --to my-sdar --block-length 8")
+    .action(({ json, ...flags }: Flags) => runTraining(json, (hooks) => adapt({ ...withLora(flags), ...hooks })));
+}
+
+/** The flags of LoRA are an object of the library's. */
+function withLora({
+  lora: rank,
+  loraAlpha: alpha,
+  loraTargets: targets,
+  loraFrozen: frozen,
+  ...options
+}: Flags): AdaptOptions {
+  const given = Object.entries({ rank, alpha, targets, frozen }).filter(([, value]) => value !== undefined);
+  return given.length > 0 ? { ...options, lora: Object.fromEntries(given) } : options;
+}

@@ -1,0 +1,242 @@
+// A run from its options to the finished model: prepares or goes on, takes the steps, writes what comes out.
+import { existsSync, mkdirSync, readdirSync, statfsSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { findCheckpoint } from "../checkpoint.js";
+import { invalidOption, SdarError } from "../errors.js";
+import { drawCharts } from "../plot.js";
+import { isAborted, onAbort } from "../signals.js";
+import { loraTargets, type NativeStepReport, Training } from "./binding.js";
+import type { Job } from "./options.js";
+import { hashesOf, prepare } from "./prepare.js";
+import { checkSame, type LogEntry, RunFolder, type RunRecord } from "./run-folder.js";
+import type { TrainProgress, TrainResult } from "./types.js";
+
+/** Files of a checkpoint or tokenizer that results depend on. */
+const sourceFiles = {
+  adapt: /^(config|tokenizer.*|generation_config)\.json$|\.safetensors$/,
+  pretrain: /^tokenizer.*\.json$/,
+};
+
+export async function train(job: Job): Promise<TrainResult> {
+  const { settings, signal } = job;
+  const to = resolve(job.to);
+  if (existsSync(to)) throw invalidOption("to", job.to, "a folder that does not exist yet");
+  const source = findCheckpoint(job.source);
+  const folder = new RunFolder(resolve(job.run));
+  const record = await begin(job, source, folder);
+  throwIfAborted(signal, folder);
+  const training = await Training.open(nativeOptions(job, source, folder, record));
+  try {
+    const info = training.info();
+    checkSpace(folder.path, 24 * info.parameters);
+    checkSpace(dirname(to), (settings.dtype === "f32" ? 4 : 2) * info.parameters);
+    const { skipped, cut } = record;
+    const { mostRows: _, ...known } = info;
+    job.onStart?.({ run: folder.path, resumed: info.stepsDone > 0, ...known, skipped, cut });
+    const entries = folder.entries(info.stepsDone);
+    folder.openLog(entries);
+    await takeSteps(job, training, folder, entries);
+    folder.replace("loss.svg", lossPlot(entries));
+    makeParent(to);
+    await training.write(to, settings.dtype);
+    return { folder: to, run: folder.path, steps: info.steps, ...summary(entries) };
+  } finally {
+    folder.closeLog();
+    training.close();
+  }
+}
+
+/** What the run was begun with, after checking that it is the same; else it is begun. */
+async function begin({ settings, data, signal }: Job, source: string, folder: RunFolder): Promise<RunRecord> {
+  const begun = folder.record();
+  const names = readdirSync(source).filter((name) => sourceFiles[settings.kind].test(name));
+  const files = data.map((file) => resolve(file));
+  const sourcePaths = names.map((name) => join(source, name));
+  const named = (hashes: Record<string, string>) =>
+    Object.fromEntries(names.map((name, i) => [name, hashes[sourcePaths[i] as string] as string]));
+  const listed = (hashes: Record<string, string>) =>
+    files.map((file): [string, string] => [file, hashes[file] as string]);
+  if (begun) {
+    const hashes = await hashesOf([...sourcePaths, ...files, folder.samples], signal);
+    checkSame(folder.path, begun, { settings, data: listed(hashes), source: named(hashes) });
+    if (hashes[folder.samples] !== begun.samplesHash)
+      throw new SdarError("CHECKPOINT_INVALID", `${folder.samples}: damaged; remove ${folder.path} and begin again`);
+    return begun;
+  }
+  folder.make();
+  const sourceHashes = named(await hashesOf(sourcePaths, signal));
+  const prepared = await prepare({ source, settings, model: folder.model, data: files, out: folder.samples }, signal);
+  const { facts, hashes, skipped, cut } = prepared;
+  const samplesHash = hashes[folder.samples] as string;
+  const record: RunRecord = {
+    ...{ format: 1, settings, facts, data: listed(hashes) },
+    ...{ source: sourceHashes, samplesHash, skipped, cut },
+  };
+  folder.write(record);
+  return record;
+}
+
+function nativeOptions(
+  { settings, keepActivations, threads }: Job,
+  source: string,
+  folder: RunFolder,
+  record: RunRecord,
+) {
+  const { recipe, views, accumulate, rows, epochs, tokens, heldOut, seed, warmup } = settings;
+  const { learningRate, decay, clip, weightDecay, beta1, beta2, epsilon, optimizer, momentum, ema, lora, compute } =
+    settings;
+  const targets = lora?.targets ?? (record.facts.sparse ? loraTargets.slice(0, 4) : loraTargets);
+  return {
+    ...{ model: folder.model, samples: folder.samples, folder: folder.path },
+    parent: settings.kind === "adapt" ? source : "",
+    objective: recipe,
+    blocks: Int32Array.from(record.facts.blocks),
+    padId: recipe === "autoregressive" ? -1 : record.facts.padId,
+    ...{ views, accumulate, rows, epochs, tokens, heldOut, seed, warmup },
+    ...{ learningRate, decay, clip, weightDecay, beta1, beta2, epsilon, optimizer, momentum, ema, compute },
+    ...{ loraRank: lora?.rank ?? 0, loraAlpha: lora?.alpha ?? 1, loraBf16: lora?.frozen === "bf16" },
+    loraTargets: Int32Array.from(targets, (target) => loraTargets.indexOf(target)),
+    ...{ keepActivations, threads },
+  };
+}
+
+async function takeSteps(job: Job, training: Training, folder: RunFolder, entries: LogEntry[]): Promise<void> {
+  const { steps, stepsDone, heldOutSamples } = training.info();
+  const every = job.evaluateEvery ?? Math.max(1, Math.ceil(steps / 20));
+  const speed = new Speed();
+  let saved = performance.now();
+  for (let step = stepsDone; step < steps; ) {
+    if (isAborted(job.signal)) {
+      await training.save();
+      throwIfAborted(job.signal, folder, `after step ${step} of ${steps}`);
+    }
+    const report = await takeStep(training, folder, step);
+    step = report.step + 1;
+    speed.add(report);
+    const due = heldOutSamples > 0 && (step % every === 0 || step === steps);
+    const heldOutLoss = due ? await evaluate(training, job.signal) : undefined;
+    const entry = entryOf(report, heldOutLoss);
+    folder.log(entry);
+    entries.push(entry);
+    job.onProgress?.(progressOf(entry, steps, speed));
+    if (step === steps || performance.now() - saved >= 1000 * job.saveSeconds) {
+      await training.save();
+      saved = performance.now();
+    }
+  }
+}
+
+async function takeStep(training: Training, folder: RunFolder, done: number): Promise<NativeStepReport> {
+  try {
+    return await training.step();
+  } catch (cause) {
+    if (!SdarError.is(cause, "NUMERIC_ERROR")) throw cause;
+    // The step has changed nothing.
+    await training.save();
+    throw new SdarError("NUMERIC_ERROR", `${cause.message}; ${folder.path} keeps what ${done} steps have made`, {
+      cause,
+    });
+  }
+}
+
+async function evaluate(training: Training, signal: AbortSignal | undefined): Promise<number | undefined> {
+  const { loss, cancel } = training.evaluate();
+  const stopListening = onAbort(signal, cancel);
+  try {
+    return await loss;
+  } catch (error) {
+    // The state is saved by whoever asks next.
+    if (SdarError.is(error, "ABORTED") && isAborted(signal)) return undefined;
+    throw error;
+  } finally {
+    stopListening();
+  }
+}
+
+function entryOf(report: NativeStepReport, heldOutLoss: number | undefined): LogEntry {
+  const { loss, norm, rate, tokens, answerTokens, rows, seconds } = report;
+  return {
+    step: report.step + 1,
+    ...{ loss, norm, learningRate: rate, tokens, answerTokens, rows, seconds },
+    ...(heldOutLoss !== undefined && { heldOutLoss }),
+  };
+}
+
+/** Of the last steps, older ones counting less. */
+class Speed {
+  #tokens = 0;
+  #steps = 0;
+  #seconds = 0;
+
+  add({ tokens, seconds }: NativeStepReport): void {
+    this.#tokens = 0.95 * this.#tokens + tokens;
+    this.#steps = 0.95 * this.#steps + 1;
+    this.#seconds = 0.95 * this.#seconds + seconds;
+  }
+  get tokensPerSecond(): number {
+    return this.#tokens / this.#seconds;
+  }
+  get secondsPerStep(): number {
+    return this.#seconds / this.#steps;
+  }
+}
+
+function progressOf({ answerTokens: _, ...entry }: LogEntry, steps: number, speed: Speed): TrainProgress {
+  const etaSeconds = (steps - entry.step) * speed.secondsPerStep;
+  return { ...entry, steps, tokensPerSecond: speed.tokensPerSecond, etaSeconds };
+}
+
+function summary(entries: readonly LogEntry[]): Pick<TrainResult, "loss" | "heldOutLoss" | "seconds"> {
+  const last = entries.slice(-Math.max(1, Math.ceil(entries.length / 20)));
+  return {
+    loss: last.reduce((sum, { loss }) => sum + loss, 0) / last.length,
+    heldOutLoss: entries.at(-1)?.heldOutLoss,
+    seconds: entries.reduce((sum, { seconds }) => sum + seconds, 0),
+  };
+}
+
+/** Points of the line of losses: each the mean of some steps. */
+const mostPoints = 200;
+
+function lossPlot(entries: readonly LogEntry[]): string {
+  const size = Math.ceil(entries.length / mostPoints);
+  const points = [];
+  for (let at = 0; at < entries.length; at += size) {
+    const some = entries.slice(at, at + size);
+    const mean = some.reduce((sum, { loss }) => sum + loss, 0) / some.length;
+    points.push({ x: (some.at(-1) as LogEntry).step, y: mean });
+  }
+  const heldOut = entries.flatMap(({ step, heldOutLoss }) =>
+    heldOutLoss === undefined ? [] : [{ x: step, y: heldOutLoss }],
+  );
+  const series = [{ name: "training", points }];
+  if (heldOut.length > 0) series.push({ name: "held out", points: heldOut });
+  return drawCharts([
+    { title: "Loss", x: { label: "step" }, y: { label: "nats per token" }, series, legend: "top right" },
+  ]);
+}
+
+function makeParent(folder: string): void {
+  try {
+    mkdirSync(dirname(folder), { recursive: true });
+  } catch (cause) {
+    throw new SdarError("FILE_UNWRITABLE", `${folder}: cannot be written: ${(cause as Error).message}`, { cause });
+  }
+}
+
+function checkSpace(folder: string, bytes: number): void {
+  let near = folder;
+  while (!existsSync(near) && dirname(near) !== near) near = dirname(near);
+  const { bavail, bsize } = statfsSync(near);
+  const gigabytes = (n: number) => `${(n / 1e9).toFixed(1)} GB`;
+  if (bavail * bsize < bytes)
+    throw new SdarError(
+      "FILE_UNWRITABLE",
+      `${folder}: the run needs ${gigabytes(bytes)} there, and ${gigabytes(bavail * bsize)} are free`,
+    );
+}
+
+function throwIfAborted(signal: AbortSignal | undefined, folder: RunFolder, when = "before its first step"): void {
+  if (isAborted(signal))
+    throw new SdarError("ABORTED", `the run was aborted ${when}; ${folder.path} has it, and the same call goes on`);
+}

@@ -1,0 +1,198 @@
+// The thread that prepares a run: makes one file of samples out of the data. These are texts of strangers: reading, rendering
+// and tokenizing them may take long. See prepare.ts for the side that starts it.
+import { createHash } from "node:crypto";
+import { closeSync, fsyncSync, openSync, writeSync } from "node:fs";
+import { join } from "node:path";
+import { parentPort, workerData } from "node:worker_threads";
+import { readJson } from "../checkpoint.js";
+import { SdarError, wrapError } from "../errors.js";
+import { ChatTemplate } from "../text/template.js";
+import { Tokenizer } from "../text/tokenizer.js";
+import { linesOf, maxLineBytes } from "./lines.js";
+import { type ModelFacts, makeModelFiles } from "./model-files.js";
+import type { Settings } from "./options.js";
+import type { Hashes, Prepared, PrepareTask } from "./prepare.js";
+import { type Sample, SampleMaker } from "./samples.js";
+
+const { task, progress } = workerData as {
+  task: PrepareTask;
+  progress: Int32Array<SharedArrayBuffer>;
+};
+
+/** Bad lines that are told of at most. */
+const mostBad = 20;
+const magic = Buffer.from("SDARSMP1");
+
+/** The file of samples, in the format of native/train/dataset.h. */
+class SampleFile {
+  readonly #path: string;
+  readonly #fd: number;
+  readonly #hash = createHash("sha256");
+  #words: number[] = [];
+  samples = 0;
+  tokens = 0;
+  answerTokens = 0;
+
+  constructor(path: string) {
+    this.#path = path;
+    this.#fd = this.#try(() => openSync(path, "w"));
+    this.#put(magic);
+  }
+
+  add(sample: Sample): void {
+    this.#words.push(sample.length);
+    for (const token of sample) {
+      this.#words.push(token);
+      this.answerTokens += token % 2;
+    }
+    this.samples++;
+    this.tokens += sample.length;
+    if (this.#words.length > 2 ** 18) this.#flush();
+  }
+
+  /** Its SHA-256. */
+  finish(): string {
+    this.#flush();
+    const count = Buffer.alloc(8);
+    count.writeBigInt64LE(BigInt(this.samples));
+    this.#put(count);
+    this.#try(() => fsyncSync(this.#fd));
+    closeSync(this.#fd);
+    return this.#hash.digest("hex");
+  }
+
+  #flush(): void {
+    const bytes = Buffer.from(Int32Array.from(this.#words).buffer);
+    this.#words = [];
+    this.#put(bytes);
+  }
+
+  #put(bytes: Buffer): void {
+    this.#hash.update(bytes);
+    for (let done = 0; done < bytes.length; ) done += this.#try(() => writeSync(this.#fd, bytes, done));
+  }
+
+  #try<T>(act: () => T): T {
+    try {
+      return act();
+    } catch (cause) {
+      throw new SdarError("FILE_UNWRITABLE", `${this.#path}: cannot be written: ${(cause as Error).message}`, {
+        cause,
+      });
+    }
+  }
+}
+
+function makerOf(folder: string, { endIds, maskId }: ModelFacts): SampleMaker {
+  const map = readJson(join(folder, "special_tokens_map.json"), "TOKENIZER_INVALID") ?? {};
+  const config = readJson(join(folder, "tokenizer_config.json"), "TOKENIZER_INVALID") ?? {};
+  const tokenizer = Tokenizer.load(folder, { ...map, ...config });
+  if (!tokenizer) throw new SdarError("TOKENIZER_MISSING", `${folder} has no tokenizer.json`);
+  tokenizer.addControl(maskId >= 0 ? [...endIds, maskId] : endIds);
+  return new SampleMaker(tokenizer, ChatTemplate.load(folder, config), endIds);
+}
+
+interface Counts {
+  skipped: number;
+  cut: number;
+}
+
+/** What becomes of a sample; undefined: it is left out. Throws DATA_INVALID. */
+function fitted(
+  sample: Sample,
+  { context, blocks, vocabSize }: ModelFacts,
+  tooLong: Settings["tooLong"],
+  counts: Counts,
+): Sample | undefined {
+  const odd = sample.find((token) => token >= 2 * vocabSize);
+  if (odd !== undefined)
+    throw new SdarError("DATA_INVALID", `has token ${odd >> 1} of tokenizer.json; the model has ${vocabSize} tokens`);
+  // The last block is filled up.
+  const most = Math.min(...[1, ...blocks].map((block) => Math.floor(context / block) * block));
+  let kept = sample;
+  if (sample.length > most) {
+    if (tooLong === "refuse")
+      throw new SdarError(
+        "DATA_INVALID",
+        `has ${sample.length} tokens; at most ${most} are allowed by the context (or give tooLong: skip or cut)`,
+      );
+    if (tooLong === "skip") {
+      counts.skipped++;
+      return undefined;
+    }
+    counts.cut++;
+    kept = sample.slice(0, most);
+  }
+  if (kept.some((token, at) => at > 0 && token % 2 === 1)) return kept;
+  if (kept !== sample) {
+    counts.cut--;
+    counts.skipped++;
+    return undefined;
+  }
+  throw new SdarError("DATA_INVALID", "has no token of an answer");
+}
+
+function prepare(): Prepared {
+  const facts = makeModelFiles(task.source, task.settings, task.model);
+  const file = new SampleFile(task.out);
+  const counts = { skipped: 0, cut: 0 };
+  const hashes = makeSamples(facts, file, counts);
+  hashes[task.out] = file.finish();
+  const { samples, tokens, answerTokens } = file;
+  return { hashes, facts, samples, tokens, answerTokens, ...counts };
+}
+
+function makeSamples(facts: ModelFacts, samples: SampleFile, counts: Counts): Hashes {
+  const maker = makerOf(task.model, facts);
+  const hashes: Hashes = {};
+  const bad: { where: string; message: string }[] = [];
+  let lines = 0;
+  for (const [index, file] of task.data.entries()) {
+    const hash = createHash("sha256");
+    for (const { number, bytes } of linesOf(file, hash)) {
+      lines++;
+      Atomics.store(progress, 1, index);
+      Atomics.store(progress, 2, number);
+      Atomics.add(progress, 0, 1);
+      try {
+        if (!bytes) throw new SdarError("DATA_INVALID", `is longer than ${maxLineBytes} bytes`);
+        for (const made of maker.make(bytes)) {
+          const sample = fitted(made, facts, task.settings.tooLong, counts);
+          if (sample) samples.add(sample);
+        }
+      } catch (error) {
+        const { code, message } = wrapError(error);
+        if (code === "FILE_UNWRITABLE" || code === "INTERNAL" || code === "TEMPLATE_MISSING") throw error;
+        bad.push({ where: `${file}:${number}`, message });
+        if (bad.length > mostBad) break;
+      }
+    }
+    hashes[file] = hash.digest("hex");
+  }
+  refuse(bad);
+  if (lines === 0)
+    throw new SdarError("DATA_INVALID", `${task.data.join(", ")}: has no line; give JSONL with a sample a line`);
+  if (samples.samples === 0)
+    throw new SdarError("DATA_INVALID", `all ${counts.skipped} samples are longer than the context and were skipped`);
+  return hashes;
+}
+
+function refuse(bad: readonly { where: string; message: string }[]): void {
+  const [first, ...others] = bad;
+  if (!first) return;
+  const list = others.slice(0, mostBad - 1).map(({ where }) => where);
+  const more = others.length >= mostBad ? ", and more" : "";
+  const rest = list.length > 0 ? `; also wrong: ${list.join(", ")}${more}` : "";
+  throw new SdarError("DATA_INVALID", `${first.where}: ${first.message}${rest}`);
+}
+
+function work(): void {
+  try {
+    parentPort?.postMessage({ value: prepare() });
+  } catch (error) {
+    const { code, message } = wrapError(error);
+    parentPort?.postMessage({ error: { code, message } });
+  }
+}
+
+work();
