@@ -198,7 +198,7 @@ TEST("a state that cannot be written leaves the old one; one that is damaged or 
   Network of_halves(config_of(true, 0), halves);
   Trainer rounded(of_halves, halves, settings_of(6), weights_of(of_halves.layout()));
   CHECK_THROWS("INVALID_OPTION", "format f32", rounded.resume(folder.path));
-  CHECK_THROWS("INVALID_OPTION", "format bf16\"", rounded.resume(folder.path));
+  CHECK_THROWS("INVALID_OPTION", "format bf16", rounded.resume(folder.path));
   Compute compute(1);
   Network untied(config_of(false, 0), compute);
   Trainer wrong(untied, compute, settings_of(6), weights_of(untied.layout()));
