@@ -8,7 +8,6 @@ import { type Result, shortfalls } from "../lib/bench/adapt-report.js";
 import { makeModels, type RunFlags } from "../lib/bench/adapt-runs.js";
 import { type Interval, pairedDifference, wilson } from "../lib/bench/statistics.js";
 import { packageRoot } from "../lib/checkpoint.js";
-import { eventually } from "./eventually.js";
 import { main, sdar } from "./sdar.js";
 
 const scratch = t.testdir({});
@@ -21,9 +20,15 @@ t.test("killed after the parent, it goes on, and tells what the models do and co
   const out = join(scratch, "evidence");
   const args = ["bench", "adapt", "--out", out, "--shape", shapeFlag, "--samples", "150", "--share", "0.4,0.2"];
   const more = ["--limit", "8", "--threads", "1", "--adapt", "rows=256"];
-  const child = spawn(process.execPath, [main, ...args, ...more], { stdio: "ignore" });
+  const child = spawn(process.execPath, [main, ...args, ...more], {
+    stdio: ["ignore", "ignore", "pipe"],
+  });
   const closed = once(child, "close");
-  await eventually(t, () => Number(existsSync(join(out, "parent"))), 1);
+  let told = "";
+  for await (const text of child.stderr.setEncoding("utf8")) {
+    told += text;
+    if (/^sdar-0.4: /m.test(told)) break;
+  }
   child.kill("SIGKILL");
   await closed;
   const made = statSync(join(out, "parent", "model.safetensors")).mtimeMs;
