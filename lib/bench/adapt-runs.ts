@@ -20,12 +20,11 @@ export const forms = {
   quick: {
     shape: { layers: 6, hidden: 128, heads: 2, kvHeads: 1, headDim: 64, intermediate: 320 },
     samples: 600_000,
-    pretrain: { learningRate: 2e-3 },
+    pretrain: { learningRate: 8e-3 },
   },
   /** the shape of the models that ship */
   long: { shape: "nano", samples: 8_000_000, pretrain: {} },
 } as const;
-const adaptDefaults = { recipe: "views", rows: 1024, learningRate: 1e-3 };
 const defaultContext = 1024;
 
 export interface RunFlags {
@@ -39,7 +38,6 @@ export interface RunFlags {
   pretrain?: Values;
   adapt?: Values;
   threads?: number;
-  keepActivations?: boolean;
   saveSeconds: number;
 }
 
@@ -55,7 +53,7 @@ interface Settings {
 
 /** Options that the stages set themselves. */
 const own = ["data", "to", "run", "from", "shape", "tokenizer", "epochs", "tokens", "heldOut", "seed", "blockLength"];
-const how = ["threads", "keepActivations", "saveSeconds"];
+const how = ["threads", "activations", "saveSeconds"];
 
 /** A model, and what it took to train. */
 export interface Trained {
@@ -84,9 +82,9 @@ export interface Models {
 export async function makeModels(flags: RunFlags, held: ReadonlySet<string>): Promise<Models> {
   const settings = settingsOf(flags);
   const folder = resolve(flags.out);
-  const { threads, keepActivations, saveSeconds, share } = flags;
+  const { threads, saveSeconds, share } = flags;
   const at = (...names: string[]) => join(folder, ...names);
-  const common = { heldOut: 0, seed: settings.seed, threads, keepActivations, saveSeconds };
+  const common = { heldOut: 0, seed: settings.seed, threads, saveSeconds };
   const { shape, blockLength } = settings;
   const forParent: PretrainOptions = {
     ...{ ...common, shape, tokenizer: shippedModelPath(), data: at("parent.jsonl"), to: at("parent") },
@@ -134,7 +132,7 @@ function settingsOf({ form, shape, samples, blockLength, seed, pretrain = {}, ad
     samples: samples ?? given.samples,
     ...{ blockLength, seed },
     pretrain: { ...given.pretrain, ...pretrain },
-    adapt: { ...adaptDefaults, ...adapt },
+    adapt,
   };
 }
 

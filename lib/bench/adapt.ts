@@ -47,7 +47,6 @@ export function adaptCommand(): Command {
     )
     .optionsGroup("Run:")
     .option("--threads <n>", "threads that compute (default: this machine's cores)", whole(1))
-    .option("--keep-activations", "faster, and much more memory; the results are the same")
     .option("--save-seconds <n>", "seconds after which the state of a training is written again", positive, 60)
     .optionsGroup("Evaluation:")
     .option("--prompts <file>", "JSON lines with prompt, answer and task (default: the repository's held-out samples)")
@@ -60,7 +59,7 @@ export function adaptCommand(): Command {
     .option("--least-tokens-per-forward <n>", "exit with 1 where it fills fewer", positive)
     .option("--json", "print one JSON object")
     .option("--out-json [file]", "write the JSON to another file, too (default: one in bench/results)")
-    .addHelpText("after", "\nExample:\n  sdar bench adapt --out /tmp/evidence --share 0.05,0.1 --keep-activations")
+    .addHelpText("after", "\nExample:\n  sdar bench adapt --out /tmp/evidence --share 0.05,0.1")
     .action(measure);
 }
 
