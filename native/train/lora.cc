@@ -81,8 +81,9 @@ Layout lora_layout(const ModelConfig& config, const LoraSettings& settings) {
   settings.check(config);
   const auto& whole = settings.tensors;
   const int64_t rank = settings.rank;
+  const Layout full(config);
   Layout layout;
-  for (const Parameter& tensor : Layout(config).parameters()) {
+  for (const Parameter& tensor : full.parameters()) {
     if (std::find(whole.begin(), whole.end(), tensor.name) != whole.end()) layout.add(tensor);
     if (is_target(settings, tensor.name)) {
       layout.add({stem(tensor.name) + kLoraA, rank, tensor.cols});

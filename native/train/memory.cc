@@ -35,9 +35,9 @@ class Buffers {
     const int64_t around = (s_.layers + 1) * wide_ + 2 * m_ * (s_.head_dim / 2) + compute_.floats_for(wide_) + m_;
     const int64_t back = 2 * wide_ + 2 * queries_ + 2 * keys_ + compute_.floats_for(queries_);
     const int64_t mlp = dense_ ? inner_ + (half_ ? 2 * compute_.floats_for(inner_) : 0) : 0;
-    const int64_t mixture = sparse_ ? slots_ * (2 * s_.hidden + s_.moe_intermediate + 2) + m_ * s_.experts : 0;
-    return around + back + mlp + mixture + 8 * m_;  // the rows themselves
+    return around + back + mlp + 8 * m_;  // the rows themselves
   }
+  int64_t mixture() const { return sparse_ ? slots_ * (2 * s_.hidden + s_.moe_intermediate + 2) + m_ * s_.experts : 0; }
 
  private:
   int64_t attention_state() const {
@@ -79,7 +79,8 @@ ProductScratch products_scratch(const ModelConfig& config, const Compute& comput
     const ProductScratch one = product_scratch(compute, m, n, k);
     most = {std::max(most.shared, one.shared), std::max(most.worker, one.worker)};
   };
-  for (const Parameter& p : Layout(config).parameters()) {
+  const Layout layout(config);
+  for (const Parameter& p : layout.parameters()) {
     const bool table = p.name == "model.embed_tokens.weight";
     if (p.vector || (table && !config.tied)) continue;
     const bool head = table || p.name == "lm_head.weight";
@@ -104,11 +105,12 @@ TrainingMemory estimate(const ModelConfig& config, const TrainSettings& settings
   memory.average = settings.ema > 0 ? memory.weights : 0;
   memory.kept = (buffers.states(activations) + buffers.shared()) * kFloat;
   const int64_t tile = std::min(head_tile(s.vocabulary), batch.rows);
-  memory.logits = tile * (s.vocabulary + 2 * s.hidden) * kFloat;
+  memory.temporary = std::max(tile * (s.vocabulary + 2 * s.hidden), buffers.mixture()) * kFloat;
+  if (settings.optimizer == OptimizerKind::muon)
+    memory.temporary = std::max(memory.temporary, muon_floats(layout) * kFloat);
   const ProductScratch products = products_scratch(config, compute, batch.rows);
   int64_t scratch = products.shared + compute.threads() * std::max(products.worker, compute.attention().scratch(
                                                                                         batch.longest, s.head_dim));
-  if (settings.optimizer == OptimizerKind::muon) scratch += muon_floats(layout);
   if (lora) {
     int64_t widest = 0, layer = 0;
     for (const Parameter& p : full.parameters()) {
@@ -152,7 +154,7 @@ std::string TrainingMemory::text() const {
   add("moments", moments);
   add("average", average);
   add(activations == Activations::keep ? "kept activations" : "activations", kept);
-  add("logits", logits);
+  add("temporary", temporary);
   add("scratch", scratch);
   return text;
 }

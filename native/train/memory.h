@@ -18,11 +18,11 @@ struct TrainingMemory {
   int64_t gradients = 0;
   int64_t moments = 0;
   int64_t average = 0;
-  int64_t kept = 0;     ///< of the forward pass, and gradients of it
-  int64_t logits = 0;   ///< a tile, with its rows
-  int64_t scratch = 0;  ///< packed operands, attention, Muon's matrices
+  int64_t kept = 0;       ///< of the forward pass, and gradients of it
+  int64_t temporary = 0;  ///< the largest of a tile of logits with its rows, a mixture's gradients, Muon's matrices
+  int64_t scratch = 0;    ///< packed operands, attention, adapters
 
-  int64_t total() const { return weights + frozen + gradients + moments + average + kept + logits + scratch; }
+  int64_t total() const { return weights + frozen + gradients + moments + average + kept + temporary + scratch; }
   /// Its parts as a line, in MiB.
   std::string text() const;
 };

@@ -53,7 +53,9 @@ class PartialFile {
 }  // namespace
 
 std::string Trainer::description() const {
-  std::string text = "training state 2\n" + settings_.text() + " format ";
+  std::string text = "training state 2\n";
+  text += settings_.text();
+  text += " format ";
   text += kFormats[static_cast<size_t>(compute_.format())];
   text += " " + network_.text();
   for (const Parameter& p : network_.layout().parameters())

@@ -194,6 +194,11 @@ TEST("a state that cannot be written leaves the old one; one that is damaged or 
   Run longer(settings_of(7));
   CHECK_THROWS("INVALID_OPTION", "steps 6 decay cosine", longer.trainer.resume(folder.path));
   CHECK(longer.trainer.steps_done() == 0);
+  Compute halves(1, "", Format::bf16);
+  Network of_halves(config_of(true, 0), halves);
+  Trainer rounded(of_halves, halves, settings_of(6), weights_of(of_halves.layout()));
+  CHECK_THROWS("INVALID_OPTION", "format f32", rounded.resume(folder.path));
+  CHECK_THROWS("INVALID_OPTION", "format bf16", rounded.resume(folder.path));
   Compute compute(1);
   Network untied(config_of(false, 0), compute);
   Trainer wrong(untied, compute, settings_of(6), weights_of(untied.layout()));
