@@ -37,7 +37,8 @@ function dataFile(folder: string, lines: readonly unknown[], name = "data.jsonl"
 
 const sixty = Array.from({ length: 60 }, (_, i) => chat(i));
 const weights = (folder: string) => readFileSync(join(folder, "model.safetensors"));
-const tiny = { shape, tokenizer: shippedModelPath(), rows: 256, seed: 3 };
+// On a machine that is busy, threads that wait for each other take long.
+const tiny = { shape, tokenizer: shippedModelPath(), rows: 256, seed: 3, threads: 1 };
 
 t.test("pretrain, adapt, and the adapted model answers", async (t) => {
   const folder = t.testdir({});
@@ -47,7 +48,7 @@ t.test("pretrain, adapt, and the adapted model answers", async (t) => {
   const seen: number[] = [];
   const losses: number[] = [];
   const made = await pretrain({
-    ...{ ...tiny, data, to: parent, epochs: 6, heldOut: 0.1, learningRate: 1e-2, threads: 2 },
+    ...{ ...tiny, data, to: parent, epochs: 6, heldOut: 0.1, learningRate: 1e-2 },
     onStart: (start) => starts.push(start),
     onProgress: ({ step, loss }) => {
       seen.push(step);
@@ -65,7 +66,17 @@ t.test("pretrain, adapt, and the adapted model answers", async (t) => {
   t.match(readFileSync(join(made.run, "loss.svg"), "utf8"), /^<svg.*held out/s);
   t.match(JSON.parse(readFileSync(join(parent, "config.json"), "utf8")), { model_type: "qwen3", vocab_size: 560 });
 
-  await adapt({ from: parent, data, to, epochs: 25, rows: 512, blockLength: 8, learningRate: 1e-2, recipe: "views" });
+  await adapt({
+    from: parent,
+    data,
+    to,
+    epochs: 25,
+    rows: 512,
+    blockLength: 8,
+    learningRate: 1e-2,
+    recipe: "views",
+    threads: 1,
+  });
   await using engine = await Engine.load(to);
   t.match(engine.model, { blockLength: 8, decoding: "block_diffusion", maskTokenId: 559 });
   for (let i = 0; i < 4; i++) {
@@ -77,7 +88,7 @@ t.test("pretrain, adapt, and the adapted model answers", async (t) => {
   const file = join(parent, "model.safetensors");
   writeFileSync(file, Buffer.concat([readFileSync(file).subarray(0, -64), Buffer.alloc(64, "617f", "hex")]));
   const broken = join(folder, "broken");
-  await t.rejects(adapt({ from: parent, data, to: broken, rows: 512 }), {
+  await t.rejects(adapt({ from: parent, data, to: broken, rows: 512, threads: 1 }), {
     code: "NUMERIC_ERROR",
     message: /^.* is -?(nan|inf) at step 0, batch 0; .*broken\.run keeps what 0 steps have made/,
   });
@@ -85,19 +96,19 @@ t.test("pretrain, adapt, and the adapted model answers", async (t) => {
   t.notOk(existsSync(broken));
 });
 
-t.test("a run that is killed, or aborted, goes on and ends with the same bytes; threads change nothing", async (t) => {
+t.test("a run that is killed, or aborted, goes on and ends with the same bytes", async (t) => {
   const folder = t.testdir({});
   const data = dataFile(folder, sixty);
-  const options = { ...tiny, data, epochs: 20, rows: 128 };
+  const options = { ...tiny, data, epochs: 6, rows: 128 };
   const undisturbed = join(folder, "undisturbed");
-  const { steps } = await pretrain({ ...options, to: undisturbed, threads: 1 });
+  const { steps } = await pretrain({ ...options, to: undisturbed });
 
   const to = join(folder, "killed");
   const shapeFlag = Object.entries(shape)
     .map((size) => size.join("="))
     .join();
   const flags = ["--shape", shapeFlag, "--tokenizer", shippedModelPath(), "--data", data, "--to", to];
-  const command = ["pretrain", ...flags, "--epochs", "20", "--rows", "128", "--seed", "3", "--save-seconds", "0"];
+  const command = ["pretrain", ...flags, ..."--epochs 6 --rows 128 --seed 3 --save-seconds 0 --threads 1".split(" ")];
   const child = spawn(process.execPath, [main, ...command], { stdio: "ignore" });
   const log = join(`${to}.run`, "log.jsonl");
   const begun = () => existsSync(log) && readFileSync(log, "utf8").split("\n").length > 3;
@@ -110,7 +121,7 @@ t.test("a run that is killed, or aborted, goes on and ends with the same bytes; 
   t.ok(weights(to).equals(weights(undisturbed)), "killed");
 
   const stop = new AbortController();
-  const aborted = { ...options, to: join(folder, "aborted"), threads: 2 };
+  const aborted = { ...options, to: join(folder, "aborted") };
   const onProgress = ({ step }: { step: number }) => step === 4 && stop.abort();
   await t.rejects(pretrain({ ...aborted, onProgress, signal: stop.signal }), {
     code: "ABORTED",
@@ -136,7 +147,7 @@ t.test("a run that is killed, or aborted, goes on and ends with the same bytes; 
   );
 });
 
-t.test("adapters, Muon, averages and bf16 go on with the same bytes, too", async (t) => {
+t.test("adapters, Muon, averages and bf16 go on with the same bytes, too, whatever the threads", async (t) => {
   const folder = t.testdir({});
   const data = dataFile(folder, sixty.slice(0, 24));
   const from = join(folder, "parent");
