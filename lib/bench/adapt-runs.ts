@@ -6,6 +6,7 @@ import { readJson, shippedModelPath } from "../checkpoint.js";
 import { SdarError } from "../errors.js";
 import { type AdaptOptions, adapt, type PretrainOptions, pretrain, type TrainOptions } from "../train/index.js";
 import { parseAdapt, parsePretrain } from "../train/options.js";
+import { growing } from "../train/run.js";
 import { RunFolder } from "../train/run-folder.js";
 import { rowCounter, writeSamples } from "./adapt-data.js";
 import { sum } from "./report.js";
@@ -96,7 +97,7 @@ export async function makeModels(flags: RunFlags, held: ReadonlySet<string>): Pr
     ...settings.adapt,
   });
   naming("--pretrain", () => parsePretrain(forParent));
-  const { recipe, views, blocks } = naming("--adapt", () => parseAdapt(forShare(1))).settings;
+  const { recipe, views, blocks, growth } = naming("--adapt", () => parseAdapt(forShare(1))).settings;
   if (recipe === "autoregressive") throw invalid("--adapt", "recipe: give sdar or views");
   begin(folder, settings);
 
@@ -106,7 +107,7 @@ export async function makeModels(flags: RunFlags, held: ReadonlySet<string>): Pr
   const adapted: Adapted[] = [];
   for (const wanted of share) {
     const made = await trained(forShare(wanted), `sdar-${wanted}`, adapt, (file) => {
-      const rows = rowCounter(parent.folder, { recipe, views, blocks });
+      const rows = rowCounter(parent.folder, { recipe, views, blocks: growth ? growing(blocks[0] ?? 1) : blocks });
       let left = wanted * parent.rows;
       // Other samples than the parent's, and the same ones first for each share.
       writeSamples(file, taskSamples(settings.seed + 1, held), (line) => {

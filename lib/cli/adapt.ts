@@ -3,7 +3,9 @@ import { Command } from "commander";
 import { type AdaptOptions, adapt } from "../train/index.js";
 import { numeric, numericList, runTraining, type TrainFlags, withTrainFlags } from "./training.js";
 
-interface Flags extends TrainFlags, Pick<AdaptOptions, "from" | "recipe" | "blockLength" | "views" | "maskToken"> {
+interface Flags
+  extends TrainFlags,
+    Pick<AdaptOptions, "from" | "recipe" | "blockLength" | "growth" | "views" | "complementary" | "maskToken"> {
   lora?: number;
   loraAlpha?: number;
   loraTargets?: string[];
@@ -29,7 +31,9 @@ export function adaptCommand(): Command {
       "positions denoised together; a list is drawn from (default: the model's, else 4)",
       numericList,
     )
+    .option("--no-growth", "blocks of full length from the first step on, with --recipe views")
     .option("--views <n>", "noisy copies of an answer, with --recipe views (default: 2)", numeric)
+    .option("--no-complementary", "each view draws its own masks")
     .option("--mask-token <name>", "token that is to be the mask (default: the tokenizer's, else a new <|MASK|>)")
     .optionsGroup("LoRA:")
     .option("--lora <rank>", "train adapters of this rank, and the mask's embedding, instead of all weights", numeric)
@@ -37,17 +41,21 @@ export function adaptCommand(): Command {
     .option("--lora-targets <list>", "of q,k,v,o,gate,up,down (default: all)", list)
     .option("--lora-frozen <type>", "how the other weights of layers are held: f32 or bf16 (default: f32)")
     .addHelpText("after", "\nExample:\n  sdar adapt --from Qwen3-0.6B --data chats.jsonl --to my-sdar --block-length 8")
-    .action(({ json, ...flags }: Flags) => runTraining(json, (hooks) => adapt({ ...withLora(flags), ...hooks })));
+    .action(({ json, ...flags }: Flags) => runTraining(json, (hooks) => adapt({ ...optionsOf(flags), ...hooks })));
 }
 
-/** The flags of LoRA are an object of the library's. */
-function withLora({
+/** Options as the library has them: those of LoRA are an object. */
+function optionsOf({
   lora: rank,
   loraAlpha: alpha,
   loraTargets: targets,
   loraFrozen: frozen,
-  ...options
+  growth,
+  complementary,
+  ...others
 }: Flags): AdaptOptions {
+  // A flag of --no-… is true where it is not given: the library has defaults of its own.
+  const options = { ...others, ...(!growth && { growth }), ...(!complementary && { complementary }) };
   const given = Object.entries({ rank, alpha, targets, frozen }).filter(([, value]) => value !== undefined);
   return given.length > 0 ? { ...options, lora: Object.fromEntries(given) } : options;
 }

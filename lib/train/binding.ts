@@ -30,6 +30,8 @@ export interface NativeTrainOptions {
   /** lengths of a block; each sample draws one */
   blocks: Int32Array;
   views: number;
+  growth: boolean;
+  complementary: boolean;
   /** fills an answer's last block; -1: it stays short */
   padId: number;
   /** of the operands of products */

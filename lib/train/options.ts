@@ -76,7 +76,9 @@ const adaptSchema = strictObject({
     (v) => (typeof v === "number" ? [v] : v),
     z.array(block, { error: "an integer from 1 to 64, or a list of them" }).min(1).max(64).optional(),
   ),
+  growth: boolean.optional(),
   views: integer(1, 64).optional(),
+  complementary: boolean.optional(),
   maskToken: text(256).min(1, { error: "a token's name" }).optional(),
   lora: loraSchema.optional(),
 } satisfies Record<keyof AdaptOptions, z.ZodType>);
@@ -109,7 +111,9 @@ export interface Settings {
   recipe: Objective;
   /** empty where autoregressive */
   blocks: number[];
+  growth: boolean;
   views: number;
+  complementary: boolean;
   maskToken: string | undefined;
   /** undefined: all weights are trained; of its targets: the default */
   lora: { rank: number; alpha: number; targets: LoraTarget[] | undefined; frozen: "f32" | "bf16" } | undefined;
@@ -203,17 +207,22 @@ function loraOf({ rank = 16, alpha = 2 * rank, targets, frozen = "f32" }: LoraOp
 export function parseAdapt(options: AdaptOptions): Job {
   const given = check(adaptSchema, options, "options") as unknown as Checked &
     Omit<AdaptOptions, "data" | "blockLength"> & { blockLength?: number[] };
-  const { from, recipe = "views", blockLength, views, maskToken, lora } = given;
+  const { from, recipe = "views", blockLength, growth, views, complementary, maskToken, lora } = given;
   if (recipe === "autoregressive") {
-    const name = (["blockLength", "views", "maskToken"] as const).find((each) => given[each] !== undefined);
+    const name = (["blockLength", "growth", "maskToken"] as const).find((each) => given[each] !== undefined);
     if (name) throw invalidOption(name, given[name], "it with a recipe that denoises blocks");
   }
-  if (views !== undefined && recipe !== "views") throw invalidOption("views", views, 'it with recipe: "views"');
+  const several = blockLength !== undefined && blockLength.length > 1;
+  if (growth && several) throw invalidOption("growth", growth, "it with one block length");
+  for (const [name, value] of Object.entries({ views, complementary }))
+    if (value !== undefined && recipe !== "views") throw invalidOption(name, value, 'it with recipe: "views"');
   return jobOf(given, from, {
     kind: "adapt",
     recipe,
     blocks: blockLength ?? [],
+    growth: growth ?? (recipe === "views" && !several),
     views: views ?? 2,
+    complementary: complementary ?? recipe === "views",
     maskToken,
     lora: lora && loraOf(lora),
     shape: undefined,
@@ -233,7 +242,9 @@ export function parsePretrain(options: PretrainOptions): Job {
     kind: "pretrain",
     recipe: "autoregressive",
     blocks: [],
-    views: 4,
+    growth: false,
+    views: 1,
+    complementary: false,
     maskToken: undefined,
     lora: undefined,
     shape,

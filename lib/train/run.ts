@@ -84,8 +84,18 @@ async function begin({ settings, data, signal }: Job, source: string, folder: Ru
   return record;
 }
 
+/** Lengths of a block that grows up to `length`. */
+export function growing(length: number): number[] {
+  const lengths = [length];
+  while (length > 3) {
+    length = Math.ceil(length / 2);
+    lengths.unshift(length);
+  }
+  return lengths;
+}
+
 function nativeOptions({ settings, activations, threads }: Job, source: string, folder: RunFolder, record: RunRecord) {
-  const { recipe, views, accumulate, rows, epochs, tokens, heldOut, seed, warmup } = settings;
+  const { recipe, growth, views, complementary, accumulate, rows, epochs, tokens, heldOut, seed, warmup } = settings;
   const { learningRate, decay, clip, weightDecay, beta1, beta2, epsilon, optimizer, momentum, ema, lora, compute } =
     settings;
   const targets = lora?.targets ?? (record.facts.sparse ? loraTargets.slice(0, 4) : loraTargets);
@@ -93,9 +103,9 @@ function nativeOptions({ settings, activations, threads }: Job, source: string, 
     ...{ model: folder.model, samples: folder.samples, folder: folder.path },
     parent: settings.kind === "adapt" ? source : "",
     objective: recipe,
-    blocks: Int32Array.from(record.facts.blocks),
+    blocks: Int32Array.from(growth ? growing(record.facts.blocks[0] ?? 1) : record.facts.blocks),
     padId: recipe === "autoregressive" ? -1 : record.facts.padId,
-    ...{ views, accumulate, rows, epochs, tokens, heldOut, seed, warmup },
+    ...{ growth, views, complementary, accumulate, rows, epochs, tokens, heldOut, seed, warmup },
     ...{ learningRate, decay, clip, weightDecay, beta1, beta2, epsilon, optimizer, momentum, ema, compute },
     ...{ loraRank: lora?.rank ?? 0, loraAlpha: lora?.alpha ?? 1, loraBf16: lora?.frozen === "bf16" },
     loraTargets: Int32Array.from(targets, (target) => loraTargets.indexOf(target)),

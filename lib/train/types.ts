@@ -167,11 +167,23 @@ export interface AdaptOptions extends TrainOptions {
    */
   blockLength?: number | readonly number[];
   /**
+   * Begins with blocks of 2 positions, which double over the run until they have the block length.
+   *
+   * @default true with `recipe: "views"` and one block length
+   */
+  growth?: boolean;
+  /**
    * Noisy copies of an answer, with `recipe: "views"`; 1 to 64.
    *
    * @default 2
    */
   views?: number;
+  /**
+   * Every second view masks what the one before it shows, with `recipe: "views"`.
+   *
+   * @default true
+   */
+  complementary?: boolean;
   /**
    * Name of the token that is to be the mask.
    *

@@ -48,6 +48,8 @@ RunOptions to_training(const Napi::Object& o) {
       static_cast<train::Objective>(named(o, "objective", string(o, "objective"), train::kObjectives));
   options.recipe.blocks = int_array(o, "blocks");
   options.recipe.views = integer(o, "views", 1, 64);
+  options.recipe.growth = boolean(o, "growth");
+  options.recipe.complementary = boolean(o, "complementary");
   options.recipe.pad_id = integer(o, "padId", -1);
   train::TrainSettings& settings = options.settings;
   settings.optimizer =

@@ -1,7 +1,7 @@
 #include "train/recipe.h"
 
 #include <algorithm>
-#include <numeric>
+#include <iterator>
 
 #include "denoise/philox.h"
 #include "util/error.h"
@@ -114,20 +114,76 @@ Sample padded(Sample sample, int32_t block, int32_t pad_id) {
   return sample;
 }
 
-/// Masks positions of one block of a view, `places` of its answer; `stratum` in [0, 1) says how many.
-void mask_block(std::vector<int32_t> places, double stratum, const Draws& draw, uint32_t number, int32_t mask_id,
-                int32_t first, std::vector<int32_t>& view, std::vector<float>& weights, bool flat) {
-  const size_t count = places.size(),
-               masked = std::min(static_cast<size_t>(stratum * static_cast<double>(count)), count - 1) + 1;
-  for (size_t i = 0; i < masked; i++) {
-    const auto left = static_cast<double>(count - i);
-    const size_t other =
-        i + std::min(static_cast<size_t>(draw(number + static_cast<uint32_t>(i)) * left), count - i - 1);
-    std::swap(places[i], places[other]);
-    const auto at = static_cast<size_t>(places[i] - first);
-    view[at] = mask_id;
-    weights[at] = flat ? 1 : static_cast<float>(count) / static_cast<float>(masked);
+/// A noisy copy of a sample from position `first` on, and the weights of its rows.
+struct View {
+  std::vector<int32_t> ids;
+  std::vector<float> weights;
+  int32_t first;
+
+  /// Masks these positions of a block that has `count` of the answer.
+  void mask(std::span<const int32_t> places, size_t count, int32_t mask_id) {
+    for (const int32_t place : places) {
+      ids[static_cast<size_t>(place - first)] = mask_id;
+      weights[static_cast<size_t>(place - first)] = static_cast<float>(count) / static_cast<float>(places.size());
+    }
   }
+  bool masked(int32_t place) const { return weights[static_cast<size_t>(place - first)] > 0; }
+};
+
+/// `count` of the places, drawn with numbers from `number` on.
+std::vector<int32_t> draw_places(std::vector<int32_t> places, size_t count, const Draws& draw, uint32_t number) {
+  for (size_t i = 0; i < count; i++) {
+    const size_t left = places.size() - i;
+    const auto drawn = static_cast<size_t>(draw(number + static_cast<uint32_t>(i)) * static_cast<double>(left));
+    std::swap(places[i], places[i + std::min(drawn, left - 1)]);
+  }
+  places.resize(count);
+  return places;
+}
+
+/// The positions of the answer in block [begin, begin + block).
+std::vector<int32_t> answer_places(const Sample& sample, int32_t begin, int32_t block) {
+  std::vector<int32_t> places;
+  const int32_t end = std::min(begin + block, static_cast<int32_t>(sample.ids.size()));
+  for (int32_t i = begin; i < end; i++)
+    if (sample.answer[static_cast<size_t>(i)]) places.push_back(i);
+  return places;
+}
+
+/// What view `number` masks of a block, given the view before it.
+std::vector<int32_t> masked_places(const Recipe& recipe, const std::vector<int32_t>& places, int32_t begin,
+                                   int32_t number, const View* before, const Draws& draw) {
+  if (recipe.complementary && number % 2 == 1) {
+    std::vector<int32_t> rest;
+    std::copy_if(places.begin(), places.end(), std::back_inserter(rest), [&](int32_t i) { return !before->masked(i); });
+    if (!rest.empty()) return rest;
+  }
+  // Each block's strata are dealt to the views in its own order. A block has numbers of its own: one for the order, then
+  // for each view its place in the stratum and the positions, which are at most 64.
+  constexpr uint32_t kEach = 65;
+  const uint32_t own = static_cast<uint32_t>(begin) * (kEach + 1);
+  const auto turn = static_cast<int32_t>(draw(own) * recipe.views);
+  const uint32_t first = (static_cast<uint32_t>(number) + 1) << 24 | (own + 1);
+  const double stratum = ((number + turn) % recipe.views + draw(first)) / recipe.views;
+  const size_t count = places.size();
+  return draw_places(places, std::min(static_cast<size_t>(stratum * static_cast<double>(count)), count - 1) + 1, draw,
+                     first + 1);
+}
+
+std::vector<View> views_of(const Recipe& recipe, const Sample& sample, int32_t first, int32_t block,
+                           const Draws& draw) {
+  const std::vector<int32_t> ids(sample.ids.begin() + first, sample.ids.end());
+  std::vector<View> views(static_cast<size_t>(recipe.views), {ids, std::vector<float>(ids.size()), first});
+  for (int32_t begin = first; begin < static_cast<int32_t>(sample.ids.size()); begin += block) {
+    const std::vector<int32_t> places = answer_places(sample, begin, block);
+    if (places.empty()) continue;
+    for (int32_t i = 0; i < recipe.views; i++) {
+      View& view = views[static_cast<size_t>(i)];
+      view.mask(masked_places(recipe, places, begin, i, i > 0 ? &view - 1 : nullptr, draw), places.size(),
+                recipe.mask_id);
+    }
+  }
+  return views;
 }
 
 }  // namespace
@@ -140,61 +196,22 @@ TrainingRows view_rows(const Recipe& recipe, std::span<const Sample> samples, ui
   for (size_t i = 0; i < samples.size(); i++) {
     const int32_t block = block_of(recipe, seed, first + i, progress);
     const Sample sample = padded(samples[i], block, recipe.pad_id);
-    const int32_t begin = first_block(sample, block), length = static_cast<int32_t>(sample.ids.size());
-    if (begin >= length) continue;
-    const Draws draw(seed, first + i, kViews);
-    std::vector<std::vector<int32_t>> views;
-    std::vector<float> weights;
-    uint32_t number = 0;
-    for (int32_t v = 0; v < recipe.views; v++) {
-      std::vector<int32_t> view(sample.ids.begin() + begin, sample.ids.end());
-      std::vector<float> own(view.size());
-      for (int32_t b = begin; b < length; b += block) {
-        std::vector<int32_t> places;
-        for (int32_t j = b; j < std::min(b + block, length); j++)
-          if (sample.answer[static_cast<size_t>(j)]) places.push_back(j);
-        if (places.empty()) continue;
-        // Each block's strata are dealt to the views in its own order.
-        const int32_t turn = static_cast<int32_t>(draw(static_cast<uint32_t>(b / block)) * recipe.views);
-        if (recipe.complementary && v % 2 == 1) {
-          std::vector<int32_t> rest;
-          for (const int32_t j : places)
-            if (views.back()[static_cast<size_t>(j - begin)] != recipe.mask_id) rest.push_back(j);
-          if (!rest.empty()) {
-            for (const int32_t j : rest) {
-              view[static_cast<size_t>(j - begin)] = recipe.mask_id;
-              own[static_cast<size_t>(j - begin)] =
-                  recipe.flat ? 1 : static_cast<float>(places.size()) / static_cast<float>(rest.size());
-            }
-            count += static_cast<double>(places.size());
-            number++;
-            continue;
-          }
-        }
-        const double stratum = ((v + turn) % recipe.views + draw(0x10000u + number)) / recipe.views;
-        mask_block(places, stratum, draw, 0x20000u + number * static_cast<uint32_t>(block), recipe.mask_id, begin, view,
-                   own, recipe.flat);
-        count += static_cast<double>(places.size());
-        number++;
-      }
-      views.push_back(std::move(view));
-      weights.insert(weights.end(), own.begin(), own.end());
-    }
-    const size_t base = rows.ids.size();
-    add_clean_and_views(rows, sample.ids, views, begin, block, recipe.clean == Clean::token_causal);
-    if (recipe.autoregressive > 0) {
-      for (size_t j = 1; j <= static_cast<size_t>((length - 1) / block * block); j++) {
-        if (!sample.answer[j]) continue;
-        rows.targets[base + j - 1] = sample.ids[j];
-        rows.weights[base + j - 1] = static_cast<float>(recipe.autoregressive * recipe.views);
+    const int32_t begin = first_block(sample, block);
+    if (begin >= static_cast<int32_t>(sample.ids.size())) continue;
+    const std::vector<View> views = views_of(recipe, sample, begin, block, Draws(seed, first + i, kViews));
+    std::vector<std::vector<int32_t>> noisy;
+    for (const View& view : views) noisy.push_back(view.ids);
+    add_clean_and_views(rows, sample.ids, noisy, begin, block);
+    size_t row = rows.ids.size() - views.size() * views[0].ids.size();
+    for (const View& view : views) {
+      for (size_t j = 0; j < view.ids.size(); j++, row++) {
+        rows.weights[row] = view.weights[j];
+        if (view.weights[j] > 0) rows.targets[row] = sample.ids[static_cast<size_t>(begin) + j];
       }
     }
-    const size_t at = rows.ids.size() - weights.size();
-    for (size_t j = 0; j < weights.size(); j++) {
-      if (weights[j] == 0) continue;
-      rows.weights[at + j] = weights[j];
-      rows.targets[at + j] = sample.ids[static_cast<size_t>(begin) + j % static_cast<size_t>(length - begin)];
-    }
+    count += static_cast<double>(
+                 std::count_if(sample.answer.begin(), sample.answer.end(), [](uint8_t flag) { return flag != 0; })) *
+             recipe.views;
   }
   for (float& weight : rows.weights) weight = static_cast<float>(weight / count);
   return rows;
@@ -245,7 +262,9 @@ std::string Recipe::text() const {
   if (objective == Objective::autoregressive) return line;
   line += " blocks";
   for (const int32_t block : blocks) line += " " + std::to_string(block);
-  if (objective == Objective::views) line += " views " + std::to_string(views);
+  if (growth) line += " growing";
+  if (objective == Objective::views)
+    line += " views " + std::to_string(views) + (complementary ? " complementary" : "");
   return line + " pad " + std::to_string(pad_id) + " mask " + std::to_string(mask_id);
 }
 

@@ -28,22 +28,14 @@ enum class Objective : uint8_t {
 };
 inline constexpr std::array kObjectives{"autoregressive", "sdar", "views"};
 
-/// What a row of x_0 sees: its own block, as SDAR commits it, or the rows up to its own, as the parent was trained.
-enum class Clean : uint8_t { block_causal, token_causal };
-inline constexpr std::array kCleans{"block_causal", "token_causal"};
-
 struct Recipe {
   Objective objective = Objective::autoregressive;
-  std::vector<int32_t> blocks{8};     ///< lengths of a block; each sample draws one
-  int32_t views = 4;                  ///< noisy copies of an answer, in `views`
-  Clean clean = Clean::block_causal;  ///< in `views`
-  double autoregressive =
-      0;  ///< weight of the next token's loss at the answer's rows of x_0, which must be token_causal
-  bool complementary = false;  ///< in `views`: every second view masks what the view before it does not
-  bool growth = false;         ///< blocks come one after the other over the run instead of being drawn
-  bool flat = false;
-  int32_t mask_id = -1;  ///< what x_t has where it is noisy
-  int32_t pad_id = -1;   ///< fills an answer's last block and is learnt; -1: the block stays short
+  std::vector<int32_t> blocks{8};  ///< lengths of a block; each sample draws one
+  int32_t views = 4;               ///< noisy copies of an answer, in `views`
+  bool complementary = false;      ///< in `views`: every second one masks what the one before it does not
+  bool growth = false;             ///< blocks come one after the other over the run instead of being drawn
+  int32_t mask_id = -1;            ///< what x_t has where it is noisy
+  int32_t pad_id = -1;             ///< fills an answer's last block and is learnt; -1: the block stays short
 
   /// Throws Error(INVALID_OPTION) naming the field, its value and what is allowed.
   void check() const;
@@ -52,7 +44,7 @@ struct Recipe {
 };
 
 /// The rows of a batch, a function of the arguments alone; `first` is the number in the whole run of the batch's first
-/// sample. Throws Error(INVALID_OPTION).
+/// sample, `progress` in [0, 1] how much of the run is done. Throws Error(INVALID_OPTION).
 TrainingRows rows_of(const Recipe& recipe, std::span<const Sample> samples, uint64_t seed, uint64_t first,
                      double progress = 0);
 /// Rows that a sample takes in rows_of(), with the longest of the recipe's blocks.

@@ -54,7 +54,7 @@ void add_noisy_and_clean(TrainingRows& rows, std::span<const int32_t> noisy, std
 }
 
 void add_clean_and_views(TrainingRows& rows, std::span<const int32_t> clean,
-                         std::span<const std::vector<int32_t>> views, int32_t first, int32_t block, bool token_causal) {
+                         std::span<const std::vector<int32_t>> views, int32_t first, int32_t block) {
   check_block(block);
   const auto length = static_cast<int32_t>(clean.size());
   if (first % block != 0 || first < 0 || first >= length)
@@ -62,8 +62,7 @@ void add_clean_and_views(TrainingRows& rows, std::span<const int32_t> clean,
                                           std::to_string(block) + " below " + std::to_string(length));
   const int32_t seen = (length - 1) / block * block;
   const int32_t base = append(rows, clean.first(static_cast<size_t>(seen)));
-  for (int32_t i = 0; i < seen; i++)
-    rows.sight.push_back({{{base, base + (token_causal ? i + 1 : block_end(i, block, length))}, {}}});
+  for (int32_t i = 0; i < seen; i++) rows.sight.push_back({{{base, base + block_end(i, block, length)}, {}}});
   for (const std::vector<int32_t>& view : views) {
     if (static_cast<int32_t>(view.size()) != length - first)
       throw Error(code::kInvalidOption,

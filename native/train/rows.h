@@ -38,7 +38,6 @@ void add_noisy_and_clean(TrainingRows& rows, std::span<const int32_t> noisy, std
 /// x_0 up to its last block, block-causal, and behind it views of the blocks from `first` on: a row of a view sees the
 /// view's own block and x_0 of earlier blocks. `views` are [clean.size() - first] each, `first` the begin of a block.
 void add_clean_and_views(TrainingRows& rows, std::span<const int32_t> clean,
-                         std::span<const std::vector<int32_t>> views, int32_t first, int32_t block,
-                         bool token_causal = false);
+                         std::span<const std::vector<int32_t>> views, int32_t first, int32_t block);
 
 }  // namespace sdar::train

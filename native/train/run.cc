@@ -113,8 +113,9 @@ RunReport Run::step() {
       report.tokens += static_cast<int64_t>(sample.ids.size());
       for (const uint8_t flag : sample.answer) report.answer_tokens += flag != 0;
     }
-    TrainingRows rows =
-        rows_of(options_.recipe, batch_samples, options_.settings.seed, plan_.first_index(static_cast<int64_t>(batch)));
+    const double progress = static_cast<double>(batch) / static_cast<double>(plan_.batches());
+    TrainingRows rows = rows_of(options_.recipe, batch_samples, options_.settings.seed,
+                                plan_.first_index(static_cast<int64_t>(batch)), progress);
     report.rows += rows.size();
     return rows;
   });
@@ -150,7 +151,7 @@ double Run::evaluate(const std::function<bool()>& cancelled) {
     for (const Sample& sample : batch)
       for (const uint8_t flag : sample.answer) answer += flag != 0;
     loss += answer * network_->loss(trainer_->averaged().data(),
-                                    rows_of(options_.recipe, batch, kEvaluation, static_cast<uint64_t>(first)));
+                                    rows_of(options_.recipe, batch, kEvaluation, static_cast<uint64_t>(first), 1));
     weight += answer;
   }
   return weight > 0 ? loss / weight : std::numeric_limits<double>::quiet_NaN();

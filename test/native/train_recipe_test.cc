@@ -27,7 +27,8 @@ std::vector<Sample> samples() {
 }
 
 Recipe recipe_of(int32_t views, std::vector<int32_t> blocks, int32_t pad_id = kPad) {
-  return {Objective::views, std::move(blocks), views, kMask, pad_id};
+  return {
+      .objective = Objective::views, .blocks = std::move(blocks), .views = views, .mask_id = kMask, .pad_id = pad_id};
 }
 
 Sample padded(Sample sample, int32_t block) {
@@ -107,6 +108,39 @@ TEST("a block of a view has 1 to all of its answer masked, and nothing else") {
       // Blocks of 8 and 4 views: two counts of masked positions to each.
       if (b > 0) CHECK(strata == std::vector<int>(static_cast<size_t>(views), 1));
     }
+  }
+}
+
+TEST("complementary views mask between them all of an answer") {
+  Recipe recipe = recipe_of(4, {8});
+  recipe.complementary = true;
+  for (uint64_t first = 0; first < 50; first++) {
+    const Sample sample = sample_of(5, 14, static_cast<uint32_t>(first));
+    const TrainingRows rows = rows_of(recipe, std::vector{sample}, 1, first);
+    const Sample whole = padded(sample, 8);
+    for (int32_t v = 0; v < 4; v += 2) {
+      for (int32_t b = 0; b < 24; b += 8) {
+        int masked[2] = {}, both = 0, answers = 0;
+        for (int32_t j = b; j < b + 8; j++) {
+          const bool noisy[2] = {rows.ids[static_cast<size_t>(16 + v * 24 + j)] == kMask,
+                                 rows.ids[static_cast<size_t>(16 + (v + 1) * 24 + j)] == kMask};
+          for (int i = 0; i < 2; i++) masked[i] += noisy[i];
+          both += noisy[0] && noisy[1], answers += whole.answer[static_cast<size_t>(j)];
+        }
+        // Where the first masks everything, the second draws its own.
+        CHECK(masked[0] == answers ? masked[1] >= 1 : both == 0 && masked[0] + masked[1] == answers);
+      }
+    }
+  }
+}
+
+TEST("blocks that grow come one after the other") {
+  Recipe recipe = recipe_of(1, {2, 4, 8});
+  recipe.growth = true;
+  for (const auto& [progress, block] : {std::pair(0.0, 2), {0.3, 2}, {0.34, 4}, {0.6, 4}, {0.67, 8}, {1.0, 8}}) {
+    const Sample sample = sample_of(9, 8, 1);
+    const int32_t end = (17 + block - 1) / block * block;
+    CHECK(rows_of(recipe, std::vector{sample}, 1, 0, progress).size() == end - block + end - 8);
   }
 }
 
