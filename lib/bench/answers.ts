@@ -7,6 +7,8 @@ import { median, sum } from "./report.js";
 /** What one generation took. */
 export interface Timed {
   text: string;
+  /** of the tokens, the one that ended it included */
+  ids: number[];
   tokens: number;
   forwards: number;
   seconds: number;
@@ -25,10 +27,11 @@ export async function timeAnswer(engine: Engine, sample: Sample, options: Answer
   const run = engine.generate({ ...input, ...more, maxTokens });
   let first: number | undefined;
   for await (const chunk of run) if (chunk.tokens.length > 0) first ??= performance.now();
-  const { text, usage } = await run.result();
+  const { text, tokens: all, usage } = await run.result();
   const ended = performance.now();
   return {
     text,
+    ids: all.map(({ id }) => id),
     tokens: usage.completionTokens,
     forwards: usage.forwards,
     seconds: (ended - began) / 1000,
@@ -38,7 +41,7 @@ export async function timeAnswer(engine: Engine, sample: Sample, options: Answer
 
 /** Totals, medians and right answers. */
 export function summarise(samples: readonly Sample[], timed: readonly Timed[]) {
-  const total = (of: keyof Omit<Timed, "text">) => sum(timed.map((one) => one[of]));
+  const total = (of: keyof Omit<Timed, "text" | "ids">) => sum(timed.map((one) => one[of]));
   return {
     tokens: total("tokens"),
     forwards: total("forwards"),

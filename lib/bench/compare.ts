@@ -65,7 +65,7 @@ export function compareCommand(): Command {
     .action(measure);
 }
 
-interface Side {
+export interface Side {
   name: string;
   engine: Engine;
   options: AnswerOptions;
@@ -111,7 +111,7 @@ function expect(option: string, { model }: Engine, decoding: Decoding): void {
 }
 
 /** Each sample on each side, in turns; whose turn comes first changes from prompt to prompt. */
-async function runAll(sides: readonly Side[], samples: readonly Sample[]): Promise<Timed[][]> {
+export async function runAll(sides: readonly Side[], samples: readonly Sample[]): Promise<Timed[][]> {
   for (const { engine, options } of sides) await timeAnswer(engine, samples[0] as Sample, options);
   const timed: Timed[][] = sides.map(() => []);
   for (const [index, sample] of samples.entries()) {
@@ -128,7 +128,7 @@ async function runAll(sides: readonly Side[], samples: readonly Sample[]): Promi
  * Of 95 %: accuracy by Wilson's, and by resampled prompts, the same ones for both sides, what a side has of the parent's
  * tokens per second, time per answer and accuracy.
  */
-function intervals(samples: readonly Sample[], own: readonly Timed[], parent: readonly Timed[]) {
+export function intervals(samples: readonly Sample[], own: readonly Timed[], parent: readonly Timed[]) {
   const right = (timed: readonly Timed[]) =>
     timed.map(({ text }, i) => (samples[i]?.answer === undefined ? Number.NaN : Number(text === samples[i]?.answer)));
   const judged = right(own).filter((one) => !Number.isNaN(one));

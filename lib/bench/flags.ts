@@ -37,3 +37,20 @@ export function oneOf<T extends string>(...allowed: readonly T[]) {
 export function someOf<T extends string>(...allowed: readonly T[]) {
   return (text: string): T[] => text.split(",").map(oneOf(...allowed));
 }
+
+/** Pairs name=value separated by commas; a value is a number, true, false or a word. */
+export function pairs(text: string): Record<string, number | boolean | string> {
+  const all = text.split(",").map((pair) => /^(\w+)=([\w.+-]+)$/.exec(pair) ?? []);
+  if (all.some(({ length }) => length === 0)) throw new InvalidArgumentError("Give name=value,….");
+  const value = (word: string) => {
+    if (word === "true" || word === "false") return word === "true";
+    return Number.isNaN(Number(word)) ? word : Number(word);
+  };
+  return Object.fromEntries(all.map(([, name, word]) => [name, value(word as string)]));
+}
+
+/** Numbers above 0 separated by commas. */
+export const positiveList = (text: string): number[] => text.split(",").map(positive);
+
+/** A number of at least 0. */
+export const notNegative = (text: string): number => (/^0+(\.0*)?$/.test(text) ? 0 : positive(text));

@@ -18,7 +18,8 @@ export function wilson(right: number, of: number): Interval {
   const share = right / of;
   const middle = share + z ** 2 / (2 * of);
   const reach = z * Math.sqrt((share * (1 - share)) / of + z ** 2 / (4 * of ** 2));
-  return [(middle - reach) / (1 + z ** 2 / of), (middle + reach) / (1 + z ** 2 / of)];
+  const end = (at: number) => Math.min(1, Math.max(0, at / (1 + z ** 2 / of)));
+  return [end(middle - reach), end(middle + reach)];
 }
 
 /** How often each of `size` samples is drawn when as many are drawn with replacement; the same numbers every time. */
@@ -39,6 +40,17 @@ export function middle(values: readonly number[]): Interval {
   const sorted = [...values].sort((a, b) => a - b);
   const at = (share: number) => sorted[Math.round(share * (sorted.length - 1))] as number;
   return [at(0.025), at(0.975)];
+}
+
+/** Points of accuracy of `own` above `other`, and their interval: both have judged the same samples, which are resampled. */
+export function pairedDifference(own: Uint8Array, other: Uint8Array, rounds = 1000) {
+  const points = [new Uint16Array(own.length).fill(1), ...resamples(own.length, rounds)].map((times) => {
+    let difference = 0;
+    for (let i = 0; i < times.length; i++)
+      difference += (times[i] as number) * ((own[i] as number) - (other[i] as number));
+    return (100 * difference) / own.length;
+  });
+  return { points: points[0] as number, interval: middle(points.slice(1)) };
 }
 
 /** What a setting made of each sample. */

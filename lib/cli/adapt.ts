@@ -16,15 +16,20 @@ export function adaptCommand(): Command {
   const command = new Command("adapt")
     .description("Trains an autoregressive checkpoint to denoise blocks (or any checkpoint further), from JSONL")
     .requiredOption("--from <model>", "checkpoint folder, hub id in the local cache, or the shipped model");
-  return withTrainFlags(command, { learningRate: "1e-4", weightDecay: "0.01" })
+  return withTrainFlags(command, {
+    learningRate: "0.128 / hidden size, at most 1e-3",
+    weightDecay: "0.01",
+    optimizer: "adamw",
+    rows: "1024",
+  })
     .optionsGroup("Objective:")
-    .option("--recipe <name>", "sdar (the published one), views or autoregressive (default: sdar)")
+    .option("--recipe <name>", "views, sdar (the published one) or autoregressive (default: views)")
     .option(
       "--block-length <n>",
       "positions denoised together; a list is drawn from (default: the model's, else 4)",
       numericList,
     )
-    .option("--views <n>", "noisy copies of an answer, with --recipe views (default: 4)", numeric)
+    .option("--views <n>", "noisy copies of an answer, with --recipe views (default: 2)", numeric)
     .option("--mask-token <name>", "token that is to be the mask (default: the tokenizer's, else a new <|MASK|>)")
     .optionsGroup("LoRA:")
     .option("--lora <rank>", "train adapters of this rank, and the mask's embedding, instead of all weights", numeric)

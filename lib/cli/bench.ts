@@ -1,5 +1,6 @@
 // sdar bench: what this machine makes of a model. Each kind of measurement is a file of lib/bench.
 import { Command } from "commander";
+import { adaptCommand } from "../bench/adapt.js";
 import { compareCommand } from "../bench/compare.js";
 import { dialCommand } from "../bench/dial.js";
 import { forwardCommand } from "../bench/forward.js";
@@ -18,6 +19,7 @@ export function benchCommand(): Command {
     dialCommand,
     serveCommand,
     latencyCommand,
+    adaptCommand,
   ];
   for (const make of makers) command.addCommand(make());
   return command;

@@ -10,7 +10,7 @@ export function pretrainCommand(): Command {
     .description("Trains an autoregressive model from random weights: a small parent for sdar adapt")
     .requiredOption("--shape <shape>", "nano, or sizes: layers=6,hidden=256,heads=4,kvHeads=2,headDim=64,…", shape)
     .requiredOption("--tokenizer <folder>", "folder of tokenizer.json and the chat template");
-  return withTrainFlags(command, { learningRate: "1e-3", weightDecay: "0.1" })
+  return withTrainFlags(command, { learningRate: "6e-3", weightDecay: "0.05", optimizer: "muon", rows: "4096" })
     .optionsGroup("Model:")
     .option("--vocab-size <n>", "ids of the model (default: the tokenizer's, and room for a mask)", numeric)
     .addHelpText(

@@ -16,7 +16,10 @@ export function numeric(text: string): number {
 export const numericList = (text: string): number[] => text.split(",").map(numeric);
 
 /** Adds the flags of every training run. */
-export function withTrainFlags(command: Command, defaults: { learningRate: string; weightDecay: string }): Command {
+export function withTrainFlags(
+  command: Command,
+  defaults: Record<"learningRate" | "weightDecay" | "optimizer" | "rows", string>,
+): Command {
   return command
     .requiredOption("--data <file...>", "JSONL: messages, prompt with completion, or text on each line")
     .requiredOption("--to <folder>", "folder of the finished model; it must not exist")
@@ -25,7 +28,7 @@ export function withTrainFlags(command: Command, defaults: { learningRate: strin
     .option("--save-seconds <n>", "seconds after which the state is written again (default: 120)", numeric)
     .option("--evaluate-every <n>", "steps between evaluations (default: a twentieth of the run)", numeric)
     .option("--threads <n>", "threads that compute (default: this machine's cores)", numeric)
-    .option("--keep-activations", "faster, and much more memory; the results are the same")
+    .option("--activations <what>", "keep (faster), recompute (much less memory) or auto (default: auto)")
     .option("--json", "print one JSON object at the end, and nothing else")
     .optionsGroup("Data:")
     .option("--epochs <n>", "passes over the samples (default: 1)", numeric)
@@ -34,14 +37,14 @@ export function withTrainFlags(command: Command, defaults: { learningRate: strin
     .option("--too-long <what>", "samples longer than the context: refuse, skip or cut (default: refuse)")
     .option("--seed <n>", "of everything that is drawn (default: 0)", numeric)
     .optionsGroup("Steps:")
-    .option("--rows <n>", "most rows of a batch (default: 4096)", numeric)
+    .option("--rows <n>", `most rows of a batch (default: ${defaults.rows})`, numeric)
     .option("--accumulate <n>", "batches whose gradients are averaged for a step (default: 1)", numeric)
     .option("--learning-rate <rate>", `the highest one (default: ${defaults.learningRate})`, numeric)
-    .option("--warmup <share>", "of the steps, in which the learning rate rises (default: 0.03)", numeric)
-    .option("--decay <kind>", "constant, linear or cosine (default: cosine)")
+    .option("--warmup <share>", "of the steps, in which the learning rate rises (default: 0.01)", numeric)
+    .option("--decay <kind>", "constant, linear or cosine (default: linear)")
     .option("--clip <norm>", "largest norm of the gradients (default: 1)", numeric)
     .option("--weight-decay <rate>", `of matrices (default: ${defaults.weightDecay})`, numeric)
-    .option("--optimizer <name>", "adamw, or muon for the layers' matrices (default: adamw)")
+    .option("--optimizer <name>", `adamw, or muon for the layers' matrices (default: ${defaults.optimizer})`)
     .option("--momentum <m>", "Muon's (default: 0.95)", numeric)
     .option("--ema <decay>", "write a running average of the weights, of this decay a step (default: 0, none)", numeric)
     .addOption(new Option("--beta1 <b>", "AdamW's (default: 0.9)").argParser(numeric))
@@ -100,6 +103,7 @@ class ProgressView {
     this.#line(
       `${count(parameters)} parameters${trained === parameters ? "" : `, ${count(trained)} of adapters are trained`}, ${threads} thread(s)`,
       `${samples} samples (${heldOutSamples} held out${left.map((what) => `, ${what}`).join("")}), ${count(tokens)} tokens, ${count(answerTokens)} of them in answers`,
+      `memory: ${start.memory}`,
       resumed ? `${run}: goes on after step ${start.stepsDone} of ${start.steps}` : `${run}: ${start.steps} steps`,
     );
   }

@@ -58,7 +58,7 @@ export interface NativeTrainOptions {
   tokens: number;
   /** share of the samples */
   heldOut: number;
-  keepActivations: boolean;
+  activations: "auto" | "keep" | "recompute";
   /** 0: all weights are trained */
   loraRank: number;
   loraAlpha: number;
@@ -82,6 +82,9 @@ export interface NativeTrainInfo {
   mostRows: number;
   steps: number;
   stepsDone: number;
+  memoryBytes: number;
+  /** its parts, as text */
+  memory: string;
   threads: number;
 }
 

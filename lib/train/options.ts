@@ -49,7 +49,7 @@ const common = {
   tooLong: oneOf("refuse", "skip", "cut").optional(),
   dtype: oneOf("bf16", "f32").optional(),
   compute: oneOf(...computeFormats).optional(),
-  keepActivations: boolean.optional(),
+  activations: oneOf("auto", "keep", "recompute").optional(),
   threads: integer(1, 1024).optional(),
   evaluateEvery: integer(1).optional(),
   saveSeconds: number("a number >= 0", (v) => v >= 0).optional(),
@@ -121,6 +121,7 @@ export interface Settings {
   heldOut: number;
   rows: number;
   accumulate: number;
+  /** 0, until the model is known: what its width asks for */
   learningRate: number;
   warmup: number;
   decay: Decay;
@@ -146,7 +147,7 @@ export interface Job {
   data: string[];
   to: string;
   run: string;
-  keepActivations: boolean;
+  activations: "auto" | "keep" | "recompute";
   threads: number;
   evaluateEvery: number | undefined;
   saveSeconds: number;
@@ -157,21 +158,24 @@ export interface Job {
 
 type Checked = Omit<TrainOptions, "data"> & { data: string[] };
 
-function commonSettings(given: Checked, defaults: { learningRate: number; weightDecay: number }) {
+function commonSettings(
+  given: Checked,
+  defaults: Pick<Settings, "learningRate" | "weightDecay" | "optimizer" | "rows">,
+) {
   if (given.epochs !== undefined && given.tokens !== undefined)
     throw invalidOption("tokens", given.tokens, "either it or epochs");
   return {
     epochs: given.epochs ?? 1,
     tokens: given.tokens ?? 0,
     heldOut: given.heldOut ?? 0.01,
-    rows: given.rows ?? 4096,
+    rows: given.rows ?? defaults.rows,
     accumulate: given.accumulate ?? 1,
     learningRate: given.learningRate ?? defaults.learningRate,
-    warmup: given.warmup ?? 0.03,
-    decay: given.decay ?? "cosine",
+    warmup: given.warmup ?? 0.01,
+    decay: given.decay ?? "linear",
     clip: given.clip ?? 1,
     weightDecay: given.weightDecay ?? defaults.weightDecay,
-    optimizer: given.optimizer ?? "adamw",
+    optimizer: given.optimizer ?? defaults.optimizer,
     momentum: given.momentum ?? 0.95,
     ema: given.ema ?? 0,
     beta1: given.beta1 ?? 0.9,
@@ -185,9 +189,9 @@ function commonSettings(given: Checked, defaults: { learningRate: number; weight
 }
 
 function jobOf(given: Checked, source: string, settings: Settings): Job {
-  const { data, to, run = `${to.replace(/\/+$/, "")}.run`, keepActivations = false, threads = 0 } = given;
+  const { data, to, run = `${to.replace(/\/+$/, "")}.run`, activations = "auto", threads = 0 } = given;
   const { evaluateEvery, saveSeconds = 120, onStart, onProgress, signal } = given;
-  const how = { keepActivations, threads, evaluateEvery, saveSeconds, onStart, onProgress, signal };
+  const how = { activations, threads, evaluateEvery, saveSeconds, onStart, onProgress, signal };
   return { settings, source, data, to, run, ...how };
 }
 
@@ -199,7 +203,7 @@ function loraOf({ rank = 16, alpha = 2 * rank, targets, frozen = "f32" }: LoraOp
 export function parseAdapt(options: AdaptOptions): Job {
   const given = check(adaptSchema, options, "options") as unknown as Checked &
     Omit<AdaptOptions, "data" | "blockLength"> & { blockLength?: number[] };
-  const { from, recipe = "sdar", blockLength, views, maskToken, lora } = given;
+  const { from, recipe = "views", blockLength, views, maskToken, lora } = given;
   if (recipe === "autoregressive") {
     const name = (["blockLength", "views", "maskToken"] as const).find((each) => given[each] !== undefined);
     if (name) throw invalidOption(name, given[name], "it with a recipe that denoises blocks");
@@ -209,12 +213,12 @@ export function parseAdapt(options: AdaptOptions): Job {
     kind: "adapt",
     recipe,
     blocks: blockLength ?? [],
-    views: views ?? 4,
+    views: views ?? 2,
     maskToken,
     lora: lora && loraOf(lora),
     shape: undefined,
     vocabSize: undefined,
-    ...commonSettings(given, { learningRate: 1e-4, weightDecay: 0.01 }),
+    ...commonSettings(given, { learningRate: 0, weightDecay: 0.01, optimizer: "adamw", rows: 1024 }),
   });
 }
 
@@ -234,6 +238,6 @@ export function parsePretrain(options: PretrainOptions): Job {
     lora: undefined,
     shape,
     vocabSize: given.vocabSize,
-    ...commonSettings(given, { learningRate: 1e-3, weightDecay: 0.1 }),
+    ...commonSettings(given, { learningRate: 6e-3, weightDecay: 0.05, optimizer: "muon", rows: 4096 }),
   });
 }

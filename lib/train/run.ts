@@ -1,7 +1,7 @@
 // A run from its options to the finished model: prepares or goes on, takes the steps, writes what comes out.
 import { existsSync, mkdirSync, readdirSync, statfsSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { findCheckpoint } from "../checkpoint.js";
+import { findCheckpoint, readJson } from "../checkpoint.js";
 import { invalidOption, SdarError } from "../errors.js";
 import { drawCharts } from "../plot.js";
 import { isAborted, onAbort } from "../signals.js";
@@ -17,11 +17,13 @@ const sourceFiles = {
   pretrain: /^tokenizer.*\.json$/,
 };
 
-export async function train(job: Job): Promise<TrainResult> {
-  const { settings, signal } = job;
-  const to = resolve(job.to);
-  if (existsSync(to)) throw invalidOption("to", job.to, "a folder that does not exist yet");
-  const source = findCheckpoint(job.source);
+export async function train(asked: Job): Promise<TrainResult> {
+  const to = resolve(asked.to);
+  if (existsSync(to)) throw invalidOption("to", asked.to, "a folder that does not exist yet");
+  const source = findCheckpoint(asked.source);
+  const settings = { ...asked.settings, learningRate: asked.settings.learningRate || rateOf(source) };
+  const job = { ...asked, settings };
+  const { signal } = job;
   const folder = new RunFolder(resolve(job.run));
   const record = await begin(job, source, folder);
   throwIfAborted(signal, folder);
@@ -44,6 +46,12 @@ export async function train(job: Job): Promise<TrainResult> {
     folder.closeLog();
     training.close();
   }
+}
+
+/** What trains a network of its width well, found on widths of 128 and 256; a config.json without one is refused later. */
+function rateOf(source: string): number {
+  const { hidden_size: hidden } = readJson(join(source, "config.json"), "CONFIG_INVALID") ?? {};
+  return Math.min(1e-3, 0.128 / (typeof hidden === "number" && hidden > 0 ? hidden : 1024));
 }
 
 /** What the run was begun with, after checking that it is the same; else it is begun. */
@@ -76,12 +84,7 @@ async function begin({ settings, data, signal }: Job, source: string, folder: Ru
   return record;
 }
 
-function nativeOptions(
-  { settings, keepActivations, threads }: Job,
-  source: string,
-  folder: RunFolder,
-  record: RunRecord,
-) {
+function nativeOptions({ settings, activations, threads }: Job, source: string, folder: RunFolder, record: RunRecord) {
   const { recipe, views, accumulate, rows, epochs, tokens, heldOut, seed, warmup } = settings;
   const { learningRate, decay, clip, weightDecay, beta1, beta2, epsilon, optimizer, momentum, ema, lora, compute } =
     settings;
@@ -96,7 +99,7 @@ function nativeOptions(
     ...{ learningRate, decay, clip, weightDecay, beta1, beta2, epsilon, optimizer, momentum, ema, compute },
     ...{ loraRank: lora?.rank ?? 0, loraAlpha: lora?.alpha ?? 1, loraBf16: lora?.frozen === "bf16" },
     loraTargets: Int32Array.from(targets, (target) => loraTargets.indexOf(target)),
-    ...{ keepActivations, threads },
+    ...{ activations, threads },
   };
 }
 

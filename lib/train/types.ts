@@ -30,7 +30,7 @@ export interface TrainOptions {
   /**
    * Most rows of a batch: a row is a position of a sample, or of a noisy view of it.
    *
-   * @default 4096
+   * @default 4096 of pretrain; 1024 of adapt, to which many small steps do more good than few large ones
    */
   rows?: number;
   /**
@@ -42,19 +42,19 @@ export interface TrainOptions {
   /**
    * The highest one.
    *
-   * @default 1e-3 of pretrain, 1e-4 of adapt
+   * @default 6e-3 of pretrain; of adapt what the width asks for, 0.128 / hidden size, at most 1e-3
    */
   learningRate?: number;
   /**
    * Share of the steps in which the learning rate rises, 0 to 0.9.
    *
-   * @default 0.03
+   * @default 0.01
    */
   warmup?: number;
   /**
    * What becomes of the learning rate afterwards; it falls to 0.
    *
-   * @default "cosine"
+   * @default "linear"
    */
   decay?: Decay;
   /**
@@ -66,13 +66,13 @@ export interface TrainOptions {
   /**
    * Of matrices; norms have none.
    *
-   * @default 0.1 of pretrain, 0.01 of adapt
+   * @default 0.05 of pretrain, 0.01 of adapt
    */
   weightDecay?: number;
   /**
    * `"muon"` is for the matrices of layers; AdamW has the rest. One learning rate serves both.
    *
-   * @default "adamw"
+   * @default "muon" of pretrain, "adamw" of adapt
    */
   optimizer?: Optimizer;
   /**
@@ -117,11 +117,12 @@ export interface TrainOptions {
    */
   compute?: ComputeFormat;
   /**
-   * Keeps what the backward pass needs instead of computing it again: faster, and much more memory. The results are the same.
+   * What the backward pass needs of the forward pass is kept, or computed again, which takes a third more time and much less
+   * memory. The results are the same.
    *
-   * @default false
+   * @default "auto": kept where there is the memory
    */
-  keepActivations?: boolean;
+  activations?: "auto" | "keep" | "recompute";
   /**
    * Threads that compute, 1 to 1024.
    *
@@ -156,7 +157,7 @@ export interface AdaptOptions extends TrainOptions {
    * What is learnt: `"sdar"`, to denoise blocks by the published objective; `"views"`, the same with several noisy copies of
    * each answer behind one clean one; `"autoregressive"`, the next token, which leaves the kind of model as it is.
    *
-   * @default "sdar"
+   * @default "views"
    */
   recipe?: "sdar" | "views" | "autoregressive";
   /**
@@ -168,7 +169,7 @@ export interface AdaptOptions extends TrainOptions {
   /**
    * Noisy copies of an answer, with `recipe: "views"`; 1 to 64.
    *
-   * @default 4
+   * @default 2
    */
   views?: number;
   /**
@@ -263,6 +264,9 @@ export interface TrainStart {
   cut: number;
   steps: number;
   stepsDone: number;
+  /** that the run takes, and its parts as text */
+  memoryBytes: number;
+  memory: string;
   threads: number;
 }
 

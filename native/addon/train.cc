@@ -1,5 +1,6 @@
 // Training for lib/train; lib/train/binding.ts is the contract.
 
+#include <array>
 #include <cmath>
 #include <memory>
 #include <mutex>
@@ -68,7 +69,10 @@ RunOptions to_training(const Napi::Object& o) {
   options.plan.epochs = integer(o, "epochs", 1);
   options.plan.tokens = static_cast<int64_t>(number(o, "tokens", 0, kExact));
   options.plan.held_out = number(o, "heldOut", 0, 1);
-  options.activations = boolean(o, "keepActivations") ? train::Activations::keep : train::Activations::recompute;
+  const std::string activations = string(o, "activations");
+  if (activations != "auto")
+    options.activations =
+        static_cast<train::Activations>(named(o, "activations", activations, std::array{"recompute", "keep"}));
   options.threads = integer(o, "threads", 0, 1024);
   if (const int32_t rank = integer(o, "loraRank", 0); rank > 0) {
     options.lora = train::LoraSettings{
@@ -95,6 +99,8 @@ Napi::Value from_training(Napi::Env env, const train::Run& run) {
   set("mostRows", double(run.plan().most_rows()));
   set("steps", double(run.steps()));
   set("stepsDone", double(run.trainer().steps_done()));
+  set("memoryBytes", double(run.memory().total()));
+  o.Set("memory", run.memory().text());
   set("threads", double(run.compute().threads()));
   return o;
 }

@@ -212,6 +212,16 @@ Compute::Compute(int threads, const std::string& isa, Format format)
       format_(format),
       scratch_(static_cast<size_t>(pool_.threads())) {}
 
+ProductScratch product_scratch(const Compute& compute, int64_t m, int64_t n, int64_t k) {
+  const Products& products = compute.products();
+  const int64_t depth = parts_of(std::min(k, kBlockK), products.step), tile = products.tile_columns;
+  if (k > m && k > kBlockK)
+    return {0, (std::min(round_up(m, products.tile_rows), kLongM) + std::min(round_up(n, tile), kLongN)) * depth};
+  if (m <= kBlockM) return {0, (round_up(m, products.tile_rows) + std::min<int64_t>(round_up(n, tile), 256)) * depth};
+  const int64_t steps = parts_of(k, products.step);
+  return {std::min(std::max(tile, kMostShared / steps / tile * tile), round_up(n, tile)) * steps, kBlockM * depth};
+}
+
 void multiply(Compute& compute, int64_t m, int64_t n, int64_t k, const View& a, const View& b, float* c, int64_t stride,
               const float* onto) {
   if (k > 0 && m > 0 && n > 0) return Product(compute, m, n, k, a, b, c, stride, onto).run();

@@ -59,4 +59,10 @@ void multiply(Compute& compute, int64_t m, int64_t n, int64_t k, const View& a, 
               const float* onto = nullptr);
 inline constexpr int64_t kBlockK = 256;
 
+/// About the floats that a product takes: for all workers, and for each.
+struct ProductScratch {
+  int64_t shared = 0, worker = 0;
+};
+ProductScratch product_scratch(const Compute& compute, int64_t m, int64_t n, int64_t k);
+
 }  // namespace sdar::train

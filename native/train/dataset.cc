@@ -82,6 +82,7 @@ BatchPlan::BatchPlan(std::vector<int32_t> lengths, std::vector<int32_t> rows_of,
   }
   training_ = std::move(all);
 
+  if (!rows_of.empty()) longest_ = *std::max_element(rows_of.begin(), rows_of.end());
   const int64_t last = options.epochs * training_samples();
   int64_t tokens = 0;
   const auto done = [&](int64_t place) { return options.tokens > 0 ? tokens >= options.tokens : place >= last; };

@@ -59,6 +59,8 @@ class BatchPlan {
   int64_t training_samples() const { return static_cast<int64_t>(training_.size()); }
   /// Of the largest batch.
   int64_t most_rows() const { return most_rows_; }
+  /// Of the largest sample, also among those held out.
+  int64_t longest() const { return longest_; }
 
  private:
   /// Sample `place` of the endless sequence of epochs.
@@ -67,7 +69,7 @@ class BatchPlan {
   uint64_t seed_;
   std::vector<int64_t> held_out_, training_;
   std::vector<int64_t> starts_;  ///< [batches + 1], places in the sequence
-  int64_t most_rows_ = 0;
+  int64_t most_rows_ = 0, longest_ = 0;
   mutable int64_t epoch_ = -1;
   mutable std::vector<int64_t> order_;  ///< of that epoch
 };

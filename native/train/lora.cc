@@ -22,6 +22,13 @@ bool in_mixture(const std::string& name) {
   return name.find(".mlp.experts.") != name.npos || name.ends_with(".mlp.gate.weight");
 }
 
+bool is_target(const LoraSettings& settings, const std::string& name) {
+  if (in_mixture(name)) return false;
+  return std::any_of(settings.targets.begin(), settings.targets.end(), [&](LoraTarget target) {
+    return name.ends_with("." + std::string(kLoraTargets[static_cast<size_t>(target)]) + "_proj.weight");
+  });
+}
+
 std::string stem(const std::string& weight) { return weight.substr(0, weight.size() - std::string("weight").size()); }
 
 }  // namespace
@@ -70,21 +77,30 @@ std::string LoraSettings::text() const {
   return text + " frozen " + (frozen == DType::f32 ? "f32" : "bf16") + " seed " + std::to_string(seed);
 }
 
-Adaptation::Adaptation(const ModelConfig& config, const LoraSettings& settings)
-    : config_(config), settings_(settings), full_(config) {
+Layout lora_layout(const ModelConfig& config, const LoraSettings& settings) {
   settings.check(config);
-  for (const Parameter& tensor : full_.parameters()) {
-    const auto& whole = settings_.tensors;
-    if (std::find(whole.begin(), whole.end(), tensor.name) != whole.end()) layout_.add(tensor);
-    if (is_target(tensor.name)) {
-      layout_.add({stem(tensor.name) + kLoraA, rank(), tensor.cols});
-      layout_.add({stem(tensor.name) + kLoraB, tensor.rows, rank()});
+  const auto& whole = settings.tensors;
+  const int64_t rank = settings.rank;
+  const Layout full(config);
+  Layout layout;
+  for (const Parameter& tensor : full.parameters()) {
+    if (std::find(whole.begin(), whole.end(), tensor.name) != whole.end()) layout.add(tensor);
+    if (is_target(settings, tensor.name)) {
+      layout.add({stem(tensor.name) + kLoraA, rank, tensor.cols});
+      layout.add({stem(tensor.name) + kLoraB, tensor.rows, rank});
     }
-    if (tensor.name == kEmbedding && !settings_.embedding_rows.empty())
-      layout_.add({kEmbeddingRows, static_cast<int64_t>(settings_.embedding_rows.size()), tensor.cols});
+    if (tensor.name == kEmbedding && !settings.embedding_rows.empty())
+      layout.add({kEmbeddingRows, static_cast<int64_t>(settings.embedding_rows.size()), tensor.cols});
   }
-  initial_.resize(static_cast<size_t>(layout_.size()));
+  return layout;
 }
+
+Adaptation::Adaptation(const ModelConfig& config, const LoraSettings& settings)
+    : config_(config),
+      settings_(settings),
+      full_(config),
+      layout_(lora_layout(config, settings)),
+      initial_(static_cast<size_t>(layout_.size())) {}
 
 Adaptation::Adaptation(const ModelConfig& config, const LoraSettings& settings, std::span<const float> weights)
     : Adaptation(config, settings) {
@@ -99,17 +115,10 @@ Adaptation::Adaptation(const ModelConfig& config, const LoraSettings& settings, 
   visit_parameters(folder, config, [&](const Parameter& tensor, const float* values) { hold(tensor, values); });
 }
 
-bool Adaptation::is_target(const std::string& name) const {
-  if (in_mixture(name)) return false;
-  return std::any_of(settings_.targets.begin(), settings_.targets.end(), [&](LoraTarget target) {
-    return name.ends_with("." + std::string(kLoraTargets[static_cast<size_t>(target)]) + "_proj.weight");
-  });
-}
-
 void Adaptation::hold(const Parameter& tensor, const float* values) {
   const int64_t n = tensor.elements();
   hashes_ += hash_bytes(std::as_bytes(std::span(values, static_cast<size_t>(n))), kHashKey).hex();
-  if (is_target(tensor.name)) {
+  if (is_target(settings_, tensor.name)) {
     const Parameter a{stem(tensor.name) + kLoraA, rank(), tensor.cols};
     float* to = initial_.data() + layout_.offset(a.name);
     const Hash name = hash_text(a.name, kHashKey);
@@ -165,7 +174,7 @@ void Adaptation::merge(Compute& compute, const Parameter& tensor, const float* t
     for (size_t r = 0; r < settings_.embedding_rows.size(); r++)
       std::copy_n(trained + layout_.offset(kEmbeddingRows) + static_cast<int64_t>(r) * tensor.cols, tensor.cols,
                   to + settings_.embedding_rows[r] * tensor.cols);
-  if (!is_target(tensor.name)) return;
+  if (!is_target(settings_, tensor.name)) return;
   const float *a = trained + layout_.offset(stem(tensor.name) + kLoraA),
               *b = trained + layout_.offset(stem(tensor.name) + kLoraB);
   // In f32, whatever format the products of training are of.

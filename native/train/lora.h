@@ -40,6 +40,9 @@ struct LoraSettings {
   std::string text() const;
 };
 
+/// What is trained.
+Layout lora_layout(const ModelConfig& config, const LoraSettings& settings);
+
 /// The weights of an adapted network: which are trained, and the others. One network's at a time.
 class Adaptation {
  public:
@@ -71,14 +74,13 @@ class Adaptation {
 
  private:
   Adaptation(const ModelConfig& config, const LoraSettings& settings);
-  bool is_target(const std::string& name) const;
   void hold(const Parameter& tensor, const float* values);
 
   ModelConfig config_;
   LoraSettings settings_;
   Layout full_, layout_;
   std::map<std::string, Place, std::less<>> frozen_places_;
-  std::vector<float> frozen_, initial_;
+  std::vector<float> initial_, frozen_;
   std::vector<uint16_t> bf16_;
   std::string hashes_;  ///< of what is held so far
 };

@@ -93,7 +93,8 @@ class Draws {
 constexpr uint32_t kNoise = 0x6e6f6973u, kBlock = 0x626c6f63u, kViews = 0x76696577u;
 
 int32_t block_of(const Recipe& recipe, uint64_t seed, uint64_t index, double progress) {
-  const double drawn = (recipe.growth ? progress : Draws(seed, index, kBlock)(0)) * static_cast<double>(recipe.blocks.size());
+  const double drawn =
+      (recipe.growth ? progress : Draws(seed, index, kBlock)(0)) * static_cast<double>(recipe.blocks.size());
   return recipe.blocks[std::min(static_cast<size_t>(drawn), recipe.blocks.size() - 1)];
 }
 
@@ -131,7 +132,8 @@ void mask_block(std::vector<int32_t> places, double stratum, const Draws& draw, 
 
 }  // namespace
 
-TrainingRows view_rows(const Recipe& recipe, std::span<const Sample> samples, uint64_t seed, uint64_t first, double progress) {
+TrainingRows view_rows(const Recipe& recipe, std::span<const Sample> samples, uint64_t seed, uint64_t first,
+                       double progress) {
   answer_tokens(samples, 0);
   TrainingRows rows;
   double count = 0;
@@ -161,7 +163,8 @@ TrainingRows view_rows(const Recipe& recipe, std::span<const Sample> samples, ui
           if (!rest.empty()) {
             for (const int32_t j : rest) {
               view[static_cast<size_t>(j - begin)] = recipe.mask_id;
-              own[static_cast<size_t>(j - begin)] = recipe.flat ? 1 : static_cast<float>(places.size()) / static_cast<float>(rest.size());
+              own[static_cast<size_t>(j - begin)] =
+                  recipe.flat ? 1 : static_cast<float>(places.size()) / static_cast<float>(rest.size());
             }
             count += static_cast<double>(places.size());
             number++;
@@ -197,7 +200,8 @@ TrainingRows view_rows(const Recipe& recipe, std::span<const Sample> samples, ui
   return rows;
 }
 
-TrainingRows rows_of(const Recipe& recipe, std::span<const Sample> samples, uint64_t seed, uint64_t first, double progress) {
+TrainingRows rows_of(const Recipe& recipe, std::span<const Sample> samples, uint64_t seed, uint64_t first,
+                     double progress) {
   recipe.check();
   if (recipe.objective == Objective::autoregressive) return autoregressive_rows(samples);
   if (recipe.objective == Objective::views) return view_rows(recipe, samples, seed, first, progress);

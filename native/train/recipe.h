@@ -34,15 +34,16 @@ inline constexpr std::array kCleans{"block_causal", "token_causal"};
 
 struct Recipe {
   Objective objective = Objective::autoregressive;
-  std::vector<int32_t> blocks{8};  ///< lengths of a block; each sample draws one
-  int32_t views = 4;               ///< noisy copies of an answer, in `views`
+  std::vector<int32_t> blocks{8};     ///< lengths of a block; each sample draws one
+  int32_t views = 4;                  ///< noisy copies of an answer, in `views`
   Clean clean = Clean::block_causal;  ///< in `views`
-  double autoregressive = 0;  ///< weight of the next token's loss at the answer's rows of x_0, which must be token_causal
+  double autoregressive =
+      0;  ///< weight of the next token's loss at the answer's rows of x_0, which must be token_causal
   bool complementary = false;  ///< in `views`: every second view masks what the view before it does not
   bool growth = false;         ///< blocks come one after the other over the run instead of being drawn
   bool flat = false;
-  int32_t mask_id = -1;            ///< what x_t has where it is noisy
-  int32_t pad_id = -1;             ///< fills an answer's last block and is learnt; -1: the block stays short
+  int32_t mask_id = -1;  ///< what x_t has where it is noisy
+  int32_t pad_id = -1;   ///< fills an answer's last block and is learnt; -1: the block stays short
 
   /// Throws Error(INVALID_OPTION) naming the field, its value and what is allowed.
   void check() const;

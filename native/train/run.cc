@@ -75,14 +75,17 @@ Run::Run(const RunOptions& options)
   schedule.steps = plan_.batches() / options_.settings.batches;
   schedule.warmup = std::min(static_cast<int64_t>(std::ceil(options_.warmup * static_cast<double>(schedule.steps))),
                              schedule.steps - 1);
+  memory_ = fit(config_, options_.settings, compute_, options_.activations,
+                {.rows = std::max(plan_.most_rows(), plan_.longest()), .longest = plan_.longest()},
+                options_.lora ? &*options_.lora : nullptr);
   const bool resumes = is_file(options_.folder + "/state");
   std::vector<float> weights;
   if (options_.lora) {
     adaptation_ = std::make_unique<Adaptation>(config_, *options_.lora, options_.parent);
-    network_ = std::make_unique<Network>(*adaptation_, compute_, options_.activations);
+    network_ = std::make_unique<Network>(*adaptation_, compute_, memory_.activations);
     weights = adaptation_->initial();
   } else {
-    network_ = std::make_unique<Network>(config_, compute_, options_.activations);
+    network_ = std::make_unique<Network>(config_, compute_, memory_.activations);
     if (resumes)
       weights.resize(static_cast<size_t>(network_->layout().size()));
     else if (options_.parent.empty())

@@ -8,24 +8,25 @@
 
 #include "train/checkpoint.h"
 #include "train/dataset.h"
+#include "train/memory.h"
 #include "train/recipe.h"
 #include "train/trainer.h"
 
 namespace sdar::train {
 
 struct RunOptions {
-  std::string model;       ///< folder with the config.json of the network that is trained
-  std::string parent;      ///< folder of the tensors that it begins with; empty: initial_weights()
-  std::string samples;     ///< file of a Dataset
-  std::string folder;      ///< where its state is kept
-  Recipe recipe;           ///< its mask_id is the model's
-  TrainSettings settings;  ///< the schedule's steps follow from the data, its warm-up from `warmup`
-  PlanOptions plan;        ///< seed and batches are the settings'
-  double warmup = 0;       ///< share of the steps, in [0, 1)
+  std::string model;                 ///< folder with the config.json of the network that is trained
+  std::string parent;                ///< folder of the tensors that it begins with; empty: initial_weights()
+  std::string samples;               ///< file of a Dataset
+  std::string folder;                ///< where its state is kept
+  Recipe recipe;                     ///< its mask_id is the model's
+  TrainSettings settings;            ///< the schedule's steps follow from the data, its warm-up from `warmup`
+  PlanOptions plan;                  ///< seed and batches are the settings'
+  double warmup = 0;                 ///< share of the steps, in [0, 1)
   std::optional<LoraSettings> lora;  ///< of a parent's weights; its seed is the settings', the mask's row is trained
-  Activations activations = Activations::recompute;
-  Format format = Format::f32;  ///< of the operands of products
-  int threads = 0;              ///< 0: the cores this process may use
+  std::optional<Activations> activations;  ///< none: kept where there is the memory
+  Format format = Format::f32;             ///< of the operands of products
+  int threads = 0;                         ///< 0: the cores this process may use
 };
 
 struct RunReport {
@@ -55,6 +56,8 @@ class Run {
   const BatchPlan& plan() const { return plan_; }
   const Trainer& trainer() const { return *trainer_; }
   const Compute& compute() const { return compute_; }
+  /// What it takes, as it was computed before it was allocated.
+  const TrainingMemory& memory() const { return memory_; }
   /// Of the model, and those of them, or of its adapters, that are trained.
   int64_t parameters() const { return Layout(config_).size(); }
   int64_t trained() const { return network_->layout().size(); }
@@ -70,6 +73,7 @@ class Run {
   Dataset data_;
   BatchPlan plan_;
   Compute compute_;
+  TrainingMemory memory_;
   std::unique_ptr<Adaptation> adaptation_;
   std::unique_ptr<Network> network_;
   std::unique_ptr<Trainer> trainer_;

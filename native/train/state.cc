@@ -102,9 +102,8 @@ void Trainer::save(const std::string& folder) const {
 void Trainer::resume(const std::string& folder) {
   const std::string path = folder + kName;
   const MappedFile file(path);
-  std::vector<float> parts[4];
   size_t payload = 0;
-  const std::vector<float>* own[] = {&weights_, &moments_.first, &moments_.second, &averaged_};
+  std::vector<float>* own[] = {&weights_, &moments_.first, &moments_.second, &averaged_};
   for (const std::vector<float>* part : own) payload += part->size() * sizeof(float);
   const std::optional<std::string_view> text = read_text(file, payload_bytes(file));
   if (!text || !payload_is_whole(file, payload_bytes(file), compute_.threads(), [] {}))
@@ -118,17 +117,13 @@ void Trainer::resume(const std::string& folder) {
   if (!text->starts_with(expected + kStep) || payload_bytes(file) != payload)
     throw Error(code::kCheckpointInvalid, path + ": of another network: its tensors are not those of this model");
   const std::byte* from = file.bytes().data() + payload_offset(file);
-  for (size_t i = 0; i < std::size(parts); i++) {
-    parts[i].resize(own[i]->size());
-    const std::span<std::byte> to = std::as_writable_bytes(std::span(parts[i]));
+  for (std::vector<float>* part : own) {
+    const std::span<std::byte> to = std::as_writable_bytes(std::span(*part));
     std::copy_n(from, to.size(), to.data());
     from += to.size();
   }
   if (file.damaged()) throw Error(code::kCheckpointInvalid, path + ": was written to while it was read");
   step_ = std::stoll(std::string(text->substr(expected.size() + std::strlen(kStep))));
-  weights_ = std::move(parts[0]);
-  moments_ = {std::move(parts[1]), std::move(parts[2])};
-  averaged_ = std::move(parts[3]);
 }
 
 }  // namespace sdar::train

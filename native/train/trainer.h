@@ -54,7 +54,8 @@ class Trainer {
   /// Error(FILE_UNWRITABLE).
   void save(const std::string& folder) const;
   /// Goes on from there. Throws Error: FILE_NOT_FOUND, FILE_UNREADABLE, CHECKPOINT_INVALID (damaged, or of another
-  /// network), INVALID_OPTION (other settings); the trainer is then as it was.
+  /// network), INVALID_OPTION (other settings); the trainer is then as it was, unless the file was
+  /// written to meanwhile.
   void resume(const std::string& folder);
 
  private:
