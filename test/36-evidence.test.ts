@@ -58,8 +58,8 @@ t.test("killed after the parent, it goes on, and tells what the models do and co
     t.ok(ms > 0 && tokensPerForward > 0);
     if (kind === "parent") continue;
     const over = training.rows - wanted * parent.rows;
-    // The last sample may go beyond by less than its own rows.
-    t.ok(over >= 0 && over < 600, `${result.name}: ${over} rows more than asked for`);
+    // Of blocks that grow, each sample meets one length only.
+    t.ok(Math.abs(over) < 600, `${result.name}: ${over} rows more than asked for`);
     t.equal(share, training.rows / parent.rows);
     if (kind === "lossless") t.equal(result.sameTokensAsParent, 1);
   }
@@ -74,9 +74,10 @@ t.test("rows are counted as training counts them", async (t) => {
     ["sdar", [4]],
     ["views", [16]],
   ] as const) {
-    const given = { ...flags, share: [0.5], blockLength: [...blockLength], adapt: { recipe } };
+    const given = { ...flags, share: [0.5], blockLength: [...blockLength], adapt: { recipe, growth: false } };
     const { parent, adapted } = await makeModels({ ...given, out: join(scratch, recipe) }, new Set());
     const over = (adapted[0]?.rows ?? 0) - 0.5 * parent.rows;
+    // The last sample may go beyond by less than its own rows.
     t.ok(over >= 0 && over < 800, `${recipe}: ${over} rows`);
   }
 });
