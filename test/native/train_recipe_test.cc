@@ -27,7 +27,8 @@ std::vector<Sample> samples() {
 }
 
 Recipe recipe_of(int32_t views, std::vector<int32_t> blocks, int32_t pad_id = kPad) {
-  return {Objective::views, std::move(blocks), views, kMask, pad_id};
+  return {
+      .objective = Objective::views, .blocks = std::move(blocks), .views = views, .mask_id = kMask, .pad_id = pad_id};
 }
 
 Sample padded(Sample sample, int32_t block) {
