@@ -38,7 +38,7 @@ function dataFile(folder: string, lines: readonly unknown[], name = "data.jsonl"
 const sixty = Array.from({ length: 60 }, (_, i) => chat(i));
 const weights = (folder: string) => readFileSync(join(folder, "model.safetensors"));
 // On a machine that is busy, threads that wait for each other take long.
-const tiny = { shape, tokenizer: shippedModelPath(), rows: 256, seed: 3, threads: 1 };
+const tiny = { shape, tokenizer: shippedModelPath(), rows: 256, seed: 3, threads: 1, learningRate: 1e-3 };
 
 t.test("pretrain, adapt, and the adapted model answers", async (t) => {
   const folder = t.testdir({});
@@ -108,7 +108,11 @@ t.test("a run that is killed, or aborted, goes on and ends with the same bytes",
     .map((size) => size.join("="))
     .join();
   const flags = ["--shape", shapeFlag, "--tokenizer", shippedModelPath(), "--data", data, "--to", to];
-  const command = ["pretrain", ...flags, ..."--epochs 6 --rows 128 --seed 3 --save-seconds 0 --threads 1".split(" ")];
+  const command = [
+    "pretrain",
+    ...flags,
+    ..."--epochs 6 --rows 128 --seed 3 --save-seconds 0 --threads 1 --learning-rate 1e-3".split(" "),
+  ];
   const child = spawn(process.execPath, [main, ...command], { stdio: "ignore" });
   const log = join(`${to}.run`, "log.jsonl");
   const begun = () => existsSync(log) && readFileSync(log, "utf8").split("\n").length > 3;
