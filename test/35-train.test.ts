@@ -70,7 +70,7 @@ t.test("pretrain, adapt, and the adapted model answers", async (t) => {
     from: parent,
     data,
     to,
-    epochs: 25,
+    epochs: 40,
     rows: 512,
     blockLength: 8,
     learningRate: 1e-2,

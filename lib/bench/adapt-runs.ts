@@ -99,6 +99,8 @@ export async function makeModels(flags: RunFlags, held: ReadonlySet<string>): Pr
   naming("--pretrain", () => parsePretrain(forParent));
   const { recipe, views, blocks, growth } = naming("--adapt", () => parseAdapt(forShare(1))).settings;
   if (recipe === "autoregressive") throw invalid("--adapt", "recipe: give sdar or views");
+  const grow = growth ?? (recipe === "views" && blocks.length === 1);
+  const lengths = grow ? growing(blocks[0] ?? 1) : blocks;
   begin(folder, settings);
 
   const parent = await trained(forParent, "parent", pretrain, (file) =>
@@ -107,7 +109,7 @@ export async function makeModels(flags: RunFlags, held: ReadonlySet<string>): Pr
   const adapted: Adapted[] = [];
   for (const wanted of share) {
     const made = await trained(forShare(wanted), `sdar-${wanted}`, adapt, (file) => {
-      const rows = rowCounter(parent.folder, { recipe, views, blocks: growth ? growing(blocks[0] ?? 1) : blocks });
+      const rows = rowCounter(parent.folder, { recipe, views, blocks: lengths });
       let left = wanted * parent.rows;
       // Other samples than the parent's, and the same ones first for each share.
       writeSamples(file, taskSamples(settings.seed + 1, held), (line) => {

@@ -111,7 +111,8 @@ export interface Settings {
   recipe: Objective;
   /** empty where autoregressive */
   blocks: number[];
-  growth: boolean;
+  /** undefined, until the model is known: where it has had no blocks */
+  growth: boolean | undefined;
   views: number;
   complementary: boolean;
   maskToken: string | undefined;
@@ -220,7 +221,7 @@ export function parseAdapt(options: AdaptOptions): Job {
     kind: "adapt",
     recipe,
     blocks: blockLength ?? [],
-    growth: growth ?? (recipe === "views" && !several),
+    growth,
     views: views ?? 2,
     complementary: complementary ?? recipe === "views",
     maskToken,

@@ -6,7 +6,7 @@ import { invalidOption, SdarError } from "../errors.js";
 import { drawCharts } from "../plot.js";
 import { isAborted, onAbort } from "../signals.js";
 import { loraTargets, type NativeStepReport, Training } from "./binding.js";
-import type { Job } from "./options.js";
+import type { Job, Settings } from "./options.js";
 import { hashesOf, prepare } from "./prepare.js";
 import { checkSame, type LogEntry, RunFolder, type RunRecord } from "./run-folder.js";
 import type { TrainProgress, TrainResult } from "./types.js";
@@ -21,7 +21,7 @@ export async function train(asked: Job): Promise<TrainResult> {
   const to = resolve(asked.to);
   if (existsSync(to)) throw invalidOption("to", asked.to, "a folder that does not exist yet");
   const source = findCheckpoint(asked.source);
-  const settings = { ...asked.settings, learningRate: asked.settings.learningRate || rateOf(source) };
+  const settings = { ...asked.settings, ...(asked.settings.kind === "adapt" && byModel(asked.settings, source)) };
   const job = { ...asked, settings };
   const { signal } = job;
   const folder = new RunFolder(resolve(job.run));
@@ -48,10 +48,18 @@ export async function train(asked: Job): Promise<TrainResult> {
   }
 }
 
-/** What trains a network of its width well, found on widths of 128 and 256; a config.json without one is refused later. */
-function rateOf(source: string): number {
-  const { hidden_size: hidden } = readJson(join(source, "config.json"), "CONFIG_INVALID") ?? {};
-  return Math.min(1e-3, 0.128 / (typeof hidden === "number" && hidden > 0 ? hidden : 1024));
+/**
+ * Defaults that the model decides: a rate that trained widths of 128 and 256 well, and blocks that grow where the model has
+ * not had any. What is wrong with its config.json is said later.
+ */
+function byModel({ learningRate, growth, recipe, blocks }: Settings, source: string) {
+  const config = readJson(join(source, "config.json"), "CONFIG_INVALID") ?? {};
+  const width = Number(config.hidden_size) || 1024;
+  const fresh = String(config.model_type).startsWith("qwen3");
+  return {
+    learningRate: learningRate || Math.min(1e-3, 0.128 / width),
+    growth: growth ?? (recipe === "views" && fresh && blocks.length < 2),
+  };
 }
 
 /** What the run was begun with, after checking that it is the same; else it is begun. */
@@ -105,7 +113,7 @@ function nativeOptions({ settings, activations, threads }: Job, source: string, 
     objective: recipe,
     blocks: Int32Array.from(growth ? growing(record.facts.blocks[0] ?? 1) : record.facts.blocks),
     padId: recipe === "autoregressive" ? -1 : record.facts.padId,
-    ...{ growth, views, complementary, accumulate, rows, epochs, tokens, heldOut, seed, warmup },
+    ...{ growth: growth === true, views, complementary, accumulate, rows, epochs, tokens, heldOut, seed, warmup },
     ...{ learningRate, decay, clip, weightDecay, beta1, beta2, epsilon, optimizer, momentum, ema, compute },
     ...{ loraRank: lora?.rank ?? 0, loraAlpha: lora?.alpha ?? 1, loraBf16: lora?.frozen === "bf16" },
     loraTargets: Int32Array.from(targets, (target) => loraTargets.indexOf(target)),

@@ -169,7 +169,7 @@ export interface AdaptOptions extends TrainOptions {
   /**
    * Begins with blocks of 2 positions, which double over the run until they have the block length.
    *
-   * @default true with `recipe: "views"` and one block length
+   * @default true with `recipe: "views"` and one block length, where the checkpoint is autoregressive
    */
   growth?: boolean;
   /**
