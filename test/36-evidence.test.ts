@@ -27,7 +27,7 @@ t.test("killed after the parent, it goes on, and tells what the models do and co
   let told = "";
   for await (const text of child.stderr.setEncoding("utf8")) {
     told += text;
-    if (/^sdar-0.4: /m.test(told)) break;
+    if (/^sdar-0.4-rows=256: /m.test(told)) break;
   }
   child.kill("SIGKILL");
   await closed;
@@ -64,7 +64,9 @@ t.test("killed after the parent, it goes on, and tells what the models do and co
     if (kind === "lossless") t.equal(result.sameTokensAsParent, 1);
   }
   t.match(readFileSync(join(out, "adapt.svg"), "utf8"), /^<svg.*position-passes.*lossless.*<\/svg>\n$/s);
-  const [first, second] = ["0.2", "0.4"].map((share) => readFileSync(join(out, `sdar-${share}.jsonl`), "utf8"));
+  const [first, second] = ["0.2", "0.4"].map((share) =>
+    readFileSync(join(out, `sdar-${share}-rows=256.jsonl`), "utf8"),
+  );
   t.ok(second?.startsWith(first as string), "a larger share begins with the same samples");
 });
 

@@ -42,13 +42,17 @@ export interface RunFlags {
   saveSeconds: number;
 }
 
-/** What the models depend on, but for the shares: a folder is of one such set. */
-interface Settings {
+/** What the parent depends on: a folder is of one such set. */
+interface ParentSettings {
   shape: PretrainOptions["shape"];
   samples: number;
-  blockLength: number[];
   seed: number;
   pretrain: Values;
+}
+
+/** Adaptations have names of their own in the folder. */
+interface Settings extends ParentSettings {
+  blockLength: number[];
   adapt: Values;
 }
 
@@ -93,7 +97,7 @@ export async function makeModels(flags: RunFlags, held: ReadonlySet<string>): Pr
   };
   const forShare = (wanted: number): AdaptOptions => ({
     ...{ ...common, from: at("parent"), blockLength },
-    ...{ data: at(`sdar-${wanted}.jsonl`), to: at(`sdar-${wanted}`) },
+    ...{ data: at(`${nameOf(wanted, settings)}.jsonl`), to: at(nameOf(wanted, settings)) },
     ...settings.adapt,
   });
   naming("--pretrain", () => parsePretrain(forParent));
@@ -101,14 +105,15 @@ export async function makeModels(flags: RunFlags, held: ReadonlySet<string>): Pr
   if (recipe === "autoregressive") throw invalid("--adapt", "recipe: give sdar or views");
   const grow = growth ?? (recipe === "views" && blocks.length === 1);
   const lengths = grow ? growing(blocks[0] ?? 1) : blocks;
-  begin(folder, settings);
+  const { adapt: _, blockLength: __, ...ofParent } = settings;
+  begin(folder, ofParent);
 
   const parent = await trained(forParent, "parent", pretrain, (file) =>
     writeSamples(file, taskSamples(settings.seed, held), (_, count) => count === settings.samples),
   );
   const adapted: Adapted[] = [];
   for (const wanted of share) {
-    const made = await trained(forShare(wanted), `sdar-${wanted}`, adapt, (file) => {
+    const made = await trained(forShare(wanted), nameOf(wanted, settings), adapt, (file) => {
       const rows = rowCounter(parent.folder, { recipe, views, blocks: lengths });
       let left = wanted * parent.rows;
       // Other samples than the parent's, and the same ones first for each share.
@@ -120,6 +125,13 @@ export async function makeModels(flags: RunFlags, held: ReadonlySet<string>): Pr
     adapted.push({ ...made, wanted, share: made.rows / parent.rows });
   }
   return { settings, parent, adapted };
+}
+
+/** sdar-0.1, with what is not by default: sdar-0.1-b4,8-views=4,compute=bf16. */
+function nameOf(wanted: number, { blockLength, adapt }: Settings): string {
+  const options = Object.entries(adapt).map(([name, value]) => `${name}=${value}`);
+  const others = [blockLength.join() === "8" ? [] : [`b${blockLength}`], options.length > 0 ? [options.join()] : []];
+  return [`sdar-${wanted}`, ...others.flat()].join("-").replace(/[^\w.,=-]/g, "_");
 }
 
 function settingsOf({ form, shape, samples, blockLength, seed, pretrain = {}, adapt = {} }: RunFlags): Settings {
@@ -155,15 +167,17 @@ function naming<T>(flag: string, check: () => T): T {
 }
 
 /** Writes what the folder is of, or compares with what it was begun with. */
-function begin(folder: string, settings: Settings): void {
+function begin(folder: string, settings: ParentSettings): void {
   const file = join(folder, "settings.json");
-  const begun = readJson(file, "FILE_UNREADABLE") as unknown as Settings | undefined;
+  const begun = readJson(file, "FILE_UNREADABLE") as unknown as ParentSettings | undefined;
   if (begun) {
-    for (const name of Object.keys(settings) as (keyof Settings)[]) {
+    for (const name of Object.keys(settings) as (keyof ParentSettings)[]) {
       if (isDeepStrictEqual(begun[name], settings[name])) continue;
       const [before, now] = [begun[name], settings[name]].map((value) => JSON.stringify(value));
-      const flag = name === "blockLength" ? "--block-length" : `--${name}`;
-      throw invalid(flag, `${folder} was begun with ${before}, not ${now}; give the same, or another folder as --out`);
+      throw invalid(
+        `--${name}`,
+        `${folder} was begun with ${before}, not ${now}; give the same, or another folder as --out`,
+      );
     }
     return;
   }
