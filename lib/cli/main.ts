@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// The command `sdar`. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+// The command `sdar`. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (143, 129: by SIGTERM, SIGHUP).
 import { join } from "node:path";
 import { Command, CommanderError } from "commander";
 import { packageRoot, readJson } from "../checkpoint.js";
@@ -61,7 +61,7 @@ try {
   process.exitCode = report(error);
 }
 // Nothing goes on in the background of what was interrupted.
-if (process.exitCode === 130) process.exit();
+if (Number(process.exitCode) > 128) process.exit();
 
 /** Gives a command, and the commands below it, the settings of the one above. */
 function inherit(command: Command, parent: Command): Command {

@@ -1,19 +1,24 @@
 // How a command ends by a signal.
 
-let interrupted: (() => void) | undefined;
+const numbers = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 };
+type Name = keyof typeof numbers;
 
-/** The first Ctrl-C is the command's own; the next one ends the process as usual. */
-export function onInterrupt(act: () => void): void {
+let interrupted: ((exitCode: number) => void) | undefined;
+let names: readonly Name[] = [];
+
+/** The first Ctrl-C (or other signal of `signals`) is the command's own; the next one ends the process as usual. */
+export function onInterrupt(act: (exitCode: number) => void, signals: readonly Name[] = ["SIGINT"]): void {
   interrupted = act;
+  names = signals;
 }
 
 /** An end by a signal clears up as an end by exit does, whoever else listens to the signal. */
 export function exitOnSignals(): void {
-  for (const [name, number] of Object.entries({ SIGHUP: 1, SIGINT: 2, SIGTERM: 15 })) {
+  for (const [name, number] of Object.entries(numbers) as [Name, number][]) {
     process.on(name, () => {
-      const act = name === "SIGINT" ? interrupted : undefined;
+      const act = names.includes(name) ? interrupted : undefined;
       interrupted = undefined;
-      if (act) act();
+      if (act) act(128 + number);
       else process.exit(128 + number);
     });
   }

@@ -54,14 +54,21 @@ export function withTrainFlags(
     .option("--dtype <type>", "of the finished model: bf16 or f32 (default: bf16)");
 }
 
-/** Runs it, tells how it goes on standard error, and what came out on standard output. Ctrl-C saves. */
+/** Runs it, tells how it goes on standard error, and what came out on standard output. Ctrl-C saves, and so do SIGTERM and SIGHUP. */
 export async function runTraining(
   json: boolean | undefined,
   train: (hooks: Pick<TrainOptions, "onStart" | "onProgress" | "signal">) => Promise<TrainResult>,
 ): Promise<void> {
   const interrupt = new AbortController();
-  onInterrupt(() => interrupt.abort());
+  let exitCode = 0;
+  const stop = (code: number) => {
+    exitCode = code;
+    interrupt.abort();
+  };
+  onInterrupt(stop, ["SIGINT", "SIGTERM", "SIGHUP"]);
   const view = new ProgressView(!json);
+  // Where nobody reads any more how it goes on, it goes on.
+  process.stderr.removeAllListeners("error").on("error", () => view.stop());
   try {
     const result = await train({
       onStart: (start) => view.start(start),
@@ -74,37 +81,45 @@ export async function runTraining(
     view.clear();
     if (!(interrupt.signal.aborted && SdarError.is(error, "ABORTED"))) throw error;
     process.stderr.write(`${error.message.replace("the same call", "the same command")}\n`);
-    process.exitCode = 130;
+    process.exitCode = exitCode;
   }
 }
 
 function told({ folder, run, steps, loss, heldOutLoss, seconds }: TrainResult): string {
   const heldOut = heldOutLoss === undefined ? "" : `, ${heldOutLoss.toFixed(4)} on what was held out`;
   return (
-    `${folder}: ${steps} steps in ${duration(seconds)}, loss ${loss.toFixed(4)}${heldOut}\n` +
+    `${folder}: ${counted(steps, "step")} in ${duration(seconds)}, loss ${loss.toFixed(4)}${heldOut}\n` +
     `${run}/loss.svg has the plot; the folder of the run is no longer needed`
   );
 }
 
-/** A line that is redrawn on a terminal; elsewhere one at the beginning and for each evaluation. */
+/** A line that is redrawn on a terminal; elsewhere one for each evaluation, or for each twentieth of the steps without any. */
 class ProgressView {
-  readonly #on: boolean;
-  readonly #live: boolean;
+  #on: boolean;
+  #live: boolean;
+  #evaluated = false;
 
   constructor(on: boolean) {
     this.#on = on;
     this.#live = on && isTerminal(process.stderr);
   }
 
+  stop(): void {
+    this.#on = this.#live = false;
+  }
+
   start(start: TrainStart): void {
+    this.#evaluated = start.heldOutSamples > 0;
     const { run, resumed, parameters, trained, samples, heldOutSamples, tokens, answerTokens, skipped, cut, threads } =
       start;
     const left = [skipped > 0 && `${skipped} too long and left out`, cut > 0 && `${cut} cut`].filter(Boolean);
     this.#line(
-      `${count(parameters)} parameters${trained === parameters ? "" : `, ${count(trained)} of adapters are trained`}, ${threads} thread(s)`,
-      `${samples} samples (${heldOutSamples} held out${left.map((what) => `, ${what}`).join("")}), ${count(tokens)} tokens, ${count(answerTokens)} of them in answers`,
-      `memory: ${start.memory}`,
-      resumed ? `${run}: goes on after step ${start.stepsDone} of ${start.steps}` : `${run}: ${start.steps} steps`,
+      `${count(parameters)} parameters${trained === parameters ? "" : `, ${count(trained)} of adapters are trained`}, ${counted(threads, "thread")}`,
+      `${counted(samples, "sample")} (${heldOutSamples} held out${left.map((what) => `, ${what}`).join("")}), ${count(tokens)} tokens, ${count(answerTokens)} of them in answers`,
+      `memory in MiB: ${start.memory}`,
+      resumed
+        ? `${run}: goes on after step ${start.stepsDone} of ${start.steps}`
+        : `${run}: ${counted(start.steps, "step")}`,
     );
   }
 
@@ -112,7 +127,9 @@ class ProgressView {
     if (!this.#on) return;
     const line = `step ${step}/${steps}  loss ${loss.toFixed(4)}  ${Math.round(tokensPerSecond)} tokens/s  ${duration(etaSeconds)} left`;
     if (heldOutLoss !== undefined) this.#line(`${line}  held out ${heldOutLoss.toFixed(4)}`);
-    else if (this.#live) process.stderr.write(`\r${line}\x1b[K`);
+    else if (!this.#live && !this.#evaluated) {
+      if (step === steps || step % Math.ceil(steps / 20) === 0) this.#line(line);
+    } else if (this.#live) process.stderr.write(`\r${line}\x1b[K`);
   }
 
   clear(): void {
@@ -125,6 +142,8 @@ class ProgressView {
     process.stderr.write(`${lines.join("\n")}\n`);
   }
 }
+
+const counted = (n: number, what: string) => `${n} ${what}${n === 1 ? "" : "s"}`;
 
 function count(n: number): string {
   if (n < 1e4) return String(n);
