@@ -1,5 +1,18 @@
 // The folder of a run: what it depends on, its log, its state.
-import { closeSync, mkdirSync, openSync, readdirSync, renameSync, statSync, writeFileSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { readJson, readOptional } from "../checkpoint.js";
@@ -35,7 +48,14 @@ export interface LogEntry {
 }
 
 /** What a run writes, and what it may leave when it is killed before its settings are there. */
-const ours = /^(settings\.json|log\.jsonl|loss\.svg|samples\.bin|state|lock|model)(\.partial)?$/;
+const ours = /^((settings\.json|log\.jsonl|loss\.svg|samples\.bin|state|lock|model)(\.partial)?|begin-\w{6})$/;
+
+/** What is being prepared, in a folder of its own. */
+export interface Fresh {
+  folder: string;
+  model: string;
+  samples: string;
+}
 
 export class RunFolder {
   readonly path: string;
@@ -68,15 +88,47 @@ export class RunFolder {
         `run: ${this.path} exists and is no run${other === undefined ? "" : ` (it holds ${other})`}; give another folder`,
         { option: "run", value: this.path },
       );
+    if (existsSync(join(this.path, "state")))
+      throw new SdarError(
+        "INVALID_OPTION",
+        `run: ${this.path} has a state, but not the settings.json that it belongs to; give another folder`,
+        { option: "run", value: this.path },
+      );
     return undefined;
   }
 
-  make(): void {
-    this.#writing(() => mkdirSync(this.path, { recursive: true }));
+  /** A folder to prepare in: two processes may begin at once. */
+  make(): Fresh {
+    const folder = this.#writing(() => {
+      mkdirSync(this.path, { recursive: true });
+      return mkdtempSync(join(this.path, "begin-"));
+    });
+    return { folder, model: join(folder, "model"), samples: join(folder, "samples.bin") };
   }
 
-  write(record: RunRecord): void {
+  /** Makes it the run's. Throws INVALID_OPTION where another run was faster. */
+  begin({ model, samples }: Fresh, record: RunRecord): void {
+    if (this.record())
+      throw new SdarError("INVALID_OPTION", `run: another run has begun in ${this.path} meanwhile`, {
+        option: "run",
+        value: this.path,
+      });
+    this.#writing(() => {
+      rmSync(this.model, { recursive: true, force: true });
+      renameSync(model, this.model);
+      renameSync(samples, this.samples);
+    });
     this.replace("settings.json", `${JSON.stringify(record, null, 2)}\n`);
+  }
+
+  /** Removes what was prepared in, and the run's folder where nothing came of it. */
+  remove({ folder }: Fresh): void {
+    try {
+      rmSync(folder, { recursive: true, force: true });
+      rmdirSync(this.path);
+    } catch {
+      // It holds a run.
+    }
   }
 
   /** Writes a file whole or not at all. */

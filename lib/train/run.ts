@@ -7,7 +7,8 @@ import { drawCharts } from "../plot.js";
 import { isAborted, onAbort } from "../signals.js";
 import { loraTargets, type NativeStepReport, Training } from "./binding.js";
 import type { Job, Settings } from "./options.js";
-import { hashesOf, prepare } from "./prepare.js";
+import { checkFiles, checkFolders } from "./paths.js";
+import { hashesOf, type Prepared, prepare } from "./prepare.js";
 import { checkSame, type LogEntry, RunFolder, type RunRecord } from "./run-folder.js";
 import type { TrainProgress, TrainResult } from "./types.js";
 
@@ -19,7 +20,7 @@ const sourceFiles = {
 
 export async function train(asked: Job): Promise<TrainResult> {
   const to = resolve(asked.to);
-  if (existsSync(to)) throw invalidOption("to", asked.to, "a folder that does not exist yet");
+  checkFolders(asked);
   const source = findCheckpoint(asked.source);
   const settings = { ...asked.settings, ...(asked.settings.kind === "adapt" && byModel(asked.settings, source)) };
   const job = { ...asked, settings };
@@ -30,7 +31,9 @@ export async function train(asked: Job): Promise<TrainResult> {
   const training = await Training.open(nativeOptions(job, source, folder, record));
   try {
     const info = training.info();
-    checkSpace(folder.path, 24 * info.parameters);
+    const { ema } = settings;
+    // The state is twice there while it is replaced.
+    checkSpace(folder.path, (info.stepsDone > 0 ? 1 : 2) * (ema > 0 ? 16 : 12) * info.trained);
     checkSpace(dirname(to), (settings.dtype === "f32" ? 4 : 2) * info.parameters);
     const { skipped, cut } = record;
     const { mostRows: _, ...known } = info;
@@ -68,6 +71,7 @@ async function begin({ settings, data, signal }: Job, source: string, folder: Ru
   const names = readdirSync(source).filter((name) => sourceFiles[settings.kind].test(name));
   const files = data.map((file) => resolve(file));
   const sourcePaths = names.map((name) => join(source, name));
+  checkFiles([...sourcePaths, ...files]);
   const named = (hashes: Record<string, string>) =>
     Object.fromEntries(names.map((name, i) => [name, hashes[sourcePaths[i] as string] as string]));
   const listed = (hashes: Record<string, string>) =>
@@ -79,17 +83,33 @@ async function begin({ settings, data, signal }: Job, source: string, folder: Ru
       throw new SdarError("CHECKPOINT_INVALID", `${folder.samples}: damaged; remove ${folder.path} and begin again`);
     return begun;
   }
-  folder.make();
-  const sourceHashes = named(await hashesOf(sourcePaths, signal));
-  const prepared = await prepare({ source, settings, model: folder.model, data: files, out: folder.samples }, signal);
-  const { facts, hashes, skipped, cut } = prepared;
-  const samplesHash = hashes[folder.samples] as string;
-  const record: RunRecord = {
-    ...{ format: 1, settings, facts, data: listed(hashes) },
-    ...{ source: sourceHashes, samplesHash, skipped, cut },
-  };
-  folder.write(record);
-  return record;
+  const fresh = folder.make();
+  try {
+    const sourceHashes = named(await hashesOf(sourcePaths, signal));
+    const { model, samples: out } = fresh;
+    const prepared = await prepare({ source, settings, model, data: files, out }, signal);
+    checkLength(settings, prepared);
+    const { facts, hashes, skipped, cut } = prepared;
+    const record: RunRecord = {
+      ...{ format: 1, settings, facts, data: listed(hashes) },
+      ...{ source: sourceHashes, samplesHash: hashes[out] as string, skipped, cut },
+    };
+    folder.begin(fresh, record);
+    return record;
+  } finally {
+    folder.remove(fresh);
+  }
+}
+
+/** Samples that a run may go through, each pass counted: its plan is in memory. */
+const mostPlaces = 2 ** 27;
+
+function checkLength({ epochs, tokens }: Settings, prepared: Prepared): void {
+  const places = tokens > 0 ? (tokens / prepared.tokens) * prepared.samples : epochs * prepared.samples;
+  if (places <= mostPlaces) return;
+  const most = Math.floor(mostPlaces * (tokens > 0 ? prepared.tokens / prepared.samples : 1 / prepared.samples));
+  const [name, value] = tokens > 0 ? ["tokens", tokens] : ["epochs", epochs];
+  throw invalidOption(name, value, `at most ${most} with these ${prepared.samples} samples`);
 }
 
 /** Lengths of a block that grows up to `length`. */
@@ -139,7 +159,12 @@ async function takeSteps(job: Job, training: Training, folder: RunFolder, entrie
     const entry = entryOf(report, heldOutLoss);
     folder.log(entry);
     entries.push(entry);
-    job.onProgress?.(progressOf(entry, steps, speed));
+    try {
+      job.onProgress?.(progressOf(entry, steps, speed));
+    } catch (thrown) {
+      await training.save();
+      throw thrown;
+    }
     if (step === steps || performance.now() - saved >= 1000 * job.saveSeconds) {
       await training.save();
       saved = performance.now();
@@ -249,11 +274,11 @@ function checkSpace(folder: string, bytes: number): void {
   let near = folder;
   while (!existsSync(near) && dirname(near) !== near) near = dirname(near);
   const { bavail, bsize } = statfsSync(near);
-  const gigabytes = (n: number) => `${(n / 1e9).toFixed(1)} GB`;
+  const size = (n: number) => (n < 1e9 ? `${(n / 1e6).toFixed(1)} MB` : `${(n / 1e9).toFixed(1)} GB`);
   if (bavail * bsize < bytes)
     throw new SdarError(
       "FILE_UNWRITABLE",
-      `${folder}: the run needs ${gigabytes(bytes)} there, and ${gigabytes(bavail * bsize)} are free`,
+      `${folder}: the run needs ${size(bytes)} there, and ${size(bavail * bsize)} are free`,
     );
 }
 
