@@ -205,7 +205,7 @@ t.test("what cannot be trained on is refused by name", async (t) => {
   const cases: [change: Partial<PretrainOptions>, code: string, message: RegExp][] = [
     [{ data: join(folder, "none.jsonl") }, "FILE_NOT_FOUND", /none\.jsonl/],
     [{ data: join(folder, "empty") }, "DATA_INVALID", /empty: has no line/],
-    [{ data: bad }, "DATA_INVALID", /bad\.jsonl:3: has none of messages.*; also wrong: \S+:4, \S+:5$/],
+    [{ data: bad }, "DATA_INVALID", /bad\.jsonl:3: has none of messages.*; also wrong: \S+bad.jsonl:4,5$/],
     [{ to: join(folder, "taken") }, "INVALID_OPTION", /^to: .*give a folder that does not exist yet/],
     [{ run: join(folder, "other") }, "INVALID_OPTION", /^run: .*other exists and is no run \(it holds file\.txt\)/],
     [{ vocabSize: 100 }, "INVALID_OPTION", /^vocabSize: 100 is not allowed; give at least 560/],

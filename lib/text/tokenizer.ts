@@ -95,7 +95,7 @@ export class Tokenizer {
     const ids: number[] = [];
     if (text === "") return new Int32Array();
     const room = { limit };
-    if (text.length > maxTextLength) throw tooLong(limit);
+    if (text.length > maxTextLength) throw limit === Number.MAX_SAFE_INTEGER ? textTooLong(text) : tooLong(limit);
     const { before, after } = this.#finders[restore ? "guarded" : parse];
     for (const [index, part] of before.split(text).entries()) {
       if (typeof part === "object") ids.push(part.id);
@@ -197,6 +197,8 @@ export class Tokenizer {
   }
 }
 
+const textTooLong = ({ length }: string) =>
+  new SdarError("PROMPT_TOO_LONG", `a text has ${length} characters; at most ${maxTextLength} are allowed`);
 const tooLong = (limit: number) => new SdarError("PROMPT_TOO_LONG", `the prompt has more than ${limit} tokens`);
 
 /** Guarded: control tokens are found in the text as it was given only, so that normalization makes none of what was restored. */

@@ -8,12 +8,15 @@ import type { Settings } from "./options.js";
 
 type Json = Record<string, unknown>;
 
-/** What of a checkpoint's folder goes along: all small files but those that are made anew, and other tensors. */
-const left = /^(config\.json|README\.md|\..*|.*\.(safetensors|bin|pt|pth|gguf|h5|msgpack|onnx)(\.index\.json)?)$/;
+/** What of a checkpoint's folder goes along: all small files but those that are made anew, and other tensors or their like. */
+const left =
+  /^(config\.json|README\.md|\..*|model[.-].*|.*\.(safetensors|bin|pt|pth|gguf|h5|msgpack|onnx)(\.index\.json)?)$/;
 const tokenizerFiles =
   /^(tokenizer.*\.json|special_tokens_map\.json|added_tokens\.json|vocab\.(json|txt)|merges\.txt|chat_template.*|generation_config\.json)$/;
 const maskName = "<|MASK|>";
 const maxTokenizerBytes = 2 ** 25;
+/** Of a file that goes along: more are other tensors. */
+const maxCopiedBytes = 2 ** 26;
 
 /** What training needs to know of the model that it makes. */
 export interface ModelFacts {
@@ -52,13 +55,13 @@ function adaptedModel(source: string, settings: Settings, folder: string): Model
     });
   const names = new Names(source, config);
   copyFiles(source, folder, (name) => !left.test(name));
-  const vocabSize = Number(config.vocab_size);
+  const vocabSize = sizeOf(config, "vocab_size", file);
   const dtype = settings.dtype === "f32" ? "float32" : "bfloat16";
   const common = { ...config, ...("dtype" in config ? { dtype } : { torch_dtype: dtype }) };
   const facts = {
     sparse: type.endsWith("_moe"),
     vocabSize,
-    context: Number(config.max_position_embeddings),
+    context: sizeOf(config, "max_position_embeddings", file),
     padId: names.pad,
     endIds: names.ends(join(source, "generation_config.json")),
   };
@@ -74,6 +77,12 @@ function adaptedModel(source: string, settings: Settings, folder: string): Model
   const own = { architectures, model_type: moe ? "sdar_moe" : "sdar", block_size: blocks[0], mask_token_id: maskId };
   writeJson(join(folder, "config.json"), { ...common, ...own });
   return { ...facts, blocks, maskId };
+}
+
+function sizeOf(config: Json, name: string, file: string): number {
+  const value = config[name];
+  if (typeof value === "number" && Number.isSafeInteger(value) && value > 0) return value;
+  throw new SdarError("CONFIG_INVALID", `${file}: ${name} is ${JSON.stringify(value)}; allowed: an integer above 0`);
 }
 
 function newModel(source: string, settings: Settings, folder: string): ModelFacts {
@@ -137,7 +146,10 @@ class Names {
     this.config = { ...map, ...readJson(join(source, "tokenizer_config.json"), "TOKENIZER_INVALID") };
     const vocab = (tokenizer.model as { vocab?: Json } | undefined)?.vocab ?? {};
     for (const [name, id] of Object.entries(vocab)) this.#ids.set(name, Number(id));
-    for (const token of (tokenizer.added_tokens ?? []) as { content?: unknown; id?: unknown }[])
+    const added = tokenizer.added_tokens ?? [];
+    if (!Array.isArray(added) || added.some((token) => typeof token !== "object" || token === null))
+      throw new SdarError("TOKENIZER_INVALID", `${source}/tokenizer.json: added_tokens must be a list of objects`);
+    for (const token of added as { content?: unknown; id?: unknown }[])
       this.#ids.set(String(token.content), Number(token.id));
   }
 
@@ -225,7 +237,8 @@ function edit(folder: string, name: string, change: (json: Json) => Json): void 
 function copyFiles(source: string, folder: string, wanted: (name: string) => boolean): void {
   // In the hub's cache they are symbolic links.
   for (const name of readdirSync(source).filter(wanted)) {
-    if (!statSync(join(source, name), { throwIfNoEntry: false })?.isFile()) continue;
+    const kind = statSync(join(source, name), { throwIfNoEntry: false });
+    if (!kind?.isFile() || kind.size > maxCopiedBytes) continue;
     writing(join(folder, name), (to) => copyFileSync(join(source, name), to));
   }
 }

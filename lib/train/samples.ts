@@ -79,7 +79,7 @@ export class SampleMaker {
   #conversation(conversation: Conversation, messages: readonly Message[]): Sample[] {
     const renderer = this.#messages;
     if (!renderer)
-      throw new SdarError("TEMPLATE_MISSING", "messages need a chat template, which this checkpoint has not");
+      throw new SdarError("TEMPLATE_MISSING", "messages need a chat template, which the checkpoint has not");
     const turns = messages.flatMap(({ role }, at) => (role === "assistant" ? [at] : []));
     if (turns.length === 0) throw invalid("messages: none is the assistant's, so there is nothing to learn");
     const render = (count: number, ending: Conversation["ending"]): Rendered => {

@@ -21,6 +21,8 @@ const { task, progress } = workerData as {
 
 /** Bad lines that are told of at most. */
 const mostBad = 20;
+/** What is not a line's fault. */
+const fatal: ReadonlySet<string> = new Set(["FILE_UNWRITABLE", "INTERNAL"]);
 const magic = Buffer.from("SDARSMP1");
 
 /** The file of samples, in the format of native/train/dataset.h. */
@@ -145,7 +147,7 @@ function prepare(): Prepared {
 function makeSamples(facts: ModelFacts, samples: SampleFile, counts: Counts): Hashes {
   const maker = makerOf(task.model, facts);
   const hashes: Hashes = {};
-  const bad: { where: string; message: string }[] = [];
+  const bad: BadLine[] = [];
   let lines = 0;
   for (const [index, file] of task.data.entries()) {
     const hash = createHash("sha256");
@@ -162,8 +164,13 @@ function makeSamples(facts: ModelFacts, samples: SampleFile, counts: Counts): Ha
         }
       } catch (error) {
         const { code, message } = wrapError(error);
-        if (code === "FILE_UNWRITABLE" || code === "INTERNAL" || code === "TEMPLATE_MISSING") throw error;
-        bad.push({ where: `${file}:${number}`, message });
+        if (code === "TEMPLATE_MISSING") throw new SdarError(code, `${file}:${number}: ${message}: ${task.source}`);
+        if (fatal.has(code)) throw error;
+        if (code === "PROMPT_TOO_LONG" && task.settings.tooLong === "skip") {
+          counts.skipped++;
+          continue;
+        }
+        bad.push({ file, number, message });
         if (bad.length > mostBad) break;
       }
     }
@@ -177,13 +184,22 @@ function makeSamples(facts: ModelFacts, samples: SampleFile, counts: Counts): Ha
   return hashes;
 }
 
-function refuse(bad: readonly { where: string; message: string }[]): void {
+interface BadLine {
+  file: string;
+  number: number;
+  message: string;
+}
+
+function refuse(bad: readonly BadLine[]): void {
   const [first, ...others] = bad;
   if (!first) return;
-  const list = others.slice(0, mostBad - 1).map(({ where }) => where);
+  const numbers = new Map<string, number[]>();
+  for (const { file, number } of others.slice(0, mostBad - 1))
+    numbers.set(file, [...(numbers.get(file) ?? []), number]);
+  const list = [...numbers].map(([file, lines]) => `${file}:${lines.join(",")}`);
   const more = others.length >= mostBad ? ", and more" : "";
-  const rest = list.length > 0 ? `; also wrong: ${list.join(", ")}${more}` : "";
-  throw new SdarError("DATA_INVALID", `${first.where}: ${first.message}${rest}`);
+  const rest = list.length > 0 ? `; also wrong: ${list.join(" ")}${more}` : "";
+  throw new SdarError("DATA_INVALID", `${first.file}:${first.number}: ${first.message}${rest}`);
 }
 
 function work(): void {
@@ -191,7 +207,8 @@ function work(): void {
     parentPort?.postMessage({ value: prepare() });
   } catch (error) {
     const { code, message } = wrapError(error);
-    parentPort?.postMessage({ error: { code, message } });
+    // What is wrong in the copies is wrong in the source.
+    parentPort?.postMessage({ error: { code, message: message.replaceAll(task.model, task.source) } });
   }
 }
 

@@ -1,0 +1,142 @@
+// Training where something goes wrong around it: files, folders, signals, readers, callbacks.
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import t from "tap";
+import { shippedModelPath } from "../lib/checkpoint.js";
+import { adapt, type PretrainOptions, pretrain } from "../lib/train/index.js";
+import { main } from "./sdar.js";
+
+const shape = { layers: 1, hidden: 32, heads: 2, kvHeads: 1, headDim: 16, intermediate: 64, context: 64 };
+const lines = Array.from({ length: 60 }, (_, i) => JSON.stringify({ prompt: `${i} + 1 = `, completion: `${i + 1}` }));
+
+function begin(folder: string) {
+  const data = join(folder, "data.jsonl");
+  writeFileSync(data, lines.join("\n"));
+  return { shape, tokenizer: shippedModelPath(), data, rows: 128, threads: 1, learningRate: 1e-3 };
+}
+
+t.test("what would come out at the end, or never, is refused at the beginning", async (t) => {
+  const folder = t.testdir({ stateful: { state: "" } });
+  const at = (...names: string[]) => join(folder, ...names);
+  const options = { ...begin(folder), to: at("to") };
+  symlinkSync(at("nothing"), at("link"));
+  execFileSync("mkfifo", [at("pipe")]);
+  writeFileSync(at("long.jsonl"), `{"text":"${"x".repeat(2 ** 23 + 1)}"}\n${lines[0]}`);
+  const cases: [change: Partial<PretrainOptions>, code: string, message: RegExp][] = [
+    [{ data: at("pipe") }, "FILE_UNREADABLE", /pipe: it is no regular file/],
+    [{ data: "/dev/zero" }, "FILE_UNREADABLE", /zero: it is no regular file/],
+    [{ data: folder }, "FILE_UNREADABLE", /it is no regular file/],
+    [{ data: at("long.jsonl") }, "DATA_INVALID", /long\.jsonl:1: a text has 8388609 characters; at most/],
+    [{ to: at("link") }, "INVALID_OPTION", /^to: .*a folder that does not exist yet/],
+    [{ run: at("to") }, "INVALID_OPTION", /^run: .*apart from the finished model's/],
+    [{ run: at("to", "run") }, "INVALID_OPTION", /^run: .*apart from the finished model's/],
+    [{ to: at("run", "model"), run: at("run") }, "INVALID_OPTION", /^run: .*apart from the finished model's/],
+    [{ to: at("data.jsonl", "x"), run: at("run") }, "FILE_UNWRITABLE", /data\.jsonl is no folder/],
+    [{ run: at("data.jsonl", "x") }, "FILE_UNWRITABLE", /data\.jsonl is no folder/],
+    [{ run: at("stateful") }, "INVALID_OPTION", /^run: .* has a state, but not the settings\.json/],
+    [{ tokens: 1e15 }, "INVALID_OPTION", /^tokens: 1000000000000000 .*at most \d+ with these 60 samples/],
+  ];
+  for (const [change, code, message] of cases)
+    await t.rejects(pretrain({ ...options, ...change }), { code, message }, String(message));
+  t.strictSame(readdirSync(folder).sort(), ["data.jsonl", "link", "long.jsonl", "pipe", "stateful"], "nothing is left");
+  await pretrain({
+    ...options,
+    data: at("long.jsonl"),
+    tooLong: "skip",
+    onStart: ({ skipped }) => t.equal(skipped, 1),
+  });
+});
+
+t.test("parents: files that no checkpoint may have do not go along; what is wrong is named", async (t) => {
+  const folder = t.testdir({});
+  const { data, ...options } = begin(folder);
+  const from = join(folder, "parent");
+  await pretrain({ ...options, data, to: from });
+  writeFileSync(join(from, "model.py"), "");
+  writeFileSync(join(from, "modeling.py"), "");
+  writeFileSync(join(from, "tensors.npz"), "");
+  truncateSync(join(from, "tensors.npz"), 2 ** 29);
+  const to = join(folder, "to");
+  await adapt({ from, data, to, threads: 1 });
+  t.strictSame(
+    ["modeling.py", "model.py", "tensors.npz"].map((name) => existsSync(join(to, name))),
+    [true, false, false],
+  );
+
+  const broken = (name: string, change: object) => {
+    const copy = join(folder, `broken-${name}`);
+    mkdirSync(copy);
+    for (const each of ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"])
+      cpSync(join(from, each), join(copy, each));
+    const json = JSON.parse(readFileSync(join(copy, name), "utf8"));
+    writeFileSync(join(copy, name), JSON.stringify({ ...json, ...change }));
+    return adapt({ from: copy, data: messages, to: join(folder, "x"), threads: 1 });
+  };
+  const messages = join(folder, "messages.jsonl");
+  writeFileSync(messages, '{"messages":[{"role":"assistant","content":"x"}]}');
+  await t.rejects(broken("config.json", { max_position_embeddings: null }), {
+    code: "CONFIG_INVALID",
+    message: /broken-config\.json\/config\.json: max_position_embeddings is null; allowed/,
+  });
+  await t.rejects(broken("tokenizer.json", { added_tokens: 7 }), {
+    code: "TOKENIZER_INVALID",
+    message: /added_tokens/,
+  });
+  await t.rejects(broken("tokenizer_config.json", { chat_template: "{% for %}" }), {
+    message: /messages\.jsonl:1: .*broken-tokenizer_config\.json\/tokenizer_config\.json: line 1/,
+  });
+});
+
+t.test("a callback that throws loses no step; two that begin at once are one run", async (t) => {
+  const folder = t.testdir({});
+  const options = { ...begin(folder), to: join(folder, "to"), epochs: 3 };
+  const onProgress = ({ step }: { step: number }) => {
+    if (step === 3) throw new Error("mine");
+  };
+  await t.rejects(pretrain({ ...options, onProgress }), { message: "mine" });
+  await pretrain({ ...options, onStart: ({ stepsDone }) => t.equal(stepsDone, 3) });
+
+  const same = { ...options, to: join(folder, "same") };
+  const ends = await Promise.allSettled([pretrain(same), pretrain(same), pretrain(same)]);
+  t.equal(ends.filter(({ status }) => status === "fulfilled").length, 1);
+  for (const end of ends) if (end.status === "rejected") t.match(end.reason, { code: "INVALID_OPTION" });
+});
+
+t.test("SIGTERM saves; where nobody reads how it goes on, it goes on", async (t) => {
+  const folder = t.testdir({});
+  const { data } = begin(folder);
+  const to = join(folder, "to");
+  const sizes = Object.entries(shape).map((size) => size.join("="));
+  const train = (...more: string[]) =>
+    spawn(process.execPath, [
+      ...[main, "pretrain", "--shape", sizes.join(), "--tokenizer", shippedModelPath(), "--data", data, "--to", to],
+      ...["--rows", "128", "--threads", "1", ...more],
+    ]);
+  const endless = ["--epochs", "5000"];
+  const child = train(...endless);
+  let stderr = "";
+  child.stderr.on("data", (text) => {
+    if (stderr === "") child.kill("SIGTERM");
+    stderr += text;
+  });
+  const [status] = await once(child, "close");
+  t.equal(status, 143);
+  t.match(stderr, /the run was aborted after step \d+ of \d+; .*to\.run has it, and the same command goes on\n$/);
+  t.ok(existsSync(join(`${to}.run`, "state")));
+
+  const unread = train("--run", join(folder, "unread"), "--epochs", "4");
+  unread.stderr.once("data", () => unread.stderr.destroy());
+  t.same(await once(unread, "exit"), [0, null]);
+  t.ok(existsSync(to));
+});
