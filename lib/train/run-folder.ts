@@ -77,7 +77,11 @@ export class RunFolder {
     const file = join(this.path, "settings.json");
     const json = readJson(file, "CHECKPOINT_INVALID");
     if (json) {
-      if (json.format === 1) return json as unknown as RunRecord;
+      if (json.format === 1) {
+        const missing = ["settings", "facts", "data", "source", "samplesHash"].find((name) => !json[name]);
+        if (missing) throw new SdarError("CHECKPOINT_INVALID", `${file}: damaged, it has no ${missing}`);
+        return json as unknown as RunRecord;
+      }
       throw new SdarError("CHECKPOINT_INVALID", `${file}: format is ${String(json.format)}; this version knows 1`);
     }
     const kind = statSync(this.path, { throwIfNoEntry: false });
@@ -107,18 +111,30 @@ export class RunFolder {
   }
 
   /** Makes it the run's. Throws INVALID_OPTION where another run was faster. */
-  begin({ model, samples }: Fresh, record: RunRecord): void {
-    if (this.record())
-      throw new SdarError("INVALID_OPTION", `run: another run has begun in ${this.path} meanwhile`, {
-        option: "run",
-        value: this.path,
-      });
+  begin({ folder, model, samples }: Fresh, record: RunRecord): void {
+    if (this.record()) throw this.#begun();
     this.#writing(() => {
       rmSync(this.model, { recursive: true, force: true });
       renameSync(model, this.model);
       renameSync(samples, this.samples);
     });
     this.replace("settings.json", `${JSON.stringify(record, null, 2)}\n`);
+    // Of processes that were killed, or are too late.
+    for (const name of readdirSync(this.path))
+      if (name.startsWith("begin-") && join(this.path, name) !== folder)
+        rmSync(join(this.path, name), { recursive: true, force: true });
+  }
+
+  /** What is to be told where preparing fails. */
+  failed({ folder }: Fresh, error: unknown): unknown {
+    return existsSync(folder) ? error : this.#begun();
+  }
+
+  #begun(): SdarError {
+    return new SdarError("INVALID_OPTION", `run: another run has begun in ${this.path} meanwhile`, {
+      option: "run",
+      value: this.path,
+    });
   }
 
   /** Removes what was prepared in, and the run's folder where nothing came of it. */

@@ -96,6 +96,8 @@ async function begin({ settings, data, signal }: Job, source: string, folder: Ru
     };
     folder.begin(fresh, record);
     return record;
+  } catch (error) {
+    throw folder.failed(fresh, error);
   } finally {
     folder.remove(fresh);
   }
