@@ -69,6 +69,7 @@ export async function runTraining(
   const view = new ProgressView(!json);
   // Where nobody reads any more how it goes on, it goes on.
   process.stderr.removeAllListeners("error").on("error", () => view.stop());
+  view.prepare();
   try {
     const result = await train({
       onStart: (start) => view.start(start),
@@ -106,6 +107,11 @@ class ProgressView {
 
   stop(): void {
     this.#on = this.#live = false;
+  }
+
+  /** Millions of lines take minutes. */
+  prepare(): void {
+    if (this.#live) process.stderr.write("reading data and checkpoint …");
   }
 
   start(start: TrainStart): void {
