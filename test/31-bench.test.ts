@@ -138,6 +138,17 @@ t.test("bench generate", async (t) => {
   t.match(await sdar([...args, "--strategy", "static"]), { status: 0, stdout: /\nstatic +\d/ });
 });
 
+t.test("bench generate with an autoregressive model, which has one way only", async (t) => {
+  const args = ["bench", "generate", "--model", "models/qwen3-nano", "--limit", "2"];
+  const { status, stdout } = await sdar([...args, "--json"]);
+  t.equal(status, 0);
+  t.match(JSON.parse(stdout).results, [{ strategy: "autoregressive", tokensPerForward: 1, accuracy: { all: Number } }]);
+  t.match(await sdar([...args, "--threshold", "0.5"]), {
+    status: 2,
+    stderr: /--threshold: .*qwen3-nano is autoregressive/,
+  });
+});
+
 t.test("bench generate takes random prompts where there is no tokenizer", async (t) => {
   const out = join(scratch, "random");
   await sdar(["make-checkpoint", ...tiny, "--out", out]);

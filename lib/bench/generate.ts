@@ -3,6 +3,7 @@ import { Command } from "commander";
 import { weightFormats } from "../binding.js";
 import { shippedModel } from "../checkpoint.js";
 import { Engine } from "../engine.js";
+import { SdarError } from "../errors.js";
 import { type Strategy, shortNames, strategyOf } from "../quality.js";
 import type { DenoiseOptions, LoadOptions } from "../types.js";
 import { summarise, type Timed, timeAnswer } from "./answers.js";
@@ -12,6 +13,8 @@ import { deliver, peakMemory, table } from "./report.js";
 
 type StrategyName = (typeof shortNames)[Strategy];
 const strategyNames = Object.values(shortNames);
+/** How answers are made; an autoregressive model has one way only. */
+type Way = StrategyName | "autoregressive";
 
 interface Flags {
   model: string;
@@ -21,7 +24,7 @@ interface Flags {
   weights: NonNullable<LoadOptions["weights"]>;
   threads?: number;
   isa?: string;
-  strategy: StrategyName;
+  strategy?: StrategyName;
   compare?: StrategyName;
   threshold?: number;
   steps?: number;
@@ -41,7 +44,7 @@ export function generateCommand(): Command {
     .option("--threads <n>", "threads that compute (default: this machine's cores)", whole(1))
     .option("--device <name>", "auto, cpu, cuda or cuda:N", "cpu")
     .option("--isa <name>", "instruction set (default: SDAR_ISA, else the best)")
-    .option("--strategy <name>", strategyNames.join(", "), oneOf(...strategyNames), "dynamic")
+    .option("--strategy <name>", `${strategyNames.join(", ")} (default: dynamic)`, oneOf(...strategyNames))
     .option("--compare <name>", "run every prompt with this strategy as well, in turns", oneOf(...strategyNames))
     .option("--threshold <p>", "confidence above which dynamic fills (default: 0.9)", positive)
     .option("--steps <n>", "most steps for a block (default: its length)", whole(1))
@@ -89,7 +92,7 @@ async function measure(flags: Flags): Promise<void> {
 
 /** Each sample with each strategy, in turns. */
 async function runAll(engine: Engine, samples: readonly Sample[], flags: Flags) {
-  const names = [...new Set([flags.strategy, flags.compare ?? flags.strategy])];
+  const names = waysOf(engine, flags);
   const runs = new Map(names.map((name) => [name, [] as Timed[]]));
   const warmUps: Timed[] = [];
   for (const name of names) warmUps.push(await generate(engine, samples[0] as Sample, name, flags));
@@ -102,14 +105,28 @@ async function runAll(engine: Engine, samples: readonly Sample[], flags: Flags) 
   return { firstTokenSeconds: warmUps[0]?.firstTokenSeconds ?? Number.NaN, runs };
 }
 
-function generate(engine: Engine, sample: Sample, name: StrategyName, flags: Flags): Promise<Timed> {
+function waysOf(engine: Engine, flags: Flags): Way[] {
+  const { strategy = "dynamic", compare = strategy } = flags;
+  if (engine.model.decoding !== "autoregressive") return [...new Set([strategy, compare])];
+  for (const name of ["strategy", "compare", "threshold", "steps", "blockLength"] as const) {
+    if (flags[name] === undefined) continue;
+    const flag = name === "blockLength" ? "--block-length" : `--${name}`;
+    throw new SdarError("INVALID_OPTION", `${flag}: ${engine.model.path} is autoregressive and has no blocks`, {
+      option: flag,
+    });
+  }
+  return ["autoregressive"];
+}
+
+function generate(engine: Engine, sample: Sample, name: Way, flags: Flags): Promise<Timed> {
   const { threshold, steps, blockLength, maxTokens } = flags;
+  if (name === "autoregressive") return timeAnswer(engine, sample, { maxTokens });
   const denoise: DenoiseOptions = { strategy: strategyOf(name) as Strategy, threshold, steps };
   return timeAnswer(engine, sample, { denoise, blockLength, maxTokens });
 }
 
 interface Printed {
-  results: ({ strategy: StrategyName } & ReturnType<typeof summarise>)[];
+  results: ({ strategy: Way } & ReturnType<typeof summarise>)[];
   settings: { model: string; weights: string; isa: string; threads: number; prompts: number };
   ratio: number | undefined;
   load: { seconds: number; peakMemoryBytes: number; secondsToFirstToken: number; weightBytes: number };
