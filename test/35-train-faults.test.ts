@@ -130,6 +130,8 @@ t.test("SIGTERM saves; where nobody reads how it goes on, it goes on", async (t)
   const steps = () => (existsSync(log) ? readFileSync(log, "utf8").split("\n").length : 0);
   while (child.exitCode === null && steps() < 20) await sleep(10);
   child.kill("SIGTERM");
+  await sleep(2); // as npx does, which sends it on
+  child.kill("SIGTERM");
   t.same(await closed, [143, null]);
   t.ok(existsSync(join(`${to}.run`, "state")) && !existsSync(to));
 });

@@ -5,6 +5,9 @@ type Name = keyof typeof numbers;
 
 let interrupted: ((exitCode: number) => void) | undefined;
 let names: readonly Name[] = [];
+/** npx and timeout send on what the whole group of processes gets: so soon, a second signal is the same one. */
+const sameMs = 500;
+let actedAt = Number.NEGATIVE_INFINITY;
 
 /** The first Ctrl-C (or other signal of `signals`) is the command's own; the next one ends the process as usual. */
 export function onInterrupt(act: (exitCode: number) => void, signals: readonly Name[] = ["SIGINT"]): void {
@@ -18,8 +21,10 @@ export function exitOnSignals(): void {
     process.on(name, () => {
       const act = names.includes(name) ? interrupted : undefined;
       interrupted = undefined;
-      if (act) act(128 + number);
-      else process.exit(128 + number);
+      if (act) {
+        actedAt = performance.now();
+        act(128 + number);
+      } else if (performance.now() - actedAt > sameMs) process.exit(128 + number);
     });
   }
 }
