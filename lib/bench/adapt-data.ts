@@ -2,9 +2,7 @@
 import { closeSync, mkdirSync, openSync, renameSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { readJson } from "../checkpoint.js";
-import { SdarError } from "../errors.js";
-import { ChatTemplate } from "../text/template.js";
-import { Tokenizer } from "../text/tokenizer.js";
+import { loadText } from "../text/files.js";
 import { type Sample, SampleMaker } from "../train/samples.js";
 import type { TaskSample } from "./tasks.js";
 
@@ -63,10 +61,8 @@ function rowsOf(sample: Sample, { recipe, views, blocks }: RowOptions): number {
 
 /** Counts the rows of lines as adapt() makes samples of them, with the tokenizer of `folder`. */
 export function rowCounter(folder: string, options: RowOptions): (line: string) => number {
-  const config = readJson(join(folder, "tokenizer_config.json"), "TOKENIZER_INVALID") ?? {};
-  const tokenizer = Tokenizer.load(folder, config);
-  if (!tokenizer) throw new SdarError("TOKENIZER_MISSING", `${folder} has no tokenizer.json`);
+  const { tokenizer, template } = loadText(folder);
   const ends = [readJson(join(folder, "generation_config.json"), "CONFIG_INVALID")?.eos_token_id ?? []].flat();
-  const maker = new SampleMaker(tokenizer, ChatTemplate.load(folder, config), ends as number[]);
+  const maker = new SampleMaker(tokenizer, template, ends as number[]);
   return (line) => maker.make(Buffer.from(line)).reduce((sum, sample) => sum + rowsOf(sample, options), 0);
 }

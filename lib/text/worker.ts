@@ -1,10 +1,9 @@
 // The thread that reads a checkpoint's text files, renders conversations and tokenizes: what may take long, or for ever, with
 // files and texts of strangers. See lane.ts for the side that talks to it.
-import { join } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
-import { readJson } from "../checkpoint.js";
 import type { Conversation } from "../conversation.js";
 import { SdarError, wrapError } from "../errors.js";
+import { loadText } from "./files.js";
 import { MessageText } from "./prompt.js";
 import {
   type Answer,
@@ -22,22 +21,15 @@ import {
   type TextTables,
   type WorkerData,
 } from "./protocol.js";
-import { ChatTemplate } from "./template.js";
-import { contentOf, type EncodeOptions, Tokenizer } from "./tokenizer.js";
+import type { ChatTemplate } from "./template.js";
+import { contentOf, type EncodeOptions, type Tokenizer } from "./tokenizer.js";
 
 const { folder, stage, model } = workerData as WorkerData;
 
 const at = (name: Stage) => Atomics.store(stage, 0, stages.indexOf(name));
 
 function load() {
-  at("config");
-  const map = readJson(join(folder, "special_tokens_map.json"), "TOKENIZER_INVALID") ?? {};
-  const config = readJson(join(folder, "tokenizer_config.json"), "TOKENIZER_INVALID") ?? {};
-  at("tokenizer");
-  const tokenizer = Tokenizer.load(folder, { ...map, ...config });
-  if (!tokenizer) throw new SdarError("TOKENIZER_MISSING", `${folder} has no tokenizer.json`);
-  at("template");
-  const template = ChatTemplate.load(folder, config);
+  const { tokenizer, template, config, map } = loadText(folder, at);
   const eos = contentOf(config.eos_token) ?? contentOf(map.eos_token);
   return { tokenizer, template, eosTokenId: eos === undefined ? undefined : tokenizer.idOf(eos) };
 }

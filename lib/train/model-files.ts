@@ -3,6 +3,7 @@ import { copyFileSync, mkdirSync, readdirSync, statSync, writeFileSync } from "n
 import { join } from "node:path";
 import { readJson } from "../checkpoint.js";
 import { SdarError } from "../errors.js";
+import { readTokenizerConfig } from "../text/files.js";
 import { contentOf } from "../text/tokenizer.js";
 import type { Settings } from "./options.js";
 
@@ -142,8 +143,7 @@ class Names {
     if (!tokenizer) throw new SdarError("TOKENIZER_MISSING", `${source} has no tokenizer.json`);
     this.tokenizer = tokenizer;
     this.#model = model;
-    const map = readJson(join(source, "special_tokens_map.json"), "TOKENIZER_INVALID") ?? {};
-    this.config = { ...map, ...readJson(join(source, "tokenizer_config.json"), "TOKENIZER_INVALID") };
+    this.config = readTokenizerConfig(source).names;
     const vocab = (tokenizer.model as { vocab?: Json } | undefined)?.vocab ?? {};
     for (const [name, id] of Object.entries(vocab)) this.#ids.set(name, Number(id));
     const added = tokenizer.added_tokens ?? [];

@@ -2,12 +2,9 @@
 // and tokenizing them may take long. See prepare.ts for the side that starts it.
 import { createHash } from "node:crypto";
 import { closeSync, fsyncSync, openSync, writeSync } from "node:fs";
-import { join } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
-import { readJson } from "../checkpoint.js";
 import { SdarError, wrapError } from "../errors.js";
-import { ChatTemplate } from "../text/template.js";
-import { Tokenizer } from "../text/tokenizer.js";
+import { loadText } from "../text/files.js";
 import { linesOf, maxLineBytes } from "./lines.js";
 import { type ModelFacts, makeModelFiles } from "./model-files.js";
 import type { Settings } from "./options.js";
@@ -86,12 +83,9 @@ class SampleFile {
 }
 
 function makerOf(folder: string, { endIds, maskId }: ModelFacts): SampleMaker {
-  const map = readJson(join(folder, "special_tokens_map.json"), "TOKENIZER_INVALID") ?? {};
-  const config = readJson(join(folder, "tokenizer_config.json"), "TOKENIZER_INVALID") ?? {};
-  const tokenizer = Tokenizer.load(folder, { ...map, ...config });
-  if (!tokenizer) throw new SdarError("TOKENIZER_MISSING", `${folder} has no tokenizer.json`);
+  const { tokenizer, template } = loadText(folder);
   tokenizer.addControl(maskId >= 0 ? [...endIds, maskId] : endIds);
-  return new SampleMaker(tokenizer, ChatTemplate.load(folder, config), endIds);
+  return new SampleMaker(tokenizer, template, endIds);
 }
 
 interface Counts {
