@@ -6,7 +6,8 @@ import { readJson, shippedModelPath } from "../checkpoint.js";
 import { SdarError } from "../errors.js";
 import { type AdaptOptions, adapt, type PretrainOptions, pretrain, type TrainOptions } from "../train/index.js";
 import { parseAdapt, parsePretrain } from "../train/options.js";
-import { growing } from "../train/run.js";
+import { writing } from "../train/paths.js";
+import { growing, grows } from "../train/run.js";
 import { RunFolder } from "../train/run-folder.js";
 import { rowCounter, writeSamples } from "./adapt-data.js";
 import { sum } from "./report.js";
@@ -101,10 +102,10 @@ export async function makeModels(flags: RunFlags, held: ReadonlySet<string>): Pr
     ...settings.adapt,
   });
   naming("--pretrain", () => parsePretrain(forParent));
-  const { recipe, views, blocks, growth } = naming("--adapt", () => parseAdapt(forShare(1))).settings;
+  const adaptSettings = naming("--adapt", () => parseAdapt(forShare(1))).settings;
+  const { recipe, views, blocks } = adaptSettings;
   if (recipe === "autoregressive") throw invalid("--adapt", "recipe: give sdar or views");
-  const grow = growth ?? (recipe === "views" && blocks.length === 1);
-  const lengths = grow ? growing(blocks[0] ?? 1) : blocks;
+  const lengths = grows(adaptSettings, true) ? growing(blocks[0] ?? 1) : blocks;
   const { adapt: _, blockLength: __, ...ofParent } = settings;
   begin(folder, ofParent);
 
@@ -182,14 +183,12 @@ function begin(folder: string, settings: ParentSettings): void {
     return;
   }
   if (existsSync(folder)) throw invalid("--out", `${folder} exists and is of something else; give another folder`);
-  try {
+  writing(folder, () => {
     // Whole or not at all.
     mkdirSync(`${folder}.partial`, { recursive: true });
     writeFileSync(join(`${folder}.partial`, "settings.json"), `${JSON.stringify(settings, null, 2)}\n`);
     renameSync(`${folder}.partial`, folder);
-  } catch (cause) {
-    throw new SdarError("FILE_UNWRITABLE", `${folder}: cannot be written: ${(cause as Error).message}`, { cause });
-  }
+  });
 }
 
 /** Trains a model unless it is there, its samples first; tells of it what its log says. */

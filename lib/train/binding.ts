@@ -130,24 +130,25 @@ export class Training {
   /** Begins, or goes on where the folder has a state. */
   static async open(options: NativeTrainOptions): Promise<Training> {
     const { openTraining } = loadBinding() as unknown as TrainBinding;
-    return new Training(await told(openTraining(options)));
+    return new Training(await told(() => openTraining(options)));
   }
 
   info = (): NativeTrainInfo => this.#native.info();
-  step = (): Promise<NativeStepReport> => told(this.#native.step());
-  save = (): Promise<void> => told(this.#native.save());
-  write = (folder: string, dtype: "bf16" | "f32"): Promise<void> => told(this.#native.write({ folder, dtype }));
+  step = (): Promise<NativeStepReport> => told(() => this.#native.step());
+  save = (): Promise<void> => told(() => this.#native.save());
+  write = (folder: string, dtype: "bf16" | "f32"): Promise<void> => told(() => this.#native.write({ folder, dtype }));
   close = (): void => this.#native.close();
 
   evaluate(): { loss: Promise<number>; cancel(): void } {
     const { promise, cancel } = this.#native.evaluate();
-    return { loss: told(promise), cancel };
+    return { loss: told(() => promise), cancel };
   }
 }
 
-async function told<T>(work: Promise<T>): Promise<T> {
+/** With errors as SdarErrors. */
+export async function told<T>(work: () => Promise<T>): Promise<T> {
   try {
-    return await work;
+    return await work();
   } catch (error) {
     throw wrapError(error);
   }

@@ -2,8 +2,9 @@
 import { z } from "zod";
 import { loadBinding } from "../binding.js";
 import { findCheckpoint } from "../checkpoint.js";
-import { invalidOption, wrapError } from "../errors.js";
+import { invalidOption } from "../errors.js";
 import { check, integer, number, oneOf, strictObject } from "../schema.js";
+import { told } from "./binding.js";
 
 /** Samples, and of `"sdar"` what is masked of them. Lists are as long as the samples' ids. */
 export interface GradientCase {
@@ -55,8 +56,8 @@ export async function lossAndGradients(model: string, given: GradientCase): Prom
   const { lossAndGradients: compute } = loadBinding() as unknown as {
     lossAndGradients(task: object): Promise<LossAndGradients>;
   };
-  try {
-    return await compute({
+  return told(() =>
+    compute({
       folder: findCheckpoint(model),
       lengths: Int32Array.from(ids, ({ length }) => length),
       ids: Int32Array.from(ids.flat()),
@@ -65,8 +66,6 @@ export async function lossAndGradients(model: string, given: GradientCase): Prom
       levels: Float64Array.from(noisy ? p : []),
       block: block ?? 1,
       maskId: mask_id ?? -1,
-    });
-  } catch (error) {
-    throw wrapError(error);
-  }
+    }),
+  );
 }

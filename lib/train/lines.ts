@@ -2,6 +2,7 @@
 import type { Hash } from "node:crypto";
 import { closeSync, openSync, readSync } from "node:fs";
 import { SdarError } from "../errors.js";
+import { unreadable } from "./paths.js";
 
 /** Bytes of a line: beyond them it is refused unread. */
 export const maxLineBytes = 2 ** 25;
@@ -51,7 +52,7 @@ export function* linesOf(file: string, hash: Hash): Generator<Line> {
     if (last) yield last;
   } catch (cause) {
     if (cause instanceof SdarError) throw cause;
-    throw new SdarError("FILE_UNREADABLE", `cannot read ${file}: ${(cause as Error).message}`, { cause });
+    throw unreadable(file, cause as Error);
   } finally {
     closeSync(fd);
   }
@@ -63,13 +64,6 @@ function open(file: string): number {
   try {
     return openSync(file, "r");
   } catch (cause) {
-    const missing = (cause as NodeJS.ErrnoException).code === "ENOENT";
-    throw new SdarError(
-      missing ? "FILE_NOT_FOUND" : "FILE_UNREADABLE",
-      `cannot read ${file}: ${(cause as Error).message}`,
-      {
-        cause,
-      },
-    );
+    throw unreadable(file, cause as Error);
   }
 }

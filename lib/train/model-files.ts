@@ -6,6 +6,7 @@ import { SdarError } from "../errors.js";
 import { readTokenizerConfig } from "../text/files.js";
 import { contentOf } from "../text/tokenizer.js";
 import type { Settings } from "./options.js";
+import { writing } from "./paths.js";
 
 type Json = Record<string, unknown>;
 
@@ -239,18 +240,11 @@ function copyFiles(source: string, folder: string, wanted: (name: string) => boo
   for (const name of readdirSync(source).filter(wanted)) {
     const kind = statSync(join(source, name), { throwIfNoEntry: false });
     if (!kind?.isFile() || kind.size > maxCopiedBytes) continue;
-    writing(join(folder, name), (to) => copyFileSync(join(source, name), to));
+    const to = join(folder, name);
+    writing(to, () => copyFileSync(join(source, name), to));
   }
 }
 
 function writeJson(file: string, json: Json): void {
-  writing(file, (to) => writeFileSync(to, `${JSON.stringify(json, null, 2)}\n`));
-}
-
-function writing(file: string, write: (file: string) => void): void {
-  try {
-    write(file);
-  } catch (cause) {
-    throw new SdarError("FILE_UNWRITABLE", `${file}: cannot be written: ${(cause as Error).message}`, { cause });
-  }
+  writing(file, () => writeFileSync(file, `${JSON.stringify(json, null, 2)}\n`));
 }

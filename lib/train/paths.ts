@@ -1,4 +1,5 @@
-// What a run reads and where it writes, judged before anything is made: nothing wrong there is to come out at its end.
+// What a run reads and where it writes, judged before anything is made: nothing wrong there is to come out at its end. And
+// the errors of what goes wrong with files all the same.
 import { accessSync, constants, existsSync, lstatSync, statSync } from "node:fs";
 import { dirname, resolve, sep } from "node:path";
 import { invalidOption, SdarError } from "../errors.js";
@@ -14,19 +15,36 @@ export function checkFolders({ to, run }: { to: string; run: string }): void {
 /** Throws FILE_NOT_FOUND, FILE_UNREADABLE: also for a pipe or a device, which cannot be read twice, or ends never. */
 export function checkFiles(files: readonly string[]): void {
   for (const file of files) {
-    const fail = (why: string, cause?: unknown) => {
-      const missing = ["ENOENT", "ENOTDIR"].includes((cause as NodeJS.ErrnoException | undefined)?.code ?? "");
-      throw new SdarError(missing ? "FILE_NOT_FOUND" : "FILE_UNREADABLE", `cannot read ${file}: ${why}`, { cause });
-    };
-    let regular = false;
     try {
       accessSync(file, constants.R_OK);
-      regular = statSync(file).isFile();
+      if (!statSync(file).isFile()) throw new Error("it is no regular file");
     } catch (cause) {
-      fail((cause as Error).message, cause);
+      throw unreadable(file, cause as Error);
     }
-    if (!regular) fail("it is no regular file");
   }
+}
+
+export function unreadable(file: string, cause: NodeJS.ErrnoException): SdarError {
+  const missing = cause.code === "ENOENT" || cause.code === "ENOTDIR";
+  return new SdarError(missing ? "FILE_NOT_FOUND" : "FILE_UNREADABLE", `cannot read ${file}: ${cause.message}`, {
+    cause,
+  });
+}
+
+/** Throws FILE_UNWRITABLE naming `path` where `act` throws. */
+export function writing<T>(path: string, act: () => T): T {
+  try {
+    return act();
+  } catch (cause) {
+    throw new SdarError("FILE_UNWRITABLE", `${path}: cannot be written: ${(cause as Error).message}`, { cause });
+  }
+}
+
+/** The path, or of what it lies in the first that exists. */
+export function nearest(path: string): string {
+  let near = path;
+  while (!existsSync(near) && dirname(near) !== near) near = dirname(near);
+  return near;
 }
 
 const within = (path: string, folder: string) =>
@@ -42,12 +60,9 @@ function entry(path: string): boolean {
 }
 
 function checkWritable(path: string): void {
-  let near = path;
-  while (!existsSync(near) && dirname(near) !== near) near = dirname(near);
-  try {
+  writing(path, () => {
+    const near = nearest(path);
     if (!statSync(near).isDirectory()) throw new Error(`${near} is no folder`);
     accessSync(near, constants.W_OK | constants.X_OK);
-  } catch (cause) {
-    throw new SdarError("FILE_UNWRITABLE", `${path}: cannot be written: ${(cause as Error).message}`, { cause });
-  }
+  });
 }

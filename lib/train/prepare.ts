@@ -8,6 +8,7 @@ import { type ErrorCode, SdarError, wrapError } from "../errors.js";
 import { isAborted, onAbort } from "../signals.js";
 import type { ModelFacts } from "./model-files.js";
 import type { Settings } from "./options.js";
+import { unreadable } from "./paths.js";
 
 /** SHA-256 of files, by their paths. */
 export type Hashes = Record<string, string>;
@@ -52,8 +53,7 @@ export async function hashesOf(files: readonly string[], signal?: AbortSignal): 
       for await (const bytes of createReadStream(file, { highWaterMark: 2 ** 20, signal })) hash.update(bytes);
     } catch (cause) {
       if (isAborted(signal)) throw aborted();
-      const code = (cause as NodeJS.ErrnoException).code === "ENOENT" ? "FILE_NOT_FOUND" : "FILE_UNREADABLE";
-      throw new SdarError(code, `cannot read ${file}: ${(cause as Error).message}`, { cause });
+      throw unreadable(file, cause as Error);
     }
     hashes[file] = hash.digest("hex");
   }

@@ -19,6 +19,7 @@ import { readJson, readOptional } from "../checkpoint.js";
 import { SdarError } from "../errors.js";
 import type { ModelFacts } from "./model-files.js";
 import type { Settings } from "./options.js";
+import { writing } from "./paths.js";
 
 /** settings.json: written once, when all else is there to begin with. */
 export interface RunRecord {
@@ -187,11 +188,7 @@ export class RunFolder {
   }
 
   #writing<T>(act: () => T): T {
-    try {
-      return act();
-    } catch (cause) {
-      throw new SdarError("FILE_UNWRITABLE", `${this.path}: cannot be written: ${(cause as Error).message}`, { cause });
-    }
+    return writing(this.path, act);
   }
 }
 

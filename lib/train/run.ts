@@ -1,5 +1,5 @@
 // A run from its options to the finished model: prepares or goes on, takes the steps, writes what comes out.
-import { existsSync, mkdirSync, readdirSync, statfsSync } from "node:fs";
+import { mkdirSync, readdirSync, statfsSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { findCheckpoint, readJson } from "../checkpoint.js";
 import { invalidOption, SdarError } from "../errors.js";
@@ -7,7 +7,7 @@ import { drawCharts } from "../plot.js";
 import { isAborted, onAbort } from "../signals.js";
 import { loraTargets, type NativeStepReport, Training } from "./binding.js";
 import type { Job, Settings } from "./options.js";
-import { checkFiles, checkFolders } from "./paths.js";
+import { checkFiles, checkFolders, nearest, writing } from "./paths.js";
 import { hashesOf, type Prepared, prepare } from "./prepare.js";
 import { checkSame, type LogEntry, RunFolder, type RunRecord } from "./run-folder.js";
 import type { TrainProgress, TrainResult } from "./types.js";
@@ -42,7 +42,7 @@ export async function train(asked: Job): Promise<TrainResult> {
     folder.openLog(entries);
     await takeSteps(job, training, folder, entries);
     folder.replace("loss.svg", lossPlot(entries));
-    makeParent(to);
+    writing(to, () => mkdirSync(dirname(to), { recursive: true }));
     await training.write(to, settings.dtype);
     return { folder: to, run: folder.path, steps: info.steps, ...summary(entries) };
   } finally {
@@ -55,15 +55,19 @@ export async function train(asked: Job): Promise<TrainResult> {
  * Defaults that the model decides: a rate that trained widths of 128 and 256 well, and blocks that grow where the model has
  * not had any. What is wrong with its config.json is said later.
  */
-function byModel({ learningRate, growth, recipe, blocks }: Settings, source: string) {
+function byModel(settings: Settings, source: string) {
   const config = readJson(join(source, "config.json"), "CONFIG_INVALID") ?? {};
   const width = Number(config.hidden_size) || 1024;
   const fresh = String(config.model_type).startsWith("qwen3");
   return {
-    learningRate: learningRate || Math.min(1e-3, 0.128 / width),
-    growth: growth ?? (recipe === "views" && fresh && blocks.length < 2),
+    learningRate: settings.learningRate || Math.min(1e-3, 0.128 / width),
+    growth: grows(settings, fresh),
   };
 }
+
+/** Whether blocks grow: as is asked for, else where a `fresh` model has had none. */
+export const grows = ({ growth, recipe, blocks }: Settings, fresh: boolean): boolean =>
+  growth ?? (recipe === "views" && fresh && blocks.length < 2);
 
 /** What the run was begun with, after checking that it is the same; else it is begun. */
 async function begin({ settings, data, signal }: Job, source: string, folder: RunFolder): Promise<RunRecord> {
@@ -264,18 +268,8 @@ function lossPlot(entries: readonly LogEntry[]): string {
   ]);
 }
 
-function makeParent(folder: string): void {
-  try {
-    mkdirSync(dirname(folder), { recursive: true });
-  } catch (cause) {
-    throw new SdarError("FILE_UNWRITABLE", `${folder}: cannot be written: ${(cause as Error).message}`, { cause });
-  }
-}
-
 function checkSpace(folder: string, bytes: number): void {
-  let near = folder;
-  while (!existsSync(near) && dirname(near) !== near) near = dirname(near);
-  const { bavail, bsize } = statfsSync(near);
+  const { bavail, bsize } = statfsSync(nearest(folder));
   const size = (n: number) => (n < 1e9 ? `${(n / 1e6).toFixed(1)} MB` : `${(n / 1e9).toFixed(1)} GB`);
   if (bavail * bsize < bytes)
     throw new SdarError(

@@ -8,6 +8,7 @@ import { loadText } from "../text/files.js";
 import { linesOf, maxLineBytes } from "./lines.js";
 import { type ModelFacts, makeModelFiles } from "./model-files.js";
 import type { Settings } from "./options.js";
+import { writing } from "./paths.js";
 import type { Hashes, Prepared, PrepareTask } from "./prepare.js";
 import { type Sample, SampleMaker } from "./samples.js";
 
@@ -34,7 +35,7 @@ class SampleFile {
 
   constructor(path: string) {
     this.#path = path;
-    this.#fd = this.#try(() => openSync(path, "w"));
+    this.#fd = writing(path, () => openSync(path, "w"));
     this.#put(magic);
   }
 
@@ -55,7 +56,7 @@ class SampleFile {
     const count = Buffer.alloc(8);
     count.writeBigInt64LE(BigInt(this.samples));
     this.#put(count);
-    this.#try(() => fsyncSync(this.#fd));
+    writing(this.#path, () => fsyncSync(this.#fd));
     closeSync(this.#fd);
     return this.#hash.digest("hex");
   }
@@ -68,17 +69,7 @@ class SampleFile {
 
   #put(bytes: Buffer): void {
     this.#hash.update(bytes);
-    for (let done = 0; done < bytes.length; ) done += this.#try(() => writeSync(this.#fd, bytes, done));
-  }
-
-  #try<T>(act: () => T): T {
-    try {
-      return act();
-    } catch (cause) {
-      throw new SdarError("FILE_UNWRITABLE", `${this.#path}: cannot be written: ${(cause as Error).message}`, {
-        cause,
-      });
-    }
+    for (let done = 0; done < bytes.length; ) done += writing(this.#path, () => writeSync(this.#fd, bytes, done));
   }
 }
 
