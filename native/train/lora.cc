@@ -18,10 +18,6 @@ constexpr uint64_t kHashKey = 0x6c6f7261;  // fixed: hashes are kept in training
   throw Error(code::kInvalidOption, what + "; allowed: " + allowed);
 }
 
-bool in_mixture(const std::string& name) {
-  return name.find(".mlp.experts.") != name.npos || name.ends_with(".mlp.gate.weight");
-}
-
 bool is_target(const LoraSettings& settings, const std::string& name) {
   if (in_mixture(name)) return false;
   return std::any_of(settings.targets.begin(), settings.targets.end(), [&](LoraTarget target) {
@@ -136,7 +132,7 @@ void Adaptation::hold(const Parameter& tensor, const float* values) {
                   initial_.begin() + layout_.offset(kEmbeddingRows) + static_cast<int64_t>(r) * tensor.cols);
   if (layout_.has(tensor.name)) {
     std::copy_n(values, n, initial_.begin() + layout_.offset(tensor.name));
-  } else if (settings_.frozen == DType::bf16 && !tensor.vector && tensor.name.starts_with("model.layers.")) {
+  } else if (settings_.frozen == DType::bf16 && tensor.in_layer()) {
     frozen_places_[tensor.name] = {Place::frozen_bf16, static_cast<int64_t>(bf16_.size())};
     for (int64_t i = 0; i < n; i++) bf16_.push_back(f32_to_bf16(values[i]));
   } else {

@@ -57,13 +57,6 @@ class Buffers {
   int64_t dense_ = 0, sparse_ = 0;
 };
 
-int64_t second_moments(const Layout& layout, OptimizerKind optimizer) {
-  int64_t floats = 0;
-  for (const Parameter& p : layout.parameters())
-    if (optimizer == OptimizerKind::adamw || !is_muons(p)) floats += p.elements();
-  return floats;
-}
-
 /// Of one update of the largest matrix: it, its successor and two squares.
 int64_t muon_floats(const Layout& layout) {
   int64_t most = 0;
@@ -115,11 +108,11 @@ TrainingMemory estimate(const ModelConfig& config, const TrainSettings& settings
     int64_t widest = 0, layer = 0;
     for (const Parameter& p : full.parameters()) {
       if (layout.has(p.name)) continue;
-      const bool half = lora->frozen == DType::bf16 && !p.vector && p.name.starts_with("model.layers.");
+      const bool half = lora->frozen == DType::bf16 && p.in_layer();
       memory.frozen += p.elements() * (half ? 2 : kFloat);
       if (!half) continue;
       // Matrices of a mixture are widened together; others where products are of f32.
-      const bool mixture = p.name.ends_with(".mlp.gate.weight") || p.name.find(".mlp.experts.") != p.name.npos;
+      const bool mixture = in_mixture(p.name);
       layer = mixture && !p.name.ends_with(".mlp.gate.weight") ? layer + p.elements() : p.elements();
       if (mixture || compute.format() == Format::f32) widest = std::max(widest, layer);
     }

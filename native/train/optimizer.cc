@@ -65,13 +65,16 @@ double norm_of(Compute& compute, const std::vector<float>& gradients) {
   return norm_of(compute, gradients.data(), static_cast<int64_t>(gradients.size()));
 }
 
-bool is_muons(const Parameter& parameter) { return !parameter.vector && parameter.name.starts_with("model.layers."); }
+int64_t second_moments(const Layout& layout, OptimizerKind optimizer) {
+  int64_t floats = 0;
+  for (const Parameter& p : layout.parameters())
+    if (optimizer == OptimizerKind::adamw || !is_muons(p)) floats += p.elements();
+  return floats;
+}
 
 Moments moments_of(const Layout& layout, OptimizerKind optimizer) {
-  int64_t second = 0;
-  for (const Parameter& p : layout.parameters())
-    if (optimizer == OptimizerKind::adamw || !is_muons(p)) second += p.elements();
-  return {std::vector<float>(static_cast<size_t>(layout.size())), std::vector<float>(static_cast<size_t>(second))};
+  return {std::vector<float>(static_cast<size_t>(layout.size())),
+          std::vector<float>(static_cast<size_t>(second_moments(layout, optimizer)))};
 }
 
 void adamw_step(Compute& compute, const Layout& layout, const AdamW& options, int64_t step, double rate, double scale,

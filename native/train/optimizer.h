@@ -43,8 +43,10 @@ struct Moments {
 };
 /// Zeros.
 Moments moments_of(const Layout& layout, OptimizerKind optimizer);
+/// How many of the second there are.
+int64_t second_moments(const Layout& layout, OptimizerKind optimizer);
 /// Whether Muon has the parameter.
-bool is_muons(const Parameter& parameter);
+inline bool is_muons(const Parameter& parameter) { return parameter.in_layer(); }
 
 /// √Σ g², in double, of sums over fixed parts.
 double norm_of(Compute& compute, const std::vector<float>& gradients);

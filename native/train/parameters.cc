@@ -24,6 +24,10 @@ void widen(const SourceTensor& from, int64_t elements, float* to) {
 
 }  // namespace
 
+bool in_mixture(std::string_view name) {
+  return name.find(".mlp.experts.") != name.npos || name.ends_with(".mlp.gate.weight");
+}
+
 Layout::Layout(const ModelConfig& config) {
   ModelWeights unused;
   for (const PlannedWeight& weight : plan_weights(config, WeightFormat::f32, unused))

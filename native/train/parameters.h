@@ -19,7 +19,12 @@ struct Parameter {
   int64_t offset = 0;   ///< in floats
 
   int64_t elements() const { return rows * cols; }
+  /// A matrix of a layer: not of the embedding, the head, a norm or a bias.
+  bool in_layer() const { return !vector && name.starts_with("model.layers."); }
 };
+
+/// Whether a tensor is an expert's, or routes to them.
+bool in_mixture(std::string_view name);
 
 class Layout {
  public:

@@ -44,12 +44,13 @@ class Run {
   explicit Run(const RunOptions& options);
 
   RunReport step();
-  /// Mean loss of the samples that are held out, with the average of the weights where one is kept, at most kMostEvaluated of them, with noise that is always the same; as
-  /// in a step each answer's token counts alike. NaN without any. `cancelled` is asked between batches and ends with
-  /// Error(ABORTED).
+  /// Mean loss of the samples that are held out, at most kMostEvaluated of them, with the average of the weights where one is
+  /// kept and noise that is always the same; as in a step each answer's token counts alike. NaN without any. `cancelled` is
+  /// asked between batches and ends with Error(ABORTED).
   double evaluate(const std::function<bool()>& cancelled = {});
   void save() const { trainer_->save(options_.folder); }
-  /// The model as it is now (its average, where one is kept) as a new checkpoint, with all files of `options.model`: see write_checkpoint().
+  /// The model as it is now (its average, where one is kept) as a new checkpoint, with all files of `options.model`: see
+  /// write_checkpoint().
   void write(const std::string& folder, DType dtype, const WeightHooks& hooks = {});
 
   const Dataset& data() const { return data_; }
