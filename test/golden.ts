@@ -18,11 +18,11 @@ export interface GoldenCase {
   trace: ([step: number, confidence: number] | null)[][];
 }
 
-export const goldenNames = ["tiny-dense", "tiny-f16-sharded", "tiny-tied", "tiny-moe", "sdar-nano"];
+export const goldenNames = ["tiny-dense", "tiny-f16-sharded", "tiny-tied", "tiny-moe", "sdar-nano", "shipped"];
 
 const local = (path: string) => fileURLToPath(new URL(`golden/${path}`, import.meta.url));
 
-export const goldenModel = (name: string) => (name === "sdar-nano" ? shippedModelPath() : local(name));
+export const goldenModel = (name: string) => (name === "shipped" ? shippedModelPath() : local(name));
 
 export const goldenCases = (name: string): GoldenCase[] =>
   JSON.parse(readFileSync(local(`${name}.golden.json`), "utf8")).cases;

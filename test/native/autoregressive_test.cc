@@ -14,7 +14,7 @@ namespace {
 
 const char kParent[] = "models/qwen3-nano";
 
-std::string folder_of(const std::string& name) { return name == "qwen3-nano" ? kParent : "test/golden/" + name; }
+std::string folder_of(const std::string& name) { return name == "shipped-parent" ? kParent : "test/golden/" + name; }
 
 Request request_of(const json& c) {
   Request r;
@@ -50,7 +50,7 @@ std::vector<Request> mixed(int count) {
 }  // namespace
 
 TEST("the reference's tokens and log probabilities in every instruction set") {
-  for (const std::string name : {"tiny-ar", "tiny-ar-tied", "tiny-ar-moe", "qwen3-nano"}) {
+  for (const std::string name : {"tiny-ar", "tiny-ar-tied", "tiny-ar-moe", "qwen3-nano", "shipped-parent"}) {
     const json cases = golden::cases(name);
     for (const std::string& isa : harness::instruction_sets()) {
       harness::Runner runner({.path = folder_of(name), .weights = WeightFormat::f32, .threads = 2, .isa = isa});

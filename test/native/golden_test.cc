@@ -44,7 +44,8 @@ TEST("golden tiny-dense") { compare_all("tiny-dense", "test/golden/tiny-dense");
 TEST("golden tiny-f16-sharded") { compare_all("tiny-f16-sharded", "test/golden/tiny-f16-sharded"); }
 TEST("golden tiny-tied") { compare_all("tiny-tied", "test/golden/tiny-tied"); }
 TEST("golden tiny-moe") { compare_all("tiny-moe", "test/golden/tiny-moe"); }
-TEST("golden sdar-nano") { compare_all("sdar-nano", "models/sdar-nano"); }
+TEST("golden sdar-nano") { compare_all("sdar-nano", "test/golden/sdar-nano"); }
+TEST("golden of the model that ships") { compare_all("shipped", "models/sdar-nano"); }
 
 TEST("golden first logits of the tiny models") {
   for (const char* name : {"tiny-dense", "tiny-f16-sharded", "tiny-tied", "tiny-moe"}) {
