@@ -5,7 +5,10 @@ import { numeric, numericList, runTraining, type TrainFlags, withTrainFlags } fr
 
 interface Flags
   extends TrainFlags,
-    Pick<AdaptOptions, "from" | "recipe" | "blockLength" | "growth" | "views" | "complementary" | "maskToken"> {
+    Pick<
+      AdaptOptions,
+      "from" | "recipe" | "blockLength" | "growth" | "views" | "complementary" | "suffix" | "maskToken"
+    > {
   lora?: number;
   loraAlpha?: number;
   loraTargets?: string[];
@@ -34,6 +37,7 @@ export function adaptCommand(): Command {
     .option("--no-growth", "blocks of full length from the first step on, with --recipe views")
     .option("--views <n>", "noisy copies of an answer, with --recipe views (default: 2)", numeric)
     .option("--no-complementary", "each view draws its own masks")
+    .option("--suffix <share>", "of blocks whose last positions are masked, instead of any (default: 0)", numeric)
     .option("--mask-token <name>", "token that is to be the mask (default: the tokenizer's, else a new <|MASK|>)")
     .optionsGroup("LoRA:")
     .option("--lora <rank>", "train adapters of this rank, and the mask's embedding, instead of all weights", numeric)

@@ -32,6 +32,8 @@ export interface NativeTrainOptions {
   views: number;
   growth: boolean;
   complementary: boolean;
+  /** share of blocks of which the last positions are masked */
+  suffix: number;
   /** fills an answer's last block; -1: it stays short */
   padId: number;
   /** of the operands of products */

@@ -129,18 +129,17 @@ export function growing(length: number): number[] {
 }
 
 function nativeOptions({ settings, activations, threads }: Job, source: string, folder: RunFolder, record: RunRecord) {
-  const { recipe, growth, views, complementary, accumulate, rows, epochs, tokens, heldOut, seed, warmup } = settings;
-  const { learningRate, decay, clip, weightDecay, beta1, beta2, epsilon, optimizer, momentum, ema, lora, compute } =
-    settings;
+  // What has the same name and meaning natively goes as it is.
+  const { kind, recipe, growth, lora, ...same } = settings;
   const targets = lora?.targets ?? (record.facts.sparse ? loraTargets.slice(0, 4) : loraTargets);
   return {
+    ...same,
     ...{ model: folder.model, samples: folder.samples, folder: folder.path },
-    parent: settings.kind === "adapt" ? source : "",
+    parent: kind === "adapt" ? source : "",
     objective: recipe,
     blocks: Int32Array.from(growth ? growing(record.facts.blocks[0] ?? 1) : record.facts.blocks),
     padId: recipe === "autoregressive" ? -1 : record.facts.padId,
-    ...{ growth: growth === true, views, complementary, accumulate, rows, epochs, tokens, heldOut, seed, warmup },
-    ...{ learningRate, decay, clip, weightDecay, beta1, beta2, epsilon, optimizer, momentum, ema, compute },
+    growth: growth === true,
     ...{ loraRank: lora?.rank ?? 0, loraAlpha: lora?.alpha ?? 1, loraBf16: lora?.frozen === "bf16" },
     loraTargets: Int32Array.from(targets, (target) => loraTargets.indexOf(target)),
     ...{ activations, threads },

@@ -185,6 +185,13 @@ export interface AdaptOptions extends TrainOptions {
    */
   complementary?: boolean;
   /**
+   * Share of the blocks in which the answer's last positions are masked instead of any, with `recipe: "views"`; 0 to 1. A model that
+   * was trained from left to right mostly fills its blocks so.
+   *
+   * @default 0
+   */
+  suffix?: number;
+  /**
    * Name of the token that is to be the mask.
    *
    * @default the tokenizer's mask token, else `<|MASK|>`, which gets the first free id where it has none

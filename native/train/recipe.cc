@@ -90,7 +90,7 @@ class Draws {
   uint64_t seed_, index_;
   uint32_t purpose_;
 };
-constexpr uint32_t kNoise = 0x6e6f6973u, kBlock = 0x626c6f63u, kViews = 0x76696577u;
+constexpr uint32_t kNoise = 0x6e6f6973u, kBlock = 0x626c6f63u, kViews = 0x76696577u, kSuffix = 0x73756666u;
 
 int32_t block_of(const Recipe& recipe, uint64_t seed, uint64_t index, double progress) {
   const double drawn =
@@ -150,10 +150,10 @@ std::vector<int32_t> answer_places(const Sample& sample, int32_t begin, int32_t 
   return places;
 }
 
-/// What view `number` masks of a block, given the view before it.
-std::vector<int32_t> masked_places(const Recipe& recipe, const std::vector<int32_t>& places, int32_t begin,
+/// What view `number` masks of a block, given the view before it; with `suffix` the last places.
+std::vector<int32_t> masked_places(const Recipe& recipe, const std::vector<int32_t>& places, int32_t begin, bool suffix,
                                    int32_t number, const View* before, const Draws& draw) {
-  if (recipe.complementary && number % 2 == 1) {
+  if (recipe.complementary && !suffix && number % 2 == 1) {
     std::vector<int32_t> rest;
     std::copy_if(places.begin(), places.end(), std::back_inserter(rest), [&](int32_t i) { return !before->masked(i); });
     if (!rest.empty()) return rest;
@@ -166,20 +166,23 @@ std::vector<int32_t> masked_places(const Recipe& recipe, const std::vector<int32
   const uint32_t first = (static_cast<uint32_t>(number) + 1) << 24 | (own + 1);
   const double stratum = ((number + turn) % recipe.views + draw(first)) / recipe.views;
   const size_t count = places.size();
-  return draw_places(places, std::min(static_cast<size_t>(stratum * static_cast<double>(count)), count - 1) + 1, draw,
-                     first + 1);
+  const size_t masked = std::min(static_cast<size_t>(stratum * static_cast<double>(count)), count - 1) + 1;
+  if (suffix) return {places.end() - static_cast<std::ptrdiff_t>(masked), places.end()};
+  return draw_places(places, masked, draw, first + 1);
 }
 
-std::vector<View> views_of(const Recipe& recipe, const Sample& sample, int32_t first, int32_t block,
-                           const Draws& draw) {
+std::vector<View> views_of(const Recipe& recipe, const Sample& sample, int32_t first, int32_t block, uint64_t seed,
+                           uint64_t index) {
+  const Draws draw(seed, index, kViews), draw_suffix(seed, index, kSuffix);
   const std::vector<int32_t> ids(sample.ids.begin() + first, sample.ids.end());
   std::vector<View> views(static_cast<size_t>(recipe.views), {ids, std::vector<float>(ids.size()), first});
   for (int32_t begin = first; begin < static_cast<int32_t>(sample.ids.size()); begin += block) {
     const std::vector<int32_t> places = answer_places(sample, begin, block);
     if (places.empty()) continue;
+    const bool suffix = draw_suffix(static_cast<uint32_t>(begin)) < recipe.suffix;
     for (int32_t i = 0; i < recipe.views; i++) {
       View& view = views[static_cast<size_t>(i)];
-      view.mask(masked_places(recipe, places, begin, i, i > 0 ? &view - 1 : nullptr, draw), places.size(),
+      view.mask(masked_places(recipe, places, begin, suffix, i, i > 0 ? &view - 1 : nullptr, draw), places.size(),
                 recipe.mask_id);
     }
   }
@@ -198,7 +201,7 @@ TrainingRows view_rows(const Recipe& recipe, std::span<const Sample> samples, ui
     const Sample sample = padded(samples[i], block, recipe.pad_id);
     const int32_t begin = first_block(sample, block);
     if (begin >= static_cast<int32_t>(sample.ids.size())) continue;
-    const std::vector<View> views = views_of(recipe, sample, begin, block, Draws(seed, first + i, kViews));
+    const std::vector<View> views = views_of(recipe, sample, begin, block, seed, first + i);
     std::vector<std::vector<int32_t>> noisy;
     for (const View& view : views) noisy.push_back(view.ids);
     add_clean_and_views(rows, sample.ids, noisy, begin, block);
@@ -254,6 +257,8 @@ void Recipe::check() const {
   for (const int32_t block : blocks)
     if (block < 1) refuse("blocks", block, "lengths of 1 or more");
   if (views < 1 || views > 64) refuse("views", views, "1 to 64");
+  if (!(suffix >= 0 && suffix <= 1))
+    throw Error(code::kInvalidOption, "recipe.suffix is " + std::to_string(suffix) + "; allowed: 0 to 1");
   if (mask_id < 0) refuse("mask_id", mask_id, "an id of the vocabulary");
 }
 
@@ -264,7 +269,8 @@ std::string Recipe::text() const {
   for (const int32_t block : blocks) line += " " + std::to_string(block);
   if (growth) line += " growing";
   if (objective == Objective::views)
-    line += " views " + std::to_string(views) + (complementary ? " complementary" : "");
+    line += " views " + std::to_string(views) + (complementary ? " complementary" : "") + " suffix " +
+            std::to_string(suffix);
   return line + " pad " + std::to_string(pad_id) + " mask " + std::to_string(mask_id);
 }
 

@@ -33,9 +33,10 @@ struct Recipe {
   std::vector<int32_t> blocks{8};  ///< lengths of a block; each sample draws one
   int32_t views = 4;               ///< noisy copies of an answer, in `views`
   bool complementary = false;      ///< in `views`: every second one masks what the one before it does not
-  bool growth = false;             ///< blocks come one after the other over the run instead of being drawn
-  int32_t mask_id = -1;            ///< what x_t has where it is noisy
-  int32_t pad_id = -1;             ///< fills an answer's last block and is learnt; -1: the block stays short
+  double suffix = 0;     ///< in `views`: share of blocks of which the last of the answer are masked, from 0 to 1
+  bool growth = false;   ///< blocks come one after the other over the run instead of being drawn
+  int32_t mask_id = -1;  ///< what x_t has where it is noisy
+  int32_t pad_id = -1;   ///< fills an answer's last block and is learnt; -1: the block stays short
 
   /// Throws Error(INVALID_OPTION) naming the field, its value and what is allowed.
   void check() const;
@@ -60,7 +61,8 @@ TrainingRows sdar_rows(std::span<const Sample> samples, std::span<const Noise> n
 
 /// x_0, token by token, with noisy views of the answer behind it that do not see each other: a row of a view sees the
 /// view's own block and x_0 of earlier blocks; x_0 is block-causal and ends before the last block, which nothing sees.
-/// In each block of a view 1 to all of its answer's positions are masked, by strata over the views; the loss is the mean
+/// In each block of a view 1 to all of its answer's positions are masked, by strata over the views: any of them, or in
+/// a share of the blocks, the same in all views, the last ones, as where a block fills from the left. The loss is the mean
 /// over blocks' positions of the cross-entropy's mean over the block's masked ones.
 TrainingRows view_rows(const Recipe& recipe, std::span<const Sample> samples, uint64_t seed, uint64_t first,
                        double progress = 0);

@@ -134,6 +134,37 @@ TEST("complementary views mask between them all of an answer") {
   }
 }
 
+TEST("with a suffix the last of a block's answer are masked, in the share of blocks that is asked for") {
+  for (const double share : {0.0, 0.5, 1.0}) {
+    Recipe recipe = recipe_of(2, {8});
+    recipe.suffix = share, recipe.complementary = true;
+    int blocks = 0, suffixes = 0, unlike = 0;
+    for (uint64_t first = 0; first < 200; first++) {
+      const Sample sample = padded(sample_of(5, 14, static_cast<uint32_t>(first)), 8);
+      const TrainingRows rows = rows_of(recipe, std::vector{sample}, 1, first);
+      for (int32_t b = 8; b < 24; b += 8, blocks++) {
+        int masked[2] = {}, steps[2] = {};
+        for (int32_t v = 0; v < 2; v++) {
+          for (int32_t j = b; j < b + 8; j++) {
+            const size_t row = static_cast<size_t>(16 + v * 24 + j);
+            const bool noisy = rows.ids[row] == kMask;
+            masked[v] += noisy;
+            steps[v] += noisy != (j > b && rows.ids[row - 1] == kMask);
+          }
+        }
+        // One change from shown to masked, and none back, in both views.
+        const auto last = [&](int v) {
+          return steps[v] == 1 && rows.ids[static_cast<size_t>(16 + v * 24 + b + 7)] == kMask;
+        };
+        suffixes += last(0) && last(1), unlike += masked[0] != masked[1];
+      }
+    }
+    // Both views of a random pair are suffixes only where one masks everything.
+    CHECK_NEAR(suffixes, share * blocks, 0.15 * blocks);
+    if (share == 1) CHECK(suffixes == blocks && unlike == blocks);
+  }
+}
+
 TEST("blocks that grow come one after the other") {
   Recipe recipe = recipe_of(1, {2, 4, 8});
   recipe.growth = true;
@@ -168,6 +199,9 @@ TEST("recipes that cannot be are refused by name") {
   };
   refused("recipe.views is 0", recipe_of(0, {8}));
   refused("recipe.blocks", recipe_of(1, {}));
+  Recipe suffix = recipe_of(1, {8});
+  suffix.suffix = 1.5;
+  refused("recipe.suffix is 1.5", suffix);
   refused("recipe.blocks is 0", recipe_of(1, {4, 0}));
   Recipe unmasked = recipe_of(1, {4});
   unmasked.mask_id = -1;
