@@ -5,7 +5,7 @@
 // SDAR_TEST_COUNTS names a file that takes npm test's counts in place of the last line; test:ci adds them to its own.
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { availableParallelism, cpus } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -20,6 +20,9 @@ import { mutateCuda } from "./mutate-cuda.mjs";
 import { failures, quickTests as nativeQuickTests, plainTests, quick } from "./native-tests.mjs";
 import { prebuildAll } from "./prebuilds.mjs";
 import { sanitizedTests } from "./sanitize.mjs";
+
+/** Begin the names of TypeScript tests that CI runs, and npm test leaves out: fault injection and real peers, a third of the time. */
+const long = ["15-responsive", "22-lifecycle", "25-chaos", "27-loading", "35-train-faults", "36-evidence"];
 
 const full = process.argv.includes("--full");
 const added = process.argv.includes("--ci");
@@ -46,6 +49,13 @@ const run = (command, ...args) => spawnSync(command, args, { cwd: root, stdio: "
 const node = (script, ...args) => run(process.execPath, script, ...args);
 const tool = (path) => join(root, "node_modules", path);
 const one = (status) => (status === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 });
+
+function typescriptFiles(thatAreLong) {
+  const names = readdirSync(join(root, "test")).filter((name) => name.endsWith(".test.ts"));
+  return names
+    .filter((name) => long.some((begin) => name.startsWith(begin)) === thatAreLong)
+    .map((name) => `test/${name}`);
+}
 
 /** Shows one line per file; tap's last comment counts the assertions. */
 async function typescriptTests(files, env) {
@@ -91,7 +101,7 @@ async function lint() {
 
 async function quickTests() {
   await step("native tests, quick", nativeQuickTests);
-  await step("TypeScript tests, quick", () => typescriptTests([], quick()));
+  await step("TypeScript tests, quick", () => typescriptTests(typescriptFiles(false), quick()));
 }
 
 /** Without what quickTests() shortens, and with what SDAR_TEST_FULL adds. */
@@ -147,6 +157,7 @@ if (added || full) {
   }
   await gpu(); // a library that TypeScript tests open where it is
   if (full) await wholeTests();
+  else await step("TypeScript tests that take long", () => typescriptTests(typescriptFiles(true), quick()));
   await step("programs of bench/native", kernelBenchCheck);
   await otherMachines();
   if (full) await step("a soak of mixed traffic", () => one(node("bench/soak.mjs", "--minutes", "3")));
