@@ -132,7 +132,7 @@ TrainingMemory fit(const ModelConfig& config, const TrainSettings& settings, con
   if (memory.total() <= available) return memory;
   throw Error(code::kOutOfMemory, "training takes " + std::to_string(memory.total() >> 20) + " MiB (" + memory.text() +
                                       "), this process may use " + std::to_string(available >> 20) +
-                                      " MiB: take fewer rows in a batch" + (lora ? "" : ", adapters (LoRA)") +
+                                      " MiB: take fewer rows in a batch" + (lora ? "" : ", when adapting LoRA") +
                                       " or a smaller model");
 }
 

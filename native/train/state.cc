@@ -107,7 +107,7 @@ void Trainer::resume(const std::string& folder) {
   for (const std::vector<float>* part : own) payload += part->size() * sizeof(float);
   const std::optional<std::string_view> text = read_text(file, payload_bytes(file));
   if (!text || !payload_is_whole(file, payload_bytes(file), compute_.threads(), [] {}))
-    throw Error(code::kCheckpointInvalid, path + ": damaged");
+    throw Error(code::kCheckpointInvalid, path + ": damaged; remove " + folder + " and begin again");
   const std::string expected = description();
   const size_t lines = expected.find('\n', expected.find('\n') + 1);  // the format and the settings
   if (text->substr(0, lines) != std::string_view(expected).substr(0, lines))
