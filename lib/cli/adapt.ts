@@ -22,7 +22,7 @@ export function adaptCommand(): Command {
     .description("Trains an autoregressive checkpoint to denoise blocks (or any checkpoint further), from JSONL")
     .requiredOption("--from <model>", "checkpoint folder, hub id in the local cache, or the shipped model");
   return withTrainFlags(command, {
-    learningRate: "0.128 / hidden size, at most 1e-3",
+    learningRate: "0.256 / hidden size, at most 1e-3",
     weightDecay: "0.01",
     optimizer: "adamw",
     rows: "1024",

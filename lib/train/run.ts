@@ -60,7 +60,7 @@ function byModel(settings: Settings, source: string) {
   const width = Number(config.hidden_size) || 1024;
   const fresh = String(config.model_type).startsWith("qwen3");
   return {
-    learningRate: settings.learningRate || Math.min(1e-3, 0.128 / width),
+    learningRate: settings.learningRate || Math.min(1e-3, 0.256 / width),
     growth: grows(settings, fresh),
   };
 }

@@ -42,7 +42,7 @@ export interface TrainOptions {
   /**
    * The highest one.
    *
-   * @default 6e-3 of pretrain; of adapt what the width asks for, 0.128 / hidden size, at most 1e-3
+   * @default 6e-3 of pretrain; of adapt what the width asks for, 0.256 / hidden size, at most 1e-3
    */
   learningRate?: number;
   /**
