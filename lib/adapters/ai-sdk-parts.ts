@@ -9,6 +9,7 @@ import type {
   SharedV3Warning,
 } from "@ai-sdk/provider";
 import type { Chunk, GenerateResult, Run, ToolCall, Usage } from "../types.js";
+import { metadataOf } from "./metadata.js";
 
 export const responseOf = (modelId: string) => ({ id: randomUUID(), timestamp: new Date(), modelId });
 
@@ -49,19 +50,7 @@ export function usageOf({ usage, reasoning }: GenerateResult): LanguageModelV3Us
   };
 }
 
-/** JSON: nothing undefined, no bigint. */
-export function metadataOf(result: GenerateResult): SharedV3ProviderMetadata {
-  const { usage, seed, stopMatched, choices, tokens } = result;
-  const { promptTokens: _, cachedTokens: __, completionTokens: ___, ...effort } = usage;
-  const told = {
-    ...effort,
-    seed: typeof seed === "bigint" ? String(seed) : seed,
-    stopMatched,
-    choices,
-    tokens,
-  };
-  return { sdar: JSON.parse(JSON.stringify(told)) };
-}
+export const providerMetadata = (result: GenerateResult): SharedV3ProviderMetadata => ({ sdar: metadataOf(result) });
 
 /** The parts of a stream. Leaving it aborts the run. */
 export async function* partsOf(
@@ -89,7 +78,7 @@ export async function* partsOf(
     type: "finish",
     usage: usageOf(result),
     finishReason: finishOf(result),
-    providerMetadata: metadataOf(result),
+    providerMetadata: providerMetadata(result),
   };
 }
 

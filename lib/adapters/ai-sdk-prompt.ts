@@ -7,6 +7,7 @@ import {
   UnsupportedFunctionalityError,
 } from "@ai-sdk/provider";
 import type { GenerateRequest, Message, MessageToolCall, RequestFields, ToolFunction } from "../types.js";
+import { schemaOf } from "./metadata.js";
 import { requestOptions } from "./request-options.js";
 
 export interface CallRequest {
@@ -41,12 +42,6 @@ function formatOf({ responseFormat }: LanguageModelV3CallOptions): Pick<RequestF
   if (responseFormat?.type !== "json") return {};
   const { schema } = responseFormat;
   return { format: schema ? { type: "json_schema", schema: schemaOf(schema) } : { type: "json" } };
-}
-
-/** Without the name of the draft: where the SDK makes schemas of draft 7, draft 2020-12 means the same. */
-function schemaOf(schema: object): object {
-  const { $schema: _, ...rest } = schema as { $schema?: unknown };
-  return rest;
 }
 
 function toolsOf(

@@ -15,7 +15,7 @@ import { SdarError } from "../errors.js";
 import { isAborted } from "../signals.js";
 import type { LoadOptions, Run } from "../types.js";
 import { abortError, callError } from "./ai-sdk-errors.js";
-import { contentOf, failure, finishOf, metadataOf, partsOf, responseOf, usageOf } from "./ai-sdk-parts.js";
+import { contentOf, failure, finishOf, partsOf, providerMetadata, responseOf, usageOf } from "./ai-sdk-parts.js";
 import { requestOf } from "./ai-sdk-prompt.js";
 import { checkModel, Engines, engineOf, sharedEngines } from "./engines.js";
 import { requestOptions, type SdarOptions } from "./request-options.js";
@@ -92,7 +92,7 @@ class SdarLanguageModel implements LanguageModelV3 {
       content: contentOf(result),
       finishReason: finishOf(result),
       usage: usageOf(result),
-      providerMetadata: metadataOf(result),
+      providerMetadata: providerMetadata(result),
       response: responseOf(this.modelId),
       warnings,
     };
