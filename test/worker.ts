@@ -71,5 +71,6 @@ export async function setUp(t: Test, lines: (object | string)[]) {
 
 /** Until so many lines are there, or the process has ended. */
 export async function until(file: string, lines: number, child: { exitCode: number | null }) {
-  while (read(file).split("\n").length <= lines && child.exitCode === null) await sleep(2);
+  // Seldom, as reading costs the workers their time.
+  while (read(file).split("\n").length <= lines && child.exitCode === null) await sleep(50);
 }
