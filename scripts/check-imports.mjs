@@ -10,11 +10,12 @@ import { root } from "./cmake.mjs";
 const beside = {
   cli: {
     bench: ["cli/bench.ts", "cli/make-checkpoint.ts"],
+    worker: ["cli/enqueue.ts", "cli/worker.ts"],
     train: ["cli/adapt.ts", "cli/pretrain.ts", "cli/training.ts"],
   },
   bench: { train: ["bench/adapt-data.ts", "bench/adapt-runs.ts"] },
 };
-const layers = ["adapters", "bench", "cli", "server", "train"];
+const layers = ["adapters", "bench", "cli", "server", "train", "worker"];
 /** What the library itself is built on: imports nothing of it. */
 const below = ["jinja"];
 

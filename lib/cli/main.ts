@@ -9,14 +9,18 @@ import { benchCommand } from "./bench.js";
 import { buildCommand } from "./build.js";
 import { cacheCommand } from "./cache.js";
 import { doctorCommand } from "./doctor.js";
+import { enqueueCommand } from "./enqueue.js";
 import { generateCommand } from "./generate.js";
 import { makeCheckpointCommand } from "./make-checkpoint.js";
 import { pretrainCommand } from "./pretrain.js";
 import { commandLines, prompts } from "./prompts.js";
 import { exitOnSignals } from "./signals.js";
+import { workerCommand } from "./worker.js";
 
 const commands = [
   generateCommand,
+  workerCommand,
+  enqueueCommand,
   doctorCommand,
   buildCommand,
   cacheCommand,
@@ -49,6 +53,7 @@ const program = new Command("sdar")
 for (const make of commands) program.addCommand(inherit(make(), program));
 for (const [group, names] of Object.entries({
   "Use:": ["generate", "doctor"],
+  "Queues:": ["worker", "enqueue"],
   "Keep in order:": ["build", "cache"],
   "Train:": ["adapt", "pretrain"],
   "Measure:": ["bench", "make-checkpoint"],
