@@ -50,12 +50,17 @@ function hubCache(): string {
 }
 
 /** The folder for caches of this user; undefined without a home, as that of a service may be. */
-export function userCache(): string | undefined {
-  const { XDG_CACHE_HOME } = process.env;
-  if (XDG_CACHE_HOME && isAbsolute(XDG_CACHE_HOME)) return XDG_CACHE_HOME;
+export const userCache = (): string | undefined => userFolder("XDG_CACHE_HOME", ".cache");
+
+/** The folder for what programs remember of this user; undefined without a home. */
+export const userState = (): string | undefined => userFolder("XDG_STATE_HOME", join(".local", "state"));
+
+function userFolder(variable: string, inHome: string): string | undefined {
+  const given = process.env[variable];
+  if (given && isAbsolute(given)) return given;
   try {
     const home = homedir();
-    return isAbsolute(home) ? join(home, ".cache") : undefined;
+    return isAbsolute(home) ? join(home, inHome) : undefined;
   } catch {
     return undefined; // neither HOME nor an entry in passwd
   }

@@ -1,7 +1,8 @@
 // sdar adapt: a model that denoises blocks out of an autoregressive one.
 import { Command } from "commander";
 import { type AdaptOptions, adapt } from "../train/index.js";
-import { numeric, numericList, runTraining, type TrainFlags, withTrainFlags } from "./training.js";
+import { numeric } from "./generation.js";
+import { numericList, runTraining, type TrainFlags, withTrainFlags } from "./training.js";
 
 interface Flags
   extends TrainFlags,

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { Command } from "commander";
 import { cacheFolder } from "../cache-folder.js";
 import { SdarError } from "../errors.js";
-import { printable } from "./terminal.js";
+import { printable, sizeOf } from "./terminal.js";
 
 interface Entry {
   file: string;
@@ -39,11 +39,11 @@ function list({ folder, json }: { folder?: string; json?: boolean }): void {
   }
   const lines = entries.map(
     ({ bytes, lastUsed, model }) =>
-      `${size(bytes).padStart(9)}  ${lastUsed.toISOString().slice(0, 16).replace("T", " ")}  ${printable(model ?? "unknown")}`,
+      `${sizeOf(bytes).padStart(9)}  ${lastUsed.toISOString().slice(0, 16).replace("T", " ")}  ${printable(model ?? "unknown")}`,
   );
   const total = entries.reduce((sum, { bytes }) => sum + bytes, 0);
   process.stdout.write(
-    `${[...lines, `${size(total).padStart(9)}  in ${entries.length} file(s) of ${where}`].join("\n")}\n`,
+    `${[...lines, `${sizeOf(total).padStart(9)}  in ${entries.length} file(s) of ${where}`].join("\n")}\n`,
   );
 }
 
@@ -52,7 +52,7 @@ function clear({ folder }: { folder?: string }): void {
   const entries = entriesIn(where);
   for (const { file } of entries) rmSync(join(where, file), { force: true });
   const total = entries.reduce((sum, { bytes }) => sum + bytes, 0);
-  process.stdout.write(`removed ${entries.length} file(s), ${size(total)}, from ${where}\n`);
+  process.stdout.write(`removed ${entries.length} file(s), ${sizeOf(total)}, from ${where}\n`);
 }
 
 function folderOf(given: string | undefined): string {
@@ -102,6 +102,3 @@ function modelOf(file: string): string | undefined {
     ? head.toString("utf8", text, end)
     : undefined;
 }
-
-const size = (bytes: number): string =>
-  bytes < 1e9 ? `${(bytes / 1e6).toFixed(0)} MB` : `${(bytes / 1e9).toFixed(2)} GB`;

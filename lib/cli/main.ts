@@ -8,6 +8,7 @@ import { adaptCommand } from "./adapt.js";
 import { benchCommand } from "./bench.js";
 import { buildCommand } from "./build.js";
 import { cacheCommand } from "./cache.js";
+import { chatCommand } from "./chat.js";
 import { doctorCommand } from "./doctor.js";
 import { generateCommand } from "./generate.js";
 import { makeCheckpointCommand } from "./make-checkpoint.js";
@@ -17,6 +18,7 @@ import { exitOnSignals } from "./signals.js";
 
 const commands = [
   generateCommand,
+  chatCommand,
   doctorCommand,
   buildCommand,
   cacheCommand,
@@ -48,7 +50,7 @@ const program = new Command("sdar")
   .exitOverride();
 for (const make of commands) program.addCommand(inherit(make(), program));
 for (const [group, names] of Object.entries({
-  "Use:": ["generate", "doctor"],
+  "Use:": ["generate", "chat", "doctor"],
   "Keep in order:": ["build", "cache"],
   "Train:": ["adapt", "pretrain"],
   "Measure:": ["bench", "make-checkpoint"],

@@ -1,17 +1,12 @@
 // What sdar adapt and sdar pretrain have in common: flags, progress, the end.
-import { type Command, InvalidArgumentError, Option } from "commander";
+import { type Command, Option } from "commander";
 import { SdarError } from "../errors.js";
 import type { TrainOptions, TrainProgress, TrainResult, TrainStart } from "../train/index.js";
+import { numeric } from "./generation.js";
 import { onInterrupt } from "./signals.js";
 import { isTerminal } from "./terminal.js";
 
 export type TrainFlags = Omit<TrainOptions, "onStart" | "onProgress" | "signal"> & { json?: boolean };
-
-/** Options are judged by the library; here they only become numbers. */
-export function numeric(text: string): number {
-  if (!/^-?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text)) throw new InvalidArgumentError("It is not a number.");
-  return Number(text);
-}
 
 export const numericList = (text: string): number[] => text.split(",").map(numeric);
 

@@ -1,0 +1,94 @@
+// What can be said in a conversation besides messages.
+import { invalidOption, SdarError } from "../errors.js";
+import { strategyOf } from "../quality.js";
+import type { DenoiseOptions, GenerateDefaults } from "../types.js";
+
+export const commands = {
+  help: ["", "lists these"],
+  reset: ["", "begins a new conversation, with the same system message"],
+  system: ["[TEXT]", "shows or sets the system message; none takes it away"],
+  options: ["[NAME=VALUE …]", "shows or sets options, such as temperature=0.7; none takes all away"],
+  quality: ["[NAME]", "shows or sets exact, balanced, fast or default"],
+  watch: ["[on|off]", "shows the block being denoised, or no longer"],
+  show: ["", "prints the conversation"],
+  undo: ["", "forgets the last message and its answer"],
+  retry: ["", "asks the last message again"],
+  save: ["[FILE]", "writes the conversation; without a file to the one that it has"],
+  load: ["FILE", "goes on with a saved conversation"],
+  exit: ["", "ends (Ctrl-D does so too)"],
+} as const satisfies Record<string, readonly [what: string, does: string]>;
+
+const others: Record<string, keyof typeof commands> = { quit: "exit", "?": "help", clear: "reset" };
+
+/** The command of a line that begins with a slash, and what is behind it. A beginning is enough where only one fits. */
+export function commandOf(line: string): { name: keyof typeof commands; rest: string } {
+  const [, word = "", rest = ""] = /^\/(\S*)\s*(.*?)\s*$/s.exec(line) ?? [];
+  const names = Object.keys(commands) as (keyof typeof commands)[];
+  const known = names.find((name) => name === word) ?? others[word];
+  const fitting = word === "" ? [] : names.filter((name) => name.startsWith(word));
+  const name = known ?? (fitting.length === 1 ? fitting[0] : undefined);
+  if (name !== undefined) return { name, rest };
+  throw new SdarError(
+    "INVALID_OPTION",
+    `no command /${word}; /help lists them, and a message that begins with / takes two`,
+  );
+}
+
+export function helpText(): string {
+  const lines = Object.entries(commands).map(([name, [what, does]]) => [`/${name} ${what}`.trim(), does] as const);
+  const width = Math.max(...lines.map(([command]) => command.length)) + 2;
+  return [
+    ...lines.map(([command, does]) => `${command.padEnd(width)}${does}`),
+    "Ctrl-C stops an answer. A message that begins with / takes two of them.",
+  ].join("\n");
+}
+
+const denoiseOptions = [
+  "strategy",
+  "steps",
+  "threshold",
+  "entropyBound",
+  "factor",
+  "confidence",
+] satisfies (keyof DenoiseOptions)[];
+/** Those that a line can say; the engine judges their values. */
+const answerOptions = [
+  ...["maxTokens", "minTokens", "blockLength", "quality", "ignoreEos", "stop"],
+  ...["temperature", "topK", "topP", "minP", "seed", "repetitionPenalty", "presencePenalty", "frequencyPenalty"],
+] as (keyof GenerateDefaults)[];
+
+/** The options with one more, as name=value; a name may be written as a flag is; an empty value takes it away. */
+export function setOption(options: GenerateDefaults, pair: string): GenerateDefaults {
+  const [, word = "", text] = /^-{0,2}([\w-]+)=(.*)$/s.exec(pair) ?? [];
+  const name = word.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
+  const allowed: readonly string[] = [...answerOptions, ...denoiseOptions];
+  if (text === undefined || !allowed.includes(name)) {
+    throw invalidOption("option", pair, `NAME=VALUE of ${allowed.join(", ")}`);
+  }
+  const value = text === "" ? undefined : valueIn(name, text);
+  if (!(denoiseOptions as readonly string[]).includes(name)) {
+    const { denoise, quality, ...rest } = options;
+    // A quality stands for a strategy and its settings.
+    if (name === "quality") return defined({ ...rest, quality: value });
+    return defined({ ...options, [name]: value });
+  }
+  const denoise = defined({ ...options.denoise, [name]: value });
+  return defined({ ...options, quality: undefined, denoise: Object.keys(denoise).length > 0 ? denoise : undefined });
+}
+
+function valueIn(name: string, text: string): unknown {
+  if (name === "strategy") return strategyOf(text) ?? text;
+  if (name === "seed" && /^\d{16,}$/.test(text)) return BigInt(text);
+  if (text === "true" || text === "false") return text === "true";
+  return name === "stop" || Number.isNaN(Number(text)) ? text : Number(text);
+}
+
+const defined = (all: object) => Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
+
+/** As setOption takes them. */
+export function describeOptions({ denoise, ...rest }: GenerateDefaults): string {
+  const all = Object.entries({ ...rest, ...denoise });
+  return all.length === 0
+    ? "no options: all are the engine's defaults"
+    : all.map(([name, value]) => `${name}=${value}`).join(" ");
+}
