@@ -11,6 +11,7 @@ import { cacheCommand } from "./cache.js";
 import { chatCommand } from "./chat.js";
 import { doctorCommand } from "./doctor.js";
 import { generateCommand } from "./generate.js";
+import { inspectCommand } from "./inspect.js";
 import { makeCheckpointCommand } from "./make-checkpoint.js";
 import { pretrainCommand } from "./pretrain.js";
 import { commandLines, prompts } from "./prompts.js";
@@ -19,6 +20,7 @@ import { exitOnSignals } from "./signals.js";
 const commands = [
   generateCommand,
   chatCommand,
+  inspectCommand,
   doctorCommand,
   buildCommand,
   cacheCommand,
@@ -50,7 +52,7 @@ const program = new Command("sdar")
   .exitOverride();
 for (const make of commands) program.addCommand(inherit(make(), program));
 for (const [group, names] of Object.entries({
-  "Use:": ["generate", "chat", "doctor"],
+  "Use:": ["generate", "chat", "inspect", "doctor"],
   "Keep in order:": ["build", "cache"],
   "Train:": ["adapt", "pretrain"],
   "Measure:": ["bench", "make-checkpoint"],
