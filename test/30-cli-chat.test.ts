@@ -2,11 +2,12 @@ import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { WriteStream } from "node:tty";
 import t from "tap";
-import { commandOf, describeOptions, setOption } from "../lib/cli/chat-commands.js";
+import { commandOf } from "../lib/cli/chat-commands.js";
 import { ChatSession } from "../lib/cli/chat-session.js";
 import { History } from "../lib/cli/history.js";
 import { dim } from "../lib/cli/terminal.js";
 import { Engine } from "../lib/engine.js";
+import { describeOptions, setOption } from "../lib/option-text.js";
 import { sdar } from "./sdar.js";
 import { Terminal } from "./terminal.js";
 

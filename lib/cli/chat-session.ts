@@ -5,10 +5,11 @@ import type { Chat, ChatJson } from "../chat.js";
 import { readJson } from "../checkpoint.js";
 import type { Engine } from "../engine.js";
 import { invalidOption, SdarError, wrapError } from "../errors.js";
+import { describeOptions, setOption } from "../option-text.js";
 import { qualities } from "../quality.js";
 import type { GenerateDefaults } from "../types.js";
 import { canWatch, printRun, saved, summary } from "./answer.js";
-import { commandOf, commands, describeOptions, helpText, setOption } from "./chat-commands.js";
+import { commandOf, commands, helpText } from "./chat-commands.js";
 import { onInterrupt } from "./signals.js";
 import { dim, isTerminal, printable } from "./terminal.js";
 

@@ -51,10 +51,22 @@ export function withAnswerFlags(command: Command): Command {
     .option("--seed <n>", "seed of sampling (default: random)", seed);
 }
 
+/** Where a command has one model. */
 export function withModelFlags(command: Command): Command {
+  return withDeviceFlags(
+    command
+      .optionsGroup("Model and machine:")
+      .option(
+        "-m, --model <model>",
+        "checkpoint folder, hub id in the local cache, or the shipped model",
+        shippedModel,
+      ),
+  );
+}
+
+export function withDeviceFlags(command: Command): Command {
   return command
     .optionsGroup("Model and machine:")
-    .option("-m, --model <model>", "checkpoint folder, hub id in the local cache, or the shipped model", shippedModel)
     .option("--device <name>", "auto, cpu, cuda or cuda:N (default: auto)")
     .option("--weights <format>", "auto, f32, bf16, int8 or int4 (default: auto)")
     .option("--threads <n>", "threads that compute (default: this machine's cores)", whole);

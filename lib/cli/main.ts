@@ -10,6 +10,7 @@ import { buildCommand } from "./build.js";
 import { cacheCommand } from "./cache.js";
 import { chatCommand } from "./chat.js";
 import { doctorCommand } from "./doctor.js";
+import { evalCommand } from "./eval.js";
 import { generateCommand } from "./generate.js";
 import { inspectCommand } from "./inspect.js";
 import { makeCheckpointCommand } from "./make-checkpoint.js";
@@ -26,6 +27,7 @@ const commands = [
   cacheCommand,
   adaptCommand,
   pretrainCommand,
+  evalCommand,
   benchCommand,
   makeCheckpointCommand,
 ];
@@ -55,7 +57,7 @@ for (const [group, names] of Object.entries({
   "Use:": ["generate", "chat", "inspect", "doctor"],
   "Keep in order:": ["build", "cache"],
   "Train:": ["adapt", "pretrain"],
-  "Measure:": ["bench", "make-checkpoint"],
+  "Measure:": ["eval", "bench", "make-checkpoint"],
 }))
   for (const command of program.commands) if (names.includes(command.name())) command.helpGroup(group);
 
