@@ -32,15 +32,18 @@ export function findCheckpoint(pathOrId: string): string {
       `no folder ${folder}; give a checkpoint's folder, "${shippedModel}" or a hub id`,
     );
   }
-  const cache = join(hubCache(), `models--${pathOrId.replace("/", "--")}`);
+  const cache = hubFolder(pathOrId);
   const snapshot = findSnapshot(cache);
   if (snapshot) return snapshot;
   throw new SdarError(
     "MODEL_NOT_FOUND",
     `no model ${pathOrId}: there is no folder ${folder} and no snapshot under ${cache}; ` +
-      `nothing is downloaded for you: get it with "hf download ${pathOrId}"`,
+      `nothing is downloaded for you: get it with "sdar pull ${pathOrId}"`,
   );
 }
+
+/** Where the local Hugging Face cache has the model `org/name`, if it has it. */
+export const hubFolder = (id: string): string => join(hubCache(), `models--${id.replace("/", "--")}`);
 
 function hubCache(): string {
   const { HF_HUB_CACHE, HF_HOME } = process.env;

@@ -16,6 +16,7 @@ import { inspectCommand } from "./inspect.js";
 import { makeCheckpointCommand } from "./make-checkpoint.js";
 import { pretrainCommand } from "./pretrain.js";
 import { commandLines, prompts } from "./prompts.js";
+import { pullCommand } from "./pull.js";
 import { exitOnSignals } from "./signals.js";
 
 const commands = [
@@ -23,6 +24,7 @@ const commands = [
   chatCommand,
   inspectCommand,
   doctorCommand,
+  pullCommand,
   buildCommand,
   cacheCommand,
   adaptCommand,
@@ -55,7 +57,7 @@ const program = new Command("sdar")
 for (const make of commands) program.addCommand(inherit(make(), program));
 for (const [group, names] of Object.entries({
   "Use:": ["generate", "chat", "inspect", "doctor"],
-  "Keep in order:": ["build", "cache"],
+  "Keep in order:": ["pull", "build", "cache"],
   "Train:": ["adapt", "pretrain"],
   "Measure:": ["eval", "bench", "make-checkpoint"],
 }))
