@@ -15,17 +15,21 @@ interface Entry {
 }
 
 export function cacheCommand(): Command {
-  const command = new Command("cache").description("Shows or removes the packed weights that loads have kept");
+  const command = new Command("cache")
+    .description("Shows or removes the packed weights that loads have kept")
+    .addHelpText("after", "\nExamples:\n  sdar cache\n  sdar cache clear");
   command
     .command("ls", { isDefault: true })
     .description("Lists them, the last used first")
     .option("--folder <path>", "folder of the cache (default: $SDAR_CACHE_DIR, else that of this user)")
     .option("--json", "print one JSON object")
+    .addHelpText("after", "\nExamples:\n  sdar cache ls\n  sdar cache ls --json | jq '.entries[].model'")
     .action(list);
   command
     .command("clear")
     .description("Removes them; engines that use them go on")
     .option("--folder <path>", "folder of the cache (default: $SDAR_CACHE_DIR, else that of this user)")
+    .addHelpText("after", "\nExample:\n  sdar cache clear")
     .action(clear);
   return command;
 }

@@ -40,7 +40,7 @@ export function chatCommand(): Command {
     .addHelpText(
       "after",
       `
-Without a terminal each line of standard input is a message, and standard output has the answers alone.
+Without a terminal each line of standard input is a message, and the answers alone come out.
 
 Examples:
   sdar chat

@@ -55,10 +55,12 @@ export function evalCommand(): Command {
     .addHelpText(
       "after",
       `
-A line is {"prompt": "31 x 7", "answer": "217"}, with "messages" in the place of "prompt" if wanted. "match" says when a text is
-right: "exact" (default; white space around it aside), "pattern" (the answer is a regular expression that it must have a match
-of), "choice" (one of "choices" is generated). Lines with the same "task" are also counted on their own. Ctrl-C prints what was
-measured until then.
+A line is {"prompt": "31 x 7", "answer": "217"}; "messages" may stand in the place of "prompt".
+"match" says when a text is right:
+  exact    it is the answer, but for white space around it (the default)
+  pattern  it has a match of the answer, a regular expression
+  choice   it is the answer; one of "choices" is generated
+Lines with the same "task" are also counted on their own. Ctrl-C prints what was measured until then.
 
 Examples:
   sdar eval prompts.jsonl

@@ -1,7 +1,8 @@
 // What the commands that generate have in common: flags of answers and of the model, and the options that they mean.
 import { type Command, InvalidArgumentError } from "commander";
+import { weightFormats } from "../binding.js";
 import { shippedModel } from "../checkpoint.js";
-import { shortNames, strategyOf } from "../quality.js";
+import { qualities, shortNames, strategyOf } from "../quality.js";
 import type { GenerateDefaults, LoadOptions, Quality, Strategy } from "../types.js";
 
 export interface ModelFlags {
@@ -36,7 +37,7 @@ export function withAnswerFlags(command: Command): Command {
     .option("--stop <text>", "text that ends the answer; may be repeated", collect)
     .option("--ignore-eos", "go on past the checkpoint's end tokens")
     .optionsGroup("Denoising:")
-    .option("--quality <name>", "exact, balanced or fast, instead of a strategy")
+    .option("--quality <name>", "exact, balanced or fast, instead of a strategy", word(...qualities))
     .option("--strategy <name>", `${Object.values(shortNames).join(", ")} (default: dynamic)`, strategy)
     .option("--threshold <p>", "confidence above which dynamic fills (default: 0.9)", numeric)
     .option("--entropy-bound <nats>", "sum of entropies up to which entropy fills (default: 0.35)", numeric)
@@ -67,8 +68,8 @@ export function withModelFlags(command: Command): Command {
 export function withDeviceFlags(command: Command): Command {
   return command
     .optionsGroup("Model and machine:")
-    .option("--device <name>", "auto, cpu, cuda or cuda:N (default: auto)")
-    .option("--weights <format>", "auto, f32, bf16, int8 or int4 (default: auto)")
+    .option("--device <name>", "auto, cpu, cuda or cuda:N (default: auto)", word("auto", "cpu", "cuda"))
+    .option("--weights <format>", "auto, f32, bf16, int8 or int4 (default: auto)", word("auto", ...weightFormats))
     .option("--threads <n>", "threads that compute (default: this machine's cores)", whole);
 }
 
@@ -103,4 +104,9 @@ export function seed(text: string): number | bigint {
 }
 
 /** A short name as the library has it; what is none the library refuses. */
-export const strategy = (name: string): Strategy => strategyOf(name) ?? (name as Strategy);
+export const strategy = Object.assign((name: string): Strategy => strategyOf(name) ?? (name as Strategy), {
+  allowed: Object.values(shortNames),
+});
+
+/** The library judges it; a shell's completions are told what there is. */
+export const word = <T extends string>(...allowed: readonly T[]) => Object.assign((text: string) => text, { allowed });

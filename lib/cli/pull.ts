@@ -21,8 +21,13 @@ export function pullCommand(): Command {
     .addHelpText(
       "after",
       `
-Fetched are configuration, tokenizer, template, licence and *.safetensors; sizes and checksums are compared. What broke off goes
-on with the same command. HF_HOME and HF_HUB_CACHE say where the cache is, HF_ENDPOINT another hub, HF_TOKEN who asks.
+Fetched are configuration, tokenizer, template, licence and *.safetensors; sizes and checksums are
+compared. What broke off goes on with the same command.
+
+Environment:
+  HF_HOME, HF_HUB_CACHE  where the cache is
+  HF_TOKEN               who asks, for models that are private or gated
+  HF_ENDPOINT            another hub
 
 Examples:
   sdar pull JetLM/SDAR-1.7B-Chat
