@@ -1,6 +1,6 @@
 // All commands.
 import { join } from "node:path";
-import { Command } from "commander";
+import { Command, Help, type Option } from "commander";
 import { packageRoot, readJson } from "../checkpoint.js";
 import { adaptCommand } from "./adapt.js";
 import { benchCommand } from "./bench.js";
@@ -49,12 +49,19 @@ export function makeProgram(): Command {
       "after",
       `\nExamples:\n  ${commandLines.slice(0, 3).join("\n  ")}\n  sdar generate --watch '${prompts[0].prompt}'\n  sdar chat\n  sdar doctor`,
     )
+    .configureHelp({ optionDescription: describeOption })
     .showHelpAfterError("(sdar --help tells more)")
     .exitOverride();
   for (const make of commands) program.addCommand(inherit(make(), program));
   for (const [group, names] of Object.entries(groups))
     for (const command of program.commands) if (names.includes(command.name())) command.helpGroup(group);
   return program;
+}
+
+/** Lists as they are written on the command line. */
+function describeOption(this: Help, option: Option): string {
+  if (Array.isArray(option.defaultValue)) option.defaultValueDescription ??= option.defaultValue.join(",");
+  return Help.prototype.optionDescription.call(this, option);
 }
 
 /** Gives a command, and the commands below it, the settings of the one above. */
