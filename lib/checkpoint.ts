@@ -32,15 +32,18 @@ export function findCheckpoint(pathOrId: string): string {
       `no folder ${folder}; give a checkpoint's folder, "${shippedModel}" or a hub id`,
     );
   }
-  const cache = join(hubCache(), `models--${pathOrId.replace("/", "--")}`);
+  const cache = hubFolder(pathOrId);
   const snapshot = findSnapshot(cache);
   if (snapshot) return snapshot;
   throw new SdarError(
     "MODEL_NOT_FOUND",
     `no model ${pathOrId}: there is no folder ${folder} and no snapshot under ${cache}; ` +
-      `nothing is downloaded for you: get it with "hf download ${pathOrId}"`,
+      `nothing is downloaded for you: get it with "sdar pull ${pathOrId}"`,
   );
 }
+
+/** Where the local Hugging Face cache has the model `org/name`, if it has it. */
+export const hubFolder = (id: string): string => join(hubCache(), `models--${id.replace("/", "--")}`);
 
 function hubCache(): string {
   const { HF_HUB_CACHE, HF_HOME } = process.env;
@@ -50,12 +53,17 @@ function hubCache(): string {
 }
 
 /** The folder for caches of this user; undefined without a home, as that of a service may be. */
-export function userCache(): string | undefined {
-  const { XDG_CACHE_HOME } = process.env;
-  if (XDG_CACHE_HOME && isAbsolute(XDG_CACHE_HOME)) return XDG_CACHE_HOME;
+export const userCache = (): string | undefined => userFolder("XDG_CACHE_HOME", ".cache");
+
+/** The folder for what programs remember of this user; undefined without a home. */
+export const userState = (): string | undefined => userFolder("XDG_STATE_HOME", join(".local", "state"));
+
+function userFolder(variable: string, inHome: string): string | undefined {
+  const given = process.env[variable];
+  if (given && isAbsolute(given)) return given;
   try {
     const home = homedir();
-    return isAbsolute(home) ? join(home, ".cache") : undefined;
+    return isAbsolute(home) ? join(home, inHome) : undefined;
   } catch {
     return undefined; // neither HOME nor an entry in passwd
   }

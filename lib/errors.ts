@@ -7,6 +7,7 @@
  * - Text: `TOKENIZER_MISSING`, `TOKENIZER_INVALID`, `UNSUPPORTED_TOKENIZER`, `TEMPLATE_MISSING`, `TEMPLATE_FAILED`
  * - The machine: `NATIVE_MISSING`, `UNSUPPORTED_DEVICE`, `OUT_OF_MEMORY`, `DEVICE_FAILED` (an error of the GPU, which sticks)
  * - Training: `DATA_INVALID` (a line of the data)
+ * - Downloading, by `sdar pull` alone: `DOWNLOAD_FAILED`
  * - Writing a checkpoint or a run: `FILE_UNWRITABLE`
  * - While waiting or running: `QUEUE_FULL`, `DEADLINE_EXCEEDED`, `READER_STALLED`, `NUMERIC_ERROR`, `ABORTED`, `DISPOSED`,
  *   `ITERATOR_USED`, `INTERNAL`
@@ -31,6 +32,7 @@ export const errorCodes = [
   "TEMPLATE_MISSING",
   "TEMPLATE_FAILED",
   "DATA_INVALID",
+  "DOWNLOAD_FAILED",
   "NATIVE_MISSING",
   "UNSUPPORTED_DEVICE",
   "OUT_OF_MEMORY",

@@ -9,7 +9,7 @@ import { root } from "./cmake.mjs";
 /** What else than the library a folder may import, and in which of its files. */
 const beside = {
   cli: {
-    bench: ["cli/bench.ts", "cli/make-checkpoint.ts"],
+    bench: ["cli/bench.ts", "cli/eval.ts", "cli/make-checkpoint.ts"],
     worker: ["cli/enqueue.ts", "cli/worker.ts"],
     train: ["cli/adapt.ts", "cli/pretrain.ts", "cli/training.ts"],
   },

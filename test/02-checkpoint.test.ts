@@ -32,7 +32,7 @@ t.test("hub ids are looked up in the local cache", async (t) => {
   };
   process.env.HF_HOME = join(dir, "home");
   const hub = join(dir, "home", "hub");
-  const missing = /no snapshot under .*models--org--model; nothing is downloaded .*hf download org\/model/;
+  const missing = /no snapshot under .*models--org--model; nothing is downloaded .*sdar pull org\/model/;
   t.throws(() => findCheckpoint("org/model"), { code: "MODEL_NOT_FOUND", message: missing });
 
   const old = snapshot(hub, "org--model", "aaa", 1000);

@@ -1,6 +1,6 @@
 // sdar bench dial: accuracy against forwards of every denoising strategy over its settings, on the half of the samples on
 // which settings were chosen and on the other half.
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import { weightFormats } from "../binding.js";
 import { shippedModel } from "../checkpoint.js";
 import { Engine } from "../engine.js";
@@ -58,7 +58,11 @@ export function dialCommand(): Command {
     .option("-m, --model <model>", "checkpoint folder, hub id in the local cache, or the shipped model", shippedModel)
     .option("--prompts <file>", "JSON lines with prompt and answer (default: the repository's held-out samples)")
     .option("--limit <n>", "most prompts to run, at least 2", whole(2))
-    .option("--strategies <list>", "which to run", someOf(...strategyNames), strategyNames)
+    .addOption(
+      new Option("--strategies <list>", "which to run")
+        .argParser(someOf(...strategyNames))
+        .default(strategyNames, "all"),
+    )
     .option("--weights <format>", "auto, f32, bf16, int8, int4", oneOf("auto", ...weightFormats), "auto")
     .option("--threads <n>", "threads that compute (default: this machine's cores)", whole(1))
     .option("--device <name>", "auto, cpu, cuda or cuda:N", "cpu")

@@ -26,16 +26,18 @@ export function positive(text: string): number {
 
 /** One of some words. */
 export function oneOf<T extends string>(...allowed: readonly T[]) {
-  return (text: string): T => {
+  const parse = (text: string): T => {
     const found = allowed.find((word) => word === text);
     if (found === undefined) throw new InvalidArgumentError(`Give one of ${allowed.join(", ")}.`);
     return found;
   };
+  // A shell's completions ask for them.
+  return Object.assign(parse, { allowed });
 }
 
 /** Several of some words, separated by commas. */
 export function someOf<T extends string>(...allowed: readonly T[]) {
-  return (text: string): T[] => text.split(",").map(oneOf(...allowed));
+  return Object.assign((text: string): T[] => text.split(",").map(oneOf(...allowed)), { allowed });
 }
 
 /** Pairs name=value separated by commas; a value is a number, true, false or a word. */

@@ -2,7 +2,7 @@
 // of the same denoising steps move.
 
 import { join } from "node:path";
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import { type WeightFormat, weightFormats } from "../binding.js";
 import { findCheckpoint, readJson, shippedModel } from "../checkpoint.js";
 import { Engine } from "../engine.js";
@@ -33,7 +33,9 @@ export function qualityCommand(): Command {
     .description("Compares formats of weights with f32: right answers, and KL divergence of the same denoising steps")
     .option("-m, --model <model>", "checkpoint folder, hub id in the local cache, or the shipped model", shippedModel)
     .option("--prompts <file>", "JSON lines with prompt, answer and task (default: the repository's held-out samples)")
-    .option("--limit <n>", "most prompts to run", whole(1), Number.MAX_SAFE_INTEGER)
+    .addOption(
+      new Option("--limit <n>", "most prompts to run").argParser(whole(1)).default(Number.MAX_SAFE_INTEGER, "all"),
+    )
     .option("--weights <list>", "formats to compare with f32", someOf(...weightFormats), ["bf16", "int8", "int4"])
     .option("--threads <n>", "threads that compute (default: this machine's cores)", whole(1))
     .option("--isa <name>", "instruction set (default: SDAR_ISA, else the best)")

@@ -1,7 +1,8 @@
 // sdar adapt: a model that denoises blocks out of an autoregressive one.
 import { Command } from "commander";
 import { type AdaptOptions, adapt } from "../train/index.js";
-import { numeric, numericList, runTraining, type TrainFlags, withTrainFlags } from "./training.js";
+import { numeric, word } from "./generation.js";
+import { numericList, runTraining, type TrainFlags, withTrainFlags } from "./training.js";
 
 interface Flags
   extends TrainFlags,
@@ -28,7 +29,11 @@ export function adaptCommand(): Command {
     rows: "1024",
   })
     .optionsGroup("Objective:")
-    .option("--recipe <name>", "views, sdar (the published one) or autoregressive (default: views)")
+    .option(
+      "--recipe <name>",
+      "views, sdar (the published one) or autoregressive (default: views)",
+      word("views", "sdar", "autoregressive"),
+    )
     .option(
       "--block-length <n>",
       "positions denoised together; a list is drawn from (default: the model's, else 4)",
@@ -43,7 +48,11 @@ export function adaptCommand(): Command {
     .option("--lora <rank>", "train adapters of this rank, and the mask's embedding, instead of all weights", numeric)
     .option("--lora-alpha <a>", "adapters count alpha / rank times (default: twice the rank)", numeric)
     .option("--lora-targets <list>", "of q,k,v,o,gate,up,down (default: all)", list)
-    .option("--lora-frozen <type>", "how the other weights of layers are held: f32 or bf16 (default: f32)")
+    .option(
+      "--lora-frozen <type>",
+      "how the other weights of layers are held: f32 or bf16 (default: f32)",
+      word("f32", "bf16"),
+    )
     .addHelpText("after", "\nExample:\n  sdar adapt --from Qwen3-0.6B --data chats.jsonl --to my-sdar --block-length 8")
     .action(({ json, ...flags }: Flags) => runTraining(json, (hooks) => adapt({ ...optionsOf(flags), ...hooks })));
 }

@@ -12,6 +12,7 @@ export function buildCommand(): Command {
   return new Command("build")
     .description("Compiles the native addon for this machine: needs CMake 3.20 and a C++20 compiler (GCC 11, Clang 14)")
     .option("--cuda", "compile the library of the CUDA kernels, too: needs nvcc 12.8 or newer")
+    .addHelpText("after", "\nExamples:\n  sdar build\n  sdar build --cuda")
     .action(build);
 }
 

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { Command } from "commander";
 import { cacheFolder } from "../cache-folder.js";
 import { SdarError } from "../errors.js";
-import { printable } from "./terminal.js";
+import { printable, sizeOf } from "./terminal.js";
 
 interface Entry {
   file: string;
@@ -15,17 +15,21 @@ interface Entry {
 }
 
 export function cacheCommand(): Command {
-  const command = new Command("cache").description("Shows or removes the packed weights that loads have kept");
+  const command = new Command("cache")
+    .description("Shows or removes the packed weights that loads have kept")
+    .addHelpText("after", "\nExamples:\n  sdar cache\n  sdar cache clear");
   command
     .command("ls", { isDefault: true })
     .description("Lists them, the last used first")
     .option("--folder <path>", "folder of the cache (default: $SDAR_CACHE_DIR, else that of this user)")
     .option("--json", "print one JSON object")
+    .addHelpText("after", "\nExamples:\n  sdar cache ls\n  sdar cache ls --json | jq '.entries[].model'")
     .action(list);
   command
     .command("clear")
     .description("Removes them; engines that use them go on")
     .option("--folder <path>", "folder of the cache (default: $SDAR_CACHE_DIR, else that of this user)")
+    .addHelpText("after", "\nExample:\n  sdar cache clear")
     .action(clear);
   return command;
 }
@@ -39,11 +43,11 @@ function list({ folder, json }: { folder?: string; json?: boolean }): void {
   }
   const lines = entries.map(
     ({ bytes, lastUsed, model }) =>
-      `${size(bytes).padStart(9)}  ${lastUsed.toISOString().slice(0, 16).replace("T", " ")}  ${printable(model ?? "unknown")}`,
+      `${sizeOf(bytes).padStart(9)}  ${lastUsed.toISOString().slice(0, 16).replace("T", " ")}  ${printable(model ?? "unknown")}`,
   );
   const total = entries.reduce((sum, { bytes }) => sum + bytes, 0);
   process.stdout.write(
-    `${[...lines, `${size(total).padStart(9)}  in ${entries.length} file(s) of ${where}`].join("\n")}\n`,
+    `${[...lines, `${sizeOf(total).padStart(9)}  in ${entries.length} file(s) of ${where}`].join("\n")}\n`,
   );
 }
 
@@ -52,7 +56,7 @@ function clear({ folder }: { folder?: string }): void {
   const entries = entriesIn(where);
   for (const { file } of entries) rmSync(join(where, file), { force: true });
   const total = entries.reduce((sum, { bytes }) => sum + bytes, 0);
-  process.stdout.write(`removed ${entries.length} file(s), ${size(total)}, from ${where}\n`);
+  process.stdout.write(`removed ${entries.length} file(s), ${sizeOf(total)}, from ${where}\n`);
 }
 
 function folderOf(given: string | undefined): string {
@@ -102,6 +106,3 @@ function modelOf(file: string): string | undefined {
     ? head.toString("utf8", text, end)
     : undefined;
 }
-
-const size = (bytes: number): string =>
-  bytes < 1e9 ? `${(bytes / 1e6).toFixed(0)} MB` : `${(bytes / 1e9).toFixed(2)} GB`;

@@ -11,6 +11,7 @@ export function doctorCommand(): Command {
   return new Command("doctor")
     .description("Tells what this machine has and whether the engine can run on it; fails when it cannot")
     .option("--json", "print one JSON object")
+    .addHelpText("after", "\nExamples:\n  sdar doctor\n  sdar doctor --json | jq .problems")
     .action(({ json }: { json?: boolean }) => {
       const found = probe();
       const { verdict, ...rest } = found;

@@ -26,6 +26,7 @@ export function makeCheckpointCommand(): Command {
     .option("--seed <n>", "the same seed gives the same weights", whole(0), 1)
     .option("--force", "replace a checkpoint that is there")
     .option("--json", "print one JSON object")
+    .addHelpText("after", "\nExample:\n  sdar make-checkpoint --shape sdar-1.7b --out ./random --layers 4")
     .action(make);
 }
 

@@ -1,7 +1,8 @@
 // sdar pretrain: a small autoregressive model from random weights.
 import { Command, InvalidArgumentError } from "commander";
 import { type PretrainOptions, pretrain, type Shape } from "../train/index.js";
-import { numeric, runTraining, type TrainFlags, withTrainFlags } from "./training.js";
+import { numeric } from "./generation.js";
+import { runTraining, type TrainFlags, withTrainFlags } from "./training.js";
 
 type Flags = TrainFlags & Omit<PretrainOptions, keyof TrainFlags | "onStart" | "onProgress" | "signal">;
 

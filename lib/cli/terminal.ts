@@ -25,3 +25,14 @@ const wide =
 export function columnsOf(character: string): number {
   return invisible.test(character) ? 0 : wide.test(character) ? 2 : 1;
 }
+
+/** Text in the style that a terminal has for what matters less; as it is where there are no colours. */
+export const dim = (text: string, stream: WriteStream): string =>
+  isTerminal(stream) && hasColour(stream) ? `\x1b[2m${text}\x1b[0m` : text;
+
+/** Bytes for people. */
+export function sizeOf(bytes: number): string {
+  if (bytes < 1e4) return `${bytes} B`;
+  if (bytes < 1e6) return `${(bytes / 1e3).toFixed(0)} kB`;
+  return bytes < 1e9 ? `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB` : `${(bytes / 1e9).toFixed(2)} GB`;
+}

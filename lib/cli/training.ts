@@ -1,17 +1,12 @@
 // What sdar adapt and sdar pretrain have in common: flags, progress, the end.
-import { type Command, InvalidArgumentError, Option } from "commander";
+import { type Command, Option } from "commander";
 import { SdarError } from "../errors.js";
 import type { TrainOptions, TrainProgress, TrainResult, TrainStart } from "../train/index.js";
+import { numeric, word } from "./generation.js";
 import { onInterrupt } from "./signals.js";
 import { isTerminal } from "./terminal.js";
 
 export type TrainFlags = Omit<TrainOptions, "onStart" | "onProgress" | "signal"> & { json?: boolean };
-
-/** Options are judged by the library; here they only become numbers. */
-export function numeric(text: string): number {
-  if (!/^-?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text)) throw new InvalidArgumentError("It is not a number.");
-  return Number(text);
-}
 
 export const numericList = (text: string): number[] => text.split(",").map(numeric);
 
@@ -28,30 +23,42 @@ export function withTrainFlags(
     .option("--save-seconds <n>", "seconds after which the state is written again (default: 120)", numeric)
     .option("--evaluate-every <n>", "steps between evaluations (default: a twentieth of the run)", numeric)
     .option("--threads <n>", "threads that compute (default: this machine's cores)", numeric)
-    .option("--activations <what>", "keep (faster), recompute (much less memory) or auto (default: auto)")
+    .option(
+      "--activations <what>",
+      "keep (faster), recompute (much less memory) or auto (default: auto)",
+      word("keep", "recompute", "auto"),
+    )
     .option("--json", "print one JSON object at the end, and nothing else")
     .optionsGroup("Data:")
     .option("--epochs <n>", "passes over the samples (default: 1)", numeric)
     .option("--tokens <n>", "tokens of samples to train on, instead of epochs", numeric)
     .option("--held-out <share>", "share of the samples that is evaluated only (default: 0.01)", numeric)
-    .option("--too-long <what>", "samples longer than the context: refuse, skip or cut (default: refuse)")
+    .option(
+      "--too-long <what>",
+      "samples longer than the context: refuse, skip or cut (default: refuse)",
+      word("refuse", "skip", "cut"),
+    )
     .option("--seed <n>", "of everything that is drawn (default: 0)", numeric)
     .optionsGroup("Steps:")
     .option("--rows <n>", `most rows of a batch (default: ${defaults.rows})`, numeric)
     .option("--accumulate <n>", "batches whose gradients are averaged for a step (default: 1)", numeric)
     .option("--learning-rate <rate>", `the highest one (default: ${defaults.learningRate})`, numeric)
     .option("--warmup <share>", "of the steps, in which the learning rate rises (default: 0.01)", numeric)
-    .option("--decay <kind>", "constant, linear or cosine (default: linear)")
+    .option("--decay <kind>", "constant, linear or cosine (default: linear)", word("constant", "linear", "cosine"))
     .option("--clip <norm>", "largest norm of the gradients (default: 1)", numeric)
     .option("--weight-decay <rate>", `of matrices (default: ${defaults.weightDecay})`, numeric)
-    .option("--optimizer <name>", `adamw, or muon for the layers' matrices (default: ${defaults.optimizer})`)
+    .option(
+      "--optimizer <name>",
+      `adamw, or muon for the layers' matrices (default: ${defaults.optimizer})`,
+      word("adamw", "muon"),
+    )
     .option("--momentum <m>", "Muon's (default: 0.95)", numeric)
     .option("--ema <decay>", "write a running average of the weights, of this decay a step (default: 0, none)", numeric)
     .addOption(new Option("--beta1 <b>", "AdamW's (default: 0.9)").argParser(numeric))
     .addOption(new Option("--beta2 <b>", "AdamW's (default: 0.95)").argParser(numeric))
     .addOption(new Option("--epsilon <e>", "AdamW's (default: 1e-8)").argParser(numeric))
-    .option("--compute <type>", "what products are computed of: f32 or bf16 (default: f32)")
-    .option("--dtype <type>", "of the finished model: bf16 or f32 (default: bf16)");
+    .option("--compute <type>", "what products are computed of: f32 or bf16 (default: f32)", word("f32", "bf16"))
+    .option("--dtype <type>", "of the finished model: bf16 or f32 (default: bf16)", word("bf16", "f32"));
 }
 
 /** Runs it, tells how it goes on standard error, and what came out on standard output. Ctrl-C saves, and so do SIGTERM and SIGHUP. */

@@ -9,6 +9,8 @@ import { type ReasoningStart, reasoningStart, textArguments, unfinished } from "
 export class ChatTemplate {
   /** whether it can be given tools, whose calls are JSON in <tool_call> */
   readonly takesTools: boolean;
+  /** characters of its text */
+  readonly length: number;
   readonly #source: string;
   readonly #render: (variables: Record<string, unknown>) => string;
   readonly #specialTokens: Record<string, string>;
@@ -20,6 +22,7 @@ export class ChatTemplate {
   constructor(source: string | SdarError, config: Record<string, unknown>, origin: string) {
     this.#specialTokens = specialTokens(config);
     this.#source = typeof source === "string" ? source : "";
+    this.length = this.#source.length;
     // Qwen3-Coder's are <function=…> in the same mark.
     const [knows, others] = ["<tool_call>", "<function="].map((mark) => this.#source.includes(mark));
     this.takesTools = /\btools\b/.test(this.#source) && knows === true && !others;
