@@ -13,10 +13,12 @@ import { generateCommand } from "./generate.js";
 import { makeCheckpointCommand } from "./make-checkpoint.js";
 import { pretrainCommand } from "./pretrain.js";
 import { commandLines, prompts } from "./prompts.js";
+import { serveCommand } from "./serve.js";
 import { exitOnSignals } from "./signals.js";
 
 const commands = [
   generateCommand,
+  serveCommand,
   doctorCommand,
   buildCommand,
   cacheCommand,
@@ -48,7 +50,7 @@ const program = new Command("sdar")
   .exitOverride();
 for (const make of commands) program.addCommand(inherit(make(), program));
 for (const [group, names] of Object.entries({
-  "Use:": ["generate", "doctor"],
+  "Use:": ["generate", "serve", "doctor"],
   "Keep in order:": ["build", "cache"],
   "Train:": ["adapt", "pretrain"],
   "Measure:": ["bench", "make-checkpoint"],
