@@ -1,10 +1,12 @@
 // One request of a client as runs of the engine: limits, aborts, errors, and the answer, whole or as events. All protocols use it.
 import type { FastifyReply, FastifyRequest } from "fastify";
+import type { Engine } from "../engine.js";
 import type { GenerateRequest } from "../request.js";
 import { EventWriter } from "../sse.js";
 import type { GenerateResult, Run } from "../types.js";
 import type { Tenant } from "./auth.js";
 import type { Drain } from "./drain.js";
+import { mostDropped, withoutKeyword } from "./loose-tools.js";
 import type { ModelRegistry } from "./models.js";
 import { ApiError, parseBody, problemOf } from "./problem.js";
 import type { Endpoint, ErrorShape, ServerEvent, Translation } from "./protocol.js";
@@ -63,14 +65,30 @@ export async function exchange<Body extends { model?: string | null | undefined 
     const created = Math.floor(Date.now() / 1000);
     const context = { engine, model, requestId: caller.requestId, created };
     const translation = await endpoint.translate(body, context, request.body as Record<string, unknown>);
-    const runs = translation.requests.map((each) => engine.generate(limited(each, services, caller, cut.signal)));
     const self: Exchange = { services, errors: endpoint.errors, caller, request, reply, cut, writer };
     await inWords(translation, async () => {
-      await all(runs, (run) => run.started);
+      const requests = translation.requests.map((each) => limited(each, services, caller, cut.signal));
+      const runs = await accepted(engine, requests);
       await (translation.stream ? answerEvents(self, runs, translation) : answerWhole(self, runs, translation));
     });
   } finally {
     for (const each of leave) each();
+  }
+}
+
+/** Runs that the engine has accepted. Rejects with the SdarError that says why it has not. */
+async function accepted(engine: Engine, given: readonly GenerateRequest[]): Promise<Run[]> {
+  let requests = given;
+  for (let dropped = 0; ; dropped++) {
+    const runs = requests.map((each) => engine.generate(each));
+    try {
+      await all(runs, (run) => run.started);
+      return runs;
+    } catch (error) {
+      const looser = dropped < mostDropped ? requests.map((each) => withoutKeyword(each, error)) : [];
+      if (looser.length === 0 || !looser.every((each) => each !== undefined)) throw error;
+      requests = looser;
+    }
   }
 }
 

@@ -165,8 +165,7 @@ function messageOf({ text, reasoning, toolCalls }: Answer): object {
   };
 }
 
-const chatFinish = (answer: Answer): string =>
-  answer.toolCalls && answer.finishReason !== "length" ? "tool_calls" : finishOf(answer);
+const chatFinish = (answer: Answer): string => (answer.toolCalls ? "tool_calls" : finishOf(answer));
 
 /** What one choice has told so far. */
 interface Told {

@@ -8,12 +8,15 @@ import { type Caller, exchange, type Services } from "./exchange.js";
 import { ServerMetrics } from "./metrics.js";
 import { ModelRegistry, type ServedModels } from "./models.js";
 import { chatCompletions } from "./openai-chat.js";
+import { completions } from "./openai-completions.js";
 import { openaiErrors } from "./openai-errors.js";
 import { modelCard, modelList } from "./openai-models.js";
+import { type Described, openapi } from "./openapi.js";
 import { operations } from "./operations.js";
 import { ApiError, type Problem, problemOf } from "./problem.js";
 import type { Endpoint, ErrorShape } from "./protocol.js";
 import { idOf } from "./request-id.js";
+import { detokenize, detokenizeSchema, tokenize, tokenizeSchema } from "./tokenize.js";
 
 /** What `sdarPlugin` takes. */
 export interface SdarPluginOptions {
@@ -89,7 +92,13 @@ export interface ServerHandle {
 }
 
 /** Endpoints that generate. */
-const endpoints = [chatCompletions] as unknown as Endpoint<{ model?: string | null }>[];
+const endpoints = [chatCompletions, completions] as unknown as Endpoint<{ model?: string | null }>[];
+
+/** Endpoints that have to do with texts alone. */
+const texts = [
+  { path: "/tokenize", summary: "The tokens of a text or of messages", schema: tokenizeSchema, answer: tokenize },
+  { path: "/detokenize", summary: "The text of tokens", schema: detokenizeSchema, answer: detokenize },
+] satisfies (Described & { answer: unknown })[];
 
 /** What hooks have found out of a request. */
 interface Known extends Caller {
@@ -176,8 +185,18 @@ export async function sdarPlugin(app: FastifyInstance, options: SdarPluginOption
     app.get(url, { onRequest: authenticate }, async (request) => handler(request));
     only(url, "GET", "HEAD");
   };
+  for (const { path, answer } of texts) {
+    app.post(path, { bodyLimit, onRequest: authenticate }, async ({ body }) => {
+      drain.check();
+      return answer(body, (name) => models.get(name));
+    });
+    only(path, "POST");
+  }
   get("/v1/models", () => modelList(models.all));
   get("/v1/models/*", ({ params }) => modelCard(models.get((params as { "*": string })["*"])));
+  const description = openapi([...endpoints, ...texts]);
+  app.get("/openapi.json", async () => description);
+  only("/openapi.json", "GET", "HEAD");
   operations(app, { models, drain, metrics, only });
 
   app.addHook("preClose", () => drain.drain(graceMs));

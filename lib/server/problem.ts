@@ -85,7 +85,11 @@ export function problemOf(error: unknown, paramOf: (option: string) => string = 
   if (status === 500) return { status, code: "internal_error", message: "the request failed", param: null };
   const param = option === undefined ? null : paramOf(option);
   const named = option !== undefined && param !== null && known.message.startsWith(option);
-  const message = instead[code] ?? (named ? param + known.message.slice(option.length) : known.message);
+  const rest = known.message.slice(option?.length ?? 0);
+  // The client's field is that part of a form already.
+  const within =
+    option === "format" && param !== option ? rest.replace(/^\.(schema|pattern|choices|grammar)\b/, "") : rest;
+  const message = instead[code] ?? (named ? param + within : known.message);
   return { status, code: codes[code] ?? null, message, param, retryAfterMs };
 }
 
