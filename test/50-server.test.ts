@@ -3,22 +3,13 @@ import type { AddressInfo } from "node:net";
 import t, { type Test } from "tap";
 import { Engine } from "../lib/index.js";
 import { createServer, parseApiKeys, type ServerOptions } from "../lib/server/index.js";
+import { serving as served } from "./serving.js";
 
 const engine = await Engine.load("sdar-nano");
 t.teardown(() => engine.dispose());
 const messages = [{ role: "user", content: "Count the atoms in Ca3(PO4)2" }];
 
-async function serving(t: Test, options: Partial<ServerOptions> = {}) {
-  const server = await createServer({ models: { nano: engine }, ...options });
-  const url = await server.listen();
-  t.teardown(() => server.close(0));
-  const ask = (path: string, body?: unknown, headers: Record<string, string> = {}) =>
-    fetch(url + path, {
-      ...(body !== undefined && { method: "POST", body: typeof body === "string" ? body : JSON.stringify(body) }),
-      headers: { ...(body !== undefined && { "content-type": "application/json" }), ...headers },
-    });
-  return { server, url, ask };
-}
+const serving = (t: Test, options?: Partial<ServerOptions>) => served(t, engine, options);
 
 t.test("a conversation is answered as the engine answers it", async (t) => {
   const { ask } = await serving(t);
