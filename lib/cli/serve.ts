@@ -56,7 +56,7 @@ export function serveCommand(): Command {
     )
     .option("--max-requests-per-key <n>", "requests that one key may have at a time (default: no limit)", whole)
     .option("--share-prefixes", "keys share cached prefixes, whose speed then tells what others asked")
-    .option("--body-limit <bytes>", "bytes that a request's body may have (default: 4194304)", whole)
+    .option("--body-limit <bytes>", "bytes that a request's body may have (default: 2097152)", whole)
     .option("--timeout <ms>", "milliseconds within which an answer must be there (default: no limit)", whole)
     .option("--request-timeout <ms>", "milliseconds within which a request must have arrived (default: 60000)", whole)
     .option("--keep-alive <ms>", "milliseconds for which an idle connection stays open (default: 75000)", whole)

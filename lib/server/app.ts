@@ -60,7 +60,11 @@ export async function createServer(options: ServerOptions): Promise<SdarServer> 
     requestTimeout: requestTimeoutMs,
     keepAliveTimeout: keepAliveMs,
     connectionTimeout: 0, // a stream may be silent for longer than any would allow
-    http: { maxHeaderSize: 16_384, headersTimeout: Math.min(requestTimeoutMs, 30_000) },
+    http: {
+      maxHeaderSize: 16_384,
+      headersTimeout: Math.min(requestTimeoutMs, 30_000),
+      connectionsCheckingInterval: Math.min(requestTimeoutMs, 10_000),
+    },
     routerOptions: { maxParamLength: 512 },
     forceCloseConnections: true,
     ...(LogController ? { logController: new LogController({ disableRequestLogging }) } : { disableRequestLogging }), // before fastify 5.12

@@ -1,5 +1,6 @@
 // Fields that chat and text completions share, in OpenAI's words and vLLM's, as options of the engine.
 import { z } from "zod";
+import { bounds } from "../limits.js";
 import { qualities, strategies } from "../quality.js";
 import type { RequestFields } from "../types.js";
 import { badField } from "./problem.js";
@@ -33,6 +34,18 @@ export const sdarSchema = z
   .describe("options of the engine itself");
 export type SdarFields = z.infer<typeof sdarSchema>;
 
+/** At most as many as the engine takes: one that is wrong is enough to say so. */
+const biases = z
+  .custom<Record<string, number>>(
+    (value) => {
+      if (typeof value !== "object" || value === null || Array.isArray(value)) return false;
+      const numbers = Object.values(value);
+      return numbers.length <= bounds.logitBias && numbers.every((each) => typeof each === "number");
+    },
+    { error: `give an object of at most ${bounds.logitBias} token ids with numbers` },
+  )
+  .meta({ description: "from token ids to what is added to their logits" });
+
 export const sharedFields = {
   model: optional(z.string({ error: "give the name of a model" })).describe("may be left out where there is one"),
   stream: flag,
@@ -48,7 +61,7 @@ export const sharedFields = {
   top_p: number,
   presence_penalty: number,
   frequency_penalty: number,
-  logit_bias: optional(z.record(z.string(), z.number(), { error: "give an object from token ids to numbers" })),
+  logit_bias: optional(biases),
   top_k: whole,
   min_p: number,
   repetition_penalty: number,

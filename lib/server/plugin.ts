@@ -50,7 +50,7 @@ export interface SdarPluginOptions {
   /**
    * Bytes that a body may have.
    *
-   * @default 4 MiB
+   * @default 2 MiB
    */
   bodyLimit?: number;
   /**
@@ -207,7 +207,7 @@ export async function sdarPlugin(app: FastifyInstance, options: SdarPluginOption
   options.onServer?.({ loaded: models.loaded, models: models.names, drain: (ms = graceMs) => drain.drain(ms) });
 }
 
-export const defaultBodyLimit = 4 * 2 ** 20;
+export const defaultBodyLimit = 2 ** 21;
 
 /** Until it is known who asks. */
 const nobody: Caller["tenant"] = { name: undefined, enter: () => () => {} };
