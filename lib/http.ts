@@ -1,6 +1,9 @@
 // sdar-engine/http: a run as server-sent events, and errors as HTTP has them.
 import { type ErrorCode, SdarError, wrapError } from "./errors.js";
+import { comment, EventWriter, type ServerResponseLike, streamHeaders } from "./sse.js";
 import type { Chunk, GenerateResult, Run } from "./types.js";
+
+export type { ServerResponseLike };
 
 /** What `pipeSSE` and `toSSEResponse` take. */
 export interface SSEOptions {
@@ -13,16 +16,6 @@ export interface SSEOptions {
   heartbeatMs?: number;
   /** more headers for the answer; Retry-After and those of a stream are set */
   headers?: Record<string, string>;
-}
-
-/** What `pipeSSE` needs of a response: that of node:http, node:http2's compatibility API, Express, or Fastify's `reply.raw`. */
-export interface ServerResponseLike {
-  readonly destroyed: boolean;
-  writeHead(status: number, headers: Record<string, string>): unknown;
-  write(text: string): boolean;
-  end(text?: string): unknown;
-  on(name: "close" | "drain", listener: () => void): unknown;
-  off(name: "close" | "drain", listener: () => void): unknown;
 }
 
 const statusOf: Partial<Record<ErrorCode, number>> = {
@@ -48,13 +41,6 @@ const statusOf: Partial<Record<ErrorCode, number>> = {
 export function httpStatusOf(error: unknown): number {
   return (SdarError.is(error) && statusOf[error.code]) || 500;
 }
-
-const streamHeaders = {
-  "content-type": "text/event-stream; charset=utf-8",
-  "cache-control": "no-cache, no-transform",
-  // nginx would collect the events.
-  "x-accel-buffering": "no",
-};
 
 const event = (name: string, data: object) =>
   `event: ${name}\ndata: ${JSON.stringify(data, (_, value) => (typeof value === "bigint" ? String(value) : value))}\n\n`;
@@ -113,55 +99,25 @@ export async function pipeSSE(
   options: SSEOptions = {},
 ): Promise<GenerateResult | SdarError> {
   const { heartbeatMs = 15_000, headers } = options;
-  let gone = response.destroyed;
-  let full = false;
-  let beat: NodeJS.Timeout | undefined;
-  const hangUp = () => {
-    gone = true;
-    clearInterval(beat);
-    run.abort();
-  };
-  response.on("close", hangUp);
-  if (gone) hangUp();
+  const writer = new EventWriter(response, { heartbeatMs, onClose: run.abort });
   try {
     await run.started;
-    if (!gone) {
-      response.writeHead(200, { ...headers, ...streamHeaders });
-      // The client learns at once that it was accepted.
-      response.write(":\n\n");
-      if (heartbeatMs > 0) beat = setInterval(() => full || response.write(":\n\n"), heartbeatMs);
-    }
+    writer.open(headers);
+    // The client learns at once that it was accepted.
+    await writer.write(comment);
     for await (const text of eventsOf(run)) {
-      if (gone) break;
-      beat?.refresh();
-      full = !response.write(text);
-      if (full) await writable(response);
-      full = false;
+      if (writer.gone) break;
+      await writer.write(text);
     }
-    if (!gone) response.end();
+    writer.end();
   } catch (error) {
     const { status, headers: others, body } = refusal(wrapError(error), headers);
-    if (!gone) response.writeHead(status, others);
-    if (!gone) response.end(body);
+    if (!writer.gone) response.writeHead(status, others);
+    if (!writer.gone) response.end(body);
   } finally {
-    clearInterval(beat);
-    response.off("close", hangUp);
+    writer.release();
   }
   return run.result().catch(wrapError);
-}
-
-/** Until more can be written, or nobody listens. */
-function writable(response: ServerResponseLike): Promise<void> {
-  return new Promise((resolve) => {
-    const go = () => {
-      response.off("drain", go);
-      response.off("close", go);
-      resolve();
-    };
-    response.on("drain", go);
-    response.on("close", go);
-    if (response.destroyed) go();
-  });
 }
 
 /**
@@ -186,7 +142,7 @@ export async function toSSEResponse(run: Run, options: SSEOptions = {}): Promise
     {
       start(controller) {
         // A reader that reads nothing is not waiting.
-        const send = () => (controller.desiredSize ?? 0) > 0 && controller.enqueue(encoder.encode(":\n\n"));
+        const send = () => (controller.desiredSize ?? 0) > 0 && controller.enqueue(encoder.encode(comment));
         if (heartbeatMs > 0) beat = setInterval(send, heartbeatMs);
       },
       async pull(controller) {

@@ -1,5 +1,5 @@
 // Imports of lib/ point one way: the folders below lib/ import the library, which is the files right in it and lib/text/,
-// never the other way; of one another they import nothing, but for the commands that only start a bench or a training, and for the bench that trains. lib/jinja/ is
+// never the other way; of one another they import nothing, but for the commands that only start a bench, a training or a server, and for the bench that trains. lib/jinja/ is
 // below it all.
 import { readdirSync, readFileSync } from "node:fs";
 import { join, posix } from "node:path";
@@ -12,6 +12,7 @@ const beside = {
     bench: ["cli/bench.ts", "cli/eval.ts", "cli/make-checkpoint.ts"],
     worker: ["cli/enqueue.ts", "cli/worker.ts"],
     train: ["cli/adapt.ts", "cli/pretrain.ts", "cli/training.ts"],
+    server: ["cli/serve.ts"],
   },
   bench: { train: ["bench/adapt-data.ts", "bench/adapt-runs.ts"] },
 };

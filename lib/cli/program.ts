@@ -17,12 +17,14 @@ import { makeCheckpointCommand } from "./make-checkpoint.js";
 import { pretrainCommand } from "./pretrain.js";
 import { commandLines, prompts } from "./prompts.js";
 import { pullCommand } from "./pull.js";
+import { serveCommand } from "./serve.js";
 import { workerCommand } from "./worker.js";
 
 const commands = [
   generateCommand,
   chatCommand,
   inspectCommand,
+  serveCommand,
   workerCommand,
   enqueueCommand,
   doctorCommand,
@@ -38,7 +40,7 @@ const commands = [
 ];
 
 const groups = {
-  "Use:": ["generate", "chat", "inspect", "doctor"],
+  "Use:": ["generate", "chat", "serve", "inspect", "doctor"],
   "Queues:": ["worker", "enqueue"],
   "Keep in order:": ["pull", "build", "cache", "completion"],
   "Train:": ["adapt", "pretrain"],
