@@ -4,16 +4,24 @@ import { tellTokens } from "./tip.js";
 
 const broken = "\ufffd";
 
-/** Of a chunk, the texts that are not known or hold parts of characters: together they are the rest of what the chunk says. */
+/** Of a chunk, the texts that are not known or hold parts of characters: what the known ones leave of what the chunk says. */
 function mendTexts(cells, text) {
   if (!cells.some((cell) => cell.text.includes(broken))) return;
-  let [first, from, last, to] = [0, 0, cells.length, text.length];
-  const whole = (cell) => !cell.text.includes(broken);
-  for (; first < last && whole(cells[first]) && text.startsWith(cells[first].text, from); first++)
-    from += cells[first].text.length;
-  for (; last > first && whole(cells[last - 1]) && text.slice(from, to).endsWith(cells[last - 1].text); last--)
-    to -= cells[last - 1].text.length;
-  for (let i = first; i < last; i++) cells[i].text = i === first ? text.slice(from, to) : "";
+  let at = 0;
+  let gap = [];
+  const fill = (to) => {
+    for (const [i, cell] of gap.entries()) cell.text = i === 0 ? text.slice(at, to) : "";
+    gap = [];
+  };
+  for (const cell of cells) {
+    const found = cell.text.includes(broken) ? -1 : text.indexOf(cell.text, at);
+    if (found < 0 || (gap.length === 0 && found > at)) gap.push(cell);
+    else {
+      fill(found);
+      at = found + cell.text.length;
+    }
+  }
+  fill(text.length);
 }
 
 export class AnswerView {
@@ -92,10 +100,12 @@ export class AnswerView {
   /** The text of a token that became final before any draft had it; what it leaves is the next ones'. */
   #learn(at, { id, text }) {
     const [cell, next] = [this.#cells.get(at), this.#cells.get(at + 1)];
-    if (!cell.guessed || cell.id !== id) return;
+    if (!cell.guessed || cell.id !== id || !cell.text.startsWith(text)) return;
     const rest = cell.text.slice(text.length);
-    if (next?.guessed && next.text === "") this.#draw(at + 1, { ...next, text: rest });
-    this.#draw(at, { ...cell, text, guessed: false });
+    const takes = next?.guessed && next.text === "";
+    if (rest !== "" && !takes) return; // nothing of the text may be lost
+    if (takes) this.#draw(at + 1, { ...next, text: rest });
+    this.#draw(at, { ...cell, text, special: text === "", guessed: false });
   }
 
   /** Nothing more comes: what is not final goes. */

@@ -60,7 +60,10 @@ class LaneView {
 
   /** As it was kept. */
   restore({ cells, text, stats, error }) {
-    for (const moment of momentsOf(cells, this.answer.blocks)) if (moment.tokens) this.answer.final(moment.tokens, "");
+    for (const { draft, tokens, text } of momentsOf(cells, this.answer.blocks)) {
+      if (draft) this.answer.draft(draft);
+      else this.answer.final(tokens, text);
+    }
     this.answer.text = text;
     this.end({ stats, error, cells });
   }
