@@ -7,6 +7,7 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { buildAddon } from "./build.mjs";
 import { BuildError, orExit, root } from "./cmake.mjs";
+import { copyPage } from "./copy-page.mjs";
 import { buildCudaLibrary, canBuildCuda, cardArchitectures, namedArchitectures } from "./cuda-library.mjs";
 
 /** Without dev dependencies the compiler is fetched for this one call; types were checked by who changed them. */
@@ -29,6 +30,7 @@ function compile() {
 
 if (compile() !== 0) process.exit(1);
 chmodSync(join(root, "dist", "cli", "main.js"), 0o755);
+copyPage();
 
 if (process.env.SDAR_SKIP_BUILD) {
   console.log("sdar-engine: SDAR_SKIP_BUILD is set; the native addon is not built");

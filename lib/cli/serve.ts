@@ -12,6 +12,7 @@ interface Flags {
   port: number;
   host: string;
   prefix?: string;
+  page: boolean;
   model?: Record<string, string>;
   draft?: Record<string, string>;
   apiKeys?: string;
@@ -48,6 +49,7 @@ export function serveCommand(): Command {
     .option("-p, --port <n>", "port to listen on; 0 for any that is free", whole, 8000)
     .option("--host <address>", "address to listen on: 0.0.0.0 for all of this machine's", "127.0.0.1")
     .option("--prefix <path>", "path in front of all endpoints")
+    .option("--no-page", "without the playground at /, a page for browsers")
     .option("--cors <origin>", "origin whose pages may ask, * for all; may be repeated (default: none)", repeated)
     .optionsGroup("Limits:")
     .option(
@@ -98,11 +100,12 @@ async function serve(flags: Flags): Promise<void> {
 }
 
 async function optionsOf(flags: Flags): Promise<ServerOptions> {
-  const { maxRequestsPerKey, sharePrefixes, cors, bodyLimit, grace: graceMs, logLevel, prefix } = flags;
+  const { maxRequestsPerKey, sharePrefixes, cors, bodyLimit, grace: graceMs, logLevel, prefix, page } = flags;
   return {
     models: modelsOf(flags),
     apiKeys: await apiKeysOf(flags.apiKeys),
     logLevel,
+    page,
     ...defined({ maxRequestsPerKey, sharePrefixes, cors, bodyLimit, graceMs, prefix }),
     ...defined({ deadlineMs: flags.timeout, requestTimeoutMs: flags.requestTimeout, keepAliveMs: flags.keepAlive }),
   };

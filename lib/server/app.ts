@@ -52,7 +52,14 @@ export interface SdarServer extends ServerHandle {
  * console.log(await server.listen({ port: 8000 }));
  */
 export async function createServer(options: ServerOptions): Promise<SdarServer> {
-  const { prefix = "", requestTimeoutMs = 60_000, keepAliveMs = 75_000, logLevel = "silent", ...rest } = options;
+  const {
+    prefix = "",
+    page = true,
+    requestTimeoutMs = 60_000,
+    keepAliveMs = 75_000,
+    logLevel = "silent",
+    ...rest
+  } = options;
   const { fastify, LogController } = await optionalPackage("fastify", () => import("fastify"));
   const disableRequestLogging = true; // one line for each is enough: the plugin's
   const app = fastify({
@@ -83,7 +90,7 @@ export async function createServer(options: ServerOptions): Promise<SdarServer> 
     handle = made;
     rest.onServer?.(made);
   };
-  app.register(sdarPlugin, { ...rest, prefix, onServer });
+  app.register(sdarPlugin, { ...rest, page, prefix, onServer });
   try {
     await app.ready();
   } catch (error) {

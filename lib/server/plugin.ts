@@ -13,6 +13,7 @@ import { openaiErrors } from "./openai-errors.js";
 import { modelCard, modelList } from "./openai-models.js";
 import { type Described, openapi } from "./openapi.js";
 import { operations } from "./operations.js";
+import { playground } from "./page.js";
 import { ApiError, type Problem, problemOf } from "./problem.js";
 import type { Endpoint, ErrorShape } from "./protocol.js";
 import { idOf } from "./request-id.js";
@@ -77,6 +78,12 @@ export interface SdarPluginOptions {
    * @default 30,000
    */
   graceMs?: number;
+  /**
+   * Whether browsers find a playground at `/`, a page that asks the endpoints beside it.
+   *
+   * @default false; true with `createServer`
+   */
+  page?: boolean;
   /** Called once with what the owner of the server may want to know and do. */
   onServer?: (handle: ServerHandle) => void;
 }
@@ -198,6 +205,7 @@ export async function sdarPlugin(app: FastifyInstance, options: SdarPluginOption
   app.get("/openapi.json", async () => description);
   only("/openapi.json", "GET", "HEAD");
   operations(app, { models, drain, metrics, only });
+  if (options.page) playground(app, only);
 
   app.addHook("preClose", () => drain.drain(graceMs));
   app.addHook("onClose", async () => {
