@@ -23,6 +23,8 @@ export const comment = ":\n\n";
 export interface EventWriterOptions {
   /** milliseconds without an event after which a comment is sent; 0 for never */
   heartbeatMs: number;
+  /** what is sent in its place */
+  heartbeat?: string | undefined;
   /** the client hung up, if only after the end */
   onClose(): void;
   /** milliseconds in which a client takes nothing before `onStall` is called; by default it is never */
@@ -53,9 +55,9 @@ export class EventWriter {
   /** Answers with status 200; from here on comments go out while nothing else does. */
   open(headers: Record<string, string> = {}): void {
     if (this.#gone) return;
-    const { heartbeatMs } = this.#options;
+    const { heartbeatMs, heartbeat = comment } = this.#options;
     this.#response.writeHead(200, { ...headers, ...streamHeaders });
-    if (heartbeatMs > 0) this.#beat = setInterval(() => this.#full || this.#response.write(comment), heartbeatMs);
+    if (heartbeatMs > 0) this.#beat = setInterval(() => this.#full || this.#response.write(heartbeat), heartbeatMs);
   }
 
   /** Resolves once more can be written, or nobody listens. */

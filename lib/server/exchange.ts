@@ -58,7 +58,9 @@ export async function exchange<Body extends { model?: string | null | undefined 
     leave.push(services.drain.enter(cut));
     const { heartbeatMs, stallMs } = services;
     const onStall = () => reply.raw.destroy();
-    const writer = new EventWriter(reply.raw, { heartbeatMs, stallMs, onStall, onClose: () => cut.abort() });
+    const onClose = () => cut.abort();
+    const heartbeat = endpoint.heartbeat && written(endpoint.heartbeat);
+    const writer = new EventWriter(reply.raw, { heartbeatMs, heartbeat, stallMs, onStall, onClose });
     leave.push(() => writer.release());
     const body = parseBody(endpoint.schema, request.body);
     const { engine, name: model } = services.models.get(body.model);
@@ -170,7 +172,7 @@ async function answerEvents(self: Exchange, runs: readonly Run[], translation: T
   } catch (error) {
     const problem = problemOf(error);
     if (problem.status === 500) request.log.error({ err: (error as Error).cause ?? error }, "a stream failed");
-    await send(errors.events(problem, caller.requestId));
+    await send(events.failed?.(problem) ?? errors.events(problem, caller.requestId));
   }
   writer.end();
 }

@@ -1,12 +1,15 @@
 // GET /openapi.json: what bodies may have, as the schemas say that read them.
 import { z } from "zod";
 import { packageVersion } from "./operations.js";
+import type { ErrorShape } from "./protocol.js";
 
 /** An endpoint that takes a body. */
 export interface Described {
   path: string;
   summary: string;
   schema: z.ZodType;
+  /** by default OpenAI's */
+  errors?: ErrorShape;
 }
 
 const json = (schema: object) => ({ content: { "application/json": { schema } } });
@@ -37,7 +40,7 @@ const gets: Record<string, string> = {
   "/metrics": "What it counts, for Prometheus",
 };
 
-const posted = ({ path, summary, schema }: Described) => ({
+const posted = ({ path, summary, schema, errors }: Described) => ({
   post: {
     summary,
     operationId: path.slice(1).replaceAll("/", "_"),
@@ -45,7 +48,7 @@ const posted = ({ path, summary, schema }: Described) => ({
     requestBody: { required: true, ...json(bodyOf(schema)) },
     responses: {
       200: { description: "The answer; with stream, server-sent events", ...json({ type: "object" }) },
-      default: { description: "What went wrong", ...json({ $ref: "#/components/schemas/Error" }) },
+      default: { description: "What went wrong", ...json(errors?.schema ?? { $ref: "#/components/schemas/Error" }) },
     },
   },
 });

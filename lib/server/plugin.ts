@@ -1,5 +1,6 @@
 // The server as a fastify plugin: a service mounts it under a prefix of its own, also more than once.
 import type { FastifyInstance, FastifyReply, FastifyRequest, onRequestHookHandler } from "fastify";
+import { anthropicMessages, countTokens } from "./anthropic-messages.js";
 import { type ApiKey, Auth } from "./auth.js";
 import { parseJson } from "./body.js";
 import { allowOrigins } from "./cors.js";
@@ -17,6 +18,7 @@ import { playground } from "./page.js";
 import { ApiError, type Problem, problemOf } from "./problem.js";
 import type { Endpoint, ErrorShape } from "./protocol.js";
 import { idOf } from "./request-id.js";
+import { responses } from "./responses.js";
 import { detokenize, detokenizeSchema, tokenize, tokenizeSchema } from "./tokenize.js";
 
 /** What `sdarPlugin` takes. */
@@ -99,13 +101,20 @@ export interface ServerHandle {
 }
 
 /** Endpoints that generate. */
-const endpoints = [chatCompletions, completions] as unknown as Endpoint<{ model?: string | null }>[];
+const endpoints = [chatCompletions, completions, responses, anthropicMessages] as unknown as Endpoint<{
+  model?: string | null;
+}>[];
 
 /** Endpoints that have to do with texts alone. */
 const texts = [
   { path: "/tokenize", summary: "The tokens of a text or of messages", schema: tokenizeSchema, answer: tokenize },
   { path: "/detokenize", summary: "The text of tokens", schema: detokenizeSchema, answer: detokenize },
+  countTokens,
 ] satisfies (Described & { answer: unknown })[];
+
+/** How the endpoint of a path says what went wrong. */
+const errorsOf = (url: string): ErrorShape =>
+  ([...endpoints, ...texts] as Described[]).find(({ path }) => path === url)?.errors ?? openaiErrors;
 
 /** What hooks have found out of a request. */
 interface Known extends Caller {
@@ -148,6 +157,7 @@ export async function sdarPlugin(app: FastifyInstance, options: SdarPluginOption
     reply.header("x-request-id", requestId);
     const { config } = request.routeOptions;
     const errors = (config as { errors?: ErrorShape }).errors ?? openaiErrors;
+    if (errors.requestIdHeader) reply.header(errors.requestIdHeader, requestId);
     known.set(request, { requestId, errors, tenant: nobody });
   });
   if (options.cors?.length) app.addHook("onRequest", allowOrigins(options.cors));
@@ -175,7 +185,8 @@ export async function sdarPlugin(app: FastifyInstance, options: SdarPluginOption
       const allow = allowed.join(", ");
       throw new ApiError(405, `${request.method} is not allowed; use ${allow}`, { headers: { allow } });
     };
-    app.route({ method: others, url, exposeHeadRoute: false, onRequest, handler: () => {} });
+    const config = { errors: errorsOf(url) };
+    app.route({ method: others, url, config, exposeHeadRoute: false, onRequest, handler: () => {} });
   };
   const authenticate: onRequestHookHandler = async (request) => {
     const tenant = auth.tenantOf(request.headers);
@@ -193,7 +204,7 @@ export async function sdarPlugin(app: FastifyInstance, options: SdarPluginOption
     only(url, "GET", "HEAD");
   };
   for (const { path, answer } of texts) {
-    app.post(path, { bodyLimit, onRequest: authenticate }, async ({ body }) => {
+    app.post(path, { bodyLimit, config: { errors: errorsOf(path) }, onRequest: authenticate }, async ({ body }) => {
       drain.check();
       return answer(body, (name) => models.get(name));
     });

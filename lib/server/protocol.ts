@@ -17,6 +17,10 @@ export interface ErrorShape {
   body(problem: Problem, requestId: string): object;
   /** the events that end a stream in which something went wrong */
   events(problem: Problem, requestId: string): ServerEvent[];
+  /** a header that has the request's name, besides x-request-id */
+  requestIdHeader?: string;
+  /** JSON Schema of the body, for /openapi.json */
+  schema?: object;
 }
 
 /** What a translator knows of the request besides its body. */
@@ -55,6 +59,8 @@ export interface StreamTranslator {
   ended(result: GenerateResult, index: number): ServerEvent[];
   /** All have. */
   done(results: GenerateResult[]): ServerEvent[];
+  /** In the place of the protocol's `errors.events`, where these depend on what was said before. */
+  failed?(problem: Problem): ServerEvent[];
 }
 
 /** An endpoint that generates. `Body` is what `schema` makes of a body. */
@@ -65,6 +71,8 @@ export interface Endpoint<Body extends { model?: string | null | undefined }> {
   /** Unknown fields are ignored. */
   schema: z.ZodType<Body>;
   errors: ErrorShape;
+  /** what a stream that says nothing sends, so that nobody on the way takes it for dead; by default a comment */
+  heartbeat?: ServerEvent;
   /** Throws ApiError; `raw` is the body as it came, also with fields that the schema does not know. */
   translate(body: Body, context: TranslationContext, raw: Record<string, unknown>): Translation | Promise<Translation>;
 }
