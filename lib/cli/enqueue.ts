@@ -21,6 +21,7 @@ export function enqueueCommand(): Command {
     .option("--priority <n>", "of lines that have none, -100 to 100, higher goes first", whole, 0)
     .option("--attempts <n>", "runs of a job before it is dead", whole, 5)
     .option("--backoff-ms <n>", "wait before the second run; doubled before each further one", whole, 1000)
+    .addHelpText("after", "\nExample:\n  sdar enqueue requests.jsonl --queue night")
     .action(run);
 }
 

@@ -76,7 +76,7 @@ export function serveCommand(): Command {
     .option("--log-level <level>", "silent, error, warn, info (a line for each request) or debug, as JSON", "warn")
     .addHelpText(
       "after",
-      `\nExamples:\n  sdar serve\n  sdar serve --port 8080 --model chat=models/my-checkpoint --api-keys keys.txt\n  curl localhost:8000/v1/chat/completions -H 'content-type: application/json' -d '{"messages":[{"role":"user","content":"31 x 7"}]}'`,
+      `\nExamples:\n  sdar serve\n  sdar serve --port 8080 --model chat=models/my-checkpoint --api-keys keys.txt\n  curl localhost:8000/v1/completions -H 'content-type: application/json' -d '{"prompt":"31 x 7"}'`,
     )
     .action(serve);
 }

@@ -55,6 +55,10 @@ export function workerCommand(): Command {
     .option("--max-concurrent <n>", "most completions in one step", whole, 64)
     .option("--max-tokens <n>", "most tokens of requests that do not say", whole)
     .option("--quality <name>", "exact, balanced or fast, for requests that do not say")
+    .addHelpText(
+      "after",
+      "\nExamples:\n  sdar worker --queue night --results answers.jsonl\n  sdar worker --queue night --dead\n  sdar worker --merge all.jsonl answers-1.jsonl answers-2.jsonl",
+    )
     .action(run);
 }
 
