@@ -5,6 +5,9 @@ import type { FinishReason } from "../lib/index.js";
 import { folder, room, sdarTemplate, thinkingTemplate } from "./conversations.js";
 import { fakeEngine } from "./fake-binding.js";
 
+/** room for what agents send */
+const contextLength = 65_536;
+
 /** What a request is answered with: its text in pieces, and how it ends, if it does. */
 export interface Script {
   pieces: string[];
@@ -14,7 +17,10 @@ export interface Script {
 /** Every request gets the next script, and the last one when there is no other. */
 export async function scripted(t: Test, scripts: Script[], options: { thinks?: boolean } = {}) {
   const path = folder(t, options.thinks ? thinkingTemplate : sdarTemplate);
-  const { engine, native } = await fakeEngine({ path, info: room });
+  const { engine, native } = await fakeEngine({
+    path,
+    info: { contextLength, kv: { ...room.kv, tokens: contextLength } },
+  });
   /** texts of the prompts that came */
   const prompts: string[] = [];
   const timer = setInterval(() => {
