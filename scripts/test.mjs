@@ -22,7 +22,10 @@ import { prebuildAll } from "./prebuilds.mjs";
 import { sanitizedTests } from "./sanitize.mjs";
 
 /** Begin the names of TypeScript tests that CI runs, and npm test leaves out: fault injection and real peers, a third of the time. */
-const long = ["15-responsive", "22-lifecycle", "25-chaos", "27-loading", "35-train-faults", "36-evidence"];
+const long = [
+  ...["15-responsive", "22-lifecycle", "25-chaos", "27-loading", "35-train-faults", "36-evidence"],
+  ...["50-server-hostile", "50-server-process", "51-pull", "53-", "54-", "55-"],
+];
 
 const full = process.argv.includes("--full");
 const added = process.argv.includes("--ci");

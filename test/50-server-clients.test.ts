@@ -96,7 +96,7 @@ t.test("openai", async (t) => {
   });
 
   await t.test("answers of a form", async (t) => {
-    const schema = z.object({ name: z.string(), count: z.int() });
+    const schema = z.object({ element: z.enum(["Ca", "O"]), sure: z.boolean() });
     const parsed = await client.chat.completions.parse({
       ...question,
       response_format: zodResponseFormat(schema, "atoms"),

@@ -38,10 +38,10 @@ async function serve(t: Test, args: string[], env: NodeJS.ProcessEnv = {}) {
 const path = "/v1/chat/completions";
 
 t.test("SIGTERM: what runs may end, what is new is refused, the rest is told", async (t) => {
-  const { child, closed, ask, told } = await serve(t, ["--grace", "3000"]);
+  const { child, closed, ask, told } = await serve(t, ["--grace", "6000"]);
   t.match(told(), { stdout: /^sdar serve: sdar-nano at http:\/\/127\.0\.0\.1:\d+\n$/, stderr: "" });
   t.equal((await ask("/ready")).status, 200);
-  const endless = await ask(path, long);
+  const endless = await ask(path, { ...long, n: 4 });
   const short = await ask(path, { messages, stream: true, max_tokens: 8 });
   child.kill("SIGTERM");
   let ready = await ask("/ready");

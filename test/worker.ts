@@ -69,8 +69,9 @@ export async function setUp(t: Test, lines: (object | string)[]) {
   };
 }
 
-/** Until so many lines are there, or the process has ended. */
-export async function until(file: string, lines: number, child: { exitCode: number | null }) {
+/** Until so many lines are in the files together, or the process has ended. */
+export async function until(files: readonly string[], lines: number, child: { exitCode: number | null }) {
   // Seldom, as reading costs the workers their time.
-  while (read(file).split("\n").length <= lines && child.exitCode === null) await sleep(50);
+  const count = () => files.reduce((sum, file) => sum + read(file).split("\n").length - 1, 0);
+  while (count() < lines && child.exitCode === null) await sleep(50);
 }

@@ -200,7 +200,7 @@ inline std::vector<double> oracle(const Sequence& s, KvFormat format, int32_t be
 inline double tolerance(KvFormat format, const std::string& isa) {
   if (format == KvFormat::f32) return 1e-5;
   if (attention_kernels(isa.c_str()).formats[static_cast<int>(format)].bf16_operands) return 0.03;
-  return format == KvFormat::bf16 ? 4e-3 : 8e-3;
+  return format == KvFormat::bf16 ? 4e-3 : 1.2e-2;
 }
 
 inline void check_rows(const Sequence& s, const std::vector<float>& got, const std::vector<double>& expected,
