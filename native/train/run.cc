@@ -54,7 +54,8 @@ class Run::Lock {
     if (file_ < 0) throw Error(code::kFileUnwritable, path + ": cannot be written: " + std::strerror(errno));
     if (flock(file_, LOCK_EX | LOCK_NB) == 0) return;
     close(file_);
-    throw Error(code::kInvalidOption, path + ": another process goes on with this run; wait for it, or give another folder (run)");
+    throw Error(code::kInvalidOption,
+                path + ": another process goes on with this run; wait for it, or give another folder (run)");
   }
   Lock(const Lock&) = delete;
   Lock& operator=(const Lock&) = delete;
