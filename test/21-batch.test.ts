@@ -85,7 +85,7 @@ for (const { name, isa, weights } of subjects) {
 }
 
 t.test("every quality in one batch gives what it gives alone", async (t) => {
-  await withEngine("sdar-nano", { threads: 2 }, async (engine) => {
+  await withEngine("shipped", { threads: 2 }, async (engine) => {
     const qualities: (Quality | undefined)[] = ["exact", "balanced", "fast", undefined];
     const requests = samples()
       .slice(0, 40)

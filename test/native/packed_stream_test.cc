@@ -110,7 +110,9 @@ TEST("packed weights take no memory but those of a few experts at a time") {
   const size_t little = size_t{72} << 20, bytes = model.load_without(WeightFormat::bf16).bytes;
   CHECK(bytes > 2 * little);
   const size_t streamed = peak_of_load(model, WeightFormat::bf16);
+#ifndef __SANITIZE_ADDRESS__  // which keeps what is freed
   CHECK(streamed < little);
+#endif
   fs::remove_all(model.cache);
   model.settings.stream_above = bytes;
   CHECK(peak_of_load(model, WeightFormat::bf16) > bytes / 2);  // so it is seen where it is taken
