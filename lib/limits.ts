@@ -27,9 +27,10 @@ export const bounds = {
   salt: 1024,
   /** a path, a hub id, or the name of an instruction set */
   path: 4096,
-  /** levels of lists and objects in options, names in one of these, and entries of them all together */
+  /** levels of lists and objects in options, names in one of these, characters of a name, and entries of them all together */
   depth: 32,
   names: 256,
+  nameCharacters: 2 ** 16,
   values: 20_000,
 } as const;
 

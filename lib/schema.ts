@@ -58,6 +58,11 @@ class Reader {
     const copy: [string, unknown][] = [];
     for (const key in value) {
       if (copy.length === bounds.names) throw this.#tooMuch(path || "options", `at most ${bounds.names} names`);
+      // Before it is looked up, which hashes all of it.
+      if (key.length > bounds.nameCharacters) {
+        const what = [path, `${key.slice(0, 60)}…`].filter(Boolean).join(".");
+        throw this.#tooMuch(what, `names of at most ${bounds.nameCharacters} characters`);
+      }
       const member = (value as Record<string, unknown>)[key];
       const name = path === "" ? key : `${path}.${key}`;
       copy.push([key, depth === 0 && taken.has(key) ? member : this.#entry(member, name, depth)]);
