@@ -15,9 +15,11 @@ export class Terminal {
 
   /** Undefined where there is no script(1). */
   static async start(args: string[], env: NodeJS.ProcessEnv = {}): Promise<Terminal | undefined> {
-    const child = spawn("script", ["-qec", [process.execPath, main, ...args].join(" "), "/dev/null"], {
+    // A shell that stays would get Ctrl-C, too, and some end by it afterwards, whatever the command ended with.
+    const command = ["exec", process.execPath, main, ...args].join(" ");
+    const child = spawn("script", ["-qec", command, "/dev/null"], {
       stdio: "pipe",
-      env: { ...process.env, TERM: "xterm-256color", ...env },
+      env: { ...process.env, SHELL: "/bin/sh", TERM: "xterm-256color", ...env },
     });
     const there = await Promise.race([once(child, "spawn").then(() => true), once(child, "error").then(() => false)]);
     return there ? new Terminal(child) : undefined;
