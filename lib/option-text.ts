@@ -1,16 +1,9 @@
 // Options of answers as text: name=value, as a line of a conversation or a setting of a measurement has them.
+import { defined } from "./defined.js";
 import { invalidOption } from "./errors.js";
-import { strategyOf } from "./quality.js";
-import type { DenoiseOptions, GenerateDefaults } from "./types.js";
+import { denoiseNames, strategyOf } from "./quality.js";
+import type { GenerateDefaults } from "./types.js";
 
-const denoiseOptions = [
-  "strategy",
-  "steps",
-  "threshold",
-  "entropyBound",
-  "factor",
-  "confidence",
-] satisfies (keyof DenoiseOptions)[];
 /** Those that a line can say; the engine judges their values. */
 const answerOptions = [
   ...["maxTokens", "minTokens", "blockLength", "quality", "ignoreEos", "stop"],
@@ -21,15 +14,15 @@ const answerOptions = [
 export function setOption(options: GenerateDefaults, pair: string): GenerateDefaults {
   const [, word = "", text] = /^-{0,2}([\w-]+)=(.*)$/s.exec(pair) ?? [];
   const name = word.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
-  const allowed: readonly string[] = [...answerOptions, ...denoiseOptions];
+  const allowed: readonly string[] = [...answerOptions, ...denoiseNames];
   if (text === undefined || !allowed.includes(name)) {
     throw invalidOption("option", pair, `NAME=VALUE of ${allowed.join(", ")}`);
   }
   const value = text === "" ? undefined : valueIn(name, text);
-  if (!(denoiseOptions as readonly string[]).includes(name)) {
+  if (!(denoiseNames as readonly string[]).includes(name)) {
     const { denoise, quality, ...rest } = options;
     // A quality stands for a strategy and its settings.
-    if (name === "quality") return defined({ ...rest, quality: value });
+    if (name === "quality") return defined({ ...rest, quality: value }) as GenerateDefaults;
     return defined({ ...options, [name]: value });
   }
   const denoise = defined({ ...options.denoise, [name]: value });
@@ -42,8 +35,6 @@ function valueIn(name: string, text: string): unknown {
   if (text === "true" || text === "false") return text === "true";
   return name === "stop" || Number.isNaN(Number(text)) ? text : Number(text);
 }
-
-const defined = (all: object) => Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
 
 /** As setOption takes them. */
 export function describeOptions({ denoise, ...rest }: GenerateDefaults): string {

@@ -21,6 +21,7 @@ import {
   refuseWithoutMessages,
   type ToolUse,
 } from "./conversation-schema.js";
+import { defined } from "./defined.js";
 import { invalidOption, SdarError } from "./errors.js";
 import { formatOf, type ParsedFormat } from "./format.js";
 import type { HeldLimits } from "./held.js";
@@ -266,11 +267,10 @@ export interface ParsedRequest {
 
 /** What a request says, and for the rest the defaults. */
 function withDefaults(request: z.infer<typeof requestSchema>, defaults: Defaults): typeof request {
-  const given = Object.fromEntries(Object.entries(request).filter(([, value]) => value !== undefined));
   const { quality, denoise, parseSpecial, ...rest } = defaults ?? {};
   const dial = request.quality === undefined && request.denoise === undefined ? { quality, denoise } : {};
   if (!request.messages) for (const name of conversationNames) delete (rest as ConversationFields)[name];
-  return { ...rest, ...dial, ...(request.tokens ? {} : { parseSpecial }), ...given };
+  return { ...rest, ...dial, ...(request.tokens ? {} : { parseSpecial }), ...defined(request) };
 }
 
 /** Throws INVALID_OPTION, TOKEN_OUT_OF_RANGE or EMPTY_PROMPT. */

@@ -27,6 +27,16 @@ export const shortNames = {
 export const strategyOf = (name: string): Strategy | undefined =>
   strategies.find((strategy) => strategy === name || shortNames[strategy] === name);
 
+/** Members of `denoise`, where a place has them beside other options. */
+export const denoiseNames = [
+  "strategy",
+  "steps",
+  "threshold",
+  "entropyBound",
+  "factor",
+  "confidence",
+] as const satisfies (keyof DenoiseOptions)[];
+
 /** Chosen on the tuning half of the held-out samples: bench/results/dial-sdar-nano.json. */
 export const presets: Record<Quality, DenoiseOptions> = {
   exact: { strategy: "entropy_bounded", entropyBound: 0.1 },

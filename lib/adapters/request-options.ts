@@ -1,5 +1,6 @@
 // Request options as adapters take them: the engine's, and the members of `denoise` by their own names.
 import { invalidOption } from "../errors.js";
+import { denoiseNames } from "../quality.js";
 import type { DenoiseOptions, GenerateOptions, RequestFields } from "../types.js";
 
 /** What a framework says by names of its own, or what its answers have no place for. */
@@ -9,15 +10,6 @@ type Taken = "n" | "signal";
 export type SdarOptions = Omit<GenerateOptions, Taken | "quality" | "denoise"> &
   Pick<RequestFields, "quality" | "denoise" | "parseSpecial" | "parallelToolCalls" | "templateOptions"> &
   DenoiseOptions;
-
-const denoiseNames = [
-  "strategy",
-  "steps",
-  "threshold",
-  "entropyBound",
-  "factor",
-  "confidence",
-] as const satisfies (keyof DenoiseOptions)[];
 
 const dialNames = ["denoise", ...denoiseNames];
 

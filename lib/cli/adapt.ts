@@ -1,5 +1,6 @@
 // sdar adapt: a model that denoises blocks out of an autoregressive one.
 import { Command } from "commander";
+import { defined } from "../defined.js";
 import { type AdaptOptions, adapt } from "../train/index.js";
 import { numeric, word } from "./generation.js";
 import { numericList, runTraining, type TrainFlags, withTrainFlags } from "./training.js";
@@ -69,6 +70,6 @@ function optionsOf({
 }: Flags): AdaptOptions {
   // A flag of --no-… is true where it is not given: the library has defaults of its own.
   const options = { ...others, ...(!growth && { growth }), ...(!complementary && { complementary }) };
-  const given = Object.entries({ rank, alpha, targets, frozen }).filter(([, value]) => value !== undefined);
-  return given.length > 0 ? { ...options, lora: Object.fromEntries(given) } : options;
+  const lora = defined({ rank, alpha, targets, frozen });
+  return Object.keys(lora).length > 0 ? ({ ...options, lora } as AdaptOptions) : options;
 }

@@ -3,6 +3,7 @@ import { writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import type { Chat, ChatJson } from "../chat.js";
 import { readJson } from "../checkpoint.js";
+import { defined } from "../defined.js";
 import type { Engine } from "../engine.js";
 import { invalidOption, SdarError, wrapError } from "../errors.js";
 import { describeOptions, setOption } from "../option-text.js";
@@ -174,8 +175,7 @@ export class ChatSession {
   }
 
   #restart(state: Partial<ChatJson>): void {
-    const some = Object.fromEntries(Object.entries(state).filter(([, value]) => value !== undefined));
-    this.#chat = this.#engine.chat({ ...some, generate: this.#options });
+    this.#chat = this.#engine.chat({ ...defined(state), generate: this.#options });
   }
 
   #save(rest: string): void {

@@ -2,6 +2,7 @@
 import { type Command, InvalidArgumentError } from "commander";
 import { weightFormats } from "../binding.js";
 import { shippedModel } from "../checkpoint.js";
+import { defined } from "../defined.js";
 import { qualities, shortNames, strategyOf } from "../quality.js";
 import type { GenerateDefaults, LoadOptions, Quality, Strategy } from "../types.js";
 
@@ -77,12 +78,10 @@ export function withDeviceFlags(command: Command): Command {
 export function answerOptions(flags: AnswerFlags): GenerateDefaults {
   const { strategy, steps, threshold, entropyBound, factor } = flags;
   const { quality, blockLength, maxTokens, ignoreEos, temperature, topK, topP, minP, seed, stop } = flags;
-  const denoise = given({ strategy, steps, threshold, entropyBound, factor });
-  const others = given({ quality, blockLength, maxTokens, ignoreEos, temperature, topK, topP, minP, seed, stop });
+  const denoise = defined({ strategy, steps, threshold, entropyBound, factor });
+  const others = defined({ quality, blockLength, maxTokens, ignoreEos, temperature, topK, topP, minP, seed, stop });
   return { ...(Object.keys(denoise).length > 0 && { denoise }), ...others } as GenerateDefaults;
 }
-
-const given = (all: object) => Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
 
 /** An option that may be repeated. */
 export const collect = (text: string, all: string[] = []): string[] => [...all, text];

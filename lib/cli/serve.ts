@@ -1,11 +1,13 @@
 // sdar serve: models over HTTP, for clients of OpenAI's API.
 import { Command, InvalidArgumentError } from "commander";
 import { readOptional, shippedModel } from "../checkpoint.js";
+import { defined } from "../defined.js";
 import { invalidOption, SdarError } from "../errors.js";
 import type { ServerOptions } from "../server/app.js";
 import type { ApiKey } from "../server/auth.js";
 import type { ModelToLoad } from "../server/models.js";
 import type { LoadOptions, Quality } from "../types.js";
+import { collect } from "./generation.js";
 import { onInterrupt } from "./signals.js";
 
 interface Flags {
@@ -50,7 +52,7 @@ export function serveCommand(): Command {
     .option("--host <address>", "address to listen on: 0.0.0.0 for all of this machine's", "127.0.0.1")
     .option("--prefix <path>", "path in front of all endpoints")
     .option("--no-page", "without the playground at /, a page for browsers")
-    .option("--cors <origin>", "origin whose pages may ask, * for all; may be repeated (default: none)", repeated)
+    .option("--cors <origin>", "origin whose pages may ask, * for all; may be repeated (default: none)", collect)
     .optionsGroup("Limits:")
     .option(
       "--api-keys <file>",
@@ -142,12 +144,6 @@ async function apiKeysOf(file: string | undefined): Promise<ApiKey[]> {
   return keys;
 }
 
-/** Without what was not given. */
-function defined<T extends object>(options: T): { [Name in keyof T]: NonNullable<T[Name]> } {
-  const entries = Object.entries(options).filter(([, value]) => value !== undefined);
-  return Object.fromEntries(entries) as { [Name in keyof T]: NonNullable<T[Name]> };
-}
-
 function pair(text: string, all: Record<string, string> = {}): Record<string, string> {
   const at = text.indexOf("=");
   const [name, path] = at < 0 ? [text, text] : [text.slice(0, at), text.slice(at + 1)];
@@ -155,8 +151,6 @@ function pair(text: string, all: Record<string, string> = {}): Record<string, st
   if (Object.hasOwn(all, name)) throw new InvalidArgumentError(`The name ${name} was given already.`);
   return { ...all, [name]: path };
 }
-
-const repeated = (text: string, all: string[] = []) => [...all, text];
 
 function whole(text: string): number {
   if (!/^\d{1,15}$/.test(text)) throw new InvalidArgumentError("It is not a whole number.");
