@@ -5,6 +5,7 @@ import { hubFolder } from "./checkpoint.js";
 import { describe, invalidOption, SdarError } from "./errors.js";
 import { failed, type HubSettings, hubFetch, persist } from "./hub-fetch.js";
 import { bytesThere, type RemoteFile, transfer } from "./hub-transfer.js";
+import { optionalPackage } from "./optional-package.js";
 
 export interface PullOptions extends Partial<Omit<HubSettings, "token">> {
   /** branch, tag or commit */
@@ -170,12 +171,8 @@ async function writing<T>(folder: string, act: () => Promise<T>): Promise<T> {
 }
 
 /** A peer dependency that is optional: loaded by those who download. */
-async function library() {
-  try {
-    return await import("@huggingface/hub");
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code !== "ERR_MODULE_NOT_FOUND") throw cause;
-    const message = "the package @huggingface/hub is not installed: npm install @huggingface/hub";
-    throw new SdarError("FILE_NOT_FOUND", message, { cause });
-  }
-}
+const library = () =>
+  optionalPackage(
+    () => import("@huggingface/hub"),
+    "the package @huggingface/hub is not installed: npm install @huggingface/hub",
+  );

@@ -2,7 +2,7 @@
 import type { Socket } from "node:net";
 import type { FastifyInstance } from "fastify";
 import { openaiErrors } from "./openai-errors.js";
-import { optionalPackage } from "./optional.js";
+import { serverPackage } from "./optional.js";
 import { defaultBodyLimit, refuse, type SdarPluginOptions, type ServerHandle, sdarPlugin } from "./plugin.js";
 import { ApiError, problemOf } from "./problem.js";
 import { idOf } from "./request-id.js";
@@ -60,7 +60,7 @@ export async function createServer(options: ServerOptions): Promise<SdarServer> 
     logLevel = "silent",
     ...rest
   } = options;
-  const { fastify, LogController } = await optionalPackage("fastify", () => import("fastify"));
+  const { fastify, LogController } = await serverPackage("fastify", () => import("fastify"));
   const disableRequestLogging = true; // one line for each is enough: the plugin's
   const app = fastify({
     bodyLimit: rest.bodyLimit ?? defaultBodyLimit,

@@ -3,7 +3,7 @@ import type { Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { Engine } from "../engine.js";
 import type { EngineStats } from "../stats.js";
 import type { ServedModel } from "./models.js";
-import { optionalPackage } from "./optional.js";
+import { serverPackage } from "./optional.js";
 
 /** The bounds of vLLM's histograms, in seconds. */
 const firstTokenBuckets = [
@@ -107,7 +107,7 @@ export class ServerMetrics {
 
   /** Throws an SdarError where prom-client is not installed. */
   static async create(): Promise<ServerMetrics> {
-    const module = await optionalPackage("prom-client", () => import("prom-client"));
+    const module = await serverPackage("prom-client", () => import("prom-client"));
     return new ServerMetrics(module.default ?? module);
   }
 

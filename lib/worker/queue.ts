@@ -1,6 +1,7 @@
 // The queue in Redis, by BullMQ, which is loaded on use.
 import type { Job, Queue } from "bullmq";
 import { invalidOption, SdarError } from "../errors.js";
+import { optionalPackage } from "../optional-package.js";
 import { type JobData, linesOf } from "./lines.js";
 
 export type Bull = typeof import("bullmq");
@@ -13,17 +14,10 @@ export interface QueuePlace {
 
 /** Throws FILE_NOT_FOUND where BullMQ or its Redis client is not installed. */
 export async function loadBull(): Promise<Bull> {
-  for (const name of ["ioredis", "bullmq"]) {
-    try {
-      const loaded = await import(name);
-      if (name === "bullmq") return loaded as Bull;
-    } catch (cause) {
-      if ((cause as NodeJS.ErrnoException).code !== "ERR_MODULE_NOT_FOUND") throw cause;
-      const message = `queues need the package ${name}, which is not installed: npm install bullmq ioredis`;
-      throw new SdarError("FILE_NOT_FOUND", message, { cause });
-    }
-  }
-  throw new SdarError("INTERNAL", "bullmq was not loaded");
+  const missing = (name: string) =>
+    `queues need the package ${name}, which is not installed: npm install bullmq ioredis`;
+  await optionalPackage(() => import("ioredis"), missing("ioredis"));
+  return optionalPackage(() => import("bullmq"), missing("bullmq"));
 }
 
 /** Throws INVALID_OPTION. */
