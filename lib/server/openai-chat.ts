@@ -15,7 +15,16 @@ import {
   sharedUnsupported,
 } from "./openai-fields.js";
 import { messagesField, messagesOf, toolFields, toolsOf } from "./openai-messages.js";
-import { answersOf, chatLogprob, finishOf, sdarChoice, sdarUsage, TokenTexts, usageOf } from "./openai-results.js";
+import {
+  answersOf,
+  chatLogprob,
+  finishOf,
+  lastEvents,
+  sdarChoice,
+  sdarUsage,
+  TokenTexts,
+  usageOf,
+} from "./openai-results.js";
 import { badField } from "./problem.js";
 import type { Endpoint, ServerEvent, StreamTranslator, Translation, TranslationContext } from "./protocol.js";
 import { formatsOf, responseFormat, structuredFields } from "./structured.js";
@@ -223,12 +232,7 @@ class ChatStream implements StreamTranslator {
   }
 
   done(results: GenerateResult[]): ServerEvent[] {
-    const own = sdarUsage(this.#body.sdar, results);
-    const last = this.#usage || Object.keys(own).length > 0;
-    return [
-      ...(last ? [this.#of.chunk({ choices: [], ...(this.#usage && { usage: usageOf(results) }), ...own })] : []),
-      { data: "[DONE]" },
-    ];
+    return lastEvents(this.#body, results, (fields) => this.#of.chunk(fields));
   }
 
   /** Of the tokens since the last call; nothing where there are none to tell. */

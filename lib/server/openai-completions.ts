@@ -14,7 +14,16 @@ import {
   sharedOptions,
   sharedUnsupported,
 } from "./openai-fields.js";
-import { answersOf, finishOf, finite, sdarChoice, sdarUsage, TokenTexts, usageOf } from "./openai-results.js";
+import {
+  answersOf,
+  finishOf,
+  finite,
+  lastEvents,
+  sdarChoice,
+  sdarUsage,
+  TokenTexts,
+  usageOf,
+} from "./openai-results.js";
 import { badField } from "./problem.js";
 import type { Endpoint, ServerEvent, StreamTranslator, Translation, TranslationContext } from "./protocol.js";
 import { formatsOf, responseFormat, structuredFields } from "./structured.js";
@@ -200,12 +209,7 @@ class CompletionStream implements StreamTranslator {
   }
 
   done(results: GenerateResult[]): ServerEvent[] {
-    const own = sdarUsage(this.#body.sdar, results);
-    const last = this.#usage || Object.keys(own).length > 0;
-    return [
-      ...(last ? [this.#of.event({ choices: [], ...(this.#usage && { usage: usageOf(results) }), ...own })] : []),
-      { data: "[DONE]" },
-    ];
+    return lastEvents(this.#body, results, (fields) => this.#of.event(fields));
   }
 
   #toldOf(index: number) {

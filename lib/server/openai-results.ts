@@ -1,7 +1,8 @@
 // Parts of answers that chat and text completions share: why they ended, usage, log-probabilities, what is the engine's own.
 import type { Engine } from "../engine.js";
 import type { Answer, Chunk, FinishReason, GenerateResult, Token, Usage } from "../types.js";
-import type { SdarFields } from "./openai-fields.js";
+import type { SdarFields, SharedFields } from "./openai-fields.js";
+import type { ServerEvent } from "./protocol.js";
 
 /** An abort has no name there, and reaches nobody: who aborts does not read on. */
 const reasons: Record<FinishReason, string> = { end: "stop", stop: "stop", length: "length", abort: "stop" };
@@ -29,6 +30,16 @@ export function sdarUsage(asked: SdarFields | null | undefined, results: readonl
   // As JSON has no numbers so large, a seed beyond them is text.
   const plain = results.map(({ usage, seed }) => ({ ...usage, seed: typeof seed === "bigint" ? String(seed) : seed }));
   return { sdar: { usage: plain.length === 1 ? plain[0] : plain } };
+}
+
+/** What a stream ends with: usage, and the engine's own, where they were asked for. */
+export function lastEvents(
+  { sdar, stream_options }: Pick<SharedFields, "sdar" | "stream_options">,
+  results: readonly GenerateResult[],
+  event: (fields: object) => ServerEvent,
+): ServerEvent[] {
+  const own = { ...(stream_options?.include_usage && { usage: usageOf(results) }), ...sdarUsage(sdar, results) };
+  return [...(Object.keys(own).length > 0 ? [event({ choices: [], ...own })] : []), { data: "[DONE]" }];
 }
 
 /** `sdar` of a choice, where it was asked for. */
