@@ -9,7 +9,7 @@ import { withoutRedis } from "./redis.js";
 import { linesOf, setUp, until } from "./worker.js";
 
 const count = 2000;
-const skip = process.env.SDAR_TEST_FULL ? withoutRedis() : "takes minutes";
+const skip = withoutRedis();
 
 t.test("one line for each job", { skip }, async (t) => {
   const jobs = Array.from({ length: count }, (_, i) => ({
@@ -49,4 +49,18 @@ t.test("one line for each job", { skip }, async (t) => {
   t.equal(linesOf(merged).length, count);
   t.same(new Set(linesOf(merged).map(({ id }) => id)), new Set(jobs.map(({ id }) => id)));
   t.same(await dead(), []);
+});
+
+t.test("told to stop while Redis is away, a worker ends when it is back", { skip }, async (t) => {
+  const jobs = Array.from({ length: 200 }, (_, id) => ({ id, prompt: `Sort: ${id} 7`, maxTokens: 16 }));
+  const { redis, enqueue, begin, results } = await setUp(t, jobs);
+  t.equal(await enqueue(), jobs.length);
+  const { child, closed, stderr } = begin();
+  await until([results], 20, child);
+  await redis.kill();
+  await sleep(300); // tries to connect are further apart by now
+  child.kill("SIGTERM");
+  await sleep(100);
+  await redis.start();
+  t.match(await closed, [0, null], stderr());
 });

@@ -51,6 +51,8 @@ export async function work(options: WorkerOptions): Promise<Tally> {
     lockDuration: stalledMs,
     stalledInterval: stalledMs,
     maxStalledCount,
+    autorun: false,
+    drainDelay: 1, // seconds that a wait for jobs takes, which is how long it takes to stop
     // Long enough for a file to be put in again without being computed again; the results stay anyway.
     removeOnComplete: { age: 7 * day },
     removeOnFail: { age: 365 * day },
@@ -62,16 +64,26 @@ export async function work(options: WorkerOptions): Promise<Tally> {
     if (!said.has(told)) log(told);
     said.add(told);
   });
-  worker.on("ready", () => said.clear());
+  let ready = false;
+  worker.on("ready", () => {
+    ready = true;
+    said.clear();
+  });
   worker.on("failed", (job, error) => {
     const dead = job === undefined || job.finishedOn !== undefined;
     tally[dead ? "dead" : "retried"]++;
     if (dead) log(`dead: ${error.message}`);
   });
+  const running = worker.run();
   try {
-    await (options.once ? Promise.race([empty(options, bull), stopped(options.signal)]) : stopped(options.signal));
+    await Promise.race([running, stopped(options.signal), ...(options.once ? [empty(options, bull)] : [])]);
   } finally {
-    await worker.close();
+    // close() alone waits forever when it finds the connection that waits for jobs between two tries to connect.
+    if (ready) {
+      await worker.pause(true);
+      await running;
+    }
+    await worker.close(true);
   }
   return tally;
 }
