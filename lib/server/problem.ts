@@ -104,11 +104,35 @@ export function parseBody<T>(schema: z.ZodType<T>, body: unknown): T {
   if (typeof body !== "object" || body === null || Array.isArray(body)) {
     throw badField(null, "the body must be a JSON object");
   }
-  const result = schema.safeParse(body, { reportInput: false });
+  const result = schema.safeParse(body, { reportInput: false, error: allowed });
   if (result.success) return result.data;
   const issue = innermost(result.error.issues[0] as z.core.$ZodIssue);
   const param = z.core.toDotPath(issue.path) || null;
   throw badField(param, `${param ?? "the body"}: ${issue.message}`);
+}
+
+const kinds: Record<string, string> = {
+  object: "an object",
+  record: "an object",
+  array: "a list",
+  string: "a string",
+  boolean: "true or false",
+  number: "a number",
+  int: "a whole number",
+};
+
+/** What to give, where a schema has no words of its own; the rest in zod's. */
+function allowed(issue: z.core.$ZodRawIssue): string | undefined {
+  if (issue.code === "invalid_type") return kinds[issue.expected] && `give ${kinds[issue.expected]}`;
+  if (issue.code === "invalid_union") {
+    const expected = issue.errors.map(([first]) =>
+      first?.code === "invalid_type" ? kinds[first.expected] : undefined,
+    );
+    return `give ${expected.filter(Boolean).join(" or ") || "another value"}`;
+  }
+  if (issue.code === "invalid_value") return `give ${issue.values.map((value) => JSON.stringify(value)).join(" or ")}`;
+  if (issue.code === "unrecognized_keys") return `no field is called ${JSON.stringify(issue.keys[0]?.slice(0, 60))}`;
+  return undefined;
 }
 
 /** Of a union, what is wrong with the alternative that fits best: the one that got furthest. */
