@@ -119,6 +119,9 @@ export const quick = () => presetOf("testPresets", "quick").environment;
 /** The tests in quick form, as `ctest --preset dev` runs them: without those that take minutes even so. */
 export const quickTests = () =>
   nativeTests({ ...plain(), filter: presetOf("testPresets", "dev").filter, env: quick() });
+/** Those of the CUDA kernels, which take half of the compiler's time: CI runs them. */
+export const cudaQuickTests = () =>
+  nativeTests({ ...plain(), filter: presetOf("testPresets", "cuda-host").filter, env: quick() });
 /** Builds the tests named, without running them; they lie in `build`. */
 export async function buildTests(only) {
   const names = namesOf(only);

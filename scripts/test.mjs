@@ -1,6 +1,6 @@
 // The tests, from a fresh clone after npm ci, on as many levels; the last line counts cases, a check without cases as one.
 //   npm test            what a change is tested with: build, lint, native and TypeScript tests in quick form
-//   npm run test:ci     what CI adds: the same tests under sanitizers and on Arm, the CUDA library, the package
+//   npm run test:ci     what CI adds: long tests, the same tests under sanitizers and on Arm, CUDA kernels and library, the package
 //   npm run test:full   all of both, in whole, and what takes longest: all GPU architectures, mutants of the kernels
 // SDAR_TEST_COUNTS names a file that takes npm test's counts in place of the last line; test:ci adds them to its own.
 import { spawn, spawnSync } from "node:child_process";
@@ -17,14 +17,14 @@ import { allArchitectures, buildCudaLibrary, canBuildCuda } from "./cuda-library
 import { gpuBenchCheck } from "./gpu-bench.mjs";
 import { kernelBenchCheck } from "./kernel-bench.mjs";
 import { mutateCuda } from "./mutate-cuda.mjs";
-import { failures, quickTests as nativeQuickTests, plainTests, quick } from "./native-tests.mjs";
+import { cudaQuickTests, failures, quickTests as nativeQuickTests, plainTests, quick } from "./native-tests.mjs";
 import { prebuildAll } from "./prebuilds.mjs";
 import { sanitizedTests } from "./sanitize.mjs";
 
-/** Begin the names of TypeScript tests that CI runs, and npm test leaves out: fault injection and real peers, a third of the time. */
+/** Begin the names of TypeScript tests that CI runs, and npm test leaves out: fault injection, real peers, tools. */
 const long = [
-  ...["15-responsive", "22-lifecycle", "25-chaos", "27-loading", "35-train-faults", "36-evidence"],
-  ...["50-server-hostile", "50-server-process", "51-pull", "53-", "54-", "55-"],
+  ...["15-responsive", "22-lifecycle", "25-chaos", "27-loading", "31-bench", "35-train-faults", "36-evidence"],
+  ...["40-examples", "50-server-hostile", "50-server-process", "51-optional", "51-pull", "53-", "54-", "55-"],
 ];
 
 const full = process.argv.includes("--full");
@@ -160,7 +160,10 @@ if (added || full) {
   }
   await gpu(); // a library that TypeScript tests open where it is
   if (full) await wholeTests();
-  else await step("TypeScript tests that take long", () => typescriptTests(typescriptFiles(true), quick()));
+  else {
+    await step("native tests of the CUDA kernels, quick", cudaQuickTests);
+    await step("TypeScript tests that take long", () => typescriptTests(typescriptFiles(true), quick()));
+  }
   await step("programs of bench/native", kernelBenchCheck);
   await otherMachines();
   if (full) await step("a soak of mixed traffic", () => one(node("bench/soak.mjs", "--minutes", "3")));
