@@ -79,11 +79,14 @@ export async function work(options: WorkerOptions): Promise<Tally> {
     await Promise.race([running, stopped(options.signal), ...(options.once ? [empty(options, bull)] : [])]);
   } finally {
     // close() alone waits forever when it finds the connection that waits for jobs between two tries to connect.
-    if (ready) {
-      await worker.pause(true);
-      await running;
+    try {
+      if (ready) {
+        await worker.pause(true);
+        await running;
+      }
+    } finally {
+      await worker.close(true);
     }
-    await worker.close(true);
   }
   return tally;
 }
