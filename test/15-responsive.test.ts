@@ -23,7 +23,7 @@ async function stall(work: () => Promise<unknown>): Promise<number> {
 /** The best of some tries: a busy machine stalls for reasons of its own. */
 async function leastStall(work: () => Promise<unknown>): Promise<number> {
   let least = Number.POSITIVE_INFINITY;
-  for (let tries = 0; tries < 60 && least > 20; tries++) least = Math.min(least, await stall(work));
+  for (let tries = 0; tries < 20 && least > 20; tries++) least = Math.min(least, await stall(work));
   return least;
 }
 
