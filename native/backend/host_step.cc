@@ -81,6 +81,7 @@ std::span<const SequenceResult> HostBackend::run(const Step& step) {
   begin_step({segments_, rows, ids_, sampled_, tokens_, step.logits});
   TimedOps ops(*this, seconds_, interrupted_);
   forward(ops, *weights_, rows, !sampled_.empty());
+  end_step();
   const SampledToken* sampled = tokens_.data();
   for (size_t i = 0; i < results_.size(); i++) {
     const StepSequence& s = step.sequences()[i];

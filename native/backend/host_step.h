@@ -60,6 +60,8 @@ class HostBackend : public Backend, public Ops {
   virtual void configure_ops(const ModelShape& shape, const CacheShape& cache, int32_t max_rows) = 0;
   /// Before the ops of a step: per-step tables (RoPE, work split) are made here.
   virtual void begin_step(const StepRows& rows) = 0;
+  /// After them; not where one threw.
+  virtual void end_step() {}
   /// Zeroed, 64-byte aligned, owned by the backend until it is destroyed.
   virtual float* allocate(size_t floats) = 0;
 

@@ -59,7 +59,7 @@ void Attention::configure(const ModelShape& shape, const CacheShape& cache, int3
 
   // At most this many units have heads above the share that makes them split; a chunk spans at least 33 · 8 positions
   // (block length 33 leaves the most slots of a page empty).
-  const int32_t threads = pool_.threads(), unit_rows = unit_queries_ * group_;
+  const int32_t threads = pool_.size(), unit_rows = unit_queries_ * group_;
   const int64_t positions = std::min<int64_t>(shape.context, cache.pages * kPageSlots);
   const int64_t chunks = positions / (33 * kChunkPages) + 1;
   split_capacity_ = threads > 1 ? kTasksPerThread * threads / shape.kv_heads + 1 : 0;

@@ -1,5 +1,6 @@
 // The fast CPU backend: ops over packed panels with the kernels of one instruction set.
 #include <algorithm>
+#include <chrono>
 #include <memory>
 #include <string>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "backend/cpu/matmul.h"
 #include "backend/cpu/moe.h"
 #include "backend/cpu/packing.h"
+#include "backend/cpu/step_threads.h"
 #include "util/error.h"
 #include "util/machine.h"
 #include "util/mapped_file.h"
@@ -18,12 +20,15 @@
 namespace sdar::cpu {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 class CpuBackend final : public HostBackend {
  public:
   CpuBackend(const Kernels& kernels, std::shared_ptr<Pool> pool)
       : kernels_(kernels),
         shared_pool_(std::move(pool)),
         pool_(*shared_pool_),
+        step_threads_(pool_.size()),
         matmul_(kernels, pool_),
         moe_(matmul_),
         lm_head_(matmul_),
@@ -31,7 +36,7 @@ class CpuBackend final : public HostBackend {
 
   std::string device() const override { return "cpu"; }
   std::string isa() const override { return kernels_.isa; }
-  int threads() const override { return pool_.threads(); }
+  int threads() const override { return pool_.size(); }
   std::shared_ptr<Pool> pool() const { return shared_pool_; }
   std::string layout_id() const override { return "panel32-2"; }
 
@@ -64,9 +69,13 @@ class CpuBackend final : public HostBackend {
   }
 
   void begin_step(const StepRows& rows) override {
+    pool_.use(step_threads_.choose(rows.rows));
+    began_ = Clock::now();
     step_ = rows;
     attention_.begin_step(rows.segments, rows.rows);
   }
+
+  void end_step() override { step_threads_.took(std::chrono::duration<double>(Clock::now() - began_).count()); }
 
   void embed(const EmbedArgs& args) override {
     const PackedWeight& table = packed(*args.table);
@@ -104,6 +113,8 @@ class CpuBackend final : public HostBackend {
   const Kernels& kernels_;
   std::shared_ptr<Pool> shared_pool_;
   Pool& pool_;
+  StepThreads step_threads_;
+  Clock::time_point began_;
   Matmul matmul_;
   Moe moe_;
   LmHead lm_head_;

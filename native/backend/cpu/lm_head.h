@@ -12,7 +12,7 @@ namespace sdar::cpu {
 
 class LmHead {
  public:
-  explicit LmHead(Matmul& linear) : matmul_(linear), samplers_(static_cast<size_t>(linear.pool().threads())) {}
+  explicit LmHead(Matmul& linear) : matmul_(linear), samplers_(static_cast<size_t>(linear.pool().size())) {}
   void run(const LmHeadArgs& args, const StepRows& rows, float eps);
 
  private:

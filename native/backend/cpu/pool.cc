@@ -44,14 +44,14 @@ T wait_for_change(const std::atomic<T>& value, T old) {
 
 }  // namespace
 
-Pool::Pool(int threads) : threads_(std::max(threads, 1)), shares_(new Share[static_cast<size_t>(threads_)]) {
+Pool::Pool(int threads) : size_(std::max(threads, 1)), shares_(new Share[static_cast<size_t>(size_)]) {
   try {
-    for (int worker = 1; worker < threads_; worker++) workers_.emplace_back([this, worker] { work(worker); });
+    for (int worker = 1; worker < size_; worker++) workers_.emplace_back([this, worker] { work(worker); });
   } catch (const std::system_error&) {
     const size_t started = workers_.size();
     stop();
     throw Error(code::kOutOfMemory, "threads: the system gave only " + std::to_string(started + 1) + " of the " +
-                                        std::to_string(threads_) + " asked for");
+                                        std::to_string(size_) + " asked for");
   }
 }
 
@@ -108,7 +108,7 @@ void Pool::work(int worker) {
     seen = wait_for_change(generation_, seen);
     if (seen == kStop) return;
     if (!enter(seen)) continue;
-    function_(argument_, worker);
+    if (worker < threads_) function_(argument_, worker);  // threads_ stays while anyone is inside
     leave();
   }
 }

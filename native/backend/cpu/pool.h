@@ -1,6 +1,7 @@
 // Persistent worker threads. The caller is worker 0; the others spin for a short while after a job, then sleep, so that
 // an idle pool uses no CPU. A job allocates nothing. One caller at a time; job functions must not throw.
 #pragma once
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -17,7 +18,12 @@ class Pool {
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
 
+  /// All threads.
+  int size() const { return size_; }
+  /// Those that work, of which there are at most size().
   int threads() const { return threads_; }
+  /// From the next job on; not during one.
+  void use(int threads) { threads_ = std::clamp(threads, 1, size_); }
 
   /// body(worker) once on every worker; returns when all have finished.
   template <class Body>
@@ -92,7 +98,8 @@ class Pool {
   void work(int worker);
   void stop();
 
-  const int threads_;
+  const int size_;
+  int threads_ = size_;
   std::atomic<bool> interrupted_{false};
   std::unique_ptr<Share[]> shares_;
   Function function_ = nullptr;
