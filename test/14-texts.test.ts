@@ -155,6 +155,23 @@ t.test("templates and patterns without end are stopped, and the next text is enc
   t.same(await pattern.encode({ prompt: "c" }), [99]);
 });
 
+t.test("short texts that wait are encoded together, and one that must be stopped takes none with it", async (t) => {
+  const chat_template = `{% if messages[0].content == 'loop' %}${slowLoop}{% endif %}{{ messages[0].content }}`;
+  const times = { textMs: 400, filesMs: 10_000, idleMs: 1000 };
+  const { texts, encode } = await textsOf(t, folderOf(t, { config: { chat_template } }), times);
+  const contents = ["a", "b", "loop", "c", "d", "loop", "e", "f".repeat(8000), "g".repeat(8000)];
+  const encodings = contents.map((content) => encode(user(content)));
+  const cancelled = texts.encode(parseRequest(user("h"), model)) as Encoding;
+  cancelled.cancel();
+  const settled = await Promise.allSettled(encodings);
+  for (const [index, content] of contents.entries()) {
+    const told = settled[index] as PromiseSettledResult<number[]>;
+    if (content !== "loop") t.match(told, { value: [content.charCodeAt(0)] }, content[0]);
+    else t.match(told, { status: "rejected", reason: { code: "TEMPLATE_FAILED", message: /was stopped/ } });
+  }
+  t.same(await encode(user("i")), ["i".charCodeAt(0)]);
+});
+
 t.test("text files that are none, or too large, are refused by name", async (t) => {
   const loaded = (folder: string) => new Texts(folder, 10).load();
   for (const file of ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json"]) {

@@ -24,11 +24,20 @@ const waitingStage = stages.indexOf("waiting");
 /** The library's own threads are in dist/, also where its sources are run. */
 const workerFile = join(packageRoot, "dist", "text", "worker.js");
 
-interface Waiting {
-  task: Task;
+/** Short texts go to the thread together: waking it takes as long as one of them. */
+const batchTasks = 32;
+const batchSize = 8192;
+
+interface Turn {
   limitMs: number;
   resolve(value: unknown): void;
   reject(error: SdarError): void;
+}
+
+interface Waiting extends Turn {
+  task: Task;
+  /** in characters */
+  size: number;
 }
 
 /** How long texts and files may take; for tests shorter. */
@@ -44,11 +53,13 @@ export class TextLane {
   readonly #folder: string;
   readonly #times: LaneTimes;
   /** shared with the thread: what of its work it has begun */
-  #stage = new Int32Array(new SharedArrayBuffer(4));
+  #stage = newStage();
   #model: ModelIds | undefined;
   #worker: Worker | undefined;
-  /** what the thread does now */
-  #current: Omit<Waiting, "task"> | undefined;
+  /** what the thread does now, one after the other */
+  #batch: Turn[] = [];
+  /** were with one that had to be stopped */
+  readonly #again: Waiting[] = [];
   /** by key, in the order of their turns */
   readonly #waiting = new Map<string, Waiting[]>();
   #count = 0;
@@ -78,7 +89,7 @@ export class TextLane {
     const limitMs = this.#times.textMs + size / 250;
     let cancel = () => {};
     const answer = new Promise<T>((resolve, reject) => {
-      const waiting = { task, limitMs, resolve: resolve as (value: unknown) => void, reject };
+      const waiting = { task, size, limitMs, resolve: resolve as (value: unknown) => void, reject };
       if (this.#closed) return reject(this.#closed);
       const same = this.#waiting.get(key);
       if (same) same.push(waiting);
@@ -98,18 +109,21 @@ export class TextLane {
   }
 
   #cancel(key: string, waiting: Waiting): void {
-    const same = this.#waiting.get(key);
-    const at = same?.indexOf(waiting) ?? -1;
-    if (!same || at < 0) return;
-    same.splice(at, 1);
-    if (same.length === 0) this.#waiting.delete(key);
-    this.#count--;
+    for (const same of [this.#again, this.#waiting.get(key) ?? []]) {
+      const at = same.indexOf(waiting);
+      if (at < 0) continue;
+      same.splice(at, 1);
+      this.#count--;
+    }
+    if (this.#waiting.get(key)?.length === 0) this.#waiting.delete(key);
   }
 
-  #take(): Waiting | undefined {
+  /** The next in turn, unless it is longer than that. */
+  #take(longest = Number.POSITIVE_INFINITY): Waiting | undefined {
     const turn = this.#waiting.entries().next();
     if (turn.done) return undefined;
     const [key, same] = turn.value;
+    if ((same[0] as Waiting).size > longest) return undefined;
     const first = same.shift();
     this.#waiting.delete(key);
     if (same.length > 0) this.#waiting.set(key, same);
@@ -117,34 +131,52 @@ export class TextLane {
     return first;
   }
 
+  #takeBatch(): Waiting[] {
+    // Alone: then whoever stops the thread again is known.
+    const again = this.#again.shift();
+    if (again) {
+      this.#count--;
+      return [again];
+    }
+    const batch: Waiting[] = [];
+    let left = batchSize;
+    for (let next = this.#take(); next; next = batch.length < batchTasks ? this.#take(left) : undefined) {
+      batch.push(next);
+      left -= next.size;
+    }
+    return batch;
+  }
+
   #next(): void {
-    if (this.#current || this.#closed) return;
+    if (this.#batch.length > 0 || this.#closed) return;
     if (!this.#worker) {
       // Files that cannot be read any more are the error of all who wait.
       if (this.#count > 0) this.#start({ resolve() {}, reject: (error) => this.#rejectWaiting(error) });
       return;
     }
-    const next = this.#take();
-    if (!next) {
+    const batch = this.#takeBatch();
+    if (batch.length === 0) {
       this.#worker.unref();
       if (Number.isFinite(this.#times.idleMs)) this.#timer = setTimeout(() => this.#stop(), this.#times.idleMs).unref();
       return;
     }
     this.#worker.ref();
     Atomics.store(this.#stage, 0, waitingStage);
+    Atomics.store(this.#stage, 1, 0);
     try {
-      this.#worker.postMessage(next.task);
+      this.#worker.postMessage(batch.map(({ task }) => task));
     } catch (error) {
-      next.reject(wrapError(error));
+      if (batch.length === 1) batch[0]?.reject(wrapError(error));
+      else this.#doAgain(batch);
       this.#next();
       return;
     }
-    this.#begin(next);
+    this.#begin(batch);
   }
 
   #start(files: { resolve(value: unknown): void; reject(error: SdarError): void }): void {
     // Its own, since a thread that is being stopped may still write to its one.
-    this.#stage = new Int32Array(new SharedArrayBuffer(4));
+    this.#stage = newStage();
     const workerData: WorkerData = { folder: this.#folder, stage: this.#stage, model: this.#model };
     // Of the process's own flags some are not for threads. What a library prints is not the caller's to see.
     const options = {
@@ -163,14 +195,14 @@ export class TextLane {
     }
     this.#worker = worker;
     const mine = (act: () => void) => () => worker === this.#worker && act();
-    worker.on("message", (answer: Answer) => mine(() => this.#answered(answer))());
+    worker.on("message", (answers: Answer[]) => mine(() => this.#answered(answers))());
     worker.on("error", (error) => mine(() => this.#stop(this.#failure(error)))());
     worker.on(
       "exit",
       mine(() => this.#stop(new SdarError("INTERNAL", "the thread for texts has ended"))),
     );
     const megabytes = (statSync(join(this.#folder, "tokenizer.json"), { throwIfNoEntry: false })?.size ?? 0) / 1e6;
-    this.#begin({
+    const reading: Turn = {
       limitMs: this.#times.filesMs + 500 * Math.min(megabytes, 32),
       resolve: files.resolve,
       reject: (error) => {
@@ -178,47 +210,66 @@ export class TextLane {
         // A thread that has not read its files is of no use.
         if (worker === this.#worker) this.#stop();
       },
-    });
+    };
+    this.#begin([reading]);
   }
 
-  #begin(current: Omit<Waiting, "task">): void {
-    this.#current = current;
-    this.#limit(current, Date.now() + maxStartMs);
+  #begin(batch: Turn[]): void {
+    this.#batch = batch;
+    this.#limit(0, Date.now() + maxStartMs);
   }
 
-  #limit(current: Omit<Waiting, "task">, startBy: number): void {
+  /** Of the batch's task `index`, and once that is done, of the next. */
+  #limit(index: number, startBy: number): void {
+    const { limitMs } = this.#batch[index] as Turn;
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => {
       // A machine that stands still is not the text's fault: what was not begun has its whole time before it.
-      if (Atomics.load(this.#stage, 0) === waitingStage && Date.now() < startBy) return this.#limit(current, startBy);
+      if (Atomics.load(this.#stage, 0) === waitingStage && Date.now() < startBy) return this.#limit(index, startBy);
+      const at = Atomics.load(this.#stage, 1);
+      if (at !== index) return this.#limit(at, startBy);
       // Where this thread itself stood still, the answer is there already: it is taken first.
-      this.#timer = setTimeout(() => this.#stop(this.#failure(undefined, current.limitMs)), 50);
-    }, current.limitMs);
+      this.#timer = setTimeout(() => this.#stop(this.#failure(undefined, limitMs)), 50);
+    }, limitMs);
   }
 
-  #answered(answer: Answer): void {
+  #answered(answers: Answer[]): void {
     clearTimeout(this.#timer);
-    const current = this.#current;
-    this.#current = undefined;
-    if ("value" in answer) current?.resolve(answer.value);
-    else current?.reject(new SdarError(answer.error.code, answer.error.message, answer.error.details));
+    const batch = this.#batch;
+    this.#batch = [];
+    for (const [index, answer] of answers.entries()) {
+      const turn = batch[index];
+      if ("value" in answer) turn?.resolve(answer.value);
+      else turn?.reject(new SdarError(answer.error.code, answer.error.message, answer.error.details));
+    }
     this.#next();
   }
 
-  /** Ends the thread, and with the error what it does now. */
+  #doAgain(turns: Turn[]): void {
+    this.#again.push(...(turns as Waiting[]));
+    this.#count += turns.length;
+  }
+
+  /** Ends the thread, and with the error what it does now; what was to come with it comes again. */
   #stop(error?: SdarError): void {
     clearTimeout(this.#timer);
     const worker = this.#worker;
     this.#worker = undefined;
     worker?.terminate().catch(() => {});
-    const current = this.#current;
-    this.#current = undefined;
-    if (error) current?.reject(error);
+    const batch = this.#batch;
+    this.#batch = [];
+    if (error) {
+      const [culprit] = batch.splice(Atomics.load(this.#stage, 1), 1);
+      this.#doAgain(batch);
+      culprit?.reject(error);
+    }
     this.#next();
   }
 
   #rejectWaiting(error: SdarError): void {
+    for (const each of this.#again.splice(0)) each.reject(error);
     for (let next = this.#take(); next; next = this.#take()) next.reject(error);
+    this.#count = 0;
   }
 
   /** What went wrong with the thread, in terms of what it was doing. */
@@ -235,6 +286,8 @@ export class TextLane {
     return wrapError(cause);
   }
 }
+
+const newStage = () => new Int32Array(new SharedArrayBuffer(8));
 
 const stageErrors: Record<Stage, [code: ErrorCode, what: string]> = {
   waiting: ["INTERNAL", "starting the thread for texts of $"],

@@ -20,7 +20,7 @@ export interface ModelIds {
 
 export interface WorkerData {
   folder: string;
-  /** index into `stages` */
+  /** index into `stages`, and that of the task among those of its message */
   stage: Int32Array<SharedArrayBuffer>;
   /** known from the second worker on */
   model: ModelIds | undefined;

@@ -131,32 +131,44 @@ class Texts {
 
 const noTemplate = () => new SdarError("TEMPLATE_MISSING", `${folder} has no chat template`);
 
-function answer(work: () => AnswerValue): void {
-  let reply: Answer;
-  const moved: ArrayBuffer[] = [];
+function answerTo(work: () => AnswerValue): Answer {
   try {
-    const value = work();
-    if (typeof value === "object" && "tokens" in value) moved.push(value.tokens.buffer as ArrayBuffer);
-    reply = { value };
+    return { value: work() };
   } catch (cause) {
     const { code, message, option, allowed, promptTokens } = wrapError(cause);
     const details = { ...(option && { option }), ...(allowed && { allowed }), ...(promptTokens && { promptTokens }) };
-    reply = { error: { code, message, details } };
+    return { error: { code, message, details } };
   }
-  parentPort?.postMessage(reply, moved);
+}
+
+function tell(answers: Answer[]): void {
+  const moved: ArrayBuffer[] = [];
+  for (const answer of answers)
+    if ("value" in answer && typeof answer.value === "object" && "tokens" in answer.value)
+      moved.push(answer.value.tokens.buffer as ArrayBuffer);
+  parentPort?.postMessage(answers, moved);
 }
 
 let texts: Texts | undefined;
 
-answer(() => {
-  texts = new Texts();
-  return texts.files;
-});
-parentPort?.on("message", (task: Task) => {
-  answer(() => {
-    if (!texts) throw new SdarError("INTERNAL", "the text files were not read");
-    if (task.kind === "describe") return texts.describe(task.model);
-    if (task.kind === "split") return texts.split(task);
-    return task.kind === "render" ? texts.render(task) : texts.encode(task);
-  });
+function perform(task: Task): AnswerValue {
+  if (!texts) throw new SdarError("INTERNAL", "the text files were not read");
+  if (task.kind === "describe") return texts.describe(task.model);
+  if (task.kind === "split") return texts.split(task);
+  return task.kind === "render" ? texts.render(task) : texts.encode(task);
+}
+
+tell([
+  answerTo(() => {
+    texts = new Texts();
+    return texts.files;
+  }),
+]);
+parentPort?.on("message", (tasks: Task[]) => {
+  tell(
+    tasks.map((task, index) => {
+      Atomics.store(stage, 1, index);
+      return answerTo(() => perform(task));
+    }),
+  );
 });
