@@ -1,5 +1,5 @@
 // Training where something goes wrong around it: files, folders, signals, readers, callbacks.
-import { execFileSync, spawn } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import {
   cpSync,
@@ -113,17 +113,53 @@ t.test("a callback that throws loses no step; two that begin at once are one run
   });
 });
 
+/** The command line, with more options. */
+function command(folder: string, to: string, ...more: string[]): string[] {
+  const sizes = Object.entries(shape).map((size) => size.join("="));
+  return [
+    ...[main, "pretrain", "--shape", sizes.join(), "--tokenizer", shippedModelPath(), "--to", to],
+    ...["--data", join(folder, "data.jsonl"), "--rows", "128", "--threads", "1", ...more],
+  ];
+}
+
+/** Writing fails in the middle of a file, as on a full disk. */
+t.test(
+  "no room for the state: an error that names it, the state before is kept, and it goes on from there",
+  async (t) => {
+    const folder = t.testdir({});
+    begin(folder);
+    const epochs = "--epochs 60 --save-seconds 0".split(" ");
+    const model = (name: string) => readFileSync(join(folder, name, "model.safetensors"));
+    execFileSync(process.execPath, command(folder, join(folder, "undisturbed"), ...epochs), { stdio: "ignore" });
+
+    const to = join(folder, "to");
+    const state = join(`${to}.run`, "state");
+    const child = spawn(process.execPath, command(folder, to, ...epochs), { stdio: "ignore" });
+    while (child.exitCode === null && !existsSync(state)) await sleep(2);
+    child.kill("SIGKILL");
+    await once(child, "exit");
+    t.ok(existsSync(state) && !existsSync(to), "it was in the middle");
+    const kept = readFileSync(state);
+    const blocks = 64; // of 512 bytes
+    t.ok(kept.length > 512 * blocks);
+    const limited = ["-c", `ulimit -f ${blocks} && exec "$@"`, "sh", process.execPath];
+    const full = spawnSync("sh", [...limited, ...command(folder, to, ...epochs)], { encoding: "utf8" });
+    t.equal(full.status, 1, full.stderr);
+    t.match(full.stderr, /state\.partial: cannot be written: File too large/);
+    t.strictSame(readFileSync(state), kept);
+    execFileSync(process.execPath, command(folder, to, ...epochs), { stdio: "ignore" });
+    t.ok(model("to").equals(model("undisturbed")), "the same bits");
+  },
+);
+
 t.test("SIGTERM saves; where nobody reads how it goes on, it goes on", async (t) => {
   const folder = t.testdir({});
-  const { data } = begin(folder);
+  begin(folder);
   const to = join(folder, "to");
-  const sizes = Object.entries(shape).map((size) => size.join("="));
-  const train = (...more: string[]) =>
-    spawn(process.execPath, [
-      ...[main, "pretrain", "--shape", sizes.join(), "--tokenizer", shippedModelPath(), "--data", data, "--to", to],
-      ...["--rows", "128", "--threads", "1", ...more],
-    ]);
-  const child = train(..."--epochs 5000 --held-out 0.1 --evaluate-every 2".split(" "));
+  const child = spawn(
+    process.execPath,
+    command(folder, to, ..."--epochs 5000 --held-out 0.1 --evaluate-every 2".split(" ")),
+  );
   child.stderr.once("data", () => child.stderr.destroy());
   const closed = once(child, "exit");
   const log = join(`${to}.run`, "log.jsonl");
