@@ -108,7 +108,7 @@ t.test("a worker may be terminated while forms are compiled", async (t) => {
       await new Promise((resolve) => setTimeout(resolve, 0));
     }`;
   for (let i = 0; i < 5; i++) {
-    const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(source)}`));
+    const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(source)}`), { execArgv: [] });
     await new Promise((resolve, reject) => worker.once("message", resolve).once("error", reject));
     await new Promise((resolve) => setTimeout(resolve, 30 + i));
     t.equal(await worker.terminate(), 1);

@@ -136,7 +136,9 @@ export class Tokenizer {
   }
 
   #encodeText(text: string, index: number, finder: TokenFinder, ids: number[], room: { limit: number }): void {
-    const normalized = this.#normalize.reduce((value, normalize) => this.#bounded(normalize(value)), text);
+    // Unicode's own forms make up to 18 characters of one.
+    const most = Math.min(4 * maxTextLength, 2 ** 16 + 64 * text.length);
+    const normalized = this.#normalize.reduce((value, normalize) => this.#bounded(normalize(value), most), text);
     for (const part of finder.split(normalized)) {
       if (typeof part === "object") ids.push(part.id);
       else {
@@ -149,11 +151,11 @@ export class Tokenizer {
     }
   }
 
-  #bounded(text: string): string {
-    if (text.length <= 4 * maxTextLength) return text;
+  #bounded(text: string, most: number): string {
+    if (text.length <= most) return text;
     throw new SdarError(
       "TOKENIZER_INVALID",
-      `${this.#file}: the normalizer makes a text longer than ${4 * maxTextLength}`,
+      `${this.#file}: the normalizer makes a text longer than ${most}`,
     );
   }
 
