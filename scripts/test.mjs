@@ -31,6 +31,8 @@ const full = process.argv.includes("--full");
 const added = process.argv.includes("--ci");
 const total = { passed: 0, failed: 0 };
 const broken = [];
+/** Which TypeScript tests left cases out: each reason, with their files. */
+const skipped = {};
 
 async function step(name, work) {
   const start = Date.now();
@@ -74,7 +76,11 @@ async function typescriptTests(files, env) {
     if (/^(not )?ok /.test(line)) console.log(`  ${line}`);
   }
   const [status] = await closed;
+  let file = "";
   for (const [index, line] of lines.entries()) {
+    file = /^# Subtest: (.*)/.exec(line)?.[1] ?? file;
+    const reason = /^\s+ok .* # SKIP (.+)/.exec(line)?.[1];
+    if (reason && !skipped[reason]?.includes(file)) skipped[reason] = [...(skipped[reason] ?? []), file];
     if (!/^\s+not ok /.test(line)) continue;
     const end = lines.findIndex((other, i) => i > index && /^\s*(\.\.\.$|(not )?ok |1\.\.)/.test(other));
     failures.push(lines.slice(index, end).join("\n"));
@@ -142,12 +148,14 @@ const countsFile = process.env.SDAR_TEST_COUNTS;
 function takeCounts() {
   const before = existsSync(countsFile)
     ? JSON.parse(readFileSync(countsFile, "utf8"))
-    : { passed: 0, failed: 1, broken: ["npm test, which broke off"], failures: [] };
+    : { passed: 0, failed: 1, broken: ["npm test, which broke off"], failures: [], skipped: {} };
   rmSync(countsFile, { force: true });
   total.passed += before.passed;
   total.failed += before.failed;
   broken.unshift(...before.broken);
   failures.unshift(...before.failures);
+  for (const [reason, files] of Object.entries(before.skipped))
+    skipped[reason] = [...files, ...(skipped[reason] ?? [])];
 }
 
 console.log(
@@ -178,7 +186,9 @@ if (added || full) {
 }
 
 for (const failure of failures) console.log(failure);
+const reasons = Object.entries(skipped).map(([reason, files]) => `${files.join(", ")} (${reason})`);
+if (reasons.length > 0) console.log(`\nSkipped, in whole or in part: ${reasons.join("; ")}`);
 if (broken.length > 0) console.log(`\nFailed: ${broken.join("; ")}`);
-if (countsFile && !added && !full) writeFileSync(countsFile, JSON.stringify({ ...total, broken, failures }));
+if (countsFile && !added && !full) writeFileSync(countsFile, JSON.stringify({ ...total, broken, failures, skipped }));
 else console.log(`${total.passed} passed, ${total.failed} failed`);
 process.exitCode = total.failed > 0 ? 1 : 0;
