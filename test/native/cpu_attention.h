@@ -141,8 +141,9 @@ inline std::vector<double> rotated(const float* x, const std::vector<float>& nor
   for (int32_t i = 0; i < n / 2; i++) {
     const float frequency = 1.0f / std::pow(s.rope_theta, static_cast<float>(2 * i) / n);
     const double angle = static_cast<float>(position) * frequency;
-    z[i] = y[i] * std::cos(angle) - y[i + n / 2] * std::sin(angle);
-    z[i + n / 2] = y[i + n / 2] * std::cos(angle) + y[i] * std::sin(angle);
+    const double cosine = std::cos(angle), sine = std::sin(angle);
+    z[i] = y[i] * cosine - y[i + n / 2] * sine;
+    z[i + n / 2] = y[i + n / 2] * cosine + y[i] * sine;
   }
   return z;
 }

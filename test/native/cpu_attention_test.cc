@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <random>
 
@@ -10,6 +11,10 @@
 
 using namespace sdar;
 using namespace attention;
+
+// Chunks are of up to 512 positions: a sequence over three of them, and one over two. Its work grows with the square.
+const bool kQuick = std::getenv("SDAR_TEST_QUICK") != nullptr;
+const int32_t kThreeChunks = kQuick ? 1100 : 1600, kTwoChunks = kQuick ? 540 : 600;
 
 TEST("attention agrees with plain loops on odd shapes, several sequences per step") {
   const int32_t dims[] = {16, 20, 24, 32, 64, 128}, groups[] = {1, 2, 4, 7}, blocks[] = {1, 2, 3, 4, 8, 16, 33, 64};
@@ -56,7 +61,7 @@ TEST("attention deep in the cache, over several chunks") {
       for (const int32_t block : {4, 3, 64}) {
         const ModelShape shape = shape_of(1, 2, 32);
         Device device(shape, format, isa, 3);
-        Sequence s = sequence(shape, block, 1600 / block, 9);
+        Sequence s = sequence(shape, block, kThreeChunks / block, 9);
         const std::vector<float> out = device.all(s, 640 / block * block);
         for (const int32_t begin : {s.length - block, s.length / 2 / block * block}) {
           const std::vector<double> expected = oracle(s, format, begin, begin + block, device);
@@ -75,7 +80,7 @@ TEST("a row is the same bits alone, in one prefill, in chunks, among others, wit
         std::vector<Sequence> sequences;
         const int32_t blocks[] = {1, 4, 8, 20};
         for (uint32_t i = 0; i < 4; i++) {
-          sequences.push_back(sequence(shape, blocks[i], (i == 1 ? 600 : 80) / blocks[i], 50 + i));
+          sequences.push_back(sequence(shape, blocks[i], (i == 1 ? kTwoChunks : 80) / blocks[i], 50 + i));
         }
         std::vector<std::vector<float>> expected;
         for (Sequence& s : sequences) expected.push_back(Device(shape, format, isa, 1).all(s, 1000));
