@@ -28,6 +28,9 @@ function compile() {
   return spawnSync("npm", args, { cwd: root, stdio: "inherit" }).status;
 }
 
+// npx makes a link to the clone before it first runs `npx sdar` there, and prepares it again.
+if (process.env.npm_command === "exec" && existsSync(join(root, "dist", "cli", "main.js"))) process.exit();
+
 if (compile() !== 0) process.exit(1);
 chmodSync(join(root, "dist", "cli", "main.js"), 0o755);
 copyPage();
