@@ -109,7 +109,7 @@ export async function pipeSSE(
       if (writer.gone) break;
       await writer.write(text);
     }
-    writer.end();
+    await writer.end();
   } catch (error) {
     const { status, headers: others, body } = refusal(wrapError(error), headers);
     if (!writer.gone) response.writeHead(status, others);

@@ -127,7 +127,7 @@ export class RunState {
       [Symbol.asyncIterator]: () => iterator,
     };
     // Not with a closure from here, which would hold the iterator.
-    forgotten.register(iterator, this);
+    forgotten.register(iterator, this, this);
     this.#holdIfFull();
     return iterator;
   }
@@ -199,6 +199,8 @@ export class RunState {
 
   #settle(outcome: GenerateResult | SdarError): void {
     this.#settled = true;
+    // The registry would keep it until the next collection of the whole heap.
+    forgotten.unregister(this);
     if (outcome instanceof SdarError) this.#refuse(outcome);
     else this.accept();
     this.#stopSignal();

@@ -32,12 +32,17 @@ export interface EventWriterOptions {
   onStall?(): void;
 }
 
-/** Writes events as fast as the client reads them. */
+/** Characters that wait for the end of a turn of the event loop at most. */
+const mostPending = 16_384;
+
+/** Writes events as fast as the client reads them; those of one turn of the event loop in one piece. */
 export class EventWriter {
   readonly #response: ServerResponseLike;
   readonly #options: EventWriterOptions;
   #beat: NodeJS.Timeout | undefined;
-  #full = false;
+  #pending = "";
+  /** until more can be written */
+  #full: Promise<void> | undefined;
   #gone = false;
 
   constructor(response: ServerResponseLike, options: EventWriterOptions) {
@@ -60,28 +65,46 @@ export class EventWriter {
     if (heartbeatMs > 0) this.#beat = setInterval(() => this.#full || this.#response.write(heartbeat), heartbeatMs);
   }
 
-  /** Resolves once more can be written, or nobody listens. */
-  async write(text: string): Promise<void> {
-    if (this.#gone) return;
-    this.#beat?.refresh();
-    if (this.#response.write(text)) return;
-    this.#full = true;
-    const { stallMs, onStall } = this.#options;
-    const timer = stallMs !== undefined && onStall ? setTimeout(onStall, stallMs) : undefined;
-    await writable(this.#response);
-    clearTimeout(timer);
-    this.#full = false;
+  /** A promise where the client is behind: it resolves once more can be written, or nobody listens. */
+  write(text: string): Promise<void> | undefined {
+    if (this.#gone) return undefined;
+    if (this.#pending === "") process.nextTick(this.#flush);
+    this.#pending += text;
+    if (this.#pending.length >= mostPending) this.#flush();
+    return this.#full;
   }
 
-  end(): void {
+  /** Resolves once all is written, though it may not be read, or nobody listens. */
+  async end(): Promise<void> {
     clearInterval(this.#beat);
-    if (!this.#gone) this.#response.end();
+    if (this.#full) {
+      this.#flush();
+      await this.#full;
+    }
+    if (!this.#gone) this.#response.end(this.#pending);
+    this.#pending = "";
   }
 
   /** Listens no longer for hang-ups. */
   release(): void {
     clearInterval(this.#beat);
     this.#response.off("close", this.#hangUp);
+  }
+
+  readonly #flush = (): void => {
+    const text = this.#pending;
+    if (text === "" || this.#gone) return;
+    this.#pending = "";
+    this.#beat?.refresh();
+    if (!this.#response.write(text)) this.#full ??= this.#drained();
+  };
+
+  async #drained(): Promise<void> {
+    const { stallMs, onStall } = this.#options;
+    const timer = stallMs !== undefined && onStall ? setTimeout(onStall, stallMs) : undefined;
+    await writable(this.#response);
+    clearTimeout(timer);
+    this.#full = undefined;
   }
 
   readonly #hangUp = (): void => {

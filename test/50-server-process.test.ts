@@ -2,7 +2,9 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
+import { Command } from "commander";
 import t, { type Test } from "tap";
+import { engineOptions, withEngineFlags } from "../lib/cli/engine-flags.js";
 import { main, sdar } from "./sdar.js";
 import { eventsOf } from "./serving.js";
 
@@ -100,6 +102,28 @@ t.test("models, keys and defaults", async (t) => {
   t.match(await sdar(["serve", "--api-keys", `${keys}/missing`]), { status: 1, stderr: /no file .*missing/ });
 });
 
+t.test("flags of the engine become options of Engine.load", (t) => {
+  const optionsOf = (...args: string[]) =>
+    engineOptions(withEngineFlags(new Command()).parse(args, { from: "user" }).opts());
+  t.same(optionsOf(), { kvCache: {}, prefixCache: true, generate: {} });
+  t.same(
+    optionsOf(
+      ...["--device", "cpu", "--weights", "int8", "--threads", "2", "--isa", "portable", "--max-concurrent", "8"],
+      ...["--prefill-tokens", "64", "--kv-tokens", "4096", "--kv-dtype", "f32", "--no-prefix-cache"],
+      ...["--weight-cache", "packed", "--weight-cache-bytes", "1000", "--max-tokens", "3", "--quality", "fast"],
+    ),
+    {
+      ...{ device: "cpu", weights: "int8", threads: 2, isa: "portable", maxConcurrent: 8, prefillTokens: 64 },
+      kvCache: { tokens: 4096, dtype: "f32" },
+      prefixCache: false,
+      ...{ weightCache: "packed", weightCacheBytes: 1000 },
+      generate: { maxTokens: 3, quality: "fast" },
+    },
+  );
+  t.match(optionsOf("--kv-bytes", "65536", "--no-weight-cache"), { kvCache: { bytes: 65536 }, weightCache: false });
+  t.end();
+});
+
 t.test("what is wrong is told in one line", async (t) => {
   const fails = async (args: string[], status: number, stderr: RegExp) =>
     t.match(await sdar(["serve", "--port", "0", ...args]), { status, stdout: "", stderr });
@@ -107,5 +131,6 @@ t.test("what is wrong is told in one line", async (t) => {
   await fails(["--model", "=x"], 2, /--model.*Give NAME=FOLDER/);
   await fails(["--draft", "y=sdar-nano"], 2, /^sdar: --draft: "y" is not allowed; give one of sdar-nano\n$/);
   await fails(["--port", "many"], 2, /--port.*not a whole number/);
+  await fails(["--kv-tokens", "64", "--kv-bytes", "64"], 2, /^sdar: kvCache: .*either bytes or tokens/);
   await fails(["--quality", "best"], 2, /^sdar: generate\.quality: "best" is not allowed/);
 });

@@ -43,7 +43,8 @@ export interface EvalOptions {
   samples: number;
   /** prompts in flight */
   concurrency: number;
-  load: LoadOptions;
+  /** what a model is loaded with */
+  load(model: string): LoadOptions;
   onAnswer?: (variant: EvalVariant, answer: EvalAnswer, done: number) => void;
   /** ends it with what was measured so far */
   signal: AbortSignal;
@@ -60,7 +61,7 @@ export async function evaluate(options: EvalOptions): Promise<EvalRun[]> {
       if (loaded !== variant.model) {
         await engine?.dispose();
         engine = undefined;
-        engine = await Engine.load(variant.model, { ...load, signal });
+        engine = await Engine.load(variant.model, { ...load(variant.model), signal });
         loaded = variant.model;
       }
       runs.push(await runVariant(engine as Engine, variant, options));

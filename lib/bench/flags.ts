@@ -1,5 +1,5 @@
 // Options that several commands take, as commander parses them.
-import { InvalidArgumentError } from "commander";
+import { InvalidArgumentError, Option } from "commander";
 
 /** A whole number of at least `min`. */
 export function whole(min: number) {
@@ -56,3 +56,7 @@ export const positiveList = (text: string): number[] => text.split(",").map(posi
 
 /** A number of at least 0. */
 export const notNegative = (text: string): number => (/^0+(\.0*)?$/.test(text) ? 0 : positive(text));
+
+/** 0 for all of them. */
+export const layersOption = (): Option =>
+  new Option("--layers <n>", "layers of the shape to keep").argParser(whole(1)).default(0, "all");

@@ -1,11 +1,11 @@
 // sdar bench forward: the time of one forward pass beside the machine's own limits, measured in turns with it.
 import { createInterface } from "node:readline";
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import { kvFormats, type NativeLoadOptions, type WeightFormat, weightFormats } from "../binding.js";
 import { findCheckpoint, shippedModel } from "../checkpoint.js";
 import { invalidOption, SdarError } from "../errors.js";
 import { type NativeBench, type NativeRounds, openBench } from "./binding.js";
-import { oneOf, positive, someOf, whole, wholeList } from "./flags.js";
+import { layersOption, oneOf, positive, someOf, whole, wholeList } from "./flags.js";
 import { deliver, median, table } from "./report.js";
 
 interface Flags {
@@ -40,13 +40,19 @@ export function forwardCommand(): Command {
     )
     .option("-m, --model <model>", `checkpoint folder or hub id (default: ${shippedModel})`)
     .option("--shape <name>", "random weights of this shape, made in memory: sdar-1.7b, sdar-4b and others")
-    .option("--layers <n>", "layers of the shape to keep (default: all)", whole(1), 0)
+    .addOption(layersOption())
     .option("--weights <list>", `formats: ${weightFormats.join(", ")}`, someOf(...weightFormats), ["int8" as const])
     .option("--tokens <list>", "positions of a forward", wholeList, [1, 4, 8, 16, 32, 64, 512])
     .option("--context <n>", "positions in the cache before it; several, ascending, are compared", contexts, [256])
-    .option("--threads <n>", "threads that compute (default: this machine's cores)", whole(1), 0)
-    .option("--isa <name>", "instruction set (default: SDAR_ISA, else the best)", "")
-    .option("--kv <format>", "format of the cache (default: f32 with f32 weights, else bf16)", oneOf(...kvFormats), "")
+    .addOption(
+      new Option("--threads <n>", "threads that compute").argParser(whole(1)).default(0, "this machine's cores"),
+    )
+    .addOption(new Option("--isa <name>", "instruction set").default("", "SDAR_ISA, else the best"))
+    .addOption(
+      new Option("--kv <format>", "format of the cache")
+        .argParser(oneOf(...kvFormats))
+        .default("", "f32 with f32 weights, else bf16"),
+    )
     .option("--seconds <s>", "time for each size, in which at least 5 rounds are run", positive, 5)
     .option("--all", "print all columns: bandwidth, operations, the smallest time, with logits")
     .option("--json", "print one JSON object")

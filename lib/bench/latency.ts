@@ -3,7 +3,7 @@ import { Command } from "commander";
 import { type WeightFormat, weightFormats } from "../binding.js";
 import { shippedModel } from "../checkpoint.js";
 import type { Engine } from "../engine.js";
-import { oneOf, positive, whole } from "./flags.js";
+import { layersOption, oneOf, positive, whole } from "./flags.js";
 import { closedLoop, type ModelFlags, observe, randomTokens, sleep, withCheckpoint, withEngine } from "./load.js";
 import { deliver, median } from "./report.js";
 
@@ -23,7 +23,7 @@ export function latencyCommand(): Command {
     .description("What a known prompt saves, what a long prompt costs others, what a blocked event loop costs")
     .option("-m, --model <model>", "checkpoint folder, hub id in the local cache, or the shipped model", shippedModel)
     .option("--shape <name>", "random weights of this shape: sdar-1.7b, sdar-4b and others")
-    .option("--layers <n>", "layers of the shape to keep (default: all)", whole(1), 0)
+    .addOption(layersOption())
     .option("--weights <format>", weightFormats.join(", "), oneOf(...weightFormats), "int8" as const)
     .option("--threads <n>", "threads that compute (default: this machine's cores)", whole(1))
     .option(

@@ -7,7 +7,7 @@ import type { Engine } from "../engine.js";
 import { invalidOption } from "../errors.js";
 import { drawCharts } from "../plot.js";
 import { type NativeBench, openBench } from "./binding.js";
-import { oneOf, positive, whole, wholeList } from "./flags.js";
+import { layersOption, oneOf, positive, whole, wholeList } from "./flags.js";
 import {
   closedLoop,
   type ModelFlags,
@@ -38,7 +38,7 @@ export function serveCommand(): Command {
     .description("Throughput with 1 to 32 requests at a time, beside the bare forward of as many positions")
     .option("-m, --model <model>", "checkpoint folder, hub id in the local cache, or the shipped model", shippedModel)
     .option("--shape <name>", "random weights of this shape: sdar-1.7b, sdar-4b and others")
-    .option("--layers <n>", "layers of the shape to keep (default: all)", whole(1), 0)
+    .addOption(layersOption())
     .option("--weights <format>", weightFormats.join(", "), oneOf(...weightFormats), "int8" as const)
     .option("--threads <n>", "threads that compute (default: this machine's cores)", whole(1))
     .option("--concurrency <list>", "requests at a time", wholeList, [1, 2, 4, 8, 16, 32])

@@ -9,7 +9,7 @@ import { deliver } from "../bench/report.js";
 import { shippedModel } from "../checkpoint.js";
 import { invalidOption, SdarError } from "../errors.js";
 import { describeOptions, setOption } from "../option-text.js";
-import type { GenerateDefaults } from "../types.js";
+import type { GenerateDefaults, LoadOptions } from "../types.js";
 import {
   type AnswerFlags,
   answerOptions,
@@ -18,7 +18,7 @@ import {
   withAnswerFlags,
   withDeviceFlags,
 } from "./generation.js";
-import { ProgressLine } from "./progress.js";
+import { loadingText, ProgressLine } from "./progress.js";
 import { onInterrupt } from "./signals.js";
 
 interface Flags extends AnswerFlags, Omit<ModelFlags, "model"> {
@@ -81,7 +81,10 @@ async function run(file: string, flags: Flags): Promise<void> {
   onInterrupt(() => interrupt.abort());
   const answers = out === undefined ? undefined : new AnswerFile(out);
   const line = new ProgressLine(!json);
-  const load = { device, weights, threads, maxConcurrent: Math.min(4096, Math.max(64, samples)) };
+  const load = (model: string): LoadOptions => ({
+    ...{ device, weights, threads, maxConcurrent: Math.min(4096, Math.max(64, samples)) },
+    onProgress: (progress) => line.show(() => loadingText(model, progress)),
+  });
   const onAnswer = (variant: EvalVariant, answer: EvalAnswer, done: number) => {
     answers?.add(variant, answer);
     const which =

@@ -35,12 +35,15 @@ export class ProgressLine {
   }
 }
 
+/** How far a load is. */
+export const loadingText = (model: string, { done, total }: { done: number; total: number }): string =>
+  `loading ${model}: ${Math.floor((100 * done) / (total || 1))} % of ${sizeOf(total)}`;
+
 /** Options of Engine.load that show on a terminal how far it is; `clear` when it has ended. */
 export function loadProgress(model: string): Pick<LoadOptions, "onProgress"> & { clear(): void } {
   const line = new ProgressLine();
   return {
-    onProgress: ({ done, total }) =>
-      line.show(() => `loading ${model}: ${Math.floor((100 * done) / (total || 1))} % of ${sizeOf(total)}`),
+    onProgress: (progress) => line.show(() => loadingText(model, progress)),
     clear: () => line.clear(),
   };
 }

@@ -6,11 +6,12 @@ import { invalidOption, SdarError } from "../errors.js";
 import type { ServerOptions } from "../server/app.js";
 import type { ApiKey } from "../server/auth.js";
 import type { ModelToLoad } from "../server/models.js";
-import type { LoadOptions, Quality } from "../types.js";
+import type { LoadOptions } from "../types.js";
+import { type EngineFlags, engineOptions, withEngineFlags } from "./engine-flags.js";
 import { collect } from "./generation.js";
 import { onInterrupt } from "./signals.js";
 
-interface Flags {
+interface Flags extends EngineFlags {
   port: number;
   host: string;
   prefix?: string;
@@ -27,18 +28,11 @@ interface Flags {
   keepAlive?: number;
   grace?: number;
   logLevel: NonNullable<ServerOptions["logLevel"]>;
-  device?: LoadOptions["device"];
-  weights?: LoadOptions["weights"];
-  threads?: number;
-  maxConcurrent?: number;
-  kvTokens?: number;
   queue?: number;
-  maxTokens?: number;
-  quality?: Quality;
 }
 
 export function serveCommand(): Command {
-  return new Command("serve")
+  const command = new Command("serve")
     .description("Serves models over HTTP, for clients of OpenAI's API")
     .optionsGroup("Models:")
     .option(
@@ -65,15 +59,8 @@ export function serveCommand(): Command {
     .option("--request-timeout <ms>", "milliseconds within which a request must have arrived (default: 60000)", whole)
     .option("--keep-alive <ms>", "milliseconds for which an idle connection stays open (default: 75000)", whole)
     .option("--grace <ms>", "milliseconds for which SIGTERM waits for what is being answered (default: 30000)", whole)
-    .optionsGroup("Engine:")
-    .option("--device <name>", "auto, cpu, cuda or cuda:N (default: auto)")
-    .option("--weights <format>", "auto, f32, bf16, int8 or int4 (default: auto)")
-    .option("--threads <n>", "threads that compute (default: this machine's cores)", whole)
-    .option("--max-concurrent <n>", "most completions in one step (default: 64)", whole)
-    .option("--kv-tokens <n>", "size of the key/value cache in tokens (default: from this machine's memory)", whole)
-    .option("--queue <n>", "most completions that wait; beyond it clients get 429 (default: 4096)", whole)
-    .option("--max-tokens <n>", "most tokens of requests that do not say (default: the rest of the context)", whole)
-    .option("--quality <name>", "exact, balanced or fast, for requests that do not say")
+    .option("--queue <n>", "most completions that wait; beyond it clients get 429 (default: 4096)", whole);
+  return withEngineFlags(command)
     .optionsGroup("Output:")
     .option("--log-level <level>", "silent, error, warn, info (a line for each request) or debug, as JSON", "warn")
     .addHelpText(
@@ -117,12 +104,9 @@ function modelsOf({ model, draft = {}, ...flags }: Flags): Record<string, ModelT
   const models = model ?? { [shippedModel]: shippedModel };
   const drafted = Object.keys(draft).find((name) => !Object.hasOwn(models, name));
   if (drafted !== undefined) throw invalidOption("--draft", drafted, `one of ${Object.keys(models).join(", ")}`);
-  const { device, weights, threads, maxConcurrent, kvTokens, queue, maxTokens, quality } = flags;
   const options: LoadOptions = {
-    ...defined({ device, weights, threads, maxConcurrent }),
-    ...(kvTokens !== undefined && { kvCache: { tokens: kvTokens } }),
-    ...(queue !== undefined && { queue: { maxRequests: queue } }),
-    generate: defined({ maxTokens, quality }),
+    ...engineOptions(flags),
+    ...(flags.queue !== undefined && { queue: { maxRequests: flags.queue } }),
     log: (level, message) => void (level === "warn" && process.stderr.write(`sdar: ${message}\n`)),
   };
   const entries = Object.entries(models).map(([name, path]) => {

@@ -3,15 +3,15 @@ import { Command } from "commander";
 import { shippedModel } from "../checkpoint.js";
 import { Engine } from "../engine.js";
 import { invalidOption } from "../errors.js";
-import type { LoadOptions, Quality } from "../types.js";
 import { checkPlace, deadJobs, loadBull, withQueue } from "../worker/queue.js";
 import { mergeResults, ResultsFile } from "../worker/results.js";
 import { work } from "../worker/worker.js";
+import { type EngineFlags, engineOptions, withEngineFlags } from "./engine-flags.js";
 import { defaultQueue, defaultRedis, whole } from "./queue-flags.js";
 import { onInterrupt } from "./signals.js";
 import { printable } from "./terminal.js";
 
-interface Flags {
+interface Flags extends EngineFlags {
   model: string;
   redis: string;
   queue: string;
@@ -23,16 +23,10 @@ interface Flags {
   retry?: boolean;
   json?: boolean;
   merge?: string;
-  device?: LoadOptions["device"];
-  weights?: LoadOptions["weights"];
-  threads?: number;
-  maxConcurrent: number;
-  maxTokens?: number;
-  quality?: Quality;
 }
 
 export function workerCommand(): Command {
-  return new Command("worker")
+  const command = new Command("worker")
     .description("Answers the jobs of a queue in Redis and appends the answers to a file, each once")
     .argument("[files...]", "with --merge, files of results")
     .optionsGroup("Queue:")
@@ -48,13 +42,8 @@ export function workerCommand(): Command {
     .option("--json", "with --dead, print a JSON object a line")
     .option("--merge <out>", "join files of results into one, each job once")
     .optionsGroup("Model and machine:")
-    .option("-m, --model <model>", "checkpoint folder, hub id in the local cache, or the shipped model", shippedModel)
-    .option("--device <name>", "auto, cpu, cuda or cuda:N (default: auto)")
-    .option("--weights <format>", "auto, f32, bf16, int8 or int4 (default: auto)")
-    .option("--threads <n>", "threads that compute (default: this machine's cores)", whole)
-    .option("--max-concurrent <n>", "most completions in one step", whole, 64)
-    .option("--max-tokens <n>", "most tokens of requests that do not say", whole)
-    .option("--quality <name>", "exact, balanced or fast, for requests that do not say")
+    .option("-m, --model <model>", "checkpoint folder, hub id in the local cache, or the shipped model", shippedModel);
+  return withEngineFlags(command)
     .addHelpText(
       "after",
       "\nExamples:\n  sdar worker --queue night --results answers.jsonl\n  sdar worker --queue night --dead\n  sdar worker --merge all.jsonl answers-1.jsonl answers-2.jsonl",
@@ -67,7 +56,7 @@ async function run(files: string[], flags: Flags, command: Command): Promise<voi
   if (files.length > 0) command.error("error: files are for --merge");
   if (flags.dead) return dead(flags);
   if (flags.results === undefined) command.error("error: --results FILE is needed");
-  const { model, redis, queue, device, weights, threads, maxConcurrent, maxTokens, quality, stalledMs } = flags;
+  const { model, redis, queue, stalledMs, maxConcurrent = 64 } = flags;
   const { concurrency = Math.ceil(1.5 * maxConcurrent), once = false } = flags;
   if (concurrency < 1) throw invalidOption("concurrency", concurrency, "an integer >= 1");
   if (stalledMs < 100) throw invalidOption("stalledMs", stalledMs, "an integer >= 100");
@@ -81,8 +70,7 @@ async function run(files: string[], flags: Flags, command: Command): Promise<voi
   const results = await ResultsFile.open(flags.results as string);
   try {
     if (results.count > 0) log(`${results.path} has ${results.count} answer(s) already`);
-    const generate = { ...(maxTokens !== undefined && { maxTokens }), ...(quality && { quality }) };
-    await using engine = await Engine.load(model, { device, weights, threads, maxConcurrent, generate });
+    await using engine = await Engine.load(model, engineOptions(flags));
     log(`waiting for jobs of ${queue}`);
     const { signal } = stop;
     const tally = await work({ engine, results, redis, queue, concurrency, stalledMs, once, signal, log });

@@ -6,10 +6,10 @@ import { flatTools, type Placed, placeOf } from "./flat-tools.js";
 import { given, optional, paramOf, sdarSchema, sharedOptions } from "./openai-fields.js";
 import { badField } from "./problem.js";
 
-const string = z.string({ error: "give a string" });
-const number = optional(z.number({ error: "give a number" }));
+const string = z.string();
+const number = optional(z.number());
 const whole = z.int({ error: "give a whole number" });
-const flag = optional(z.boolean({ error: "give true or false" }));
+const flag = optional(z.boolean());
 const textBlock = z.object({ type: z.literal("text"), text: string });
 
 /** Blocks of these types alone. */
@@ -34,7 +34,7 @@ const content = blocksOf(
     type: z.literal("tool_use"),
     id: string,
     name: string,
-    input: z.record(z.string(), z.unknown(), { error: "give an object" }),
+    input: z.record(z.string(), z.unknown()),
   }),
   z.object({ type: z.literal("tool_result"), tool_use_id: string, content: optional(textOnly) }),
 );

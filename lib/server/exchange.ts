@@ -160,7 +160,8 @@ async function answerEvents(self: Exchange, runs: readonly Run[], translation: T
         for await (const chunk of run) {
           // Leaving the loop ends the run.
           if (writer.gone) break;
-          await send(events.chunk(chunk, index));
+          const full = send(events.chunk(chunk, index));
+          if (full) await full;
         }
         const result = await run.result();
         checkCut(self);
@@ -174,7 +175,7 @@ async function answerEvents(self: Exchange, runs: readonly Run[], translation: T
     if (problem.status === 500) request.log.error({ err: (error as Error).cause ?? error }, "a stream failed");
     await send(events.failed?.(problem) ?? errors.events(problem, caller.requestId));
   }
-  writer.end();
+  await writer.end();
 }
 
 const written = ({ event, data }: ServerEvent): string =>

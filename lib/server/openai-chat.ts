@@ -37,7 +37,7 @@ const chatSchema = z.object({
   ...structuredFields,
   max_completion_tokens: optional(z.int({ error: "give a whole number" })),
   max_tokens: optional(z.int({ error: "give a whole number" })),
-  logprobs: optional(z.boolean({ error: "give true or false" })),
+  logprobs: optional(z.boolean()),
   top_logprobs: optional(z.int({ error: "give a whole number" })),
   reasoning_effort: optional(z.string()).describe("none turns thinking off where the chat template can"),
   chat_template_kwargs: optional(z.record(z.string(), z.unknown())),
@@ -179,6 +179,8 @@ const chatFinish = (answer: Answer): string => (answer.toolCalls ? "tool_calls" 
 /** What one choice has told so far. */
 interface Told {
   calls: number;
+  /** what stands around the text in an event that has nothing else */
+  frame: [before: string, after: string] | undefined;
   /** whose log-probabilities were not told yet */
   tokens: Token[];
 }
@@ -192,7 +194,7 @@ class ChatStream implements StreamTranslator {
   constructor(of: ChatTranslation, body: ChatBody) {
     this.#of = of;
     this.#body = body;
-    this.#told = Array.from({ length: body.n ?? 1 }, () => ({ calls: 0, tokens: [] }));
+    this.#told = Array.from({ length: body.n ?? 1 }, () => ({ calls: 0, frame: undefined, tokens: [] }));
     this.#usage = body.stream_options?.include_usage ?? false;
   }
 
@@ -203,7 +205,10 @@ class ChatStream implements StreamTranslator {
   chunk(chunk: Chunk): ServerEvent[] {
     const { answer: index, text, reasoning, toolCalls = [], tokens, draft } = chunk;
     const told = this.#told[index] as Told;
-    if (this.#body.logprobs) told.tokens.push(...tokens);
+    const { logprobs, sdar } = this.#body;
+    if (!logprobs && !sdar && reasoning === undefined && toolCalls.length === 0 && text !== "")
+      return [this.#text(index, text)];
+    if (logprobs) told.tokens.push(...tokens);
     const deltas: object[] = [];
     if (reasoning !== undefined) deltas.push({ reasoning_content: reasoning });
     if (text !== "") deltas.push({ content: text });
@@ -214,7 +219,7 @@ class ChatStream implements StreamTranslator {
       deltas.push({ tool_calls: [{ index: at, function: { arguments: made.arguments } }] });
     }
     // The engine's own may have no text beside them.
-    const own = sdarChoice(this.#body.sdar, { tokens, ...(draft && { draft }) });
+    const own = sdarChoice(sdar, { tokens, ...(draft && { draft }) });
     if (deltas.length === 0 && Object.keys(own).length > 0) deltas.push({});
     return deltas.map((delta, i) => this.#delta(index, delta, i === 0 ? { ...this.#logprobs(told), ...own } : {}));
   }
@@ -233,6 +238,15 @@ class ChatStream implements StreamTranslator {
 
   done(results: GenerateResult[]): ServerEvent[] {
     return lastEvents(this.#body, results, (fields) => this.#of.chunk(fields));
+  }
+
+  /** Most of what a stream says: only the text is written as JSON each time. */
+  #text(index: number, text: string): ServerEvent {
+    const told = this.#told[index] as Told;
+    const empty = '"content":""'; // with these quotes no part of a string
+    told.frame ??= JSON.stringify(this.#delta(index, { content: "" }).data).split(empty) as [string, string];
+    const [before, after] = told.frame;
+    return { data: `${before}"content":${JSON.stringify(text)}${after}` };
   }
 
   /** Of the tokens since the last call; nothing where there are none to tell. */

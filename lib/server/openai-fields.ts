@@ -7,9 +7,9 @@ import { badField } from "./problem.js";
 import type { Formats } from "./structured.js";
 
 export const optional = <T extends z.ZodType>(schema: T) => schema.nullish();
-const number = optional(z.number({ error: "give a number" }));
+const number = optional(z.number());
 const whole = optional(z.int({ error: "give a whole number" }));
-const flag = optional(z.boolean({ error: "give true or false" }));
+const flag = optional(z.boolean());
 
 /** Options that only this engine has. Unlike elsewhere an unknown one is refused: nobody sends them by accident. */
 export const sdarSchema = z

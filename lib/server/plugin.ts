@@ -152,21 +152,24 @@ export async function sdarPlugin(app: FastifyInstance, options: SdarPluginOption
       done(error as Error);
     }
   });
-  app.addHook("onRequest", async (request, reply) => {
+  // Hooks call back: a promise for each would cost every request a turn more.
+  app.addHook("onRequest", (request, reply, done) => {
     const requestId = idOf(request.headers["x-request-id"]);
     reply.header("x-request-id", requestId);
     const { config } = request.routeOptions;
     const errors = (config as { errors?: ErrorShape }).errors ?? openaiErrors;
     if (errors.requestIdHeader) reply.header(errors.requestIdHeader, requestId);
     known.set(request, { requestId, errors, tenant: nobody });
+    done();
   });
   if (options.cors?.length) app.addHook("onRequest", allowOrigins(options.cors));
-  app.addHook("onResponse", async (request, reply) => {
+  app.addHook("onResponse", (request, reply, done) => {
     metrics.answered(request.routeOptions.url ?? "none", reply.statusCode);
     const { requestId, tenant } = known.get(request) ?? {};
     const { method, url } = request;
     const told = { requestId, tenant: tenant?.name, method, url: url.split("?")[0], status: reply.statusCode };
     request.log.info({ ...told, ms: Math.round(reply.elapsedTime) }, "answered");
+    done();
   });
   const fail = (error: unknown, request: FastifyRequest, reply: FastifyReply) => {
     const problem = problemOf(error);
@@ -188,9 +191,13 @@ export async function sdarPlugin(app: FastifyInstance, options: SdarPluginOption
     const config = { errors: errorsOf(url) };
     app.route({ method: others, url, config, exposeHeadRoute: false, onRequest, handler: () => {} });
   };
-  const authenticate: onRequestHookHandler = async (request) => {
-    const tenant = auth.tenantOf(request.headers);
-    known.set(request, { ...(known.get(request) as Known), tenant });
+  const authenticate: onRequestHookHandler = (request, _, done) => {
+    try {
+      (known.get(request) as Known).tenant = auth.tenantOf(request.headers);
+      done();
+    } catch (error) {
+      done(error as Error);
+    }
   };
   for (const endpoint of endpoints) {
     const { path, errors } = endpoint;

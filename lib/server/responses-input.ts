@@ -6,8 +6,8 @@ import { flatTools, type Placed, placeOf } from "./flat-tools.js";
 import { given, optional, paramOf, sharedFields, sharedOptions, type Unsupported } from "./openai-fields.js";
 import { badField } from "./problem.js";
 
-const string = z.string({ error: "give a string" });
-const flag = optional(z.boolean({ error: "give true or false" }));
+const string = z.string();
+const flag = optional(z.boolean());
 const whole = optional(z.int({ error: "give a whole number" }));
 const record = (error: string) => z.record(z.string(), z.unknown(), { error });
 

@@ -9,8 +9,8 @@ export type Formats = { format: Format; field: string }[];
 const schema = z.union([z.record(z.string(), z.unknown()), z.boolean(), z.string()], {
   error: "give a JSON Schema",
 });
-const string = z.string({ error: "give a string" });
-const choices = z.array(z.string({ error: "give a string" }), { error: "give a list of strings" });
+const string = z.string();
+const choices = z.array(z.string(), { error: "give a list of strings" });
 
 export const responseFormat = z
   .union([

@@ -6,8 +6,8 @@ import { messagesField, messagesOf, toolFields, toolsOf } from "./openai-message
 import { TokenTexts } from "./openai-results.js";
 import { ApiError, badField, parseBody } from "./problem.js";
 
-const text = z.string({ error: "give a string" });
-const flag = optional(z.boolean({ error: "give true or false" }));
+const text = z.string();
+const flag = optional(z.boolean());
 
 export const tokenizeSchema = z.object({
   model: optional(text),
