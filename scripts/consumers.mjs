@@ -46,6 +46,11 @@ const consumers = {
     files: "runtimes",
     runs: [...runBoth(node), ["npx", "sdar", "generate", "31 x 7"], ["npx", "sdar", "doctor"]],
   },
+  newcomer: {
+    files: "newcomer",
+    more: { fastify: "^5", "prom-client": "^15", openai: "^6" },
+    runs: [[node, "main.mjs"]],
+  },
   pnpm: { files: "runtimes", with: "pnpm", runs: [[node, ...smoke]] },
   yarn: {
     files: "runtimes",

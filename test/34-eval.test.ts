@@ -134,7 +134,7 @@ t.test("runs are those of the engine, for every setting", async (t) => {
     { name: "a", model: "sdar-nano", options: { maxTokens: 16 } },
     { name: "b", model: "sdar-nano", options: { maxTokens: 16, quality: "fast" as const } },
   ];
-  const options = { items, variants, samples: 1, concurrency: 8, load: {}, signal: never };
+  const options = { items, variants, samples: 1, concurrency: 8, load: () => ({}), signal: never };
   const runs = await evaluate(options);
   await using engine = await Engine.load("sdar-nano");
   for (const [at, { options }] of variants.entries()) {

@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer, request } from "node:http";
+import { Agent, createServer, request } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,6 +11,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import t, { type Test } from "tap";
 import { parseAllDocuments } from "yaml";
 import { packageRoot, shippedModelPath } from "../lib/checkpoint.js";
+import { Engine } from "../lib/index.js";
 import { main } from "./sdar.js";
 
 const folder = join(packageRoot, "examples", "deploy");
@@ -78,8 +79,8 @@ async function standIn(t: Test): Promise<Replica> {
   return { port: (server.address() as AddressInfo).port, end };
 }
 
-t.test("sessions stay on a replica, and go on when it is gone", { skip }, async (t) => {
-  const replicas = await Promise.all([0, 1].map(() => (served ? engineReplica(t) : standIn(t))));
+/** nginx in front of replicas. */
+async function startNginx(t: Test, replicas: Replica[]) {
   const { path, socket } = prefix(
     t,
     replicas.map(({ port }) => port),
@@ -90,6 +91,12 @@ t.test("sessions stay on a replica, and go on when it is gone", { skip }, async 
   });
   t.teardown(() => endProcess(child, "SIGTERM"));
   while (!existsSync(socket) && child.exitCode === null) await sleep(10);
+  return { path, socket };
+}
+
+t.test("sessions stay on a replica, and go on when it is gone", { skip }, async (t) => {
+  const replicas = await Promise.all([0, 1].map(() => (served ? engineReplica(t) : standIn(t))));
+  const { path, socket } = await startNginx(t, replicas);
 
   const ask = async (session: string, path = "/v1/chat/completions") => {
     const headers = { "content-type": "application/json", ...(session && { "x-session": session }) };
@@ -144,6 +151,55 @@ t.test("sessions stay on a replica, and go on when it is gone", { skip }, async 
     if (before !== gone) t.equal(last, before, "who was elsewhere stays");
     else t.not(last.split(", ").at(-1), gone);
   }
+});
+
+t.test("a replica is killed under 2000 requests: each is answered once, with the right text", { skip }, async (t) => {
+  if (!served) return t.pass("dist/ was not built");
+  const replicas = await Promise.all([engineReplica(t), engineReplica(t)]);
+  const { socket } = await startNginx(t, replicas);
+  const prompts = Array.from({ length: 40 }, (_, i) => `${100 + 7 * i} + ${31 * i}`);
+  const alone = await Engine.load("sdar-nano", { threads: 1 });
+  t.teardown(() => alone.dispose());
+  const texts = await Promise.all(
+    prompts.map((content) => alone.generate({ messages: [{ role: "user", content }], maxTokens: 8 }).text()),
+  );
+
+  const agent = new Agent({ keepAlive: true });
+  t.teardown(() => agent.destroy());
+  const path = "/v1/chat/completions";
+  /** Rejects where the answer is not whole. */
+  const ask = async (i: number): Promise<string> => {
+    const headers = { "content-type": "application/json", "x-session": `session-${i}` };
+    const sent = request({ socketPath: socket, agent, method: "POST", path, headers });
+    const messages = [{ role: "user", content: prompts[i % prompts.length] }];
+    sent.end(JSON.stringify({ model: "chat", max_tokens: 8, messages }));
+    const [response] = await once(sent, "response");
+    let body = "";
+    for await (const part of response) body += part;
+    if (response.statusCode !== 200) throw new Error(`status ${response.statusCode}`);
+    return JSON.parse(body).choices[0].message.content;
+  };
+
+  const count = 2000;
+  const answers: (string | undefined)[] = [];
+  let answered = 0;
+  let killed: Promise<unknown> | undefined;
+  let next = 0;
+  const client = async () => {
+    while (next < count) {
+      const i = next++;
+      for (let tries = 0; answers[i] === undefined && tries < 100; tries++) {
+        answers[i] = await ask(i).catch(() => sleep(50));
+      }
+      if (++answered === count / 4) killed = replicas[0]?.end();
+    }
+  };
+  await Promise.all(Array.from({ length: 32 }, client));
+  t.ok(killed, "it was killed in the middle");
+  await killed;
+  t.equal(answered, count);
+  const wrong = answers.filter((text, i) => text !== texts[i % texts.length]);
+  t.same(wrong, [], "none is lost, none is another's");
 });
 
 t.test("what Kubernetes and Prometheus are given", (t) => {
