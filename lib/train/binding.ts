@@ -118,7 +118,7 @@ interface NativeTraining {
 }
 
 interface TrainBinding {
-  openTraining(options: NativeTrainOptions): Promise<NativeTraining>;
+  openTraining(options: NativeTrainOptions): { promise: Promise<NativeTraining>; cancel(): void };
 }
 
 /** A run on the native side, with errors as SdarErrors. */
@@ -129,10 +129,11 @@ export class Training {
     this.#native = native;
   }
 
-  /** Begins, or goes on where the folder has a state. */
-  static async open(options: NativeTrainOptions): Promise<Training> {
+  /** Begins, or goes on where the folder has a state. Rejects with ABORTED where it was cancelled in time. */
+  static open(options: NativeTrainOptions): { training: Promise<Training>; cancel(): void } {
     const { openTraining } = loadBinding() as unknown as TrainBinding;
-    return new Training(await told(() => openTraining(options)));
+    const { promise, cancel } = openTraining(options);
+    return { training: told(async () => new Training(await promise)), cancel };
   }
 
   info = (): NativeTrainInfo => this.#native.info();

@@ -313,9 +313,9 @@ export interface TrainResult {
   folder: string;
   run: string;
   steps: number;
-  /** mean of the last twentieth of the steps */
-  loss: number;
-  /** undefined where nothing is held out */
+  /** mean of the last twentieth of the steps; undefined where the run's log of them is gone */
+  loss: number | undefined;
+  /** undefined where nothing is held out, or the log is gone */
   heldOutLoss: number | undefined;
   /** of steps, in this process and in those before */
   seconds: number;
