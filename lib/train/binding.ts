@@ -32,6 +32,8 @@ export interface NativeTrainOptions {
   views: number;
   growth: boolean;
   complementary: boolean;
+  /** the first view masks all of the answer */
+  fullMask: boolean;
   /** share of blocks of which the last positions are masked */
   suffix: number;
   /** fills an answer's last block; -1: it stays short */

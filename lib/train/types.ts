@@ -185,6 +185,13 @@ export interface AdaptOptions extends TrainOptions {
    */
   complementary?: boolean;
   /**
+   * The first view masks all of the answer in each block, which is what decoding begins with, and the others any part of it; with
+   * `recipe: "views"` and at least 2 views.
+   *
+   * @default false
+   */
+  fullMask?: boolean;
+  /**
    * Share of the blocks in which the answer's last positions are masked instead of any, with `recipe: "views"`; 0 to 1. A model that
    * was trained from left to right mostly fills its blocks so.
    *

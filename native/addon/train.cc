@@ -50,6 +50,7 @@ RunOptions to_training(const Napi::Object& o) {
   options.recipe.views = integer(o, "views", 1, 64);
   options.recipe.growth = boolean(o, "growth");
   options.recipe.complementary = boolean(o, "complementary");
+  options.recipe.full_mask = boolean(o, "fullMask");
   options.recipe.suffix = number(o, "suffix", 0, 1);
   options.recipe.pad_id = integer(o, "padId", -1);
   train::TrainSettings& settings = options.settings;
