@@ -7,6 +7,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmSync,
   symlinkSync,
   truncateSync,
   writeFileSync,
@@ -15,6 +16,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
 import { shippedModelPath } from "../lib/checkpoint.js";
+import { Training } from "../lib/train/binding.js";
 import { adapt, type PretrainOptions, pretrain } from "../lib/train/index.js";
 import { main } from "./sdar.js";
 
@@ -151,6 +153,50 @@ t.test(
     t.ok(model("to").equals(model("undisturbed")), "the same bits");
   },
 );
+
+t.test("a log that is gone, in part or as a whole, costs what it would have told, and nothing else", async (t) => {
+  const folder = t.testdir({});
+  const options = { ...begin(folder), epochs: 3, heldOut: 0.1 };
+  const whole = await pretrain({ ...options, to: join(folder, "whole") });
+  const runs = [
+    { name: "early", stop: 3 },
+    { name: "late", stop: whole.steps },
+  ];
+  for (const { name, stop } of runs) {
+    const to = join(folder, name);
+    const onProgress = ({ step }: { step: number }) => {
+      if (step === stop) throw new Error("mine");
+    };
+    await t.rejects(pretrain({ ...options, to, onProgress }), { message: "mine" });
+    rmSync(join(`${to}.run`, "log.jsonl"));
+    const { loss, heldOutLoss, seconds, steps } = await pretrain({ ...options, to });
+    t.equal(steps, whole.steps);
+    const told = name === "early" ? [whole.loss, whole.heldOutLoss] : [undefined, undefined];
+    t.same([loss, heldOutLoss], told);
+    t.ok(name === "early" ? seconds > 0 : seconds === 0);
+    t.ok(existsSync(join(to, "model.safetensors")));
+  }
+});
+
+t.test("a run that is cancelled while it is opened can be opened again", async (t) => {
+  const folder = t.testdir({});
+  const options = { ...begin(folder), to: join(folder, "to") };
+  const stop = new AbortController();
+  const { open } = Training;
+  t.teardown(() => Object.assign(Training, { open }));
+  // The signal comes while the native side is at work.
+  Training.open = (native) => {
+    const opening = open.call(Training, native);
+    process.nextTick(() => stop.abort());
+    return opening;
+  };
+  await t.rejects(pretrain({ ...options, signal: stop.signal }), {
+    code: "ABORTED",
+    message: /aborted while it was opened; .*to\.run has it, and the same call goes on$/,
+  });
+  Training.open = open;
+  t.ok((await pretrain(options)).steps > 0);
+});
 
 t.test("SIGTERM saves; where nobody reads how it goes on, it goes on", async (t) => {
   const folder = t.testdir({});

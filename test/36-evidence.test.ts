@@ -1,7 +1,7 @@
 // sdar bench adapt with models that are too small to learn anything: stages, costs, what is written, what is refused.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import t from "tap";
 import { type Result, shortfalls } from "../lib/bench/adapt-report.js";
@@ -68,6 +68,29 @@ t.test("killed after the parent, it goes on, and tells what the models do and co
     readFileSync(join(out, `sdar-${share}-rows=256.jsonl`), "utf8"),
   );
   t.ok(second?.startsWith(first as string), "a larger share begins with the same samples");
+});
+
+t.test("a signal ends it with what there is, and it tells how to go on", async (t) => {
+  const out = join(scratch, "stopped");
+  const args = ["bench", "adapt", "--out", out, "--shape", shapeFlag, "--samples", "3000", "--share", "0.1"];
+  const child = spawn(process.execPath, [main, ...args, "--threads", "1"], { stdio: ["ignore", "ignore", "pipe"] });
+  const closed = once(child, "close");
+  let told = "";
+  for await (const text of child.stderr.setEncoding("utf8")) {
+    if (!told && text.startsWith("parent: ")) child.kill("SIGTERM");
+    told += text;
+  }
+  t.same(await closed, [143, null]);
+  t.match(told, /^the run was aborted .*parent\.run has it, and the same command goes on$/m);
+  t.ok(existsSync(join(out, "parent.run", "state")) && !existsSync(join(out, "parent")));
+
+  // A log that lost lines would make adaptations look cheap.
+  const log = join(scratch, "evidence", "parent.run", "log.jsonl");
+  writeFileSync(log, readFileSync(log, "utf8").replace(/^.*\n/, ""));
+  const begun = ["bench", "adapt", "--out", join(scratch, "evidence"), "--shape", shapeFlag, "--samples", "150"];
+  const { status, stderr } = await sdar(begun);
+  t.equal(status, 1);
+  t.match(stderr, /parent\.run has no whole log of what .*parent has cost/);
 });
 
 t.test("rows are counted as training counts them", async (t) => {

@@ -1,7 +1,10 @@
 // Files of samples for sdar bench adapt, and what a sample costs in position-passes: rows that go forward and backward.
 import { closeSync, mkdirSync, openSync, renameSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { setImmediate as others } from "node:timers/promises";
 import { readJson } from "../checkpoint.js";
+import { SdarError } from "../errors.js";
+import { isAborted } from "../signals.js";
 import { loadText } from "../text/files.js";
 import { type Sample, SampleMaker } from "../train/samples.js";
 import type { TaskSample } from "./tasks.js";
@@ -18,12 +21,13 @@ const lineOf = ({ prompt, answer }: Pick<TaskSample, "prompt" | "answer">): stri
     ],
   });
 
-/** Writes samples until `enough` of one, which is written too, says so: the file is there whole or not at all. */
-export function writeSamples(
+/** Writes samples until `enough` of one, which is written too, says so: the file is there whole or not at all. Rejects with ABORTED. */
+export async function writeSamples(
   file: string,
   samples: Iterator<TaskSample, never>,
   enough: (line: string, count: number) => boolean,
-): void {
+  signal?: AbortSignal,
+): Promise<void> {
   mkdirSync(dirname(file), { recursive: true });
   const fd = openSync(`${file}.partial`, "w");
   try {
@@ -35,6 +39,9 @@ export function writeSamples(
       if (text.length < chunk && !done) continue;
       writeSync(fd, text);
       text = "";
+      await others();
+      if (isAborted(signal))
+        throw new SdarError("ABORTED", `aborted while ${file} was written; the same call begins it again`);
     }
   } finally {
     closeSync(fd);

@@ -31,7 +31,11 @@ type Entry = Side & Pick<Result, "kind" | "wanted" | "share" | "training">;
 
 const percent = (share: number) => `${Number((100 * share).toPrecision(3))} %`;
 
-export async function evaluate(models: Models, samples: readonly Sample[], threads?: number): Promise<Result[]> {
+export async function evaluate(
+  models: Models,
+  samples: readonly Sample[],
+  { threads, signal }: { threads?: number; signal?: AbortSignal },
+): Promise<Result[]> {
   const { parent, adapted } = models;
   const load = { device: "cpu", threads } as const;
   const entries: Entry[] = [];
@@ -45,7 +49,7 @@ export async function evaluate(models: Models, samples: readonly Sample[], threa
     await add("parent", parent.folder, parent);
     for (const one of adapted) await add("adapted", one.folder, one);
     for (const one of adapted) await add("lossless", parent.folder, one, { path: one.folder });
-    return judge(entries, await runAll(entries, samples), samples);
+    return judge(entries, await runAll(entries, samples, signal), samples);
   } finally {
     await Promise.all(entries.map(({ engine }) => engine.dispose()));
   }

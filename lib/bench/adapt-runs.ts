@@ -84,13 +84,16 @@ export interface Models {
   adapted: Adapted[];
 }
 
-/** Makes the models in `flags.out`, or what is missing of them. Throws INVALID_OPTION before anything is made. */
-export async function makeModels(flags: RunFlags, held: ReadonlySet<string>): Promise<Models> {
+/**
+ * Makes the models in `flags.out`, or what is missing of them. Rejects with INVALID_OPTION before anything is made, and with
+ * ABORTED, after which the same call goes on.
+ */
+export async function makeModels(flags: RunFlags, held: ReadonlySet<string>, signal?: AbortSignal): Promise<Models> {
   const settings = settingsOf(flags);
   const folder = resolve(flags.out);
   const { threads, saveSeconds, share } = flags;
   const at = (...names: string[]) => join(folder, ...names);
-  const common = { heldOut: 0, seed: settings.seed, threads, saveSeconds };
+  const common = { heldOut: 0, seed: settings.seed, threads, saveSeconds, signal };
   const { shape, blockLength } = settings;
   const forParent: PretrainOptions = {
     ...{ ...common, shape, tokenizer: shippedModelPath(), data: at("parent.jsonl"), to: at("parent") },
@@ -110,7 +113,7 @@ export async function makeModels(flags: RunFlags, held: ReadonlySet<string>): Pr
   begin(folder, ofParent);
 
   const parent = await trained(forParent, "parent", pretrain, (file) =>
-    writeSamples(file, taskSamples(settings.seed, held), (_, count) => count === settings.samples),
+    writeSamples(file, taskSamples(settings.seed, held), (_, count) => count === settings.samples, signal),
   );
   const adapted: Adapted[] = [];
   for (const wanted of share) {
@@ -118,10 +121,11 @@ export async function makeModels(flags: RunFlags, held: ReadonlySet<string>): Pr
       const rows = rowCounter(parent.folder, { recipe, views, blocks: lengths });
       let left = wanted * parent.rows;
       // Other samples than the parent's, and the same ones first for each share.
-      writeSamples(file, taskSamples(settings.seed + 1, held), (line) => {
+      const enough = (line: string) => {
         left -= rows(line);
         return left <= 0;
-      });
+      };
+      return writeSamples(file, taskSamples(settings.seed + 1, held), enough, signal);
     });
     adapted.push({ ...made, wanted, share: made.rows / parent.rows });
   }
@@ -196,19 +200,19 @@ async function trained<Options extends TrainOptions>(
   options: Options,
   name: string,
   train: (options: Options) => Promise<unknown>,
-  makeData: (file: string) => void,
+  makeData: (file: string) => Promise<void>,
 ): Promise<Trained> {
   const { to } = options;
   if (!existsSync(to)) {
     const data = String(options.data);
-    if (!existsSync(data)) makeData(data);
+    if (!existsSync(data)) await makeData(data);
     await train({ ...options, ...told(name) });
   }
   const entries = new RunFolder(`${to}.run`).entries(Number.POSITIVE_INFINITY);
-  if (entries.length === 0)
+  if (entries.length === 0 || entries.some(({ step }, i) => step !== i + 1))
     throw new SdarError(
       "FILE_NOT_FOUND",
-      `${to}.run has no log of what ${to} has cost; remove ${to} to train it again`,
+      `${to}.run has no whole log of what ${to} has cost; remove ${to} to train it again`,
     );
   const total = (of: "rows" | "tokens" | "seconds") => sum(entries.map((entry) => entry[of]));
   return { folder: to, steps: entries.length, rows: total("rows"), tokens: total("tokens"), seconds: total("seconds") };

@@ -19,7 +19,8 @@ interface Flags extends RunFlags {
   outJson?: string | true;
 }
 
-export function adaptCommand(): Command {
+/** `interruptible` gives what is measured a signal that ends it early, and tells how to go on. */
+export function adaptCommand(interruptible: (work: (signal: AbortSignal) => Promise<void>) => Promise<void>): Command {
   return new Command("adapt")
     .description("Trains a parent and adaptations of it on the shipped tasks; accuracy, speed and compute of all")
     .requiredOption("--out <folder>", "of data, models and results; where it is there, the same command goes on")
@@ -60,20 +61,20 @@ export function adaptCommand(): Command {
     .option("--json", "print one JSON object")
     .option("--out-json [file]", "write the JSON to another file, too (default: one in bench/results)")
     .addHelpText("after", "\nExample:\n  sdar bench adapt --out /tmp/evidence --share 0.05,0.1")
-    .action(measure);
+    .action((flags: Flags) => interruptible((signal) => measure(flags, signal)));
 }
 
 const formNames = Object.keys(forms) as Form[];
 
-async function measure(flags: Flags): Promise<void> {
+async function measure(flags: Flags, signal: AbortSignal): Promise<void> {
   const { out, prompts, limit, threads, json, outJson, mostLost, leastTokensPerForward } = flags;
   const samples = readSamples(prompts);
   if (samples.some(({ answer }) => answer === undefined))
     throw new SdarError("INVALID_OPTION", "--prompts: give each prompt with its answer", { option: "--prompts" });
   // All of them, so that the models do not depend on --limit.
-  const models = await makeModels(flags, new Set(samples.map(({ prompt }) => prompt)));
+  const models = await makeModels(flags, new Set(samples.map(({ prompt }) => prompt)), signal);
   const asked = samples.slice(0, limit);
-  const results = await evaluate(models, asked, threads);
+  const results = await evaluate(models, asked, { threads, signal });
   const { settings } = models;
   const bounds = { mostLost, leastTokensPerForward };
   const short = shortfalls(results, bounds);

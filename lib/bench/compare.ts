@@ -6,6 +6,7 @@ import { Engine } from "../engine.js";
 import { SdarError } from "../errors.js";
 import { type Chart, writeCharts } from "../plot.js";
 import { shortNames, strategyOf } from "../quality.js";
+import { isAborted } from "../signals.js";
 import type { DenoiseOptions, LoadOptions, Strategy } from "../types.js";
 import { type AnswerOptions, summarise, type Timed, timeAnswer } from "./answers.js";
 import { oneOf, positive, whole } from "./flags.js";
@@ -110,14 +111,20 @@ function expect(option: string, { model }: Engine, decoding: Decoding): void {
   throw new SdarError("INVALID_OPTION", message, { option, allowed: `a checkpoint that is ${decoding}` });
 }
 
-/** Each sample on each side, in turns; whose turn comes first changes from prompt to prompt. */
-export async function runAll(sides: readonly Side[], samples: readonly Sample[]): Promise<Timed[][]> {
+/** Each sample on each side, in turns; whose turn comes first changes from prompt to prompt. Rejects with ABORTED. */
+export async function runAll(
+  sides: readonly Side[],
+  samples: readonly Sample[],
+  signal?: AbortSignal,
+): Promise<Timed[][]> {
   for (const { engine, options } of sides) await timeAnswer(engine, samples[0] as Sample, options);
   const timed: Timed[][] = sides.map(() => []);
   for (const [index, sample] of samples.entries()) {
     for (let turn = 0; turn < sides.length; turn++) {
       const at = (index + turn) % sides.length;
       const { engine, options } = sides[at] as Side;
+      if (isAborted(signal))
+        throw new SdarError("ABORTED", "aborted while prompts were answered; the same call answers them again");
       timed[at]?.push(await timeAnswer(engine, sample, options));
     }
   }

@@ -9,7 +9,7 @@ interface Flags
   extends TrainFlags,
     Pick<
       AdaptOptions,
-      "from" | "recipe" | "blockLength" | "growth" | "views" | "complementary" | "suffix" | "maskToken"
+      "from" | "recipe" | "blockLength" | "growth" | "views" | "complementary" | "fullMask" | "suffix" | "maskToken"
     > {
   lora?: number;
   loraAlpha?: number;
@@ -43,6 +43,7 @@ export function adaptCommand(): Command {
     .option("--no-growth", "blocks of full length from the first step on, with --recipe views")
     .option("--views <n>", "noisy copies of an answer, with --recipe views (default: 2)", numeric)
     .option("--no-complementary", "each view draws its own masks")
+    .option("--full-mask", "the first view masks all of the answer, as decoding begins; the others any part of it")
     .option("--suffix <share>", "of blocks whose last positions are masked, instead of any (default: 0)", numeric)
     .option("--mask-token <name>", "token that is to be the mask (default: the tokenizer's, else a new <|MASK|>)")
     .optionsGroup("LoRA:")

@@ -8,6 +8,7 @@ import { generateCommand } from "../bench/generate.js";
 import { latencyCommand } from "../bench/latency.js";
 import { qualityCommand } from "../bench/quality.js";
 import { serveCommand } from "../bench/serve.js";
+import { interruptible } from "./signals.js";
 
 /** Of each kind. */
 const examples: Record<string, string[]> = {
@@ -33,7 +34,7 @@ export function benchCommand(): Command {
     dialCommand,
     serveCommand,
     latencyCommand,
-    adaptCommand,
+    () => adaptCommand(interruptible),
   ];
   for (const make of makers) {
     const one = make();

@@ -40,8 +40,9 @@ export function chatCommand(): Command {
     .addHelpText(
       "after",
       `
-Without a terminal each line of standard input is a turn of one conversation: a message, which the model reads after all
-before it, or a command such as /reset, which begins a new one. The answers alone come out.
+Without a terminal each line of standard input is a turn of one conversation: a
+message, which the model reads after all before it, or a command such as /reset,
+which begins a new one. The answers alone come out.
 
 Examples:
   sdar chat

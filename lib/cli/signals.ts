@@ -1,4 +1,5 @@
 // How a command ends by a signal.
+import { SdarError } from "../errors.js";
 
 const numbers = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 };
 type Name = keyof typeof numbers;
@@ -13,6 +14,27 @@ let actedAt = Number.NEGATIVE_INFINITY;
 export function onInterrupt(act: (exitCode: number) => void, signals: readonly Name[] = ["SIGINT"]): void {
   interrupted = act;
   names = signals;
+}
+
+/**
+ * Work that a signal ends early: it is told through an AbortSignal, rejects with ABORTED, and what it says of how to go on is
+ * printed. The exit code is the signal's.
+ */
+export async function interruptible(work: (signal: AbortSignal) => Promise<void>): Promise<void> {
+  const interrupt = new AbortController();
+  let exitCode = 0;
+  const stop = (code: number) => {
+    exitCode = code;
+    interrupt.abort();
+  };
+  onInterrupt(stop, ["SIGINT", "SIGTERM", "SIGHUP"]);
+  try {
+    await work(interrupt.signal);
+  } catch (error) {
+    if (!(interrupt.signal.aborted && SdarError.is(error, "ABORTED"))) throw error;
+    process.stderr.write(`${error.message.replace("the same call", "the same command")}\n`);
+    process.exitCode = exitCode;
+  }
 }
 
 /** An end by a signal clears up as an end by exit does, whoever else listens to the signal. */

@@ -1,9 +1,8 @@
 // What sdar adapt and sdar pretrain have in common: flags, progress, the end.
 import { type Command, Option } from "commander";
-import { SdarError } from "../errors.js";
 import type { TrainOptions, TrainProgress, TrainResult, TrainStart } from "../train/index.js";
 import { numeric, word } from "./generation.js";
-import { onInterrupt } from "./signals.js";
+import { interruptible } from "./signals.js";
 import { isTerminal } from "./terminal.js";
 
 export type TrainFlags = Omit<TrainOptions, "onStart" | "onProgress" | "signal"> & { json?: boolean };
@@ -66,37 +65,30 @@ export async function runTraining(
   json: boolean | undefined,
   train: (hooks: Pick<TrainOptions, "onStart" | "onProgress" | "signal">) => Promise<TrainResult>,
 ): Promise<void> {
-  const interrupt = new AbortController();
-  let exitCode = 0;
-  const stop = (code: number) => {
-    exitCode = code;
-    interrupt.abort();
-  };
-  onInterrupt(stop, ["SIGINT", "SIGTERM", "SIGHUP"]);
   const view = new ProgressView(!json);
   // Where nobody reads any more how it goes on, it goes on.
   process.stderr.removeAllListeners("error").on("error", () => view.stop());
   view.prepare();
-  try {
-    const result = await train({
-      onStart: (start) => view.start(start),
-      onProgress: (progress) => view.show(progress),
-      signal: interrupt.signal,
-    });
-    view.clear();
-    process.stdout.write(json ? `${JSON.stringify(result)}\n` : `${told(result)}\n`);
-  } catch (error) {
-    view.clear();
-    if (!(interrupt.signal.aborted && SdarError.is(error, "ABORTED"))) throw error;
-    process.stderr.write(`${error.message.replace("the same call", "the same command")}\n`);
-    process.exitCode = exitCode;
-  }
+  await interruptible(async (signal) => {
+    try {
+      const result = await train({
+        onStart: (start) => view.start(start),
+        onProgress: (progress) => view.show(progress),
+        signal,
+      });
+      view.clear();
+      process.stdout.write(json ? `${JSON.stringify(result)}\n` : `${told(result)}\n`);
+    } finally {
+      view.clear();
+    }
+  });
 }
 
 function told({ folder, run, steps, loss, heldOutLoss, seconds }: TrainResult): string {
+  const last = loss === undefined ? "" : `, loss ${loss.toFixed(4)}`;
   const heldOut = heldOutLoss === undefined ? "" : `, ${heldOutLoss.toFixed(4)} on what was held out`;
   return (
-    `${folder}: ${counted(steps, "step")} in ${duration(seconds)}, loss ${loss.toFixed(4)}${heldOut}\n` +
+    `${folder}: ${counted(steps, "step")} in ${duration(seconds)}${last}${heldOut}\n` +
     `${run}/loss.svg has the plot; the folder of the run is no longer needed`
   );
 }

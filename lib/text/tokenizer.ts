@@ -153,10 +153,7 @@ export class Tokenizer {
 
   #bounded(text: string, most: number): string {
     if (text.length <= most) return text;
-    throw new SdarError(
-      "TOKENIZER_INVALID",
-      `${this.#file}: the normalizer makes a text longer than ${most}`,
-    );
+    throw new SdarError("TOKENIZER_INVALID", `${this.#file}: the normalizer makes a text longer than ${most}`);
   }
 
   #newTable(toBytes: (token: string) => Uint8Array): TokenBytes {

@@ -32,6 +32,8 @@ export interface NativeTrainOptions {
   views: number;
   growth: boolean;
   complementary: boolean;
+  /** the first view masks all of the answer */
+  fullMask: boolean;
   /** share of blocks of which the last positions are masked */
   suffix: number;
   /** fills an answer's last block; -1: it stays short */
@@ -118,7 +120,7 @@ interface NativeTraining {
 }
 
 interface TrainBinding {
-  openTraining(options: NativeTrainOptions): Promise<NativeTraining>;
+  openTraining(options: NativeTrainOptions): { promise: Promise<NativeTraining>; cancel(): void };
 }
 
 /** A run on the native side, with errors as SdarErrors. */
@@ -129,10 +131,11 @@ export class Training {
     this.#native = native;
   }
 
-  /** Begins, or goes on where the folder has a state. */
-  static async open(options: NativeTrainOptions): Promise<Training> {
+  /** Begins, or goes on where the folder has a state. Rejects with ABORTED where it was cancelled in time. */
+  static open(options: NativeTrainOptions): { training: Promise<Training>; cancel(): void } {
     const { openTraining } = loadBinding() as unknown as TrainBinding;
-    return new Training(await told(() => openTraining(options)));
+    const { promise, cancel } = openTraining(options);
+    return { training: told(async () => new Training(await promise)), cancel };
   }
 
   info = (): NativeTrainInfo => this.#native.info();

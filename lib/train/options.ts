@@ -79,6 +79,7 @@ const adaptSchema = strictObject({
   growth: boolean.optional(),
   views: integer(1, 64).optional(),
   complementary: boolean.optional(),
+  fullMask: boolean.optional(),
   suffix: number("a number from 0 to 1", (v) => v >= 0 && v <= 1).optional(),
   maskToken: text(256).min(1, { error: "a token's name" }).optional(),
   lora: loraSchema.optional(),
@@ -116,6 +117,7 @@ export interface Settings {
   growth: boolean | undefined;
   views: number;
   complementary: boolean;
+  fullMask: boolean;
   suffix: number;
   maskToken: string | undefined;
   /** undefined: all weights are trained; of its targets: the default */
@@ -210,15 +212,27 @@ function loraOf({ rank = 16, alpha = 2 * rank, targets, frozen = "f32" }: LoraOp
 export function parseAdapt(options: AdaptOptions): Job {
   const given = check(adaptSchema, options, "options") as unknown as Checked &
     Omit<AdaptOptions, "data" | "blockLength"> & { blockLength?: number[] };
-  const { from, recipe = "views", blockLength, growth, views, complementary, suffix, maskToken, lora } = given;
+  const {
+    from,
+    recipe = "views",
+    blockLength,
+    growth,
+    views,
+    complementary,
+    fullMask,
+    suffix,
+    maskToken,
+    lora,
+  } = given;
   if (recipe === "autoregressive") {
     const name = (["blockLength", "growth", "maskToken"] as const).find((each) => given[each] !== undefined);
     if (name) throw invalidOption(name, given[name], "it with a recipe that denoises blocks");
   }
   const several = blockLength !== undefined && blockLength.length > 1;
   if (growth && several) throw invalidOption("growth", growth, "it with one block length");
-  for (const [name, value] of Object.entries({ views, complementary, suffix }))
+  for (const [name, value] of Object.entries({ views, complementary, fullMask, suffix }))
     if (value !== undefined && recipe !== "views") throw invalidOption(name, value, 'it with recipe: "views"');
+  if (fullMask && views === 1) throw invalidOption("fullMask", fullMask, "it with 2 views or more");
   return jobOf(given, from, {
     kind: "adapt",
     recipe,
@@ -226,6 +240,7 @@ export function parseAdapt(options: AdaptOptions): Job {
     growth,
     views: views ?? 2,
     complementary: complementary ?? recipe === "views",
+    fullMask: fullMask ?? false,
     suffix: suffix ?? 0,
     maskToken,
     lora: lora && loraOf(lora),
@@ -249,6 +264,7 @@ export function parsePretrain(options: PretrainOptions): Job {
     growth: false,
     views: 1,
     complementary: false,
+    fullMask: false,
     suffix: 0,
     maskToken: undefined,
     lora: undefined,

@@ -5,7 +5,7 @@ import { findCheckpoint, readJson } from "../checkpoint.js";
 import { invalidOption, SdarError } from "../errors.js";
 import { drawCharts } from "../plot.js";
 import { isAborted, onAbort } from "../signals.js";
-import { loraTargets, type NativeStepReport, Training } from "./binding.js";
+import { loraTargets, type NativeStepReport, type NativeTrainOptions, Training } from "./binding.js";
 import type { Job, Settings } from "./options.js";
 import { checkFiles, checkFolders, nearest, writing } from "./paths.js";
 import { hashesOf, type Prepared, prepare } from "./prepare.js";
@@ -28,7 +28,7 @@ export async function train(asked: Job): Promise<TrainResult> {
   const folder = new RunFolder(resolve(job.run));
   const record = await begin(job, source, folder);
   throwIfAborted(signal, folder);
-  const training = await Training.open(nativeOptions(job, source, folder, record));
+  const training = await opened(nativeOptions(job, source, folder, record), folder, signal);
   try {
     const info = training.info();
     const { ema } = settings;
@@ -44,10 +44,23 @@ export async function train(asked: Job): Promise<TrainResult> {
     folder.replace("loss.svg", lossPlot(entries));
     writing(to, () => mkdirSync(dirname(to), { recursive: true }));
     await training.write(to, settings.dtype);
-    return { folder: to, run: folder.path, steps: info.steps, ...summary(entries) };
+    return { folder: to, run: folder.path, steps: info.steps, ...summary(entries, info.steps) };
   } finally {
     folder.closeLog();
     training.close();
+  }
+}
+
+async function opened(options: NativeTrainOptions, folder: RunFolder, signal: AbortSignal | undefined) {
+  const { training, cancel } = Training.open(options);
+  const stopListening = onAbort(signal, cancel);
+  try {
+    return await training;
+  } catch (error) {
+    if (SdarError.is(error, "ABORTED")) throwIfAborted(signal, folder, "while it was opened");
+    throw error;
+  } finally {
+    stopListening();
   }
 }
 
@@ -237,10 +250,10 @@ function progressOf({ answerTokens: _, ...entry }: LogEntry, steps: number, spee
   return { ...entry, steps, tokensPerSecond: speed.tokensPerSecond, etaSeconds };
 }
 
-function summary(entries: readonly LogEntry[]): Pick<TrainResult, "loss" | "heldOutLoss" | "seconds"> {
-  const last = entries.slice(-Math.max(1, Math.ceil(entries.length / 20)));
+function summary(entries: readonly LogEntry[], steps: number): Pick<TrainResult, "loss" | "heldOutLoss" | "seconds"> {
+  const last = entries.filter(({ step }) => step > steps - Math.max(1, Math.ceil(steps / 20)));
   return {
-    loss: last.reduce((sum, { loss }) => sum + loss, 0) / last.length,
+    loss: last.length > 0 ? last.reduce((sum, { loss }) => sum + loss, 0) / last.length : undefined,
     heldOutLoss: entries.at(-1)?.heldOutLoss,
     seconds: entries.reduce((sum, { seconds }) => sum + seconds, 0),
   };

@@ -185,6 +185,13 @@ export interface AdaptOptions extends TrainOptions {
    */
   complementary?: boolean;
   /**
+   * The first view masks all of the answer in each block, which is what decoding begins with, and the others any part of it; with
+   * `recipe: "views"` and at least 2 views.
+   *
+   * @default false
+   */
+  fullMask?: boolean;
+  /**
    * Share of the blocks in which the answer's last positions are masked instead of any, with `recipe: "views"`; 0 to 1. A model that
    * was trained from left to right mostly fills its blocks so.
    *
@@ -313,9 +320,9 @@ export interface TrainResult {
   folder: string;
   run: string;
   steps: number;
-  /** mean of the last twentieth of the steps */
-  loss: number;
-  /** undefined where nothing is held out */
+  /** mean of the last twentieth of the steps; undefined where the run's log of them is gone */
+  loss: number | undefined;
+  /** undefined where nothing is held out, or the log is gone */
   heldOutLoss: number | undefined;
   /** of steps, in this process and in those before */
   seconds: number;

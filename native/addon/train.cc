@@ -20,7 +20,7 @@ using train::RunReport;
 
 /// A run and the lock that makes its calls take turns.
 struct Shared {
-  explicit Shared(const RunOptions& options) : run(options) {}
+  Shared(const RunOptions& options, const std::function<bool()>& cancelled) : run(options, cancelled) {}
   train::Run run;
   std::mutex mutex;
 };
@@ -50,6 +50,7 @@ RunOptions to_training(const Napi::Object& o) {
   options.recipe.views = integer(o, "views", 1, 64);
   options.recipe.growth = boolean(o, "growth");
   options.recipe.complementary = boolean(o, "complementary");
+  options.recipe.full_mask = boolean(o, "fullMask");
   options.recipe.suffix = number(o, "suffix", 0, 1);
   options.recipe.pad_id = integer(o, "padId", -1);
   train::TrainSettings& settings = options.settings;
@@ -218,10 +219,10 @@ void define_training(Napi::Env env, Napi::Object exports) {
                 Napi::Env e = info.Env();
                 if (info.Length() < 1 || !info[0].IsObject())
                   throw from_error(e, code::kInvalidOption, "openTraining takes options");
-                return Task<std::shared_ptr<Shared>>::start(
+                return Task<std::shared_ptr<Shared>>::start_cancellable(
                     e, e.Undefined(),
-                    [options = to_training(info[0].As<Napi::Object>())](const TaskControl&) {
-                      return std::make_shared<Shared>(options);
+                    [options = to_training(info[0].As<Napi::Object>())](const TaskControl& control) {
+                      return std::make_shared<Shared>(options, control.cancelled);
                     },
                     [constructor](Napi::Env, std::shared_ptr<Shared>& shared) -> Napi::Value {
                       const Napi::Object object = constructor->New({});

@@ -106,9 +106,13 @@ Adaptation::Adaptation(const ModelConfig& config, const LoraSettings& settings, 
   for (const Parameter& tensor : full_.parameters()) hold(tensor, weights.data() + tensor.offset);
 }
 
-Adaptation::Adaptation(const ModelConfig& config, const LoraSettings& settings, const std::string& folder)
+Adaptation::Adaptation(const ModelConfig& config, const LoraSettings& settings, const std::string& folder,
+                       const std::function<void()>& check)
     : Adaptation(config, settings) {
-  visit_parameters(folder, config, [&](const Parameter& tensor, const float* values) { hold(tensor, values); });
+  visit_parameters(folder, config, [&](const Parameter& tensor, const float* values) {
+    check();
+    hold(tensor, values);
+  });
 }
 
 void Adaptation::hold(const Parameter& tensor, const float* values) {

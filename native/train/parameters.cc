@@ -60,9 +60,11 @@ void visit_parameters(const std::string& folder, const ModelConfig& config,
   source.check();
 }
 
-std::vector<float> read_parameters(const std::string& folder, const ModelConfig& config, const Layout& layout) {
+std::vector<float> read_parameters(const std::string& folder, const ModelConfig& config, const Layout& layout,
+                                   const std::function<void()>& check) {
   std::vector<float> all(static_cast<size_t>(layout.size()));
   visit_parameters(folder, config, [&](const Parameter& tensor, const float* values) {
+    check();
     std::copy_n(values, tensor.elements(), all.begin() + tensor.offset);
   });
   return all;

@@ -47,11 +47,16 @@ class Layout {
   int64_t size_ = 0;
 };
 
+/// A check that lets everything go on.
+inline void never_stops() {}
+
 /// visit(tensor, its values in f32 [elements]) for each of the checkpoint's tensors, in the order of Layout(config). Throws
 /// what CheckpointSource does.
 void visit_parameters(const std::string& folder, const ModelConfig& config,
                       const std::function<void(const Parameter&, const float*)>& visit);
-/// The checkpoint's tensors in f32: [layout.size()], `layout` being Layout(config). Throws what CheckpointSource does.
-std::vector<float> read_parameters(const std::string& folder, const ModelConfig& config, const Layout& layout);
+/// The checkpoint's tensors in f32: [layout.size()], `layout` being Layout(config). Throws what CheckpointSource does;
+/// `check` is called with each tensor, and what it throws comes out.
+std::vector<float> read_parameters(const std::string& folder, const ModelConfig& config, const Layout& layout,
+                                   const std::function<void()>& check = never_stops);
 
 }  // namespace sdar::train

@@ -150,9 +150,11 @@ std::vector<int32_t> answer_places(const Sample& sample, int32_t begin, int32_t 
   return places;
 }
 
-/// What view `number` masks of a block, given the view before it; with `suffix` the last places.
+/// What view `number` masks of a block, given the view before it; with `suffix` the last places. Of a complementary pair
+/// whose first view masks everything, the second one draws.
 std::vector<int32_t> masked_places(const Recipe& recipe, const std::vector<int32_t>& places, int32_t begin, bool suffix,
                                    int32_t number, const View* before, const Draws& draw) {
+  if (recipe.full_mask && number == 0) return places;
   if (recipe.complementary && !suffix && number % 2 == 1) {
     std::vector<int32_t> rest;
     std::copy_if(places.begin(), places.end(), std::back_inserter(rest), [&](int32_t i) { return !before->masked(i); });
@@ -257,6 +259,7 @@ void Recipe::check() const {
   for (const int32_t block : blocks)
     if (block < 1) refuse("blocks", block, "lengths of 1 or more");
   if (views < 1 || views > 64) refuse("views", views, "1 to 64");
+  if (full_mask && views == 1) refuse("views", views, "2 to 64 where the first one masks everything");
   if (!(suffix >= 0 && suffix <= 1))
     throw Error(code::kInvalidOption, "recipe.suffix is " + std::to_string(suffix) + "; allowed: 0 to 1");
   if (mask_id < 0) refuse("mask_id", mask_id, "an id of the vocabulary");
@@ -269,8 +272,8 @@ std::string Recipe::text() const {
   for (const int32_t block : blocks) line += " " + std::to_string(block);
   if (growth) line += " growing";
   if (objective == Objective::views)
-    line += " views " + std::to_string(views) + (complementary ? " complementary" : "") + " suffix " +
-            std::to_string(suffix);
+    line += " views " + std::to_string(views) + (complementary ? " complementary" : "") + (full_mask ? " full" : "") +
+            " suffix " + std::to_string(suffix);
   return line + " pad " + std::to_string(pad_id) + " mask " + std::to_string(mask_id);
 }
 

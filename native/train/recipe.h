@@ -33,6 +33,7 @@ struct Recipe {
   std::vector<int32_t> blocks{8};  ///< lengths of a block; each sample draws one
   int32_t views = 4;               ///< noisy copies of an answer, in `views`
   bool complementary = false;      ///< in `views`: every second one masks what the one before it does not
+  bool full_mask = false;          ///< in `views`: the first one masks all of the answer, as decoding begins
   double suffix = 0;     ///< in `views`: share of blocks of which the last of the answer are masked, from 0 to 1
   bool growth = false;   ///< blocks come one after the other over the run instead of being drawn
   int32_t mask_id = -1;  ///< what x_t has where it is noisy

@@ -22,6 +22,10 @@ namespace {
 constexpr uint64_t kEvaluation = 0x6576616c75617465u;
 constexpr size_t kMaxText = 256 << 20;  // of a file beside the tensors
 
+void check(const std::function<bool()>& cancelled, const char* when) {
+  if (cancelled && cancelled()) throw Error(code::kAborted, std::string("the run was aborted while it was ") + when);
+}
+
 BatchPlan plan_of(const Dataset& data, const RunOptions& options) {
   std::vector<int32_t> lengths, rows;
   for (int64_t i = 0; i < data.size(); i++) {
@@ -65,13 +69,14 @@ class Run::Lock {
   int file_;
 };
 
-Run::Run(const RunOptions& options)
+Run::Run(const RunOptions& options, const std::function<bool()>& cancelled)
     : options_(options),
       lock_(new Lock(options.folder + "/lock"), [](Lock* lock) { delete lock; }),
       config_(read_config(options.model)),
       data_(options.samples, config_.shape.vocabulary),
       plan_(plan_of(data_, options_ = completed(options, config_))),
       compute_(options.threads, "", options.format) {
+  const auto check_cancelled = [&] { check(cancelled, "opened"); };
   Schedule& schedule = options_.settings.schedule;
   schedule.steps = plan_.batches() / options_.settings.batches;
   schedule.warmup = std::min(static_cast<int64_t>(std::ceil(options_.warmup * static_cast<double>(schedule.steps))),
@@ -82,7 +87,7 @@ Run::Run(const RunOptions& options)
   const bool resumes = is_file(options_.folder + "/state");
   std::vector<float> weights;
   if (options_.lora) {
-    adaptation_ = std::make_unique<Adaptation>(config_, *options_.lora, options_.parent);
+    adaptation_ = std::make_unique<Adaptation>(config_, *options_.lora, options_.parent, check_cancelled);
     network_ = std::make_unique<Network>(*adaptation_, compute_, memory_.activations);
     weights = adaptation_->initial();
   } else {
@@ -92,10 +97,11 @@ Run::Run(const RunOptions& options)
     else if (options_.parent.empty())
       weights = initial_weights(config_, network_->layout(), options_.settings.seed);
     else
-      weights = read_parameters(options_.parent, config_, network_->layout());
+      weights = read_parameters(options_.parent, config_, network_->layout(), check_cancelled);
   }
   trainer_ = std::make_unique<Trainer>(*network_, compute_, options_.settings, std::move(weights));
-  if (resumes) trainer_->resume(options_.folder);
+  if (resumes) trainer_->resume(options_.folder, check_cancelled);
+  check_cancelled();
 }
 
 std::vector<Sample> Run::samples(std::span<const int64_t> numbers) const {
@@ -139,7 +145,7 @@ double Run::evaluate(const std::function<bool()>& cancelled) {
   const auto count = std::min<int64_t>(kMostEvaluated, static_cast<int64_t>(held_out.size()));
   double loss = 0, weight = 0;
   for (int64_t first = 0, end; first < count; first = end) {
-    if (cancelled && cancelled()) throw Error(code::kAborted, "the run was aborted while it was evaluated");
+    check(cancelled, "evaluated");
     int64_t rows = 0;
     for (end = first; end < count; end++) {
       const int64_t more = row_count(options_.recipe, data_.sample(held_out[static_cast<size_t>(end)]));

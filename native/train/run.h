@@ -40,8 +40,9 @@ struct RunReport {
 class Run {
  public:
   /// Begins, or goes on where `folder` has a state. Holds a lock on the folder: another Run on it throws. Throws Error:
-  /// INVALID_OPTION, OUT_OF_MEMORY, and what Dataset, read_config, read_parameters and Trainer::resume do.
-  explicit Run(const RunOptions& options);
+  /// INVALID_OPTION, OUT_OF_MEMORY, and what Dataset, read_config, read_parameters and Trainer::resume do. `cancelled` is
+  /// asked meanwhile and ends with Error(ABORTED).
+  explicit Run(const RunOptions& options, const std::function<bool()>& cancelled = {});
 
   RunReport step();
   /// Mean loss of the samples that are held out, at most kMostEvaluated of them, with the average of the weights where one is

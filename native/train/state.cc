@@ -99,14 +99,14 @@ void Trainer::save(const std::string& folder) const {
   sync_folder(folder);
 }
 
-void Trainer::resume(const std::string& folder) {
+void Trainer::resume(const std::string& folder, const std::function<void()>& check) {
   const std::string path = folder + kName;
   const MappedFile file(path);
   size_t payload = 0;
   std::vector<float>* own[] = {&weights_, &moments_.first, &moments_.second, &averaged_};
   for (const std::vector<float>* part : own) payload += part->size() * sizeof(float);
   const std::optional<std::string_view> text = read_text(file, payload_bytes(file));
-  if (!text || !payload_is_whole(file, payload_bytes(file), compute_.threads(), [] {}))
+  if (!text || !payload_is_whole(file, payload_bytes(file), compute_.threads(), check))
     throw Error(code::kCheckpointInvalid, path + ": damaged; remove " + folder + " and begin again");
   const std::string expected = description();
   const size_t lines = expected.find('\n', expected.find('\n') + 1);  // the format and the settings

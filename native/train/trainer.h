@@ -55,8 +55,8 @@ class Trainer {
   void save(const std::string& folder) const;
   /// Goes on from there. Throws Error: FILE_NOT_FOUND, FILE_UNREADABLE, CHECKPOINT_INVALID (damaged, or of another
   /// network), INVALID_OPTION (other settings); the trainer is then as it was, unless the file was
-  /// written to meanwhile.
-  void resume(const std::string& folder);
+  /// written to meanwhile. `check` is called before anything changes; what it throws comes out.
+  void resume(const std::string& folder, const std::function<void()>& check = never_stops);
 
  private:
   std::string description() const;

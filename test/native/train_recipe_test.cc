@@ -1,4 +1,5 @@
 // Objectives: views of one clean half against the published rows, their masks, and what a sample draws.
+#include <algorithm>
 #include <set>
 
 #include "check.h"
@@ -165,6 +166,24 @@ TEST("with a suffix the last of a block's answer are masked, in the share of blo
   }
 }
 
+TEST("with a full mask the first view has nothing of an answer, and the second one draws how much") {
+  Recipe recipe = recipe_of(2, {8});
+  recipe.full_mask = recipe.complementary = true;
+  std::set<int> counts;
+  for (uint64_t i = 0; i < 200; i++) {
+    const TrainingRows rows = rows_of(recipe, std::vector{sample_of(8, 8, 1)}, 3, i);
+    // x_0 of the prompt's block, then the answer's block twice.
+    const auto masked = [&](int64_t view) {
+      const auto begin = rows.ids.begin() + 8 + 8 * view;
+      return static_cast<int>(std::count(begin, begin + 8, kMask));
+    };
+    CHECK(rows.size() == 24 && masked(0) == 8);
+    for (size_t j = 8; j < 24; j++) CHECK((rows.weights[j] > 0) == (rows.ids[j] == kMask));
+    counts.insert(masked(1));
+  }
+  CHECK(counts.size() == 8 && *counts.begin() == 1);
+}
+
 TEST("blocks that grow come one after the other") {
   Recipe recipe = recipe_of(1, {2, 4, 8});
   recipe.growth = true;
@@ -199,6 +218,9 @@ TEST("recipes that cannot be are refused by name") {
   };
   refused("recipe.views is 0", recipe_of(0, {8}));
   refused("recipe.blocks", recipe_of(1, {}));
+  Recipe full = recipe_of(1, {8});
+  full.full_mask = true;
+  refused("recipe.views is 1; allowed: 2 to 64", full);
   Recipe suffix = recipe_of(1, {8});
   suffix.suffix = 1.5;
   refused("recipe.suffix is 1.5", suffix);
