@@ -117,7 +117,7 @@ export interface RequestFields extends ConversationFields, SamplingOptions {
   /**
    * Instead of `denoise`, a setting of it; measured on the shipped model by `sdar bench dial`.
    * - `"exact"`: the most accurate, whatever it takes: `entropy_bounded`, `entropyBound` 0.1
-   * - `"balanced"`: about the default's accuracy in fewer forwards: `pairwise_factor`, `factor` 2
+   * - `"balanced"`: about the default's accuracy and forwards; fewer with less trained models: `pairwise_factor`, `factor` 2
    * - `"fast"`: fewer still, for about a point of accuracy: `pairwise_factor`, `factor` 5
    *
    * @default none of these but `low_confidence_dynamic`, `threshold` 0.9
