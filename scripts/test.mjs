@@ -3,12 +3,10 @@
 //   npm run test:ci     what CI adds: long tests, the same tests under sanitizers and on Arm, CUDA kernels and library, the package
 //   npm run test:full   all of both, in whole, and what takes longest: all GPU architectures, mutants of the kernels
 // SDAR_TEST_COUNTS names a file that takes npm test's counts in place of the last line; test:ci adds them to its own.
-import { spawn, spawnSync } from "node:child_process";
-import { once } from "node:events";
+import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { availableParallelism, cpus } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { buildAddon } from "./build.mjs";
 import { BuildError, has, root } from "./cmake.mjs";
 import { consumerTests } from "./consumers.mjs";
@@ -20,6 +18,7 @@ import { mutateCuda } from "./mutate-cuda.mjs";
 import { cudaQuickTests, failures, quickTests as nativeQuickTests, plainTests, quick } from "./native-tests.mjs";
 import { prebuildAll } from "./prebuilds.mjs";
 import { sanitizedTests } from "./sanitize.mjs";
+import { typescriptTests } from "./typescript-tests.mjs";
 
 /** Begin the names of TypeScript tests that CI runs, and npm test leaves out: fault injection, real peers, tools. */
 const long = [
@@ -57,38 +56,10 @@ const one = (status) => (status === 0 ? { passed: 1, failed: 0 } : { passed: 0, 
 
 function typescriptFiles(thatAreLong) {
   const names = readdirSync(join(root, "test")).filter((name) => name.endsWith(".test.ts"));
+  const isLong = (name) => long.some((begin) => name.startsWith(begin));
   return names
-    .filter((name) => long.some((begin) => name.startsWith(begin)) === thatAreLong)
+    .filter((name) => thatAreLong === undefined || isLong(name) === thatAreLong)
     .map((name) => `test/${name}`);
-}
-
-/** Shows one line per file; tap's last comment counts the assertions. */
-async function typescriptTests(files, env) {
-  const child = spawn(process.execPath, [tool("tap/dist/esm/run.mjs"), "--reporter=tap", ...files], {
-    cwd: root,
-    env: { ...process.env, ...env },
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  const closed = once(child, "close");
-  const lines = [];
-  for await (const line of createInterface({ input: child.stdout })) {
-    lines.push(line);
-    if (/^(not )?ok /.test(line)) console.log(`  ${line}`);
-  }
-  const [status] = await closed;
-  let file = "";
-  for (const [index, line] of lines.entries()) {
-    file = /^# Subtest: (.*)/.exec(line)?.[1] ?? file;
-    const reason = /^\s+ok .* # SKIP (.+)/.exec(line)?.[1];
-    if (reason && !skipped[reason]?.includes(file)) skipped[reason] = [...(skipped[reason] ?? []), file];
-    if (!/^\s+not ok /.test(line)) continue;
-    const end = lines.findIndex((other, i) => i > index && /^\s*(\.\.\.$|(not )?ok |1\.\.)/.test(other));
-    failures.push(lines.slice(index, end).join("\n"));
-  }
-  const counts = /^# \{ total: \d+, pass: (\d+)(?:, fail: (\d+))?/m.exec(lines.join("\n"));
-  const passed = Number(counts?.[1] ?? 0);
-  const failed = Number(counts?.[2] ?? 0);
-  return { passed, failed: failed === 0 && (status !== 0 || passed === 0) ? 1 : failed };
 }
 
 async function build() {
@@ -110,14 +81,16 @@ async function lint() {
 
 async function quickTests() {
   await step("native tests, quick", nativeQuickTests);
-  await step("TypeScript tests, quick", () => typescriptTests(typescriptFiles(false), quick()));
+  await step("TypeScript tests, quick", () =>
+    typescriptTests(typescriptFiles(false), { env: quick(), jobs: Math.min(availableParallelism(), 2), skipped }),
+  );
 }
 
 /** Without what quickTests() shortens, and with what SDAR_TEST_FULL adds. */
 async function wholeTests() {
   const env = { SDAR_TEST_FULL: "1" };
   await step("native tests", () => plainTests([], env));
-  await step("TypeScript tests", () => typescriptTests([], env));
+  await step("TypeScript tests", () => typescriptTests(typescriptFiles(), { env, skipped }));
 }
 
 async function otherMachines() {
@@ -170,7 +143,9 @@ if (added || full) {
   if (full) await wholeTests();
   else {
     await step("native tests of the CUDA kernels, quick", cudaQuickTests);
-    await step("TypeScript tests that take long", () => typescriptTests(typescriptFiles(true), quick()));
+    await step("TypeScript tests that take long", () =>
+      typescriptTests(typescriptFiles(true), { env: quick(), skipped }),
+    );
   }
   await step("programs of bench/native", kernelBenchCheck);
   await otherMachines();
