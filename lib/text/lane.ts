@@ -226,10 +226,12 @@ export class TextLane {
     this.#timer = setTimeout(() => {
       // A machine that stands still is not the text's fault: what was not begun has its whole time before it.
       if (Atomics.load(this.#stage, 0) === waitingStage && Date.now() < startBy) return this.#limit(index, startBy);
-      const at = Atomics.load(this.#stage, 1);
-      if (at !== index) return this.#limit(at, startBy);
       // Where this thread itself stood still, the answer is there already: it is taken first.
-      this.#timer = setTimeout(() => this.#stop(this.#failure(undefined, limitMs)), 50);
+      this.#timer = setTimeout(() => {
+        const at = Atomics.load(this.#stage, 1);
+        if (at === index) this.#stop(this.#failure(undefined, limitMs));
+        else this.#limit(at, startBy);
+      }, 50);
     }, limitMs);
   }
 
@@ -267,9 +269,10 @@ export class TextLane {
   }
 
   #rejectWaiting(error: SdarError): void {
-    for (const each of this.#again.splice(0)) each.reject(error);
-    for (let next = this.#take(); next; next = this.#take()) next.reject(error);
+    const waiting = [...this.#again.splice(0), ...[...this.#waiting.values()].flat()];
+    this.#waiting.clear();
     this.#count = 0;
+    for (const each of waiting) each.reject(error);
   }
 
   /** What went wrong with the thread, in terms of what it was doing. */
