@@ -49,11 +49,11 @@ function runOne(name, build, wrapper, env) {
   });
 }
 
-/** Calls `work` with each item, as many at once as there are cores. */
-export async function inParallel(items, work) {
+/** Calls `work` with each item, `jobs` at once. */
+export async function inParallel(items, work, jobs = availableParallelism()) {
   const rest = [...items];
   await Promise.all(
-    Array.from({ length: availableParallelism() }, async () => {
+    Array.from({ length: jobs }, async () => {
       for (let item = rest.shift(); item !== undefined; item = rest.shift()) await work(item);
     }),
   );

@@ -102,7 +102,7 @@ async function otherMachines() {
 /** The packed package with the addon that it ships: in CI on every runtime, in full also with every package manager and bundler. */
 async function consumers() {
   await step("the prebuilt addon", async () => one(await prebuildAll([process.arch])));
-  const runtimes = ["npm", "node22", "node24", "bun", "deno", "clone"];
+  const runtimes = ["npm", "newcomer", "node22", "node24", "bun", "deno", "clone"];
   await step("the package as its users install it", () => consumerTests(full ? [] : runtimes));
 }
 

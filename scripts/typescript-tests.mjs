@@ -3,7 +3,7 @@
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { root } from "./cmake.mjs";
-import { failures } from "./native-tests.mjs";
+import { failures, inParallel } from "./native-tests.mjs";
 
 const timeoutSeconds = 1800;
 /** An assertion, a group of them, or how many there are. */
@@ -57,15 +57,12 @@ async function testFile(file, env, skipped) {
 /** Runs files, `jobs` at a time. Reasons for what they leave out go into `skipped`, each with its files. */
 export async function typescriptTests(files, { env = {}, jobs = 1, skipped }) {
   const total = { passed: 0, failed: 0 };
-  const left = [...files];
-  const work = async () => {
-    for (let file = left.shift(); file; file = left.shift()) {
-      const { passed, failed } = await testFile(file, env, skipped);
-      total.passed += passed;
-      total.failed += failed;
-    }
+  const one = async (file) => {
+    const { passed, failed } = await testFile(file, env, skipped);
+    total.passed += passed;
+    total.failed += failed;
   };
-  await Promise.all(Array.from({ length: jobs }, work));
+  await inParallel(files, one, jobs);
   if (total.passed === 0) total.failed ||= 1;
   return total;
 }
