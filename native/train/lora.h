@@ -48,7 +48,8 @@ class Adaptation {
  public:
   /// `weights` are [Layout(config).size()]. Throws Error(INVALID_OPTION).
   Adaptation(const ModelConfig& config, const LoraSettings& settings, std::span<const float> weights);
-  /// Reads them from a checkpoint, a tensor at a time, calling `check` with each; what it throws comes out. Throws what CheckpointSource does, too.
+  /// Reads them from a checkpoint, a tensor at a time, calling `check` with each; what it throws comes out. Throws what
+  /// CheckpointSource does, too.
   Adaptation(const ModelConfig& config, const LoraSettings& settings, const std::string& folder,
              const std::function<void()>& check = never_stops);
 

@@ -25,7 +25,7 @@ class Pool {
   /// From the next job on; not during one.
   void use(int threads) { threads_ = std::clamp(threads, 1, size_); }
 
-  /// body(worker) once on every worker; returns when all have finished.
+  /// body(worker) once on each of threads(); returns when all have finished.
   template <class Body>
   void run(Body&& body) {
     std::atomic<int32_t> left{threads_};
