@@ -5,6 +5,8 @@ import { type Browser, type BrowserContextOptions, chromium, type Page } from "p
 import t, { type Test } from "tap";
 import { Engine, type GenerateResult } from "../lib/index.js";
 import { createServer, parseApiKeys, type ServerOptions } from "../lib/server/index.js";
+import { eventually } from "./eventually.js";
+import { scripted } from "./scripted.js";
 
 const executablePath = process.env.SDAR_TEST_CHROMIUM ?? "/usr/bin/chromium";
 const skip = existsSync(executablePath) ? false : `no ${executablePath}; install chromium, or set SDAR_TEST_CHROMIUM`;
@@ -111,20 +113,17 @@ t.test("masks resolve into tokens; what was said stays after a reload, and goes 
 });
 
 t.test("stopping keeps what was seen, and ends the generation", { skip }, async (t) => {
-  const { page, complaints } = await opened(t, await serving(t));
+  const { engine: endless, native } = await scripted(t, [{ pieces: ["what was seen"], ends: "goes on" }]);
+  const { page, complaints } = await opened(t, await serving(t, { models: { nano: endless } }));
   await ready(page);
-  const ended = new Promise<unknown>((resolve) => engine.once("finished", (event) => resolve(event)));
-  // Long, whatever the model would say.
-  const schema = { type: "array", items: { type: "integer", minimum: 1000, maximum: 9999 }, minItems: 150 };
-  await page.check("[name=structured]");
-  await page.fill("#schema", JSON.stringify(schema));
-  await page.selectOption("#strategy", "low_confidence_static");
   await ask(page, prompt);
-  await page.locator(".token[data-state=final]").first().waitFor();
+  const shown = page.locator(".token[data-state=final]");
+  await page.getByText("what was seen").waitFor();
   await page.keyboard.press("Escape");
   await over(page);
-  t.match(await ended, { finishReason: "abort" });
+  await eventually(t, () => native.aborted.length, 1);
   t.match(await page.locator(".stats").textContent(), "stopped");
+  t.equal((await shown.allTextContents()).join(""), "what was seen");
   t.ok((await tokensOf(page)).every(({ state }) => state === "final"));
   t.same(complaints, []);
 });
