@@ -59,7 +59,9 @@ t.test("batch answers line by line, in order, and goes on where it was killed", 
 
 /** An example that serves, and the lines that it prints, the first of which is its address. */
 async function serving(t: Test, name: string) {
-  const child = spawn(process.execPath, [example(name)], { env: { ...process.env, PORT: "0" } });
+  // Slow enough for a hang-up to come before the end of a long answer.
+  const env = { ...process.env, PORT: "0", SDAR_ISA: "portable" };
+  const child = spawn(process.execPath, [example(name)], { env });
   t.teardown(() => child.kill("SIGKILL"));
   child.stderr.pipe(process.stderr);
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
@@ -67,7 +69,7 @@ async function serving(t: Test, name: string) {
   return { child, closed: once(child, "close"), next, url: await next() };
 }
 
-// The shipped model answers this with some 300 tokens.
+// The shipped model goes on with this to the limit of its context.
 const long = `Extract JSON: ${"x ".repeat(100)}`;
 
 for (const name of ["express.mjs", "fastify.mjs"]) {
