@@ -19,7 +19,10 @@ import { boolean, strictObject, text } from "./schema.js";
 
 type Path = PropertyKey[];
 
-/** The value as it is, its properties in their order, where the schema that `pick` chooses for it takes it. */
+/**
+ * The value as it is, its properties in their order, where the schema that `pick` chooses for it takes it; one that is there
+ * already, since making a schema takes longer than a message.
+ */
 const as = <T>(pick: (value: unknown) => z.ZodType) =>
   z.custom<T>().superRefine((value, context) => {
     for (const issue of pick(value).safeParse(value).error?.issues ?? []) context.addIssue(issue as never);
@@ -66,12 +69,12 @@ const parts = z
   )
   .max(bounds.messages, { error: `at most ${bounds.messages} parts` });
 const string = z.string({ error: allowedContent });
+const stringOrNone = string.nullish();
 
+const callArguments = jsonObject("JSON text of an object, or an object");
 const callFields = {
   name,
-  arguments: as<string | object>((value) =>
-    typeof value === "string" ? string : jsonObject("JSON text of an object, or an object"),
-  ),
+  arguments: as<string | object>((value) => (typeof value === "string" ? string : callArguments)),
 };
 const callId = text(bounds.callId).min(1, { error: "an id that is not empty" });
 const call = strictObject({
@@ -94,7 +97,7 @@ const toolCalls = z
 
 const message = strictObject({
   role: text(bounds.role).min(1, { error: "a role such as user" }),
-  content: as<Message["content"]>((value) => (Array.isArray(value) ? parts : string.nullish())).optional(),
+  content: as<Message["content"]>((value) => (Array.isArray(value) ? parts : stringOrNone)).optional(),
   name: text(bounds.role).min(1, { error: "a name that is not empty" }).optional(),
   reasoning: z.string({ error: "a string" }).optional(),
   toolCalls: toolCalls.optional(),

@@ -145,7 +145,8 @@ export function parseMap(items: unknown, toRequest: unknown, options: MapOptions
   return check(mapSchema, options, "options");
 }
 
+const messagesOnlySchema = z.strictObject({ messages: messagesSchema });
+
 function parseMessages(messages: readonly Message[]): Message[] {
-  return reading("messages", () => check(z.strictObject({ messages: messagesSchema }), { messages }, "request"))
-    .messages;
+  return reading("messages", () => check(messagesOnlySchema, { messages }, "request")).messages;
 }
