@@ -43,7 +43,7 @@ export function adaptCommand(): Command {
     .option("--no-growth", "blocks of full length from the first step on, with --recipe views")
     .option("--views <n>", "noisy copies of an answer, with --recipe views (default: 2)", numeric)
     .option("--no-complementary", "each view draws its own masks")
-    .option("--full-mask", "the first view masks all of the answer, as decoding begins; the others any part of it")
+    .option("--no-full-mask", "the first view masks any part of the answer as the others do, not all of it")
     .option("--suffix <share>", "of blocks whose last positions are masked, instead of any (default: 0)", numeric)
     .option("--mask-token <name>", "token that is to be the mask (default: the tokenizer's, else a new <|MASK|>)")
     .optionsGroup("LoRA:")
@@ -67,10 +67,12 @@ function optionsOf({
   loraFrozen: frozen,
   growth,
   complementary,
+  fullMask,
   ...others
 }: Flags): AdaptOptions {
   // A flag of --no-… is true where it is not given: the library has defaults of its own.
-  const options = { ...others, ...(!growth && { growth }), ...(!complementary && { complementary }) };
+  const unwanted = Object.entries({ growth, complementary, fullMask }).filter(([, wanted]) => !wanted);
+  const options = { ...others, ...Object.fromEntries(unwanted) };
   const lora = defined({ rank, alpha, targets, frozen });
   return Object.keys(lora).length > 0 ? ({ ...options, lora } as AdaptOptions) : options;
 }

@@ -240,7 +240,7 @@ export function parseAdapt(options: AdaptOptions): Job {
     growth,
     views: views ?? 2,
     complementary: complementary ?? recipe === "views",
-    fullMask: fullMask ?? false,
+    fullMask: fullMask ?? (recipe === "views" && views !== 1),
     suffix: suffix ?? 0,
     maskToken,
     lora: lora && loraOf(lora),

@@ -188,7 +188,7 @@ export interface AdaptOptions extends TrainOptions {
    * The first view masks all of the answer in each block, which is what decoding begins with, and the others any part of it; with
    * `recipe: "views"` and at least 2 views.
    *
-   * @default false
+   * @default true there
    */
   fullMask?: boolean;
   /**
