@@ -36,6 +36,14 @@ TEST("all threads, where they are faster, and whatever is between where that is"
   CHECK(counts(four, 8, 1000, [](int n) { return n == 4 ? 100e-6 : 200e-6; })[4] > 900);
 }
 
+TEST("first steps, in which every core fills its cache, are no measure") {
+  StepThreads threads(2);
+  int step = 0;
+  const auto count =
+      counts(threads, 16, 300, [&](int n) { return (n == 1 ? 500e-6 : 400e-6) * (++step <= 4 ? 9 : 1); });
+  CHECK(count[2] > 270);
+}
+
 TEST("a long step is never tried on fewer") {
   StepThreads threads(4);
   const auto count = counts(threads, 64, 1000, [](int n) { return n == 4 ? 2e-3 : 1e-6; });

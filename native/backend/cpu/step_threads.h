@@ -23,21 +23,23 @@ class StepThreads {
   int choose(int32_t rows) {
     work_ = rows + kFixedRows;
     size_ = &sizes_[static_cast<size_t>(std::bit_width(static_cast<uint32_t>(std::max(rows, 1) - 1)))];
-    choice_ = size_->next();
-    return choices_[choice_];
+    return choices_[size_->next()];
   }
 
   /// What the step took for which choose() was called last.
-  void took(double seconds) { size_->add(choice_, seconds / work_, seconds); }
+  void took(double seconds) { size_->add(seconds / work_, seconds); }
 
  private:
   /// A step of one row takes about as long as this many rows take beyond the first.
   static constexpr int kFixedRows = 8;
   /// All threads compute longer steps, where the cost of handing over is small and that of trying is not.
   static constexpr double kShortSeconds = 1e-3;
-  static constexpr int kFirstTries = 4;
-  /// Steps between two tries of something else, where it was nearly as fast, and where it was not.
-  static constexpr int kTryNear = 32, kTryFar = 256;
+  /// So many steps in a row are computed by the same number of threads. The first ones of all, and the first one after
+  /// others, count for nothing: caches have yet to be filled, and threads to wake up.
+  static constexpr int kRound = 3;
+  static constexpr int kFirstSteps = 6;
+  /// Rounds between two that try something else, where it was nearly as fast, and where it was not.
+  static constexpr int kTryNear = 16, kTryFar = 64;
   static constexpr double kNear = 1.3;
 
   struct Mean {
@@ -45,8 +47,8 @@ class StepThreads {
     int count = 0;
     void add(double each) {
       // What the system took the processor away from counts as twice as long, not as a hundred times.
-      if (count >= kFirstTries) each = std::min(each, 2 * value);
-      value += (each - value) / std::min(++count, 16);
+      if (count > 0) each = std::min(each, 2 * value);
+      value += (each - value) / std::min(++count, 8);
     }
   };
 
@@ -55,29 +57,45 @@ class StepThreads {
     std::vector<Mean> means;  ///< seconds for each unit of work, by choice
     double all_seconds = 0;   ///< of the last step by all threads
     int steps = 0;
+    size_t choice = 0;
+    bool counts = false;  ///< this step does
 
     size_t next() {
-      steps++;
-      if (means.size() == 1 || means[0].count < kFirstTries || all_seconds > kShortSeconds) return 0;
-      for (size_t i = 1; i < means.size(); i++)
-        if (means[i].count < kFirstTries) return i;
-      const auto least =
-          std::min_element(means.begin(), means.end(), [](const Mean& a, const Mean& b) { return a.value < b.value; });
-      const auto best = static_cast<size_t>(least - means.begin());
-      const size_t other = static_cast<size_t>(steps / kTryNear) % means.size();
-      const int every = means[other].value < kNear * least->value ? kTryNear : kTryFar;
-      return steps % every == 0 ? other : best;
+      const size_t before = choice;
+      const int round = steps++ / kRound;
+      const bool begins = (steps - 1) % kRound == 0;
+      if (means.size() == 1 || round == 0 || all_seconds > kShortSeconds) {
+        choice = 0;
+      } else if (begins) {
+        choice = choose(round);
+      }
+      counts = round > 0 && choice == before;
+      return choice;
     }
-    void add(size_t choice, double each, double seconds) {
-      means[choice].add(each);
+    void add(double each, double seconds) {
+      if (counts) means[choice].add(each);
       if (choice == 0) all_seconds = seconds;
+    }
+
+   private:
+    size_t choose(int round) const {
+      const size_t best = least(&Mean::value), fewest = least(&Mean::count);
+      // In turns, so that what the machine does meanwhile slows all down alike.
+      if (means[fewest].count < kFirstSteps) return fewest;
+      const size_t other = static_cast<size_t>(round / kTryNear) % means.size();
+      const int every = means[other].value < kNear * means[best].value ? kTryNear : kTryFar;
+      return round % every == 0 ? other : best;
+    }
+    template <class T>
+    size_t least(T Mean::*of) const {
+      const auto less = [of](const Mean& a, const Mean& b) { return a.*of < b.*of; };
+      return static_cast<size_t>(std::min_element(means.begin(), means.end(), less) - means.begin());
     }
   };
 
   std::vector<int> choices_;  ///< descending
   std::array<Size, 33> sizes_;
   Size* size_ = &sizes_[0];
-  size_t choice_ = 0;
   int work_ = 1;
 };
 
