@@ -25,8 +25,11 @@ export async function load(url, context, next) {
 
 async function transpiled(path) {
   const source = readFileSync(path, "utf8");
-  const kept = join(folder, createHash("sha256").update(own).update(`${path}\n${source}`).digest("hex"));
-  if (existsSync(kept)) return readFileSync(kept, "utf8");
+  const hash = (...parts) => parts.reduce((sum, part) => sum.update(part), createHash("sha256")).digest("hex");
+  const kept = join(folder, hash(path));
+  const mark = `\n//${hash(own, source)}`; // at the end, so that lines stay
+  const known = existsSync(kept) ? readFileSync(kept, "utf8") : "";
+  if (known.endsWith(mark)) return known;
   const { default: ts } = await import("typescript");
   const { outputText } = ts.transpileModule(source, {
     fileName: path,
@@ -39,7 +42,7 @@ async function transpiled(path) {
     },
   });
   mkdirSync(folder, { recursive: true });
-  writeFileSync(`${kept}.${process.pid}`, outputText);
+  writeFileSync(`${kept}.${process.pid}`, outputText + mark);
   renameSync(`${kept}.${process.pid}`, kept);
   return outputText;
 }
