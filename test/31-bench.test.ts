@@ -123,7 +123,7 @@ t.test("bench forward --serve", async (t) => {
 });
 
 t.test("bench generate", async (t) => {
-  const args = ["bench", "generate", "--limit", "4", "--compare", "static", "--threads", "2"];
+  const args = ["bench", "generate", "--limit", "4", "--compare", "low_confidence_static", "--threads", "2"];
   const { status, stdout } = await sdar([...args, "--json"]);
   t.equal(status, 0);
   const { results, ratio, load, settings } = JSON.parse(stdout);

@@ -5,17 +5,14 @@ import { type Decoding, weightFormats } from "../binding.js";
 import { Engine } from "../engine.js";
 import { SdarError } from "../errors.js";
 import { type Chart, writeCharts } from "../plot.js";
-import { shortNames, strategyOf } from "../quality.js";
+import { strategyOf } from "../quality.js";
 import { isAborted } from "../signals.js";
 import type { DenoiseOptions, LoadOptions, Strategy } from "../types.js";
 import { type AnswerOptions, summarise, type Timed, timeAnswer } from "./answers.js";
-import { oneOf, positive, whole } from "./flags.js";
+import { oneOf, positive, type StrategyName, strategyName, strategyNames, whole } from "./flags.js";
 import { readSamples, type Sample } from "./prompts.js";
 import { deliver, sum, table } from "./report.js";
 import { type Interval, middle, resamples, wilson } from "./statistics.js";
-
-type StrategyName = (typeof shortNames)[Strategy];
-const strategyNames = Object.values(shortNames);
 
 interface Flags {
   sdar: string;
@@ -56,7 +53,7 @@ export function compareCommand(): Command {
     .option("--threads <n>", "threads that compute (default: this machine's cores)", whole(1))
     .option("--device <name>", "auto, cpu, cuda or cuda:N", "cpu")
     .option("--isa <name>", "instruction set (default: SDAR_ISA, else the best)")
-    .option("--strategy <name>", `the SDAR model's: ${strategyNames.join(", ")}`, oneOf(...strategyNames), "dynamic")
+    .option("--strategy <name>", `the SDAR model's: ${strategyNames.join(", ")}`, strategyName, "dynamic")
     .option("--threshold <p>", "confidence above which dynamic fills (default: 0.9)", positive)
     .option("--block-length <n>", "positions denoised together (default: the checkpoint's)", whole(1))
     .option("-n, --max-tokens <n>", "most tokens of an answer", whole(1), 256)

@@ -1,5 +1,6 @@
 // Options that several commands take, as commander parses them.
 import { InvalidArgumentError, Option } from "commander";
+import { type Strategy, shortNames, strategyOf } from "../quality.js";
 
 /** A whole number of at least `min`. */
 export function whole(min: number) {
@@ -34,6 +35,18 @@ export function oneOf<T extends string>(...allowed: readonly T[]) {
   // A shell's completions ask for them.
   return Object.assign(parse, { allowed });
 }
+
+export type StrategyName = (typeof shortNames)[Strategy];
+export const strategyNames: readonly StrategyName[] = Object.values(shortNames);
+
+/** A strategy by its short name, also where the whole one is given. */
+export const strategyName = Object.assign(
+  (text: string): StrategyName => {
+    const strategy = strategyOf(text);
+    return strategy ? shortNames[strategy] : oneOf(...strategyNames)(text);
+  },
+  { allowed: strategyNames },
+);
 
 /** Several of some words, separated by commas. */
 export function someOf<T extends string>(...allowed: readonly T[]) {

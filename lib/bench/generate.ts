@@ -4,15 +4,13 @@ import { weightFormats } from "../binding.js";
 import { shippedModel } from "../checkpoint.js";
 import { Engine } from "../engine.js";
 import { SdarError } from "../errors.js";
-import { type Strategy, shortNames, strategyOf } from "../quality.js";
+import { type Strategy, strategyOf } from "../quality.js";
 import type { DenoiseOptions, LoadOptions } from "../types.js";
 import { summarise, type Timed, timeAnswer } from "./answers.js";
-import { oneOf, positive, whole } from "./flags.js";
+import { oneOf, positive, type StrategyName, strategyName, strategyNames, whole } from "./flags.js";
 import { randomSamples, readSamples, type Sample } from "./prompts.js";
 import { deliver, peakMemory, table } from "./report.js";
 
-type StrategyName = (typeof shortNames)[Strategy];
-const strategyNames = Object.values(shortNames);
 /** How answers are made; an autoregressive model has one way only. */
 type Way = StrategyName | "autoregressive";
 
@@ -44,8 +42,8 @@ export function generateCommand(): Command {
     .option("--threads <n>", "threads that compute (default: this machine's cores)", whole(1))
     .option("--device <name>", "auto, cpu, cuda or cuda:N", "cpu")
     .option("--isa <name>", "instruction set (default: SDAR_ISA, else the best)")
-    .option("--strategy <name>", `${strategyNames.join(", ")} (default: dynamic)`, oneOf(...strategyNames))
-    .option("--compare <name>", "run every prompt with this strategy as well, in turns", oneOf(...strategyNames))
+    .option("--strategy <name>", `${strategyNames.join(", ")} (default: dynamic)`, strategyName)
+    .option("--compare <name>", "run every prompt with this strategy as well, in turns", strategyName)
     .option("--threshold <p>", "confidence above which dynamic fills (default: 0.9)", positive)
     .option("--steps <n>", "most steps for a block (default: its length)", whole(1))
     .option("--block-length <n>", "positions denoised together (default: the checkpoint's)", whole(1))
