@@ -21,7 +21,7 @@ export const forms = {
   /** 1.1 million parameters */
   quick: {
     shape: { layers: 6, hidden: 128, heads: 2, kvHeads: 1, headDim: 64, intermediate: 320 },
-    samples: 600_000,
+    samples: 300_000,
     pretrain: { learningRate: 8e-3 },
   },
   /** the shape of the models that ship */

@@ -36,8 +36,8 @@ export function adaptCommand(interruptible: (work: (signal: AbortSignal) => Prom
       "another shape: layers=6,hidden=128,heads=2,kvHeads=1,headDim=64,intermediate=320",
       pairs,
     )
-    .option("--samples <n>", "of the parent's training (default: 600000, of the long form 8000000)", whole(1))
-    .option("--share <list>", "position-passes of the adaptations over the parent's", positiveList, [0.025, 0.05, 0.1])
+    .option("--samples <n>", "of the parent's training (default: 300000, of the long form 8000000)", whole(1))
+    .option("--share <list>", "position-passes of the adaptations over the parent's", positiveList, [0.05, 0.1, 0.25])
     .option("--block-length <list>", "positions denoised together; of several, each sample draws one", wholeList, [8])
     .option("--seed <n>", "of everything that is drawn", whole(0), 0)
     .option("--pretrain <name=value,…>", "more options of pretrain(): learningRate=2e-3,weightDecay=0.1", pairs)
