@@ -43,12 +43,14 @@ class StepThreads {
   static constexpr double kNear = 1.3;
 
   struct Mean {
+    static constexpr int kMost = 8;
     double value = 0;
-    int count = 0;
+    int count = 0;  ///< up to kMost
     void add(double each) {
       // What the system took the processor away from counts as twice as long, not as a hundred times.
       if (count > 0) each = std::min(each, 2 * value);
-      value += (each - value) / std::min(++count, 8);
+      count = std::min(count + 1, kMost);
+      value += (each - value) / count;
     }
   };
 
@@ -56,13 +58,13 @@ class StepThreads {
   struct Size {
     std::vector<Mean> means;  ///< seconds for each unit of work, by choice
     double all_seconds = 0;   ///< of the last step by all threads
-    int steps = 0;
+    int64_t steps = 0;
     size_t choice = 0;
     bool counts = false;  ///< this step does
 
     size_t next() {
       const size_t before = choice;
-      const int round = steps++ / kRound;
+      const int64_t round = steps++ / kRound;
       const bool begins = (steps - 1) % kRound == 0;
       if (means.size() == 1 || round == 0 || all_seconds > kShortSeconds) {
         choice = 0;
@@ -78,7 +80,7 @@ class StepThreads {
     }
 
    private:
-    size_t choose(int round) const {
+    size_t choose(int64_t round) const {
       const size_t best = least(&Mean::value), fewest = least(&Mean::count);
       // In turns, so that what the machine does meanwhile slows all down alike.
       if (means[fewest].count < kFirstSteps) return fewest;
