@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { Engine } from "sdar-engine";
 import { root } from "./cmake.mjs";
 
-const prompt = process.argv[2] ?? "Count the atoms in Pt2HgB4";
+const prompt = process.argv[2] ?? "Atoms in Cl3(OH)2?";
 const cell = { width: 31, height: 26, gap: 3 };
 const blockGap = 14;
 const left = 76;
