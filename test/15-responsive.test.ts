@@ -1,31 +1,12 @@
-// Nothing that a request's text holds stalls JavaScript's thread: measured as the longest time that a timer was late.
-import { monitorEventLoopDelay } from "node:perf_hooks";
+// Nothing that a request's text holds stalls JavaScript's thread: measured as the longest turn of its event loop.
 import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
 import { SdarError } from "../lib/errors.js";
 import type { GenerateRequest } from "../lib/index.js";
 import { fakeEngine } from "./fake-binding.js";
 import { qwen3Info, writeQwen3 } from "./qwen3.js";
+import { leastStall } from "./stalls.js";
 import { texts } from "./tokenizer/texts.js";
-
-/** Milliseconds that the event loop stood still at worst while `work` went on. */
-async function stall(work: () => Promise<unknown>): Promise<number> {
-  const delay = monitorEventLoopDelay({ resolution: 1 });
-  await sleep(5);
-  delay.enable();
-  await sleep(2);
-  await work();
-  await sleep(2);
-  delay.disable();
-  return delay.max / 1e6;
-}
-
-/** The best of some tries: a busy machine stalls for reasons of its own. */
-async function leastStall(work: () => Promise<unknown>): Promise<number> {
-  let least = Number.POSITIVE_INFINITY;
-  for (let tries = 0; tries < 20 && least > 20; tries++) least = Math.min(least, await stall(work));
-  return least;
-}
 
 t.test("texts of strangers, with the tokenizer of Qwen3", async (t) => {
   const path = writeQwen3(t.testdir({}));
