@@ -1,7 +1,7 @@
 // No form stalls JavaScript's thread, whatever it is; those that compile do so off it.
 import t from "tap";
 import { Engine, type Format, SdarError } from "../lib/index.js";
-import { leastStall } from "./stalls.js";
+import { stall } from "./stalls.js";
 
 const list = <T>(length: number, make: (i: number) => T) => Array.from({ length }, (_, i) => make(i));
 const members = (length: number, make: (i: number) => unknown) =>
@@ -51,9 +51,12 @@ t.test("forms that mean to stall or to explode", async (t) => {
   const engine = await Engine.load("sdar-nano");
   t.teardown(() => engine.dispose());
   for (const [what, format] of Object.entries(forms)) {
-    const least = await leastStall(async () => {
+    let fastest = Number.POSITIVE_INFINITY;
+    const tried = async () => {
+      const began = performance.now();
       const run = engine.generate({ tokens: [1], maxTokens: 2, format });
       const error = await run.started.catch((e) => e);
+      fastest = Math.min(fastest, performance.now() - began);
       run.abort();
       await run.result().catch(() => {});
       if (error)
@@ -61,7 +64,13 @@ t.test("forms that mean to stall or to explode", async (t) => {
           error instanceof SdarError && error.code === "INVALID_OPTION" && error.message.length < 400,
           `${what}: ${error}`,
         );
-    });
+    };
+    let least = Number.POSITIVE_INFINITY;
+    // The best of some tries: a busy machine stalls for reasons of its own.
+    for (let tries = 0; tries < 20 && (least > 20 || fastest > 1000); tries++)
+      least = Math.min(least, await stall(tried));
     t.ok(least < 20, `${what}: the loop stood still for ${least.toFixed(1)} ms`);
+    // Of a thread of its own, on a machine that may be busy.
+    t.ok(fastest < 5000, `${what}: took ${fastest.toFixed(0)} ms`);
   }
 });

@@ -12,32 +12,28 @@ function waitedMs(): number {
 }
 
 /** Milliseconds of the longest turn of the event loop while `work` went on, less those that the system gave to others. */
-async function stall(work: () => Promise<unknown>): Promise<number> {
+export async function stall(work: () => Promise<unknown>): Promise<number> {
   let longest = 0;
   let [ended, waited] = [performance.now(), waitedMs()];
-  let turns: NodeJS.Immediate | undefined;
   const turn = () => {
     const [now, waitedNow] = [performance.now(), waitedMs()];
     longest = Math.max(longest, now - ended - (waitedNow - waited));
     [ended, waited] = [now, waitedNow];
     turns = setImmediate(turn);
   };
-  turn();
-  longest = 0;
+  let turns = setImmediate(turn);
   try {
     await work();
     await sleep(2);
   } finally {
     clearImmediate(turns);
   }
-  turn();
-  clearImmediate(turns);
   return longest;
 }
 
-/** The best of some tries, or the first one below `enough`: collections of garbage and the machine's host stall, too. */
-export async function leastStall(work: () => Promise<unknown>, enough = 20): Promise<number> {
+/** The best of some tries: collections of garbage and the machine's host stall, too. */
+export async function leastStall(work: () => Promise<unknown>): Promise<number> {
   let least = Number.POSITIVE_INFINITY;
-  for (let tries = 0; tries < 20 && least > enough; tries++) least = Math.min(least, await stall(work));
+  for (let tries = 0; tries < 20 && least > 20; tries++) least = Math.min(least, await stall(work));
   return least;
 }
